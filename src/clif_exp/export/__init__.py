@@ -1,0 +1,1 @@
+"""Files for the tools that people use: diffusers, ComfyUI, A1111."""
