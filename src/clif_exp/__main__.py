@@ -1,0 +1,72 @@
+"""`python -m clif_exp`: compose the config, then hand over to the pipeline.
+
+Nothing but Hydra is imported until a run starts, so that `--help`, `--cfg job` and shell completion answer at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+_wants_traceback = os.environ.get(_FULL_ERROR, "0") not in ("0", "")
+_exit_codes: list[int] = []
+
+
+def config_folder() -> Path:
+    """Return conf/: inside the package in a wheel, beside src/ in a checkout."""
+    packaged = Path(__file__).parent / "conf"
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[2] / "conf"
+
+
+def sweep_folder_name(overrides: str) -> str:
+    """Shorten one job's overrides to a folder name that stays unique: at most 80 readable characters and 8 hex digits."""
+    readable = re.sub(r"[^\w.,=+-]", "_", re.sub(r"(?:^|(?<=,))\+*(?:[\w]+[./])*(?=\w+=)", "", overrides))[:80]
+    return f"{readable or 'job'}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
+
+
+def sweep_name(name: str) -> str:
+    """Keep all jobs of a sweep in one folder, also where an experiment among them sets another `name`."""
+    return os.environ.setdefault("CLIF_EXP_SWEEP_NAME", name)
+
+
+OmegaConf.register_new_resolver("clif_sweep_folder", sweep_folder_name, replace=True)
+OmegaConf.register_new_resolver("clif_sweep_name", sweep_name, replace=True)
+
+
+@hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")
+def _run(composed: DictConfig) -> float | None:
+    if not _wants_traceback:
+        os.environ.pop(_FULL_ERROR, None)
+    from clif_exp.jobs import run_job
+
+    code, objective = run_job(composed, traceback=_wants_traceback)
+    _exit_codes.append(code)
+    return objective
+
+
+def main() -> None:
+    """Run the command line; a failure is one line and an exit code (HYDRA_FULL_ERROR=1: with its traceback)."""
+    # Hydra raises instead of printing its own several lines; what it raises is put into one line below.
+    os.environ[_FULL_ERROR] = "1"
+    try:
+        _run()
+    except Exception as error:
+        if _wants_traceback:
+            raise
+        from clif_exp.messages import composition_error
+
+        print(f"clif_exp: error: {composition_error(error)}", file=sys.stderr)
+        sys.exit(2)
+    if any(_exit_codes):
+        sys.exit(next(code for code in _exit_codes if code))
+
+
+if __name__ == "__main__":
+    main()

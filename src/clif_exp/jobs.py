@@ -1,0 +1,135 @@
+"""One job from its composed config to its exit code: refuse, run, or hand over to a process of its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+import traceback as traceback_module
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from clif_exp.artifacts import process_rank
+from clif_exp.config import validate
+from clif_exp.run_directory import RunDirectory, relative
+
+log = logging.getLogger("clif_exp")
+REFUSED, FAILED, OUT_OF_TIME, INTERRUPTED, TERMINATED = 2, 1, 75, 130, 143
+
+
+class Terminated(SystemExit):
+    """SIGTERM came: unwind, say so in summary.json, and go."""
+
+
+def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None]:
+    """Run one job in its folder.
+
+    Args:
+        composed: the whole config, as Hydra composed it.
+        traceback: re-raise what goes wrong instead of putting it into one line.
+
+    Returns:
+        The exit code (0: finished), and the metric named by `objective` (NaN where it could not be measured).
+    """
+    hydra_config = HydraConfig.get()
+    path = Path(hydra_config.runtime.output_dir)
+    # Ranks above 0 of a distributed run help in its training stages; its folder is rank 0's.
+    folder = path if process_rank() == 0 else path / f".rank_{process_rank()}"
+    raw = OmegaConf.to_container(composed, resolve=False)
+    run = RunDirectory(folder, **_identity(raw, dict(hydra_config.runtime.choices)))
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        try:
+            config = validate(_resolve(composed))
+            if hydra_config.mode == RunMode.MULTIRUN and _processes(config) > 1:
+                return _run_as_process(list(hydra_config.overrides.task), path, config["objective"])
+            from clif_exp import pipeline
+
+            plan = pipeline.prepare(config)
+        except (ValueError, FileNotFoundError) as error:
+            if traceback:
+                raise
+            return _close(run, "refused", str(error), REFUSED), float("nan")
+        pipeline.execute(plan, run=run, config_yaml=OmegaConf.to_yaml(composed, resolve=True))
+        run.close("finished")
+        return 0, run.summary["metrics"].get(config["objective"]) if config["objective"] else None
+    except Exception as error:
+        return _failed(run, error, traceback=traceback), float("nan")
+    except KeyboardInterrupt:
+        _close(run, "killed", "interrupted (Ctrl-C); the same command continues", INTERRUPTED)
+        sys.exit(INTERRUPTED)
+    except SystemExit as stop:  # SIGTERM, or Lightning after an interrupt
+        _close(run, "killed", "terminated; the same command continues", TERMINATED)
+        sys.exit(stop.code or TERMINATED)
+
+
+def _identity(raw: Any, choices: dict[str, str]) -> dict[str, Any]:
+    """What summary.json says about a run, also about one whose config is refused."""
+    seed = raw.get("seed")
+    name = raw.get("name") if isinstance(raw.get("name"), str) else str(choices.get("experiment", "default"))
+    return {
+        "experiment": name,
+        "method": str(choices.get("method")),
+        "model": str(choices.get("model")),
+        "dataset": str(choices.get("dataset")),
+        "seed": seed if isinstance(seed, int) else -1,
+    }
+
+
+def _resolve(composed: DictConfig) -> dict[str, Any]:
+    try:
+        return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "config"
+        if "Missing mandatory value" in str(error):
+            raise ValueError(f"{key}: a value is needed; give it as {key}=VALUE") from error
+        raise ValueError(f"{key}: {str(error).splitlines()[0]}") from error
+
+
+def _processes(config: dict[str, Any]) -> int:
+    devices = config["trainer"]["devices"]
+    return devices if isinstance(devices, int) else 2  # "auto" or a list: be careful
+
+
+def _run_as_process(overrides: list[str], path: Path, objective: str | None) -> tuple[int, float | None]:
+    """Run a sweep's distributed job alone: its other ranks would repeat this process's command line, the whole sweep."""
+    command = [sys.executable, "-m", "clif_exp", *overrides, f"hydra.run.dir={path}"]
+    code = subprocess.run(command, check=False).returncode
+    metrics = json.loads((path / "summary.json").read_text())["metrics"]
+    return code, metrics.get(objective, float("nan")) if objective else None
+
+
+def _failed(run: RunDirectory, error: Exception, *, traceback: bool) -> int:
+    trainer = sys.modules.get("clif_exp.trainer")
+    if trainer is not None and isinstance(error, trainer.TimeBudgetExhausted):
+        return _close(run, "killed", f"{error} The same command continues.", OUT_OF_TIME)
+    log.debug("%s", "".join(traceback_module.format_exception(error)))
+    with open(run.path / "run.log", "a") as file:
+        traceback_module.print_exception(error, file=file)
+    text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    code = _close(run, "failed", text, FAILED)
+    if traceback:
+        raise error
+    return code
+
+
+def _close(run: RunDirectory, status: Any, error: str, code: int) -> int:
+    line = " ".join(error.split())
+    run.close(status, error=line)
+    print(f"clif_exp: {'error' if status != 'killed' else 'stopped'}: {line}", file=sys.stderr)
+    if status == "failed":
+        print(f"clif_exp: the traceback is in {relative(run.path / 'run.log')}", file=sys.stderr)
+    return code
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated(TERMINATED)

@@ -1,0 +1,175 @@
+"""The artifact store: computed once, published whole, resumed where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from clif_exp.artifacts import ArtifactStore, fingerprint
+from clif_exp.artifacts_cli import main as command_line
+from clif_exp.artifacts_cli import scan
+from clif_exp.locks import is_free, process_lock
+
+BUILDER = """
+import sys, time
+from pathlib import Path
+from clif_exp.artifacts import ArtifactStore
+
+def build(out):
+    for index in range(int(sys.argv[2])):
+        file = out / f"{index}.txt"
+        if not file.exists():
+            file.write_text("done")
+            print(index, flush=True)
+            time.sleep(float(sys.argv[3]))
+
+artifact = ArtifactStore(Path(sys.argv[1])).get_or_build("stage", version=1, config={"a": 1}, inputs={}, build=build)
+print("reused" if artifact.reused else "built", flush=True)
+"""
+
+
+def start_builder(root: Path, *, pieces: int, seconds: float) -> subprocess.Popen:
+    command = [sys.executable, "-c", textwrap.dedent(BUILDER), str(root), str(pieces), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+
+
+def put(store: ArtifactStore, *, config=None, build=None, **rest):
+    def write(out: Path) -> None:
+        (out / "file.txt").write_text("content")
+
+    return store.get_or_build("stage", version=1, config=config or {"a": 1}, inputs={}, build=build or write, **rest)
+
+
+def test_concurrent_processes_build_once(tmp_path):
+    builders = [start_builder(tmp_path, pieces=4, seconds=0.1) for _ in range(3)]
+    outputs = [builder.communicate(timeout=60)[0].split() for builder in builders]
+    assert sorted(lines[-1] for lines in outputs) == ["built", "reused", "reused"]
+    assert sorted(line for lines in outputs for line in lines[:-1]) == ["0", "1", "2", "3"], "each piece once"
+
+
+def test_a_killed_build_frees_its_lock_and_is_resumed(tmp_path):
+    first = start_builder(tmp_path, pieces=4, seconds=30)
+    assert first.stdout.readline().strip() == "0"
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    (partial,) = (tmp_path / "stage").glob("*.partial")
+    assert not list((tmp_path / "stage").glob("*/artifact.json")), "nothing is published yet"
+    second = start_builder(tmp_path, pieces=4, seconds=0)
+    lines = second.communicate(timeout=60)[0].split()
+    assert lines == ["1", "2", "3", "built"], "piece 0 is not made again"
+    assert not partial.exists()
+
+
+def test_a_failed_build_publishes_nothing_and_leaves_its_work(tmp_path):
+    store = ArtifactStore(tmp_path)
+
+    def fail(out: Path) -> None:
+        (out / "half.txt").write_text("half")
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        put(store, build=fail)
+    assert store.records() == []
+    artifact = put(store)
+    assert sorted(file.name for file in artifact.path.iterdir()) == ["artifact.json", "file.txt", "half.txt"]
+
+
+def test_an_artifact_says_where_it_comes_from(tmp_path):
+    artifact = put(ArtifactStore(tmp_path), work=20)
+    record = json.loads((artifact.path / "artifact.json").read_text())
+    assert record["stage"] == "stage" and record["config"] == {"a": 1} and record["work"] == 20
+    assert record["versions"]["clif_exp"] and record["seconds"] >= 0 and record["peak_memory_mb"] > 0
+    assert artifact.path.name == record["fingerprint"] == fingerprint("stage", version=1, config={"a": 1}, inputs={})
+
+
+def test_the_fingerprint_depends_on_every_declared_thing_and_no_order():
+    def digest(stage="s", version=1, config=None, inputs=None):
+        return fingerprint(stage, version=version, config=config or {"a": 1, "b": 2}, inputs=inputs or {"i": "x"})
+
+    assert digest() == digest(config={"b": 2, "a": 1})
+    assert len({digest(), digest(stage="t"), digest(version=2), digest(config={"a": 1, "b": 3}), digest(inputs={"i": "y"})}) == 5
+
+
+def test_a_second_request_reuses_and_another_config_does_not(tmp_path):
+    store = ArtifactStore(tmp_path)
+    assert not put(store).reused
+    assert put(ArtifactStore(tmp_path)).reused
+    assert not put(store, config={"a": 2}).reused
+
+
+def test_without_reuse_an_artifact_is_replaced_once(tmp_path):
+    before = put(ArtifactStore(tmp_path))
+    (before.path / "old.txt").write_text("old")
+    store = ArtifactStore(tmp_path, reuse=False)
+    after = put(store)
+    assert not after.reused and after.path == before.path and not (after.path / "old.txt").exists()
+    stamp = (after.path / "artifact.json").stat().st_ino
+    put(store)
+    assert (after.path / "artifact.json").stat().st_ino == stamp, "not built again for a second reader in the same run"
+
+
+def test_before_is_told_what_was_found(tmp_path):
+    told = []
+    for _ in range(2):
+        put(ArtifactStore(tmp_path), before=told.append)
+    assert told[0] is None and told[1].reused
+
+
+def test_estimates_follow_the_measured_rate(tmp_path):
+    store = ArtifactStore(tmp_path)
+    assert store.estimate_seconds("stage", work=10) is None
+    put(store, build=lambda out: time.sleep(0.1), work=1)
+    assert 1.0 <= store.estimate_seconds("stage", work=10) < 3.0
+
+
+def test_the_lock_excludes_other_processes(tmp_path):
+    lock = tmp_path / "lock"
+    script = "import sys; from pathlib import Path; from clif_exp.locks import process_lock\nwith process_lock(Path(sys.argv[1])): print('in', flush=True); input()"
+    other = subprocess.Popen([sys.executable, "-c", script, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline().strip() == "in" and not is_free(lock)
+    waited = []
+    with pytest.raises(TimeoutError), process_lock(lock, timeout=0.1, on_wait=waited.append):
+        pass
+    assert waited and waited[0].endswith(f":{other.pid}")
+    other.communicate("\n", timeout=30)
+    with process_lock(lock, timeout=5):
+        pass
+    assert is_free(lock) and not lock.exists()
+
+
+def test_gc_removes_garbage_and_only_what_it_is_told(tmp_path, capsys):
+    store = ArtifactStore(tmp_path)
+    artifact = put(store)
+    (tmp_path / "stage" / ("0" * 64 + ".partial")).mkdir()
+    (tmp_path / "stage" / ".garbage-1").mkdir()
+    assert sorted(entry.state for entry in scan(tmp_path)) == ["finished", "garbage", "partial"]
+    command_line(["ls", "--root", str(tmp_path)])
+    assert artifact.fingerprint[:12] in capsys.readouterr().out
+    command_line(["gc", "--root", str(tmp_path), "--dry-run"])
+    assert len(scan(tmp_path)) == 3
+    command_line(["--root", str(tmp_path), "gc"])
+    assert sorted(entry.state for entry in scan(tmp_path)) == ["finished", "partial"]
+    command_line(["gc", "--root", str(tmp_path), "--partial"])
+    assert [entry.state for entry in scan(tmp_path)] == ["finished"]
+    old = time.time() - 3 * 86400
+    os.utime(artifact.path / "artifact.json", (old, old))
+    command_line(["gc", "--root", str(tmp_path), "--unused-for", "4d"])
+    assert artifact.path.exists()
+    command_line(["gc", "--root", str(tmp_path), "--unused-for", "2d"])
+    assert not artifact.path.exists()
+
+
+def test_a_wrong_store_or_age_is_refused(tmp_path, capsys):
+    for arguments in (["ls", "--root", str(tmp_path / "none")], ["gc", "--root", str(tmp_path), "--unused-for", "soon"]):
+        with pytest.raises(SystemExit) as stop:
+            command_line(arguments)
+        assert stop.value.code == 2
+    assert "30d" in capsys.readouterr().err
