@@ -37,7 +37,7 @@ class PairMeta:
 def contrastive_targets(
     pairs: Sequence[PairMeta],
     *,
-    pooling: Pooling = "eos",
+    pooling: Pooling | Sequence[Pooling] = "eos",
     part_features_ND: Tensor | None = None,
     identical_parts: float = 1.0,
 ) -> Tensor:
@@ -50,13 +50,13 @@ def contrastive_targets(
 
     Args:
         pairs: the batch, N pairs.
-        pooling: where text features are read.
+        pooling: where text features are read, for all captions or one per caption (it decides about the caption's row).
         part_features_ND: image features of each pair's concept source alone, L2-normalised, float [N, D]; needed only to
             find nearly identical parts.
         identical_parts: cosine from which two parts of different concepts count as identical; 1.0 switches it off.
 
     Returns:
-        POSITIVE, NEGATIVE or IGNORED, int8 [N, N], symmetric, POSITIVE on the diagonal.
+        POSITIVE, NEGATIVE or IGNORED, int8 [captions N, pictures N], POSITIVE on the diagonal.
     """
     concept = _codes([pair.concept for pair in pairs])
     part = _codes([pair.part for pair in pairs])
@@ -67,16 +67,17 @@ def contrastive_targets(
     same_concept, same_part = _equal(concept), _equal(part)
     same_context, same_side = _equal(context), _equal(side)
     same_thing = same_concept & same_part
-    positive = same_thing if pooling == "concept" else same_thing & same_context & same_side
+    poolings = [pooling] * len(pairs) if isinstance(pooling, str) else list(pooling)
+    at_concept_N1 = torch.tensor([p == "concept" for p in poolings])[:, None]
+    positive = same_thing & (at_concept_N1 | (same_context & same_side))
 
     ignored = same_concept & (is_part[:, None] != is_part[None, :])
     ignored |= same_thing & same_context & ~same_side
     if part_features_ND is not None and identical_parts < 1.0:
         alike = part_features_ND @ part_features_ND.T >= identical_parts
         both_parts = is_part[:, None] & is_part[None, :]
-        # A different caption context is reason enough to stay negative unless the text feature is the concept's alone.
-        comparable = same_context if pooling == "eos" else torch.ones_like(same_context)
-        ignored |= both_parts & ~same_concept & comparable & alike.cpu()
+        # Another context in the caption is reason enough to stay negative unless the text feature is the part's alone.
+        ignored |= both_parts & ~same_concept & (same_context | at_concept_N1) & alike.cpu()
 
     targets = torch.full((len(pairs), len(pairs)), NEGATIVE, dtype=torch.int8)
     targets[ignored] = IGNORED
