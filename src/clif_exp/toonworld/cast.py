@@ -1,0 +1,187 @@
+"""Casts: named characters to customise, with reference pictures, in groups that are easy to confuse.
+
+A cast has 18 members, 9 flat, 4 shaded and 5 textured. Four groups of three share species and style and differ in two or
+three features; some members have features that the base models have never seen.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from clif_exp.toonworld.draw import render
+from clif_exp.toonworld.scenes import look_alike, place_single, sample_character
+from clif_exp.toonworld.world import CAST_ONLY, PEOPLE, SPECIES, Character, Scene
+
+HELD_OUT_PICTURES = 8
+NAMES: tuple[str, ...] = (
+    *("milo", "otto", "luna", "bolt", "nell", "ada", "vera", "iris", "hugo", "pim", "theo"),
+    *("remy", "finn", "tess", "koda", "juno", "zola", "edgar"),
+)
+
+
+def _c(species, style, coat, hat, top, bottom, accessory="none", *, skin=0) -> Character:
+    """Short form: 'red cap', 'blue striped shirt', 'green trousers'."""
+
+    def split(words: str) -> tuple[str, str]:
+        colour, _, kind = words.partition(" ")
+        return (kind, colour) if kind else (colour, "none")
+
+    hat_kind, hat_colour = split(hat)
+    bottom_kind, bottom_colour = split(bottom)
+    words = top.split()
+    pattern = words[1] if len(words) == 3 else "plain"
+    return Character(species, style, coat, hat_kind, hat_colour, words[-1], words[0], pattern, bottom_kind, bottom_colour, accessory, skin)
+
+
+def default_cast() -> dict[str, Character]:
+    """The cast of `dataset=toonworld`; the first four make a demo: two look-alikes and two others."""
+    return {
+        "milo": _c("fox", "flat", "orange", "green beanie", "blue striped hoodie", "brown trousers"),
+        "otto": _c("fox", "flat", "orange", "purple feather hat", "yellow jacket", "brown trousers", "necktie"),
+        "luna": _c("girl", "shaded", "black", "yellow crown", "teal dotted dress", "none", skin=1),
+        "bolt": _c("robot", "textured", "red", "black top hat", "white checked shirt", "blue shorts", "moustache"),
+        "nell": _c("fox", "flat", "orange", "green cap", "red dotted dress", "none", "glasses"),
+        "ada": _c("woman", "flat", "brown", "none", "purple starred jacket", "black skirt", "glasses", skin=0),
+        "vera": _c("woman", "flat", "brown", "red beanie", "green jacket", "black skirt", skin=0),
+        "iris": _c("woman", "flat", "orange", "none", "purple striped dress", "none", "scarf", skin=0),
+        "hugo": _c("bear", "flat", "brown", "grey horned helmet", "red checked shirt", "blue trousers", "eyepatch"),
+        "pim": _c("mouse", "flat", "grey", "red wizard hat", "purple hoodie", "orange shorts"),
+        "theo": _c("wolf", "flat", "teal", "none", "orange jacket", "grey trousers", "eyepatch"),
+        "remy": _c("boy", "shaded", "yellow", "blue cap", "red striped shirt", "green shorts", skin=0),
+        "finn": _c("boy", "shaded", "yellow", "orange cap", "white starred shirt", "teal trousers", skin=0),
+        "tess": _c("boy", "shaded", "black", "blue cap", "pink hoodie", "green shorts", "scarf", skin=0),
+        "koda": _c("cat", "textured", "grey", "purple wizard hat", "green dress", "none"),
+        "juno": _c("cat", "textured", "grey", "teal wizard hat", "orange checked jacket", "black skirt", "eyepatch"),
+        "zola": _c("cat", "textured", "orange", "purple crown", "green striped shirt", "black trousers"),
+        "edgar": _c("dog", "textured", "brown", "yellow feather hat", "blue jacket", "white trousers", "moustache"),
+    }
+
+
+# Who shares a group with whom and in which style, by place in NAMES; the rest stand alone.
+_GROUPS = (("flat", (0, 1, 4)), ("flat", (5, 6, 7)), ("shaded", (11, 12, 13)), ("textured", (14, 15, 16)))
+_ALONE = (("shaded", 2), ("textured", 3), ("flat", 8), ("flat", 9), ("flat", 10), ("textured", 17))
+
+
+def _clear(character: Character) -> bool:
+    """Whether neighbouring parts can be told apart by their colours."""
+    clothes = [colour for colour in (character.hat_colour, character.top_colour, character.bottom_colour) if colour != "none"]
+    return len(set(clothes)) == len(clothes) and character.coat not in clothes
+
+
+def _differences(first: Character, second: Character) -> int:
+    mine, yours = first.attributes(), second.attributes()
+    return sum(mine[slot] != yours[slot] for slot in mine)
+
+
+def _with_cast_only(rng: np.random.Generator, character: Character) -> Character:
+    """Give somebody one or two features that base models have never seen."""
+    slots = [slot for slot in CAST_ONLY if getattr(character, slot) != "none" or slot == "accessory"]
+    for slot in rng.permutation(slots)[: 1 + int(rng.random() < 0.4)]:
+        character = replace(character, **{slot: str(rng.choice(CAST_ONLY[slot]))})
+    return character
+
+
+def _draw_until(rng: np.random.Generator, draw, accepts) -> Character:
+    while True:
+        character = draw()
+        if accepts(character):
+            return _with_cast_only(rng, character) if rng.random() < 0.5 else character
+
+
+def cast(seed: int) -> dict[str, Character]:
+    """A fresh cast of the default's structure: 9/4/5 over the styles and four groups of three look-alikes."""
+    rng = np.random.default_rng([20, seed])
+    members: dict[int, Character] = {}
+    species = [str(value) for value in rng.permutation(SPECIES)]
+    for style, places in _GROUPS:
+        kind = species.pop()
+        first = _draw_until(rng, lambda: replace(sample_character(rng, style=style), species=kind, skin=0), _clear)
+        members[places[0]] = first
+        for place in places[1:]:
+            others = [members[other] for other in places if other in members]
+            members[place] = _draw_until(
+                rng,
+                lambda: replace(look_alike(rng, first), species=kind, skin=first.skin),
+                lambda who: _clear(who) and 2 <= _differences(who, first) <= 7 and all(_differences(who, other) >= 2 for other in others),
+            )
+    for style, place in _ALONE:
+        kind = species.pop()
+        skin = int(rng.integers(4)) if kind in PEOPLE else 0
+        members[place] = _draw_until(rng, lambda: replace(sample_character(rng, style=style), species=kind, skin=skin), _clear)
+    return {NAMES[place]: members[place] for place in range(len(NAMES))}
+
+
+def _name_seed(name: str) -> list[int]:
+    return list(name.encode())
+
+
+def reference_scenes(name: str, character: Character, seed: int = 0) -> list[Scene]:
+    """Four to six pictures of one character: the first on white, the others in different places and poses."""
+    rng = np.random.default_rng([21, seed, *_name_seed(name)])
+    return _pictures(rng, character, count=int(rng.integers(4, 7)), white_first=True)
+
+
+def held_out_scenes(name: str, character: Character, seed: int = 0) -> list[Scene]:
+    """Fresh pictures of one character, for judging only."""
+    rng = np.random.default_rng([22, seed, *_name_seed(name)])
+    return _pictures(rng, character, count=HELD_OUT_PICTURES, white_first=False)
+
+
+def _pictures(rng: np.random.Generator, character: Character, *, count: int, white_first: bool) -> list[Scene]:
+    places = [str(place) for place in rng.permutation(["beach", "forest", "desert", "snow", "street", "room", "meadow", "night"])][:count]
+    if white_first:
+        places[0] = "white"
+    poses = ["down", *[str(pose) for pose in rng.permutation(["up", "down", "down", "up", "down", "up", "down"])]]
+    return [
+        Scene(place_single(rng, character, white=place == "white", pose=pose), place, None, "single", int(rng.integers(2**31)))
+        for place, pose in zip(places, poses, strict=False)
+    ]
+
+
+def part_nouns(character: Character) -> list[str]:
+    """What a user would call the parts of a character that are worth binding: bare nouns."""
+    nouns = []
+    if character.hat != "none":
+        nouns.append("hat")
+    nouns.append(character.top)
+    if character.bottom != "none":
+        nouns.append(character.bottom)
+    if character.accessory in ("scarf", "glasses", "necktie"):
+        nouns.append(character.accessory)
+    return nouns
+
+
+def write_cast(out: Path, *, cast_seed: int | None = None, size: int = 18, resolution: int = 128) -> None:
+    """Write a cast as a concept set: concepts.yaml, images/, held_out/ and truth.json.
+
+    Args:
+        out: folder, made if missing.
+        cast_seed: None for the default cast, else the seed of a fresh one.
+        size: how many of the cast's 18, from the first.
+        resolution: side of the pictures in pixels.
+    """
+    if not 1 <= size <= len(NAMES):
+        raise ValueError(f"size={size} is out of range: a ToonWorld cast has 1 to {len(NAMES)} members.")
+    members = default_cast() if cast_seed is None else cast(cast_seed)
+    seed = 0 if cast_seed is None else cast_seed
+    concepts, truth = [], {}
+    for name in list(members)[:size]:
+        character = members[name]
+        images = []
+        for folder, scenes in (("images", reference_scenes(name, character, seed)), ("held_out", held_out_scenes(name, character, seed))):
+            (out / folder / name).mkdir(parents=True, exist_ok=True)
+            for number, scene in enumerate(scenes):
+                file = Path(folder) / name / f"{number:02d}.png"
+                Image.fromarray(render(scene, size=resolution).image).save(out / file)
+                if folder == "images":
+                    images.append(file.as_posix())
+        concepts.append({"name": name, "class_word": character.species, "images": images, "parts": part_nouns(character)})
+        truth[name] = character.attributes()
+    (out / "concepts.yaml").write_text(yaml.safe_dump({"name": "toonworld", "concepts": concepts}, sort_keys=False))
+    (out / "truth.json").write_text(json.dumps(truth, indent=2) + "\n")
