@@ -1,0 +1,232 @@
+"""The shapes of ToonWorld's base models: standard classes of diffusers, transformers and segment-anything, made small.
+
+Every size that a training recipe, a loader or a test needs stands here once. `write_random_weights` saves all of them
+untrained, in exactly the layouts of the shipped weights, for tests and for code that must run before weights exist.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+RESOLUTION = 128  # pixels; latents are 4 x 16 x 16, Stable Diffusion's factor of 8
+TEXT_WIDTH = 192
+FOLDERS = ("pipeline", "clip", "sam", "oracle", "judge_clip")
+
+
+def build_tokenizer():
+    """The world's tokenizer (see `tokenizer.build_tokenizer`): each word of the caption grammar is one token."""
+    from clif_exp.toonworld.grammar import VOCABULARY
+    from clif_exp.toonworld.tokenizer import build_tokenizer
+
+    return build_tokenizer(VOCABULARY)
+
+
+def clip_config(tokenizer, *, judge: bool = False):
+    """Configuration of the contrastive CLIP, or of the judge's second CLIP, which differs in width, depth and patches."""
+    from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+
+    width, text_layers, vision_layers, heads, patch = (160, 3, 5, 5, 8) if judge else (TEXT_WIDTH, 4, 6, 6, 16)
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=4 * width,
+        projection_dim=TEXT_WIDTH,
+        num_hidden_layers=text_layers,
+        num_attention_heads=heads,
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=4 * width,
+        projection_dim=TEXT_WIDTH,
+        num_hidden_layers=vision_layers,
+        num_attention_heads=heads,
+        image_size=RESOLUTION // 2 if judge else RESOLUTION,
+        patch_size=patch,
+    )
+    return CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=TEXT_WIDTH)
+
+
+def build_clip(tokenizer, *, judge: bool = False):
+    """An untrained `CLIPModel`. Plain attention: torch's fused one is slower for models this small on a CPU."""
+    from transformers import CLIPModel
+
+    return CLIPModel._from_config(clip_config(tokenizer, judge=judge), attn_implementation="eager")
+
+
+def build_image_processor(model):
+    """`CLIPImageProcessor` that resizes to the model's input and scales pixels to [-1, 1]."""
+    from transformers import CLIPImageProcessor
+
+    size = model.config.vision_config.image_size
+    return CLIPImageProcessor(
+        size={"height": size, "width": size},
+        crop_size={"height": size, "width": size},
+        do_center_crop=False,
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.5, 0.5, 0.5],
+    )
+
+
+def build_text_encoder(clip):
+    """The pipeline's `CLIPTextModel`: a copy of the contrastive model's own text tower, same weights."""
+    from transformers import CLIPTextModel
+
+    encoder = CLIPTextModel._from_config(clip.config.text_config, attn_implementation="eager")
+    own = encoder.state_dict()
+    tower = {key.removeprefix("text_model."): value for key, value in clip.state_dict().items() if key.startswith("text_model.")}
+    encoder.load_state_dict({key: tower[key.removeprefix("text_model.")].clone() for key in own})
+    return encoder
+
+
+def build_vae():
+    """Autoencoder of factor 8 with 4 latent channels. `AutoencoderTiny` trains 2.5 times as fast here as a KL one.
+
+    Its compute sits where it is cheap: few blocks at 128 px, many at 16 px.
+    """
+    from diffusers import AutoencoderTiny
+
+    return AutoencoderTiny(
+        encoder_block_out_channels=(32, 32, 32, 32),
+        decoder_block_out_channels=(32, 32, 32, 32),
+        num_encoder_blocks=(1, 3, 4, 6),
+        num_decoder_blocks=(6, 4, 3, 1),
+        scaling_factor=1.0,
+    )
+
+
+def build_unet():
+    """U-Net over 16 x 16 latents. As in SDXL the finest level carries no attention: half the cost, same bindings."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=RESOLUTION // 8,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=(64, 192, 256),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4,  # in SD-style configurations this is the number of heads
+        norm_num_groups=16,
+    )
+
+
+def build_scheduler():
+    """DDIM with v-prediction and a terminal SNR of zero (Lin et al. 2023), so that plain white canvases can be drawn."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,  # diffusers' default clips x0 to [-1, 1], which ruins unit-variance latents
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+def build_sam(weights: Path | None = None):
+    """A small SAM from segment-anything's own classes (its builders fix 1,024 px and a width of 256).
+
+    Args:
+        weights: folder with `model.safetensors`, or None for random weights.
+
+    Returns:
+        `segment_anything.modeling.Sam` for pictures of 128 x 128 px, in eval mode.
+    """
+    import torch
+    from safetensors.torch import load_file
+    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+
+    width, patch, embed = 64, 8, RESOLUTION // 8
+    norm = partial(torch.nn.LayerNorm, eps=1e-6)
+    encoder = ImageEncoderViT(
+        img_size=RESOLUTION, patch_size=patch, embed_dim=128, depth=4, num_heads=4, out_chans=width,
+        norm_layer=norm, use_rel_pos=True, window_size=0, global_attn_indexes=(0, 1, 2, 3),
+    )  # fmt: skip
+    prompts = PromptEncoder(
+        embed_dim=width, image_embedding_size=(embed, embed), input_image_size=(RESOLUTION, RESOLUTION), mask_in_chans=8
+    )
+    decoder = MaskDecoder(
+        transformer_dim=width,
+        transformer=TwoWayTransformer(depth=2, embedding_dim=width, num_heads=4, mlp_dim=256),
+        iou_head_hidden_dim=64,
+    )
+    sam = Sam(encoder, prompts, decoder, pixel_mean=[127.5] * 3, pixel_std=[127.5] * 3)
+    if weights is not None:
+        sam.load_state_dict({key: value.float() for key, value in load_file(Path(weights) / "model.safetensors").items()})
+    return sam.eval()
+
+
+def write_pipeline(out: Path, *, tokenizer, text_encoder, unet, vae) -> None:
+    """Save a folder that `StableDiffusionPipeline.from_pretrained` reads, in fp16, files of at most 15 MB."""
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline(
+        tokenizer=tokenizer,
+        text_encoder=text_encoder.half(),
+        unet=unet.half(),
+        vae=vae.half(),
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(out, safe_serialization=True, max_shard_size="14MB")
+    # transformers loads in the stored dtype, diffusers in fp32: without this a stock pipeline would mix the two.
+    _edit_json(out / "text_encoder" / "config.json", dtype="float32")
+    _edit_json(out / "vae" / "config.json", block_out_channels=None)  # derived again on load; storing it warns
+
+
+def write_clip(out: Path, *, tokenizer, clip) -> None:
+    """Save a folder that `CLIPModel`, `CLIPTokenizer` and `CLIPImageProcessor.from_pretrained` read, in fp16."""
+    clip.half().save_pretrained(out, max_shard_size="14MB")
+    _edit_json(out / "config.json", dtype="float32")
+    tokenizer.save_pretrained(out)
+    build_image_processor(clip).save_pretrained(out)
+
+
+def _edit_json(path: Path, **changes) -> None:
+    """Set keys of a JSON file; None removes the key."""
+    content = json.loads(path.read_text()) | changes
+    kept = {key: value for key, value in content.items() if not (key in changes and value is None)}
+    path.write_text(json.dumps(kept, indent=2) + "\n")
+
+
+def write_sam(out: Path, *, sam) -> None:
+    """Save SAM's state dict in fp16 as `model.safetensors`; `build_sam(out)` reads it back."""
+    from safetensors.torch import save_file
+
+    out.mkdir(parents=True, exist_ok=True)
+    save_file({key: value.half().contiguous() for key, value in sam.state_dict().items()}, out / "model.safetensors")
+
+
+def write_random_weights(out: Path, *, seed: int = 0) -> None:
+    """Write untrained base models in the layouts of the shipped ones: `pipeline/`, `clip/`, `sam/`, `oracle/`, `judge_clip/`."""
+    import torch
+
+    from clif_exp.toonworld.oracle import build_oracle, write_oracle
+
+    out = Path(out)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tokenizer = build_tokenizer()
+        clip = build_clip(tokenizer)
+        write_pipeline(
+            out / "pipeline", tokenizer=tokenizer, text_encoder=build_text_encoder(clip), unet=build_unet(), vae=build_vae()
+        )
+        write_clip(out / "clip", tokenizer=tokenizer, clip=clip)
+        write_clip(out / "judge_clip", tokenizer=tokenizer, clip=build_clip(tokenizer, judge=True))
+        write_sam(out / "sam", sam=build_sam())
+        write_oracle(out / "oracle", oracle=build_oracle())

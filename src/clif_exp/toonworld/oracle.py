@@ -1,0 +1,174 @@
+"""The oracle: reads species and attributes of every figure in a picture. Trained on rendered truth, never on a method's output.
+
+A small convolutional detector in the manner of CenterNet (Zhou et al. 2019): a heat map of figure centres, a box and one
+classification per attribute slot at each centre. Every slot has two answers beside its values: `ambiguous` (the picture
+shows a blend) and `not visible` (hidden or cut off).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clif_exp.toonworld.world import SLOTS
+
+AMBIGUOUS, NOT_VISIBLE = "ambiguous", "not visible"
+STRIDE = 8
+ANSWERS: dict[str, tuple[str, ...]] = {slot: (*values, AMBIGUOUS, NOT_VISIBLE) for slot, values in SLOTS.items()}
+
+
+@dataclass(frozen=True)
+class FigureReading:
+    """One figure as the oracle sees it.
+
+    Attributes:
+        box: left, top, right, bottom in pixels of the picture that was read.
+        score: confidence that a figure is there, in (0, 1).
+        attributes: slot -> most probable answer (a value of the slot, `ambiguous` or `not visible`).
+        probabilities: slot -> answer -> calibrated probability.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    attributes: dict[str, str]
+    probabilities: dict[str, dict[str, float]]
+
+
+class _Block(nn.Module):
+    """Two 3 x 3 convolutions around a residual connection, optionally with stride 2 and more channels."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1):
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.first_norm = nn.GroupNorm(8, outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=dilation, dilation=dilation, bias=False)
+        self.second_norm = nn.GroupNorm(8, outputs)
+        same = stride == 1 and inputs == outputs
+        self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        h = F.silu(self.first_norm(self.first(x_BCHW)))
+        return F.silu(self.second_norm(self.second(h)) + self.shortcut(x_BCHW))
+
+
+class Oracle(nn.Module):
+    """Figure detector with attribute heads; `read` is what evaluation uses."""
+
+    def __init__(self, *, width: int = 160, depth: int = 5):
+        super().__init__()
+        self.hyperparameters = {"width": width, "depth": depth}
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 32, 3, stride=2, padding=1),
+            _Block(32, 64, stride=2),
+            _Block(64, width, stride=2),
+            # Alternating dilation: at every centre the whole figure, and its neighbour, must be in sight.
+            *[_Block(width, width, dilation=1 + i % 2) for i in range(depth)],
+        )
+        self.centre = nn.Conv2d(width, 1, 1)
+        self.box = nn.Conv2d(width, 4, 1)
+        self.hidden = nn.Conv2d(width, 2 * width, 1)
+        self.slots = nn.ModuleDict({slot: nn.Conv2d(2 * width, len(answers), 1) for slot, answers in ANSWERS.items()})
+        nn.init.constant_(self.centre.bias, -4.0)  # focal losses start from 'nothing there'
+        self.register_buffer("temperature", torch.ones(len(ANSWERS)))  # per slot, fitted on held-out scenes
+        self.register_buffer("threshold", torch.tensor(0.3))
+
+    def forward(self, images_BCHW: Tensor) -> dict[str, Tensor]:
+        """Maps of stride 8 for pictures in [0, 1]: `centre` [B, H, W] logits, `box` [B, 4, H, W] distances in strides to
+        the four sides (left, top, right, bottom, positive), and one [B, answers, H, W] of logits per slot."""
+        x = self.body(images_BCHW * 2 - 1)
+        hidden = F.silu(self.hidden(x))
+        maps = {slot: head(hidden) for slot, head in self.slots.items()}
+        return {"centre": self.centre(x)[:, 0], "box": F.softplus(self.box(x)), **maps}
+
+    @torch.no_grad()
+    def read(self, images_BCHW: Tensor, *, batch_size: int = 64) -> list[list[FigureReading]]:
+        """Read the figures of each picture, best first.
+
+        Args:
+            images_BCHW: float in [0, 1], any height and width divisible by 8; trained at 128 x 128.
+            batch_size: pictures per forward pass.
+
+        Returns:
+            One list of figures per picture.
+        """
+        readings: list[list[FigureReading]] = []
+        for images in images_BCHW.split(batch_size):
+            maps = {key: value.float() for key, value in self(images.to(self.threshold.device)).items()}
+            heat = maps["centre"].sigmoid()
+            peaks = (heat == F.max_pool2d(heat[:, None], 3, 1, 1)[:, 0]) & (heat > self.threshold)
+            for index in range(len(images)):
+                found = [self._figure(maps, heat, index, y, x) for y, x in peaks[index].nonzero().tolist()]
+                readings.append(_suppress(sorted(found, key=lambda figure: -figure.score)))
+        return readings
+
+    def _figure(self, maps: dict[str, Tensor], heat: Tensor, index: int, y: int, x: int) -> FigureReading:
+        left, top, right, bottom = (maps["box"][index, :, y, x] * STRIDE).tolist()
+        cx, cy = (x + 0.5) * STRIDE, (y + 0.5) * STRIDE
+        probabilities = {}
+        for (slot, answers), temperature in zip(ANSWERS.items(), self.temperature.tolist(), strict=True):
+            shares = (maps[slot][index, :, y, x] / temperature).softmax(0).tolist()
+            probabilities[slot] = dict(zip(answers, shares, strict=True))
+        return FigureReading(
+            box=(cx - left, cy - top, cx + right, cy + bottom),
+            score=float(heat[index, y, x]),
+            attributes={slot: max(shares, key=shares.__getitem__) for slot, shares in probabilities.items()},
+            probabilities=probabilities,
+        )
+
+
+def _suppress(figures: list[FigureReading], *, overlap: float = 0.7) -> list[FigureReading]:
+    """Drop a box that mostly repeats a better one. The bound is high: figures that hug do overlap."""
+    kept: list[FigureReading] = []
+    for figure in figures:
+        if all(_iou(figure.box, other.box) < overlap for other in kept):
+            kept.append(figure)
+    return kept
+
+
+def _iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return width * height / max(sum(areas) - width * height, 1e-9)
+
+
+def build_oracle() -> Oracle:
+    """An untrained oracle of the shipped size."""
+    return Oracle()
+
+
+def write_oracle(out: Path, *, oracle: Oracle) -> None:
+    """Save weights in fp16 as `model.safetensors`, with the hyper-parameters and the slots' answers in its metadata."""
+    import json
+
+    from safetensors.torch import save_file
+
+    out.mkdir(parents=True, exist_ok=True)
+    metadata = {"hyperparameters": json.dumps(oracle.hyperparameters), "answers": json.dumps(ANSWERS)}
+    tensors = {key: value.half().contiguous() for key, value in oracle.state_dict().items()}
+    save_file(tensors, out / "model.safetensors", metadata=metadata)
+
+
+def load_oracle(folder: Path) -> Oracle:
+    """Load an oracle in fp32, eval mode.
+
+    Raises:
+        ValueError: the file was trained for other slots or values than this version of ToonWorld draws.
+    """
+    import json
+
+    from safetensors import safe_open
+
+    path = Path(folder) / "model.safetensors"
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a dict)
+    if json.loads(metadata["answers"]) != {slot: list(answers) for slot, answers in ANSWERS.items()}:
+        raise ValueError(f"{path}: trained for other attributes than toonworld/world.py defines; retrain the oracle")
+    oracle = Oracle(**json.loads(metadata["hyperparameters"]))
+    oracle.load_state_dict(state)
+    return oracle.eval()

@@ -1,0 +1,138 @@
+"""The one training loop of all base models: step-indexed batches, weight averaging, slices that resume exactly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, IterableDataset
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one base model is trained.
+
+    Attributes:
+        name: also the folder's name.
+        model: what is trained.
+        batch: step -> batch. Derives everything random from the step, so that a resumed run sees the same data.
+        loss: (model, batch) -> scalar loss and named scalars for the log.
+        publish: (averaged model, folder) writes the weights in their shipped layout.
+        steps: optimiser steps in all.
+        learning_rate: peak; linear warm-up over 200 steps, constant, linear decay to zero over the last fifth.
+        average: decay of the exponential moving average of the weights.
+    """
+
+    name: str
+    model: nn.Module
+    batch: Callable[[int], Batch]
+    loss: Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
+    publish: Callable[[nn.Module, Path], None]
+    steps: int
+    learning_rate: float
+    average: float = 0.999
+    weight_decay: float = 0.01
+
+
+class _Steps(IterableDataset):
+    def __init__(self, batch: Callable[[int], Batch], *, start: int, stop: int, rank: int, world_size: int):
+        self.batch, self.range = batch, range(start * world_size + rank, stop * world_size, world_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self.batch(step) for step in self.range)
+
+
+class _Fit(L.LightningModule):
+    def __init__(self, recipe: Recipe):
+        super().__init__()
+        self.recipe, self.model = recipe, recipe.model
+        self.averaged = AveragedModel(recipe.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
+
+    def training_step(self, batch: Batch, _index: int) -> Tensor:
+        # Noise from the step, not from the history: a resumed run draws what an undisturbed one would.
+        torch.manual_seed(self.global_step * self.trainer.world_size + self.global_rank)
+        loss, scalars = self.recipe.loss(self.model, batch)
+        if not torch.isfinite(loss):
+            raise RuntimeError(f"{self.recipe.name}: the loss is {loss.item()} at step {self.global_step}")
+        self.log_dict({"loss": loss.detach(), **scalars}, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay, betas=(0.9, 0.99)
+        )
+        steps, tail = self.recipe.steps, max(1, self.recipe.steps // 5)
+
+        def factor(step: int) -> float:
+            return min((step + 1) / 200, 1.0, max(0.0, (steps - step) / tail))
+
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step"}}
+
+
+class _Slices(L.Callback):
+    """Averages the weights, saves `last.ckpt` now and then and when the slice's time is up, and prints one line a minute."""
+
+    def __init__(self, path: Path, *, max_time: float | None):
+        self.path, self.deadline = path, None if max_time is None else time.monotonic() + max_time
+        self.saved = self.printed = time.monotonic()
+        self.steps_then: int | None = None
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        module.averaged.update_parameters(module.model)  # here, so that a checkpoint never misses the last update
+        now = time.monotonic()
+        if self.steps_then is None:
+            self.steps_then, self.printed = trainer.global_step, now
+        if now - self.printed > 60 and trainer.is_global_zero:
+            rate = (trainer.global_step - self.steps_then) / (now - self.printed)
+            scalars = "  ".join(f"{key} {float(value):.4f}" for key, value in trainer.callback_metrics.items())
+            print(f"{module.recipe.name} step {trainer.global_step}/{module.recipe.steps}  {rate:.2f} steps/s  {scalars}", flush=True)
+            self.steps_then, self.printed = trainer.global_step, now
+        if self.deadline is not None and now > self.deadline:
+            trainer.should_stop = True
+        if now - self.saved > 300 or trainer.should_stop:
+            self.save(trainer)
+
+    def save(self, trainer: L.Trainer) -> None:
+        trainer.save_checkpoint(self.path.with_suffix(".partial"))
+        if trainer.is_global_zero:
+            self.path.with_suffix(".partial").replace(self.path)
+        self.saved = time.monotonic()
+
+
+def fit(recipe: Recipe, *, folder: Path, max_time: float | None, **trainer_options: Any) -> bool:
+    """Train `recipe` until its steps or `max_time` seconds are over; continues from `folder/last.ckpt` if there is one.
+
+    Returns:
+        Whether the recipe is finished.
+    """
+    checkpoint = folder / "last.ckpt"
+    folder.mkdir(parents=True, exist_ok=True)
+    start = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"] if checkpoint.exists() else 0
+    if start >= recipe.steps:
+        return True
+    slices = _Slices(checkpoint, max_time=max_time)
+    trainer = L.Trainer(
+        max_steps=recipe.steps, callbacks=[slices], logger=False, enable_checkpointing=False, gradient_clip_val=1.0,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder, **trainer_options,
+    )  # fmt: skip
+    data = _Steps(recipe.batch, start=start, stop=recipe.steps, rank=trainer.global_rank, world_size=trainer.world_size)
+    trainer.fit(_Fit(recipe), DataLoader(data, batch_size=None), ckpt_path=checkpoint if checkpoint.exists() else None)
+    slices.save(trainer)
+    return trainer.global_step >= recipe.steps
+
+
+def load_averaged(recipe: Recipe, *, folder: Path) -> nn.Module:
+    """The averaged weights of the last checkpoint, loaded into `recipe.model`."""
+    state = torch.load(folder / "last.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "averaged.module."
+    recipe.model.load_state_dict({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
+    return recipe.model.eval()

@@ -1,0 +1,202 @@
+"""The oracle: focal loss on figure centres, L1 on boxes, cross-entropy per slot; taught to say ambiguous and not visible.
+
+Its pictures are its own: scenes with every attribute (a cast's too), blends of two characters in one place (the slots
+that differ are `ambiguous`), figures partly erased (`not visible`), then blur, noise and the autoencoder's artefacts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clif_exp.toonworld.architectures import RESOLUTION
+from clif_exp.toonworld.draw import LABELS_PER_FIGURE, render
+from clif_exp.toonworld.grammar import SLOT_PARTS, truth
+from clif_exp.toonworld.oracle import AMBIGUOUS, ANSWERS, NOT_VISIBLE, STRIDE, build_oracle, write_oracle
+from clif_exp.toonworld.recipes.fit import Batch, Recipe
+from clif_exp.toonworld.scenes import sample_character, sample_scene
+from clif_exp.toonworld.world import PARTS, Scene
+
+SIZE, SEED = 40_000, 3
+MAX_FIGURES = 3
+_MAP = RESOLUTION // STRIDE
+_INDEX = {slot: {answer: i for i, answer in enumerate(answers)} for slot, answers in ANSWERS.items()}
+_CHUNK = 256
+
+
+def draw_example(seed: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Picture uint8 [128, 128, 3], boxes float [3, 4] in pixels (NaN where there is no figure), answers int [3, slots]."""
+    rng = np.random.default_rng([seed, index])
+    scene = sample_scene(rng, allow_cast_only=True)
+    rendering = render(scene, size=RESOLUTION)
+    image, answers = rendering.image, truth(scene, rendering)
+    kind = rng.random()
+    if kind < 0.15 and scene.figures:
+        image, answers = _blend(scene, rendering, answers, rng)
+    elif kind < 0.30 and scene.figures:
+        image, answers = _erase(rendering, answers, rng)
+    boxes = np.full((MAX_FIGURES, 4), np.nan, np.float32)
+    indices = np.zeros((MAX_FIGURES, len(ANSWERS)), np.int64)
+    for row, attributes in enumerate(answers[:MAX_FIGURES]):
+        if rendering.boxes[row] is None:
+            continue
+        boxes[row] = rendering.boxes[row]
+        indices[row] = [_INDEX[slot][attributes[slot]] for slot in ANSWERS]
+    return image, boxes, indices
+
+
+def _blend(scene: Scene, rendering, answers: list[dict[str, str]], rng: np.random.Generator):
+    """Half of one character and half of another in the same place: what they do not share is ambiguous."""
+    others = []
+    for figure in scene.figures:
+        donor = sample_character(rng, allow_cast_only=True)
+        # Often the same species and style, as when two look-alikes fuse.
+        if rng.random() < 0.6:
+            donor = dataclasses.replace(donor, species=figure.character.species, style=figure.character.style)
+        others.append(dataclasses.replace(figure, character=donor))
+    second = dataclasses.replace(scene, figures=tuple(others))
+    other = render(second, size=RESOLUTION)
+    share = rng.uniform(0.38, 0.62)
+    image = (share * rendering.image + (1 - share) * other.image).round().astype(np.uint8)
+    blended = [
+        {slot: own[slot] if own[slot] == theirs[slot] else AMBIGUOUS for slot in own}
+        for own, theirs in zip(answers, truth(second, other), strict=True)
+    ]
+    return image, blended
+
+
+def _erase(rendering, answers: list[dict[str, str]], rng: np.random.Generator):
+    """Paint over the upper or lower, left or right part of a figure; what lost most of its pixels is not visible."""
+    image, answers = rendering.image.copy(), [dict(attributes) for attributes in answers]
+    row = int(rng.integers(len(answers)))
+    if rendering.boxes[row] is None:
+        return image, answers
+    x0, y0, x1, y1 = (int(value) for value in rendering.boxes[row])
+    cut = rng.uniform(0.25, 0.6)
+    side = rng.choice(["top", "bottom", "left", "right"], p=[0.3, 0.4, 0.15, 0.15])
+    if side in ("top", "bottom"):
+        edge = round((y1 - y0) * cut)
+        y0, y1 = (y0, y0 + edge) if side == "top" else (y1 - edge, y1)
+    else:
+        edge = round((x1 - x0) * cut)
+        x0, x1 = (x0, x0 + edge) if side == "left" else (x1 - edge, x1)
+    colour = (255, 255, 255) if rng.random() < 0.5 else image[rng.integers(RESOLUTION), rng.choice([1, RESOLUTION - 2])]
+    erased = np.zeros(rendering.labels.shape, bool)
+    erased[y0:y1, x0:x1] = True
+    image[erased] = colour
+    for index, attributes in enumerate(answers):
+        for slot in attributes:
+            label = 1 + index * LABELS_PER_FIGURE + np.array([PARTS.index(part) for part in SLOT_PARTS[slot]])
+            pixels = np.isin(rendering.labels, label)
+            lost = (pixels & erased).sum() / max(1, pixels.sum())
+            if pixels.any() and lost > 0.65:
+                attributes[slot] = NOT_VISIBLE
+    return image, answers
+
+
+def _draw_chunk(task: tuple[int, int, int]):
+    seed, start, count = task
+    return [np.stack(column) for column in zip(*(draw_example(seed, start + i) for i in range(count)), strict=True)]
+
+
+def render_examples(folder: Path, *, size: int = SIZE, seed: int = SEED, workers: int = 2) -> dict[str, np.ndarray]:
+    """Draw the oracle's examples into `folder`, or open what an earlier call has drawn."""
+    path = folder / f"oracle-seed{seed}-{size}.npz"
+    if not path.exists():
+        tasks = [(seed, start, min(_CHUNK, size - start)) for start in range(0, size, _CHUNK)]
+        with ProcessPoolExecutor(workers) as pool:
+            images, boxes, answers = (np.concatenate(column) for column in zip(*pool.map(_draw_chunk, tasks), strict=True))
+        partial = path.with_name("partial.npz")
+        np.savez(partial, images=images, boxes=boxes, answers=answers)
+        partial.replace(path)
+    return dict(np.load(path))
+
+
+def recipe(folder: Path, *, vae_folder: Path, steps: int = 6_000, batch_size: int = 48) -> Recipe:
+    from diffusers import AutoencoderTiny
+
+    data = render_examples(folder)
+    vae = AutoencoderTiny.from_pretrained(vae_folder).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    torch.manual_seed(11)
+
+    def batch(step: int) -> Batch:
+        rng = np.random.default_rng([8, step])
+        rows = np.sort(rng.choice(len(data["images"]), batch_size, replace=False))
+        images = torch.from_numpy(data["images"][rows]).permute(0, 3, 1, 2).float() / 255
+        return {
+            "images_BCHW": _degrade(images, vae, torch.Generator().manual_seed(step)),
+            "boxes_BF4": torch.from_numpy(data["boxes"][rows]),
+            "answers_BFS": torch.from_numpy(data["answers"][rows]),
+        }
+
+    model = build_oracle().to(memory_format=torch.channels_last)
+    return Recipe("oracle", model, batch, loss, lambda trained, out: write_oracle(out, oracle=trained), steps=steps,
+                  learning_rate=1e-3, average=0.998, weight_decay=0.05)  # fmt: skip
+
+
+@torch.no_grad()
+def _degrade(images_BCHW: Tensor, vae: nn.Module, generator: torch.Generator) -> Tensor:
+    """What generated pictures suffer: a quarter through the autoencoder with noisy latents, a quarter blurred, some noise."""
+    images = images_BCHW.contiguous(memory_format=torch.channels_last)
+    quarter = len(images) // 4
+    order = torch.randperm(len(images), generator=generator)
+    through, blurred, noisy = order[:quarter], order[quarter // 2 : quarter + quarter // 2], order[-quarter:]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        latents = vae.encode(images[through] * 2 - 1).latents.float()
+        sigma = 0.4 * latents.std() * torch.rand(quarter, 1, 1, 1, generator=generator)
+        decoded = vae.decode(latents + sigma * torch.randn(latents.shape, generator=generator)).sample.float()
+    images[through] = decoded / 2 + 0.5
+    share = torch.rand(len(blurred), 1, 1, 1, generator=generator)
+    soft = F.avg_pool2d(F.pad(images[blurred], (1, 1, 1, 1), mode="replicate"), 3, 1)
+    images[blurred] = share * soft + (1 - share) * images[blurred]
+    sigma = 0.06 * torch.rand(len(noisy), 1, 1, 1, generator=generator)
+    images[noisy] += sigma * torch.randn(images[noisy].shape, generator=generator)
+    return images.clamp(0, 1)
+
+
+def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    maps = {key: value.float() for key, value in model(batch["images_BCHW"]).items()}
+    boxes, answers = batch["boxes_BF4"], batch["answers_BFS"]
+    present = ~boxes[..., 0].isnan()
+    centres = torch.stack([boxes[..., 0] + boxes[..., 2], boxes[..., 1] + boxes[..., 3]], dim=-1) / 2 / STRIDE
+    grid = torch.arange(_MAP) + 0.5
+    # [B, F, H, W] squared distance, in cells, of every cell to every figure's centre
+    distance = (grid - centres[..., :1, None]).square() + (grid[:, None] - centres[..., 1:, None]).square()
+    distance = distance.nan_to_num(1e9)
+    nearest, owner = distance.min(dim=1)
+    heat = (-nearest / (2 * 0.8**2)).exp()
+    # The cell that holds a centre is the positive one, also where the Gaussian is a little below 1.
+    peak = (distance == distance.flatten(2).amin(2)[..., None, None]) & present[..., None, None]
+    heat = torch.where(peak.any(1), torch.ones_like(heat), heat)
+    focal = _focal(maps["centre"], heat) / present.sum().clamp(min=1)
+
+    chosen = (heat > 0.5).nonzero()  # read attributes and boxes at the centre and right beside it
+    b, y, x = chosen.T
+    figure = owner[b, y, x]
+    box = boxes[b, figure] / STRIDE
+    cell = torch.stack([x + 0.5, y + 0.5, x + 0.5, y + 0.5], dim=1)
+    sides = (box - cell) * torch.tensor([-1.0, -1.0, 1.0, 1.0])
+    regression = F.l1_loss(maps["box"][b, :, y, x], sides.clamp(min=0))
+    losses, correct = [], []
+    for index, slot in enumerate(ANSWERS):
+        logits, target = maps[slot][b, :, y, x], answers[b, figure, index]
+        losses.append(F.cross_entropy(logits, target))
+        correct.append((logits.argmax(1) == target).float().mean())
+    total = focal + 0.1 * regression + torch.stack(losses).mean()
+    return total, {"focal": focal.detach(), "box": regression.detach(), "right": torch.stack(correct).mean(),
+                   "species": correct[0]}  # fmt: skip
+
+
+def _focal(logits: Tensor, heat: Tensor) -> Tensor:
+    """CenterNet's penalty-reduced focal loss (Law and Deng 2018, Eq. 1), summed over the map."""
+    share = logits.sigmoid().clamp(1e-4, 1 - 1e-4)
+    positive = heat == 1
+    on = -((1 - share) ** 2) * share.log() * positive
+    off = -((1 - heat) ** 4) * share**2 * (1 - share).log() * ~positive
+    return (on + off).sum()

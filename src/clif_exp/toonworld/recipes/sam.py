@@ -1,0 +1,99 @@
+"""The small SAM: from one point its three masks mean the part, the whole figure, and everything drawn; a box means the figure.
+
+SAM's own losses (Kirillov et al. 2023): focal + dice on the masks and a squared error on the predicted IoU. The three
+outputs are told apart by their place instead of by the smallest loss: the drawn world knows which is which.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clif_exp.toonworld.architectures import RESOLUTION, build_sam, write_sam
+from clif_exp.toonworld.recipes.corpus import Corpus
+from clif_exp.toonworld.recipes.fit import Batch, Recipe
+
+PROMPTS = 8  # per picture: the image encoder's work is shared among them
+_MASK_SIDE = RESOLUTION // 2
+
+
+def _prompts(labels_HW: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points [P, 2] (x, y), boxes [P, 4] around the figure under each point, masks bool [P, 3, H, W]."""
+    points, boxes, masks = [], [], []
+    parts = np.unique(labels_HW)
+    parts = parts[(parts > 0) & (np.bincount(labels_HW.ravel(), minlength=256)[parts] >= 12)]
+    figure_of = np.where(labels_HW > 0, (labels_HW.astype(np.int16) - 1) // 16, -1)
+    for _ in range(PROMPTS):
+        label = rng.choice(parts)
+        ys, xs = np.nonzero(labels_HW == label)
+        pick = rng.integers(len(ys))
+        figure = figure_of == (int(label) - 1) // 16
+        fy, fx = np.nonzero(figure)
+        jitter = rng.normal(0, 2, 4)
+        points.append((xs[pick] + 0.5, ys[pick] + 0.5))
+        boxes.append(np.clip(np.array([fx.min(), fy.min(), fx.max() + 1, fy.max() + 1]) + jitter, 0, RESOLUTION))
+        masks.append(np.stack([labels_HW == label, figure, labels_HW > 0]))
+    return np.array(points), np.array(boxes), np.stack(masks)
+
+
+def recipe(corpus: Corpus, *, steps: int = 4_000, batch_size: int = 8) -> Recipe:
+    torch.manual_seed(7)
+
+    def batch(step: int) -> Batch:
+        rng = np.random.default_rng([6, step])
+        rows = np.sort(rng.choice(len(corpus), batch_size, replace=False))
+        points, boxes, masks = zip(*(_prompts(corpus.labels_NHW[row], rng) for row in rows), strict=True)
+        return {
+            "images_BCHW": torch.from_numpy(corpus.images_NHWC[rows]).permute(0, 3, 1, 2),
+            "points_BP2": torch.from_numpy(np.stack(points)).float(),
+            "boxes_BP4": torch.from_numpy(np.stack(boxes)).float(),
+            "masks_BP3HW": torch.from_numpy(np.stack(masks)),
+            "use_boxes": bool(step % 4 == 3),
+        }
+
+    return Recipe("sam", build_sam().train(), batch, loss, lambda model, out: write_sam(out, sam=model), steps=steps,
+                  learning_rate=8e-4, average=0.998, weight_decay=0.05)  # fmt: skip
+
+
+def loss(sam: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    images = (batch["images_BCHW"].float() - sam.pixel_mean) / sam.pixel_std
+    embeddings = sam.image_encoder(images)
+    positions = sam.prompt_encoder.get_dense_pe()
+    logits, qualities = [], []
+    for embedding, points, boxes in zip(embeddings, batch["points_BP2"], batch["boxes_BP4"], strict=True):
+        prompt = {"points": None, "boxes": boxes} if batch["use_boxes"] else {
+            "points": (points[:, None], torch.ones(len(points), 1)), "boxes": None}  # fmt: skip
+        sparse, dense = sam.prompt_encoder(masks=None, **prompt)
+        masks, quality = sam.mask_decoder.predict_masks(embedding[None], positions, sparse, dense)
+        logits.append(masks)
+        qualities.append(quality)
+    truth = batch["masks_BP3HW"].flatten(0, 1).float()
+    if batch["use_boxes"]:
+        chosen, truth = slice(0, 1), truth[:, 1:2]  # a box asks for the figure: the single-mask output
+    else:
+        chosen, truth = slice(0, 4), torch.cat([truth[:, 1:2], truth], dim=1)
+    logits_NMHW = torch.cat(logits)[:, chosen].float()
+    full = F.interpolate(logits_NMHW, size=(RESOLUTION,) * 2, mode="bilinear", align_corners=False)
+    with torch.no_grad():
+        shown = full > 0
+        iou = (shown & (truth > 0)).sum((2, 3)) / (shown | (truth > 0)).sum((2, 3)).clamp(min=1)
+    quality = F.mse_loss(torch.cat(qualities)[:, chosen].float(), iou)
+    total = 20 * _focal(full, truth) + _dice(full, truth) + quality
+    names = ("figure",) if batch["use_boxes"] else ("figure", "part", "whole", "all")
+    return total, {f"iou_{name}": value for name, value in zip(names, iou.mean(0), strict=True)}
+
+
+def _focal(logits: Tensor, truth: Tensor, *, alpha: float = 0.5, gamma: float = 2.0) -> Tensor:
+    from torchvision.ops import sigmoid_focal_loss
+
+    return sigmoid_focal_loss(logits, truth, alpha=alpha, gamma=gamma, reduction="mean")
+
+
+def _dice(logits: Tensor, truth: Tensor) -> Tensor:
+    shares = logits.sigmoid().flatten(2)
+    truth = truth.flatten(2)
+    return (1 - (2 * (shares * truth).sum(2) + 1) / (shares.sum(2) + truth.sum(2) + 1)).mean()
