@@ -123,6 +123,10 @@ class ArtifactStore:
             self._fresh.add(digest)
         return Artifact(stage, digest, path, False, seconds, peak)
 
+    def find(self, stage: str, *, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> Artifact | None:
+        """Return the artifact with this fingerprint if it is published."""
+        return self._published(stage, fingerprint(stage, version=version, config=config, inputs=inputs))
+
     def estimate_seconds(self, stage: str, *, work: float) -> float | None:
         """Estimate a build's wall time from this store's earlier builds of the stage; None if there are none."""
         rates = [record["seconds"] / record["work"] for record in self.records(stage) if record.get("work")]

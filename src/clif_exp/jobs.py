@@ -122,7 +122,8 @@ def _failed(run: RunDirectory, error: Exception, *, traceback: bool) -> int:
 
 
 def _close(run: RunDirectory, status: Any, error: str, code: int) -> int:
-    line = " ".join(error.split())
+    # A refusal may list several problems, one a line; anything else becomes one line.
+    line = error if status == "refused" else " ".join(error.split())
     run.close(status, error=line)
     print(f"clif_exp: {'error' if status != 'killed' else 'stopped'}: {line}", file=sys.stderr)
     if status == "failed":

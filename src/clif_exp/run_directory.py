@@ -6,11 +6,12 @@ import csv
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from clif_exp.artifacts import Artifact
+from clif_exp.artifacts import RECORD, Artifact
 
 Status = Literal["finished", "failed", "killed", "refused"]
 UNFINISHED = "still running, or ended without a word (SIGKILL, power)"
@@ -51,6 +52,20 @@ class RunDirectory:
     def add_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Note metrics; what could not be measured (NaN) is null, because JSON has no NaN."""
         self.summary["metrics"] |= {name: _finite(value) for name, value in metrics.items()}
+        self.write()
+
+    def publish(self, name: str, source: Path) -> None:
+        """Copy an artifact's files into the run's folder under `name`, whole or not at all, and note where they are."""
+        target, partial = self.path / name, self.path / f".{name}.partial"
+        for old in (target, partial):
+            shutil.rmtree(old, ignore_errors=True)
+        shutil.copytree(source, partial, ignore=shutil.ignore_patterns(RECORD))
+        os.replace(partial, target)
+        self.note(name, target)
+
+    def note(self, name: str, path: Path) -> None:
+        """Note where something that the user takes away lies."""
+        self.summary[name] = str(path.absolute())
         self.write()
 
     def close(self, status: Status, *, error: str | None = None) -> None:

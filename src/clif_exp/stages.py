@@ -1,0 +1,364 @@
+"""Each stage's wiring: the settings and inputs that its result depends on, and the call into its room.
+
+Settings that change speed but no result (devices, workers, batch sizes of sampling and judging, paths, loggers) stay out of the
+fingerprints. A room is imported only to compute: a stage's VERSION is read from its source, so that a run that reuses everything
+loads no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clif_exp.artifacts import Artifact, ArtifactStore
+
+if TYPE_CHECKING:
+    from clif_exp.backbones import BackboneSpec
+    from clif_exp.concepts import ConceptSet
+    from clif_exp.pipeline import Execution
+    from clif_exp.prompts import EvaluationPrompt
+
+KINDS = {"G": "general", "R": "region", "M": "mix"}
+_PACKAGE = Path(__file__).parent
+
+
+def version_of(module: str) -> int:
+    """Return the `VERSION` of a module of this package, by its path ("curation/stage.py"), without importing it."""
+    match = re.search(r"^VERSION(?:: int)? = (\d+)", (_PACKAGE / module).read_text(), re.M)
+    assert match is not None, f"{module} states no VERSION"
+    return int(match[1])
+
+
+# --- before anything runs ---------------------------------------------------------------------------------------------
+
+
+def materialise_dataset(store: ArtifactStore, settings: Mapping[str, Any]) -> Artifact | None:
+    """Write a dataset that makes itself (ToonWorld, photos) into a folder like a user's; None for a user's folder."""
+    if settings["name"] == "folder":
+        return None
+    config = {key: settings[key] for key in ("name", "size", "cast_seed")}
+
+    def build(out: Path) -> None:
+        if settings["name"] == "toonworld":
+            from clif_exp.toonworld.cast import write_cast
+
+            write_cast(out, cast_seed=settings["cast_seed"], size=settings["size"])
+        else:
+            from clif_exp.curation.photos import write_photos
+
+            write_photos(out)
+
+    module = "toonworld/cast.py" if settings["name"] == "toonworld" else "curation/photos.py"
+    return store.get_or_build("dataset", version=version_of(module), config=config, inputs={}, build=build)
+
+
+def check_concepts(concepts: ConceptSet, *, spec: BackboneSpec) -> None:
+    """Refuse class words and names that do not fit the base model's tokenizer."""
+    from transformers import CLIPTokenizer
+
+    from clif_exp.concepts import check_against_tokenizer
+
+    check_against_tokenizer(concepts, tokenizer=CLIPTokenizer.from_pretrained(spec.path, subfolder="tokenizer", revision=spec.revision))
+
+
+def select_prompts(concepts: ConceptSet, generation: Mapping[str, Any]) -> list[EvaluationPrompt]:
+    """Build the evaluation prompts."""
+    from clif_exp.prompts import build_prompts
+
+    return build_prompts({concept.name: concept.class_word for concept in concepts.concepts}, **generation["prompts"])
+
+
+# --- curation ---------------------------------------------------------------------------------------------------------
+
+
+def curate(execution: Execution) -> None:
+    """Segment, sample contexts, compose G, R and M pairs: five artifacts, so that an ablation only selects."""
+    plan, version = execution.plan, version_of("curation/stage.py")
+    config, device = plan.config, device_of(plan.config)
+    segments = execution.artifact(
+        "segments",
+        stage="curation",
+        version=version,
+        config={"segmenter": config["segmenter"], "captioner": config["captioner"]},
+        inputs={"concepts": plan.concepts_fingerprint, "base": plan.base},
+        build=lambda out: _curation().segment_concepts(
+            out, concepts=plan.concepts, spec=plan.spec, segmenter=config["segmenter"], captioner=config["captioner"],
+            device=device, num_workers=config["num_workers"],
+        ),
+        work=sum(len(concept.images) for concept in plan.concepts.concepts),
+        unit="pictures",
+    )  # fmt: skip
+    contexts = _contexts(execution, version)
+    for kind in KINDS:
+        _compose(execution, kind, version=version, segments=segments, contexts=contexts)
+
+
+def _contexts(execution: Execution, version: int) -> Artifact | None:
+    """General concepts and parts, sampled from the base model: the same for every concept set, seed and ablation."""
+    plan = execution.plan
+    settings = plan.config["augmentation"]["contexts"]
+    if not any(plan.config["augmentation"][KINDS[kind]]["num_pairs"] for kind in ("G", "R")):
+        return None
+    return execution.artifact(
+        "contexts",
+        stage="curation",
+        version=version,
+        config={"contexts": settings, "segmenter": plan.config["segmenter"]},
+        inputs={"base": plan.base},
+        build=lambda out: _curation().generate_contexts(
+            out, spec=plan.spec, segmenter=plan.config["segmenter"], device=device_of(plan.config), **settings
+        ),
+        work=settings["images_per_name"] * (len(settings["names"]) + len(settings["part_names"])),
+        unit="pictures",
+    )
+
+
+def _compose(execution: Execution, kind: str, *, version: int, segments: Artifact | None, contexts: Artifact | None) -> None:
+    """One kind of augmentation; none where the config asks for no pairs."""
+    plan = execution.plan
+    settings = plan.config["augmentation"][KINDS[kind]]
+    if not settings["num_pairs"] or segments is None or (kind == "M" and len(plan.concepts.concepts) < 2):
+        return
+    inputs = {"segments": segments.fingerprint}
+    if contexts is not None and kind != "M":
+        inputs["contexts"] = contexts.fingerprint
+    seed = plan.config["augmentation"]["seed"]
+    execution.artifact(
+        f"augment_{kind}",
+        stage="curation",
+        version=version,
+        config={"settings": settings, "seed": seed, "resolution": plan.spec.resolution},
+        inputs=inputs,
+        build=lambda out: _curation().compose_pairs(
+            out, kind=kind, segments=segments.path, contexts=contexts.path if contexts and kind != "M" else None,
+            settings=settings, seed=seed, num_workers=plan.config["num_workers"],
+        ),
+        work=settings["num_pairs"],
+        unit="pairs",
+    )  # fmt: skip
+
+
+def _curation() -> Any:
+    from clif_exp.curation import stage
+
+    return stage
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def train(execution: Execution) -> None:
+    """Stage 1 and stage 2, as far as the method has them; their curves go to the run's metrics.csv and the trackers."""
+    contrastive = _train_contrastive(execution)
+    _train_diffusion(execution, contrastive)
+    curves = {name: artifact.path / "metrics.csv" for name, artifact in execution.artifacts.items() if name in ("contrastive", "diffusion")}
+    execution.run.write_curves(curves)
+    for name, file in curves.items():
+        execution.trackers.log_curve(name, file)
+
+
+def _train_contrastive(execution: Execution) -> Artifact | None:
+    plan = execution.plan
+    if not plan.config["method"]["contrastive"]:
+        return None
+    settings = plan.config["contrastive"]
+    manifests = {kind: execution.artifacts[f"augment_{kind}"] for kind in ("G", "R") if f"augment_{kind}" in execution.artifacts}
+
+    def build(out: Path) -> None:
+        from clif_exp.contrastive.stage import train_contrastive
+
+        paths = {kind: artifact.path for kind, artifact in manifests.items()}
+        train_contrastive(
+            out, spec=plan.spec, concepts=plan.concepts, manifests=paths, seed=plan.config["seed"], trainer=_trainer(plan.config), **settings
+        )
+
+    return execution.artifact(
+        "contrastive",
+        stage="contrastive",
+        version=version_of("contrastive/stage.py"),
+        config={"settings": settings, "seed": plan.config["seed"], "hardware": _numerics(plan.config)},
+        inputs={"concepts": plan.concepts_fingerprint, "base": plan.base} | {kind: a.fingerprint for kind, a in manifests.items()},
+        build=build,
+        work=max(settings["steps"], 1),
+        unit="steps",
+        collective=True,
+    )
+
+
+def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> Artifact | None:
+    plan = execution.plan
+    settings = plan.config["diffusion"]
+    inputs = {"concepts": plan.concepts_fingerprint, "base": plan.base}
+    reads = {"manifest": execution.artifacts.get("augment_M"), "segments": execution.artifacts.get("segments"), "embeddings": contrastive}
+    inputs |= {name: artifact.fingerprint for name, artifact in reads.items() if artifact is not None}
+
+    def build(out: Path) -> None:
+        from clif_exp.diffusion.stage import train_diffusion
+
+        paths = {name: artifact.path if artifact else None for name, artifact in reads.items()}
+        if contrastive is not None:
+            paths["embeddings"] = contrastive.path / "concept_embeddings.safetensors"
+        train_diffusion(
+            out, spec=plan.spec, concepts=plan.concepts, seed=plan.config["seed"], trainer=_trainer(plan.config), **paths, **settings
+        )
+
+    return execution.artifact(
+        "diffusion",
+        stage="diffusion",
+        version=version_of("diffusion/stage.py"),
+        config={"settings": settings, "seed": plan.config["seed"], "hardware": _numerics(plan.config)},
+        inputs=inputs,
+        build=build,
+        work=max(settings["steps"], 1),
+        unit="steps",
+        collective=True,
+    )
+
+
+def _trainer(config: Mapping[str, Any]) -> Any:
+    from clif_exp.trainer import TrainerSettings
+
+    return TrainerSettings(**config["trainer"], num_workers=config["num_workers"], progress=config["callbacks"]["progress"])
+
+
+def _numerics(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the trainer changes results: the precision, and over how many ranks a batch is split."""
+    return {"precision": config["trainer"]["precision"], "ranks": config["trainer"]["devices"] * config["trainer"]["num_nodes"]}
+
+
+def device_of(config: Mapping[str, Any]) -> str:
+    """The torch device for everything outside the training loops."""
+    accelerator = config["trainer"]["accelerator"]
+    if accelerator == "auto":
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if accelerator in ("gpu", "cuda") else "cpu"
+
+
+# --- what comes after -------------------------------------------------------------------------------------------------
+
+
+def export(execution: Execution) -> None:
+    """Put the files that other tools load into the run's folder."""
+    plan, diffusion = execution.plan, execution.artifacts.get("diffusion")
+    if diffusion is None:
+        return
+    facts = {key: plan.config[key] for key in ("seed", "contrastive", "diffusion", "method")}
+    facts |= {"experiment": execution.run.summary["experiment"], "model": plan.config["model"]["family"]}
+
+    def build(out: Path) -> None:
+        from clif_exp.export.stage import export_run
+
+        export_run(out, spec=plan.spec, concepts=plan.concepts, diffusion=diffusion.path, config=facts, sample=None)
+
+    artifact = execution.artifact(
+        "export", stage="diffusion", version=version_of("export/stage.py"), config=facts,
+        inputs={"diffusion": diffusion.fingerprint}, build=build,
+    )  # fmt: skip
+    assert artifact is not None
+    execution.run.publish("export", artifact.path)
+
+
+def generate(execution: Execution) -> None:
+    """Sample the evaluation prompts, and the prior prompts from the untouched base model (shared by all its runs)."""
+    plan, diffusion = execution.plan, execution.artifacts.get("diffusion")
+    settings = {key: value for key, value in plan.config["generation"].items() if key != "prompts"}
+    prior = [prompt for prompt in plan.prompts if prompt.kind == "prior"]
+    for name, model, prompts in (("prior_before", None, prior), ("generation", diffusion, plan.prompts)):
+        if prompts and (model is not None or name == "prior_before"):
+            _sample(execution, name, model=model, prompts=prompts, settings=settings)
+
+
+def _sample(execution: Execution, name: str, *, model: Artifact | None, prompts: list[EvaluationPrompt], settings: dict[str, Any]) -> None:
+    plan = execution.plan
+
+    def build(out: Path) -> None:
+        from clif_exp.generation.stage import generate as sample
+
+        path = model.path if model else None
+        sample(out, spec=plan.spec, diffusion=path, prompts=prompts, device=device_of(plan.config), **settings)
+
+    described = [json.loads(json.dumps(prompt.to_json())) for prompt in prompts]
+    execution.artifact(
+        name,
+        stage="generation",
+        version=version_of("generation/stage.py"),
+        config={"prompts": described, **{key: value for key, value in settings.items() if key != "batch_size"}},
+        inputs={"base": plan.base} | ({"diffusion": model.fingerprint} if model else {}),
+        build=build,
+        work=len(prompts) * len(settings["seeds"]),
+        unit="pictures",
+    )
+
+
+def evaluate(execution: Execution) -> None:
+    """Judge the pictures; the metrics go into summary.json."""
+    plan, made = execution.plan, execution.artifacts
+    if "generation" not in made:
+        return
+    settings = plan.config["evaluation"]
+    reads = {name: made[name] for name in ("generation", "prior_before", "contrastive", "diffusion") if name in made}
+
+    def build(out: Path) -> None:
+        from clif_exp.evaluation.stage import evaluate as judge
+
+        judge(
+            out, generations=made["generation"].path, concepts=plan.concepts, dataset_root=plan.root, spec=plan.spec,
+            **{name: made[name].path if name in made else None for name in ("prior_before", "contrastive", "diffusion")},
+            device=device_of(plan.config), **settings,
+        )  # fmt: skip
+
+    artifact = execution.artifact(
+        "evaluation",
+        stage="evaluation",
+        version=version_of("evaluation/stage.py"),
+        config={key: value for key, value in settings.items() if key != "batch_size"},
+        inputs={name: artifact.fingerprint for name, artifact in reads.items()}
+        | {"concepts": plan.concepts_fingerprint, "truth": _content([plan.root / "truth.json", plan.root / "held_out"])}
+        | {"judges": _content(_judges(plan.spec, settings))},
+        build=build,
+        work=sum(1 for _ in open(made["generation"].path / "generations.jsonl")),
+        unit="pictures",
+    )
+    if artifact is not None:
+        execution.run.add_metrics(json.loads((artifact.path / "metrics.json").read_text()))
+
+
+def _judges(spec: BackboneSpec, settings: Mapping[str, Any]) -> list[Path]:
+    """Local folders of the judging models: named ones, else those beside the base models, else the packaged ones."""
+    from clif_exp.backbones import packaged_weights
+
+    folders = [Path(str(value)) for group in settings.values() if isinstance(group, Mapping) for value in group.values() if value]
+    for name in ("judge_clip", "oracle"):
+        beside = Path(str(spec.path)).expanduser().resolve().parent / name
+        folders.append(beside if beside.is_dir() else packaged_weights() / name)
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _content(paths: list[Path]) -> str:
+    """SHA-256 over the files at or below some paths: their names below them and their content."""
+    digest = hashlib.sha256()
+    for root in paths:
+        files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
+        for file in files:
+            digest.update(f"{root.name}/{file.relative_to(root).as_posix()}\n".encode())
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def report(execution: Execution, config_yaml: str) -> None:
+    """Write report.html and the sample grids."""
+    if "report" not in execution.plan.config["stages"]:
+        return
+    from clif_exp.reporting.stage import write_report
+
+    run = execution.run
+    paths = {name: artifact.path for name, artifact in execution.artifacts.items()}
+    write_report(run.path, summary=run.summary, artifacts=paths, config_yaml=config_yaml)
+    run.note("report", run.path / "report.html")
+
