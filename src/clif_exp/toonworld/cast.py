@@ -18,6 +18,7 @@ from clif_exp.toonworld.draw import render
 from clif_exp.toonworld.scenes import look_alike, place_single, sample_character
 from clif_exp.toonworld.world import CAST_ONLY, PEOPLE, SPECIES, Character, Scene
 
+VERSION = 1  # raised when the pictures of a cast change
 HELD_OUT_PICTURES = 8
 NAMES: tuple[str, ...] = (
     *("milo", "otto", "luna", "bolt", "nell", "ada", "vera", "iris", "hugo", "pim", "theo"),
