@@ -1,0 +1,118 @@
+"""How far apart the concepts are for the model: on the rows, on the contextual tokens, on the U-Net's keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clif_exp.tokens import add_concept_tokens, apply_concept_embeddings, expand_prompt, load_concept_embeddings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from clif_exp.backbones import BackboneSpec
+
+PROMPT = "a photo of <{}>"
+
+
+def pairwise_cosine_distance(vectors_ND: Tensor) -> Tensor:
+    """Return 1 - cosine for every pair of rows, float [N, N] in [0, 2], zero on the diagonal."""
+    import torch
+
+    unit_ND = torch.nn.functional.normalize(vectors_ND.float(), dim=-1)
+    distances_NN = 1 - unit_ND @ unit_ND.T
+    return distances_NN.fill_diagonal_(0).clamp(min=0)
+
+
+def summarise(distances_NN: Tensor) -> dict[str, Any]:
+    """Mean and smallest distance over pairs, and the matrix; None for fewer than two concepts."""
+    import torch
+
+    count = len(distances_NN)
+    off_diagonal = distances_NN[~torch.eye(count, dtype=torch.bool)]
+    known = {"mean": float(off_diagonal.mean()), "min": float(off_diagonal.min())} if count > 1 else {"mean": None, "min": None}
+    return known | {"matrix": [[round(value, 5) for value in row] for row in distances_NN.tolist()]}
+
+
+def concept_rows(rows: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
+    """A concept's row is the mean over its tokens: float [N, D]."""
+    import torch
+
+    return torch.stack([rows[name].float().mean(0) for name in names])
+
+
+def contextual_tokens(tokenizer: Any, text_encoder: Any, *, ids: Mapping[str, Sequence[int]], penultimate: bool) -> Tensor:
+    """Encode "a photo of <name>" and take what the U-Net reads at the concept's last token: float [N, D].
+
+    Attention is causal, so the last token is the only one that has seen all of the concept.
+
+    Args:
+        tokenizer, text_encoder: with the concepts added.
+        ids: concept -> token ids.
+        penultimate: the U-Net reads the last layer but one (SDXL).
+    """
+    import torch
+
+    prompts = [expand_prompt(PROMPT.format(name), {name: len(tokens)}) for name, tokens in ids.items()]
+    tokens_NL = tokenizer(prompts, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt").input_ids
+    with torch.inference_mode():
+        output = text_encoder(tokens_NL.to(text_encoder.device), output_hidden_states=penultimate)
+    hidden_NLD = output.hidden_states[-2] if penultimate else output.last_hidden_state
+    last_N = torch.stack([(row == tokens[-1]).nonzero()[-1, 0] for row, tokens in zip(tokens_NL, ids.values(), strict=True)])
+    return hidden_NLD[torch.arange(len(last_N)), last_N.to(hidden_NLD.device)].float().cpu()
+
+
+def keys_and_values_distance(unet: Any, tokens_ND: Tensor) -> Tensor:
+    """Mean over the U-Net's cross-attention layers of the distances between the concepts' keys, and values: float [N, N]."""
+    import torch
+
+    layers = [module for name, module in unet.named_modules() if name.endswith(("attn2.to_k", "attn2.to_v"))]
+    weight = next(unet.parameters())
+    tokens_ND = tokens_ND.to(weight.device, weight.dtype)
+    with torch.inference_mode():
+        return torch.stack([pairwise_cosine_distance(layer(tokens_ND).cpu()) for layer in layers]).mean(0)
+
+
+def measure_distances(
+    spec: BackboneSpec, *, concepts: Mapping[str, str], stages: Mapping[str, Path | None], device: str = "cpu"
+) -> dict[str, Any]:
+    """Measure the distances between concepts before training and after each stage.
+
+    Args:
+        spec: base models.
+        concepts: name -> class word.
+        stages: label -> folder with `concept_embeddings.safetensors` (and LoRA weights), in order.
+        device: torch device.
+
+    Returns:
+        `names`, and `stages`: label -> {"rows", "contextual", "keys_values"} -> mean, min and matrix. "before" comes first: every
+        concept still is its class word, so concepts of one class have distance 0. Encoders beyond the first are not measured.
+    """
+    from clif_exp.backbones import load_pipeline, load_text_encoders
+    from clif_exp.generation.sampling import EMBEDDINGS_FILE, LORA_FILE
+
+    names = list(concepts)
+    pipeline = load_pipeline(spec, device=device)
+    report: dict[str, Any] = {"names": names, "stages": {}}
+    for label, folder in {"before": None, **stages}.items():
+        tokenizer, encoder = load_text_encoders(spec, device=device)["text_encoder"]
+        if folder is None:
+            ids = add_concept_tokens(tokenizer, encoder, concepts=concepts)
+        elif (folder / EMBEDDINGS_FILE).exists():
+            rows = load_concept_embeddings(folder / EMBEDDINGS_FILE)["text_encoder"]
+            ids = apply_concept_embeddings(tokenizer, encoder, {name: rows[name] for name in names})
+        else:
+            continue
+        if folder is not None and (folder / LORA_FILE).exists():
+            pipeline.load_lora_weights(folder, weight_name=LORA_FILE)
+        table_VD = encoder.get_input_embeddings().weight.detach().cpu()
+        tokens_ND = contextual_tokens(tokenizer, encoder, ids=ids, penultimate=spec.family == "sdxl")
+        distances = {
+            "rows": pairwise_cosine_distance(concept_rows({name: table_VD[tokens] for name, tokens in ids.items()}, names)),
+            "contextual": pairwise_cosine_distance(tokens_ND),
+        }
+        if spec.family != "sdxl":  # SDXL's U-Net reads both encoders side by side
+            distances["keys_values"] = keys_and_values_distance(pipeline.unet, tokens_ND)
+        report["stages"][label] = {kind: summarise(matrix) for kind, matrix in distances.items()}
+    return report

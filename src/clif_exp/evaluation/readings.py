@@ -1,0 +1,115 @@
+"""What is in a picture: figures with a place and either read attributes or likenesses to the concepts.
+
+Everything after this file works on `Figure`s alone, so any detector that can fill them can judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+
+AMBIGUOUS, NOT_VISIBLE, ABSENT = "ambiguous", "not visible", "none"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure found in a picture.
+
+    Attributes:
+        box: left, top, right, bottom as shares of the picture's width and height.
+        score: the detector's confidence in [0, 1].
+        attributes: slot -> value, `none` (the part is absent), `ambiguous` or `not visible`; empty where only likeness is known.
+        likeness: concept -> likeness in [0, 1], from a detector that compares instead of reading; None if it reads.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float = 1.0
+    attributes: Mapping[str, str] = None  # type: ignore[assignment]
+    likeness: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.attributes is None:
+            object.__setattr__(self, "attributes", {})
+
+    @property
+    def x(self) -> float:
+        """Horizontal centre as a share of the picture's width."""
+        return (self.box[0] + self.box[2]) / 2
+
+
+class FigureReader(Protocol):
+    """Finds the figures of pictures; pictures may differ in size."""
+
+    def read(self, pictures: Sequence[Image.Image]) -> list[list[Figure]]:
+        """Return the figures of each picture, in any order."""
+        ...
+
+
+class OracleReader:
+    """ToonWorld's oracle as a reader.
+
+    Args:
+        folder: the oracle's weights.
+        device: torch device.
+        min_score: figures below this confidence are dropped, beyond the oracle's own threshold.
+    """
+
+    def __init__(self, folder: Path, *, device: str = "cpu", min_score: float = 0.0) -> None:
+        from clif_exp.toonworld.oracle import load_oracle
+
+        self.oracle = load_oracle(folder).to(device)
+        self.device, self.min_score = device, min_score
+
+    def read(self, pictures: Sequence[Image.Image]) -> list[list[Figure]]:
+        """Read pictures at the oracle's resolution, 128 x 128 px."""
+        import numpy as np
+        import torch
+
+        from clif_exp.toonworld.architectures import RESOLUTION
+
+        if not pictures:
+            return []
+        pixels_BHWC = np.stack([np.asarray(picture.convert("RGB").resize((RESOLUTION, RESOLUTION))) for picture in pictures])
+        images_BCHW = torch.from_numpy(pixels_BHWC).permute(0, 3, 1, 2).float() / 255
+        readings = self.oracle.read(images_BCHW.to(self.device))
+        return [
+            [
+                Figure(tuple(side / RESOLUTION for side in reading.box), reading.score, reading.attributes)
+                for reading in picture
+                if reading.score >= self.min_score
+            ]
+            for picture in readings
+        ]
+
+
+def load_reader(settings: Mapping[str, Any], *, references: Mapping[str, Sequence[Path]], device: str) -> FigureReader | None:
+    """Build the reader that `evaluation.reader` names.
+
+    Args:
+        settings: `kind` (oracle, open_vocabulary or none) and that kind's own settings; `path` None means the shipped oracle.
+        references: concept -> reference pictures, for readers that compare.
+        device: torch device.
+
+    Raises:
+        ValueError: an unknown kind, or an oracle folder without weights.
+    """
+    kind = settings.get("kind", "none")
+    if kind == "none":
+        return None
+    if kind == "oracle":
+        from clif_exp.backbones import packaged_weights
+
+        folder = Path(settings.get("path") or packaged_weights() / "oracle")
+        if not (folder / "model.safetensors").exists():
+            raise ValueError(f"evaluation.reader.path: {folder} holds no model.safetensors. Name the oracle's folder, or set kind: none.")
+        return OracleReader(folder, device=device, min_score=settings.get("min_score", 0.0))
+    if kind == "open_vocabulary":
+        from clif_exp.evaluation.open_vocabulary import OpenVocabularyReader
+
+        options = {key: value for key, value in settings.items() if key not in ("kind", "path", "min_score")}
+        return OpenVocabularyReader(references, device=device, **options)
+    raise ValueError(f"evaluation.reader.kind: unknown value {kind!r}. Choose from oracle, open_vocabulary, none.")

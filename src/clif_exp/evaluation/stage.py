@@ -1,0 +1,271 @@
+"""The evaluation stage: alignment, confusion, prior and embedding distances of one run's pictures."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from clif_exp.evaluation import confusion, matrices
+from clif_exp.evaluation.alignment import Judge, check_independent, image_scores, reference_files, text_scores
+from clif_exp.evaluation.assignment import Truth
+from clif_exp.evaluation.confusion import Judgement
+from clif_exp.evaluation.readings import Figure, FigureReader, load_reader
+
+if TYPE_CHECKING:
+    from clif_exp.backbones import BackboneSpec
+    from clif_exp.concepts import ConceptSet
+
+VERSION = 1
+SCORES = ("text_alignment", "text_cosine", "image_alignment", "image_alignment_dino")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One generated picture: its line of `generations.jsonl`, its scores, and what was found in it (None: nobody looked)."""
+
+    line: Mapping[str, Any]
+    scores: Mapping[str, float | None]
+    figures: Sequence[Figure] | None = None
+    judgement: Judgement | None = None
+
+
+def evaluate(
+    out: Path,
+    *,
+    generations: Path,
+    prior_before: Path | None,
+    concepts: ConceptSet,
+    dataset_root: Path,
+    spec: BackboneSpec,
+    judge: Mapping[str, Any],
+    reader: Mapping[str, Any],
+    contrastive: Path | None = None,
+    diffusion: Path | None = None,
+    presence_threshold: float = 0.5,
+    identity_threshold: float = 0.75,
+    batch_size: int = 32,
+    device: str = "cpu",
+) -> None:
+    """Judge the pictures of a run and write `metrics.json`, `per_image.jsonl`, `confusion_matrix.json` and `distances.json`.
+
+    Args:
+        out: folder to write into.
+        generations: what the generation stage published.
+        prior_before: the base model's pictures of the prior prompts, or None.
+        concepts: the concepts that were taught.
+        dataset_root: their folder; `truth.json` and `held_out/` in it are read here and nowhere else.
+        spec: base models; the judge must be none of them.
+        judge: `path` of a CLIP (None: ToonWorld's own) and the other arguments of `alignment.Judge`.
+        reader: `kind` oracle, open_vocabulary or none, and its arguments.
+        contrastive, diffusion: what the two training stages published, for the embedding distances.
+        presence_threshold: agreement from which a figure can stand for a concept, in [0, 1].
+        identity_threshold: identity that `confusion` asks of every concept, in [0, 1].
+        batch_size: pictures at a time.
+        device: torch device.
+    """
+    for name, value in {"presence_threshold": presence_threshold, "identity_threshold": identity_threshold}.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"evaluation.{name}: {value} is no share. Give a number from 0 to 1.")
+    names = [concept.name for concept in concepts.concepts]
+    references = {
+        concept.name: reference_files(concept.name, dataset_root=dataset_root, training=[image.file for image in concept.images])
+        for concept in concepts.concepts
+    }
+    examiner = build_judge(judge, spec=spec, batch_size=batch_size, device=device)
+    eye = load_reader(_with_default_path(reader, spec, "oracle"), references=references, device=device)
+    truth = load_truth(dataset_root, names, reader=reader)
+    if eye is not None and truth is None:
+        log.warning("evaluation: %s has no truth.json, so identity, leakage and their like are not measured", dataset_root)
+
+    examine = {
+        "examiner": examiner,
+        "eye": eye,
+        "truth": truth,
+        "references": references,
+        "threshold": presence_threshold,
+        "batch_size": batch_size,
+    }
+    rows = examine_pictures(generations, names=names, **examine)
+    before = examine_pictures(prior_before, names=names, **examine) if prior_before is not None else []
+    metrics = collect_metrics(rows, before, identity_threshold=identity_threshold)
+    out.mkdir(parents=True, exist_ok=True)
+    report: dict[str, Any] = {"thresholds": {"presence": presence_threshold, "identity": identity_threshold}}
+    for kind in ("single", "multi"):
+        judged = [(row.figures, row.judgement) for row in rows if row.line["kind"] == kind and row.judgement is not None]
+        if judged and truth:
+            report[kind] = matrices.confusion_matrix(judged, names=names, truth=truth)
+            report[kind]["attendance"] = matrices.attendance_per_concept([judgement for _, judgement in judged])
+            report[kind]["pairs"] = matrices.confusion_per_pair([j for _, j in judged], identity_threshold=identity_threshold)
+    _write_json(out / "confusion_matrix.json", report)
+    if contrastive is not None or diffusion is not None:
+        from clif_exp.evaluation.distance import measure_distances
+
+        classes = {concept.name: concept.class_word for concept in concepts.concepts}
+        stages = {label: path for label, path in (("after stage 1", contrastive), ("after stage 2", diffusion)) if path is not None}
+        _write_json(out / "distances.json", measure_distances(spec, concepts=classes, stages=stages, device=device))
+    write_thumbnails(out / "references", references)
+    lines = [json.dumps(describe(row, identity_threshold=identity_threshold)) for row in [*rows, *before]]
+    _write(out / "per_image.jsonl", "\n".join(lines) + "\n")
+    _write_json(out / "metrics.json", metrics)  # last: its presence says that all is there
+
+
+def build_judge(settings: Mapping[str, Any], *, spec: BackboneSpec, batch_size: int, device: str) -> Judge:
+    """Load the judge, refusing one that stage 1 trains against or that is not there."""
+    settings = _with_default_path(settings, spec, "judge_clip")
+    path = settings["path"]
+    check_independent(path, spec.contrastive)
+    if Path(path).is_absolute() and not (Path(path) / "config.json").exists():
+        raise ValueError(f"evaluation.judge.path: {path} holds no CLIP model. Name a folder or hub id of a CLIPModel.")
+    return Judge(batch_size=batch_size, device=device, **settings)
+
+
+def _with_default_path(settings: Mapping[str, Any], spec: BackboneSpec, folder: str) -> dict[str, Any]:
+    """Fill in an open path: the folder beside ToonWorld's pipeline, so that replaced base models bring their own judges."""
+    settings = dict(settings)
+    if settings.get("path") is None and settings.get("kind", "oracle") == "oracle":
+        from clif_exp.backbones import packaged_weights
+
+        beside = Path(spec.path).expanduser().resolve().parent / folder if spec.path else packaged_weights() / folder
+        settings["path"] = str(beside if beside.is_dir() else packaged_weights() / folder)
+    return settings
+
+
+def load_truth(dataset_root: Path, names: Sequence[str], *, reader: Mapping[str, Any]) -> Truth | None:
+    """Read concept -> slot -> value from `truth.json`; None where there is none. Readers that compare need none."""
+    if reader.get("kind") == "open_vocabulary":
+        return {name: {} for name in names}
+    path = dataset_root / "truth.json"
+    if not path.exists():
+        return None
+    from clif_exp.toonworld.world import SLOTS
+
+    content = json.loads(path.read_text())
+    return {name: {slot: content[name][slot] for slot in SLOTS if slot in content[name]} for name in names}
+
+
+def examine_pictures(
+    folder: Path,
+    *,
+    names: Sequence[str],
+    examiner: Judge,
+    eye: FigureReader | None,
+    truth: Truth | None,
+    references: Mapping[str, Sequence[Path]],
+    threshold: float,
+    batch_size: int,
+) -> list[Row]:
+    """Score and judge every picture of a generation artifact, in the order of its manifest."""
+    import torch
+
+    lines = [json.loads(line) for line in (folder / "generations.jsonl").read_text().splitlines()]
+    texts = sorted({line["text_for_alignment"] for line in lines})
+    text_of = dict(zip(texts, examiner.embed_texts(texts), strict=True))
+    own = {name: [_open(file) for file in files] for name, files in references.items()}
+    clip_references = {name: examiner.embed_images(pictures) for name, pictures in own.items()}
+    has_dino = examiner.dino is not None
+    dino_references = {name: examiner.embed_images_dino(pictures) for name, pictures in own.items()} if has_dino else {}
+    rows: list[Row] = []
+    for start in range(0, len(lines), batch_size):
+        batch = lines[start : start + batch_size]
+        pictures = [_open(folder / line["file"]) for line in batch]
+        image_ND = examiner.embed_images(pictures)
+        scores = text_scores(image_ND, torch.stack([text_of[line["text_for_alignment"]] for line in batch]))
+        scores["image_alignment"] = image_scores(image_ND, [line["concepts"] for line in batch], clip_references)
+        if has_dino:
+            dino_ND = examiner.embed_images_dino(pictures)
+            scores["image_alignment_dino"] = image_scores(dino_ND, [line["concepts"] for line in batch], dino_references)
+        readings = eye.read(pictures) if eye is not None else [None] * len(batch)
+        for index, (line, figures) in enumerate(zip(batch, readings, strict=True)):
+            judgement = judge_line(line, figures, names=names, truth=truth, threshold=threshold) if figures is not None else None
+            rows.append(Row(line, {key: values[index] for key, values in scores.items()}, figures, judgement))
+    return rows
+
+
+def judge_line(
+    line: Mapping[str, Any], figures: Sequence[Figure], *, names: Sequence[str], truth: Truth | None, threshold: float
+) -> Judgement | None:
+    """Judge a picture against the concepts that its prompt names, or a prior picture against the figures that it describes."""
+    if line["kind"] == "prior":
+        expected = {str(index): slots for index, slots in enumerate(line.get("expected") or [])}
+        if not expected or any(figure.likeness is not None for figure in figures):
+            return None
+        return confusion.judge_picture(figures, list(expected), truth=expected, sides=line["sides"], presence_threshold=threshold)
+    if truth is None:
+        return None
+    # A single picture is also compared with everybody else: the baseline that leakage is measured against.
+    others = names if line["kind"] == "single" else None
+    return confusion.judge_picture(figures, line["concepts"], truth=truth, sides=line["sides"], others=others, presence_threshold=threshold)
+
+
+def collect_metrics(rows: Sequence[Row], before: Sequence[Row], *, identity_threshold: float) -> dict[str, float | None]:
+    """Return the flat metrics of a run: `single/`, `multi/` (also by seen and unseen pairs and by layout), `prior/`, `prior_before/`."""
+    kinds = {kind: [row for row in rows if row.line["kind"] == kind] for kind in ("single", "multi", "prior")}
+    baseline = confusion.leak_baseline([row.judgement for row in kinds["single"] if row.judgement is not None])
+    groups = {"single": kinds["single"], "multi": kinds["multi"]}
+    for seen, label in ((True, "pairs_seen"), (False, "pairs_unseen")):
+        groups[f"multi/{label}"] = [row for row in kinds["multi"] if row.line.get("seen") is seen]
+    for layout in sorted({row.line["layout"] for row in kinds["multi"]}):
+        groups[f"multi/layout_{layout}"] = [row for row in kinds["multi"] if row.line["layout"] == layout]
+    groups |= {"prior": kinds["prior"], "prior_before": [row for row in before if row.line["kind"] == "prior"]}
+    metrics: dict[str, float | None] = {}
+    for group, members in groups.items():
+        if not members:
+            continue
+        for score in SCORES:
+            values = [row.scores[score] for row in members if row.scores.get(score) is not None]
+            if values:
+                metrics[f"{group}/{score}"] = fmean(values)
+        judgements = [row.judgement for row in members if row.judgement is not None]
+        if judgements:
+            multi = group.startswith("multi")
+            summary = confusion.summarise(judgements, multi=multi, baseline=baseline, identity_threshold=identity_threshold)
+            metrics.update({f"{group}/{name}": value for name, value in summary.items()})
+        metrics[f"{group}/pictures"] = float(len(members))
+    return metrics
+
+
+def describe(row: Row, *, identity_threshold: float) -> dict[str, Any]:
+    """A line of `per_image.jsonl`."""
+    line = {key: row.line[key] for key in ("file", "prompt_id", "prompt", "kind", "layout", "concepts", "sides", "seed")}
+    line["scores"] = dict(row.scores)
+    if row.figures is not None:
+        line["figures"] = [asdict(figure) for figure in row.figures]
+    if row.judgement is not None:
+        judgement = asdict(row.judgement)
+        judgement["leaks"] = {f"{a}>{b}": counts for (a, b), counts in row.judgement.leaks.items()}
+        line["judgement"] = judgement | {"confused": row.judgement.is_confused(identity_threshold=identity_threshold)}
+    return line
+
+
+def write_thumbnails(out: Path, references: Mapping[str, Sequence[Path]], *, per_concept: int = 3, side: int = 256) -> None:
+    """Copy a few references, shrunk, so that a report needs nothing but this artifact."""
+    for name, files in references.items():
+        (out / name).mkdir(parents=True, exist_ok=True)
+        for index, file in enumerate(files[:per_concept]):
+            picture = _open(file)
+            picture.thumbnail((side, side))
+            picture.save(out / name / f"{index}.png")
+
+
+def _open(file: Path) -> Image.Image:
+    with Image.open(file) as picture:
+        return picture.convert("RGB")
+
+
+def _write_json(path: Path, content: Any) -> None:
+    _write(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    os.replace(partial, path)

@@ -1,0 +1,1 @@
+"""Generation: pictures from prompts x seeds, by the stock diffusers pipeline."""

@@ -1,0 +1,122 @@
+"""Batched sampling with the stock diffusers pipeline, one noise stream per picture."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from diffusers import DiffusionPipeline
+
+    from clif_exp.backbones import BackboneSpec
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+EMBEDDINGS_FILE = "concept_embeddings.safetensors"
+
+
+def noise_seed(prompt: str, seed: int) -> int:
+    """Seed of a picture's initial noise: depends on the prompt's text and its seed only, so neither order nor batch matters."""
+    return int.from_bytes(hashlib.sha256(f"{seed}|{prompt}".encode()).digest()[:7], "big")
+
+
+def fast_cpu_dtype():
+    """Return torch.bfloat16 where the CPU multiplies it in hardware, else None.
+
+    Elsewhere bf16 is emulated and slower than fp32.
+    """
+    import torch
+
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    supported = any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+    return torch.bfloat16 if supported else None
+
+
+def autocast(device: str, *, enabled: bool = True) -> contextlib.AbstractContextManager:
+    """bf16 autocast on CPUs that profit from it; on GPUs the weights are in half precision already, so nothing."""
+    import torch
+
+    dtype = fast_cpu_dtype() if enabled and str(device) == "cpu" else None
+    return torch.autocast("cpu", dtype=dtype) if dtype is not None else contextlib.nullcontext()
+
+
+def load_customised_pipeline(spec: BackboneSpec, *, diffusion: Path | None, device: str) -> tuple[DiffusionPipeline, dict[str, int]]:
+    """Load the base pipeline and put the trained embeddings and LoRA into it.
+
+    Args:
+        spec: the base models.
+        diffusion: folder with `concept_embeddings.safetensors` and, unless the method trains none, LoRA weights; None for the base.
+        device: torch device.
+
+    Returns:
+        The pipeline, and how many tokens each concept has (for `tokens.expand_prompt`; empty for the base).
+    """
+    import torch
+
+    from clif_exp.backbones import load_pipeline
+    from clif_exp.tokens import apply_concept_embeddings, load_concept_embeddings
+
+    dtype = torch.float32 if str(device) == "cpu" else torch.float16
+    pipeline = load_pipeline(spec, device=device, dtype=dtype)
+    num_tokens: dict[str, int] = {}
+    if diffusion is not None:
+        if (diffusion / EMBEDDINGS_FILE).exists():
+            for encoder, rows in load_concept_embeddings(diffusion / EMBEDDINGS_FILE).items():
+                tokenizer = getattr(pipeline, encoder.replace("text_encoder", "tokenizer"))
+                apply_concept_embeddings(tokenizer, getattr(pipeline, encoder), rows)
+                num_tokens.update({name: len(vectors) for name, vectors in rows.items()})
+        if (diffusion / LORA_FILE).exists():
+            pipeline.load_lora_weights(diffusion, weight_name=LORA_FILE)
+            if dtype == torch.float32:
+                # One matrix product per layer instead of three. Half-precision weights would lose part of the small update.
+                pipeline.fuse_lora()
+                pipeline.unload_lora_weights()
+    return pipeline, num_tokens
+
+
+def sample(
+    pipeline: Any,
+    prompts: Sequence[str],
+    *,
+    noise_seeds: Sequence[int],
+    num_inference_steps: int,
+    guidance_scale: float,
+    mixed_precision: bool = True,
+) -> list[np.ndarray]:
+    """Sample one batch.
+
+    Args:
+        pipeline: a stock text-to-image pipeline.
+        prompts: expanded prompts (placeholders already written out as tokens).
+        noise_seeds: one per prompt, of that picture's own generator.
+        num_inference_steps: denoising steps.
+        guidance_scale: classifier-free guidance; 1 switches it off.
+        mixed_precision: allow bf16 autocast on CPUs that have it in hardware.
+
+    Returns:
+        One uint8 array [H, W, 3] per prompt.
+
+    Raises:
+        FloatingPointError: a picture holds NaN or infinity; names its prompt.
+    """
+    import torch
+
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in noise_seeds]
+    device = pipeline.unet.device.type
+    with torch.inference_mode(), autocast(device, enabled=mixed_precision):
+        pixels_BCHW = pipeline(
+            prompt=list(prompts),
+            generator=generators,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            output_type="pt",
+        ).images
+    pixels_BCHW = pixels_BCHW.float()
+    for prompt, pixels_CHW in zip(prompts, pixels_BCHW, strict=True):
+        if not torch.isfinite(pixels_CHW).all():
+            raise FloatingPointError(f"generation: the picture for {prompt!r} is not finite. The trained weights have diverged.")
+    pixels_BHWC = (pixels_BCHW.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return list(pixels_BHWC.cpu().numpy())

@@ -1,0 +1,144 @@
+"""The generation stage: every prompt with every seed, once."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clif_exp.prompts import EvaluationPrompt
+
+if TYPE_CHECKING:
+    from clif_exp.backbones import BackboneSpec
+
+VERSION = 1
+MANIFEST = "generations.jsonl"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture to be made: a prompt with a seed."""
+
+    prompt: EvaluationPrompt
+    seed: int
+    noise_seed: int
+
+    @property
+    def file(self) -> str:
+        return f"images/{self.prompt.id}-s{self.seed:03d}.png"
+
+
+def generate(
+    out: Path,
+    *,
+    spec: BackboneSpec,
+    diffusion: Path | None,
+    prompts: Sequence[EvaluationPrompt],
+    seeds: Sequence[int],
+    num_inference_steps: int,
+    guidance_scale: float,
+    batch_size: int,
+    device: str = "cpu",
+    mixed_precision: bool = True,
+) -> None:
+    """Sample `prompts` x `seeds` into `out/images/` and describe them in `out/generations.jsonl`.
+
+    Pictures that a killed run has finished are kept. The batches are cut from the full list before looking at what is there,
+    and an unfinished batch is made anew as a whole: so a resumed run does the very same arithmetic as an undisturbed one.
+
+    Args:
+        out: folder to write into; may hold the partial work of a killed run with the same arguments.
+        spec: base models.
+        diffusion: what training published, None for the base model as it is.
+        prompts: the prompt set; ids are unique.
+        seeds: sampling seeds.
+        num_inference_steps: denoising steps.
+        guidance_scale: classifier-free guidance.
+        batch_size: pictures at a time. Changes no picture beyond the rounding of the arithmetic.
+        device: torch device.
+        mixed_precision: allow bf16 autocast on CPUs that have it in hardware.
+
+    Raises:
+        ValueError: no seeds, repeated seeds or repeated prompt ids, or settings out of range.
+    """
+    _check(prompts, seeds=seeds, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, batch_size=batch_size)
+    from clif_exp.generation.sampling import noise_seed
+
+    pictures = [Picture(prompt, seed, noise_seed(prompt.text, seed)) for prompt in prompts for seed in seeds]
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    batches = [pictures[start : start + batch_size] for start in range(0, len(pictures), batch_size)]
+    missing = [batch for batch in batches if not all((out / picture.file).exists() for picture in batch)]
+    if missing:
+        settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "mixed_precision": mixed_precision}
+        _sample_batches(out, missing, spec=spec, diffusion=diffusion, device=device, settings=settings)
+    lines = [json.dumps(describe(picture)) for picture in pictures]
+    _write_atomically(out / MANIFEST, ("\n".join(lines) + "\n").encode() if lines else b"")
+
+
+def describe(picture: Picture) -> dict[str, Any]:
+    """A line of `generations.jsonl`: the prompt's fields under the names that evaluation reads, the file and the seeds."""
+    fields = picture.prompt.to_json()
+    names = {"id": "prompt_id", "text": "prompt", "class_text": "text_for_alignment"}
+    line = {names.get(key, key): value for key, value in fields.items()}
+    return {"file": picture.file, **line, "seed": picture.seed, "noise_seed": picture.noise_seed}
+
+
+def _sample_batches(
+    out: Path,
+    batches: Sequence[Sequence[Picture]],
+    *,
+    spec: BackboneSpec,
+    diffusion: Path | None,
+    device: str,
+    settings: Mapping[str, Any],
+) -> None:
+    import io
+
+    from PIL import Image
+    from rich.progress import track
+
+    from clif_exp.generation.sampling import load_customised_pipeline, sample
+    from clif_exp.tokens import expand_prompt
+
+    pipeline, num_tokens = load_customised_pipeline(spec, diffusion=diffusion, device=device)
+    total, started = sum(map(len, batches)), time.perf_counter()
+    log.info("generation: %d pictures, %d steps each, on %s", total, settings["num_inference_steps"], device)
+    for index, batch in enumerate(track(batches, description="generation", transient=True)):
+        arrays = sample(
+            pipeline,
+            [expand_prompt(picture.prompt.text, num_tokens) for picture in batch],
+            noise_seeds=[picture.noise_seed for picture in batch],
+            **settings,
+        )
+        for picture, pixels_HWC in zip(batch, arrays, strict=True):
+            buffer = io.BytesIO()
+            Image.fromarray(pixels_HWC).save(buffer, format="PNG")
+            _write_atomically(out / picture.file, buffer.getvalue())
+        if index == 0 and len(batches) > 1:
+            seconds = (time.perf_counter() - started) / len(batch)
+            log.info("generation: %.2f s a picture, about %.0f s to go", seconds, seconds * (total - len(batch)))
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    """A reader, or a run that resumes, sees the whole file or none."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def _check(prompts: Sequence[EvaluationPrompt], *, seeds: Sequence[int], **settings: float) -> None:
+    if not seeds or len(set(seeds)) != len(seeds) or any(seed < 0 for seed in seeds):
+        raise ValueError(f"generation.seeds: {list(seeds)} must be a non-empty list of different whole numbers from 0 up.")
+    ids = [prompt.id for prompt in prompts]
+    if len(set(ids)) != len(ids):
+        repeated = sorted({name for name in ids if ids.count(name) > 1})
+        raise ValueError(f"generation.prompts: ids {repeated} occur more than once. Every prompt needs its own id.")
+    for name, value in settings.items():
+        if value < 1:
+            raise ValueError(f"generation.{name}: {value} is below 1.")

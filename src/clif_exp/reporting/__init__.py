@@ -1,0 +1,1 @@
+"""Reporting: one self-contained page per run, sample grids, and tables for trackers."""

@@ -1,0 +1,85 @@
+"""The report of one run: `report.html`, one file that needs nothing beside it, and the grids in `samples/`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clif_exp.reporting import sections
+from clif_exp.reporting.pictures import write_grid
+from clif_exp.reporting.trackers import log_to_trackers
+
+VERSION = 1
+
+
+def write_report(
+    run_dir: Path,
+    *,
+    summary: Mapping[str, Any],
+    artifacts: Mapping[str, Path],
+    config_yaml: str,
+    loggers: Sequence[Any] = (),
+) -> None:
+    """Write `run_dir/report.html` and `run_dir/samples/*.png`.
+
+    Whatever a run has not made (a stage left out, an ablated kind of augmentation) is left out of the page.
+
+    Args:
+        run_dir: the run's folder.
+        summary: what `summary.json` holds.
+        artifacts: published folders by name: augment_G, augment_R, augment_M, contrastive, diffusion, generation,
+            prior_before, evaluation; all optional.
+        config_yaml: the resolved configuration.
+        loggers: Lightning loggers; W&B and TensorBoard ones get the table and the grids.
+    """
+    artifacts = {name: Path(folder) for name, folder in artifacts.items() if folder is not None and Path(folder).is_dir()}
+    metrics = summary.get("metrics") or _read_json(artifacts.get("evaluation"), "metrics.json") or {}
+    judged = sections.read_judged(artifacts.get("generation"), artifacts.get("evaluation"))
+    single = sections.single_rows(judged, artifacts.get("evaluation"))
+    pairs = sections.pair_rows(judged)
+    prior = sections.prior_rows(artifacts.get("generation"), artifacts.get("prior_before"))
+    augmented = sections.augmented_rows(artifacts)
+    for name, rows in (("concepts", single), ("pairs", pairs), ("prior", prior), ("augmented", augmented)):
+        write_grid(run_dir / "samples" / f"{name}.png", rows)
+    matrices = _read_json(artifacts.get("evaluation"), "confusion_matrix.json") or {}
+    distances = _read_json(artifacts.get("evaluation"), "distances.json")
+    page = _environment().get_template("report.html.j2").render(
+        summary=summary,
+        facts=sections.facts(summary),
+        tiles=sections.headline_tiles(metrics),
+        tables=sections.metric_tables(metrics),
+        thresholds=matrices.get("thresholds", {}),
+        single=single,
+        pairs=pairs,
+        prior=prior,
+        augmented=augmented,
+        confusion_plots=sections.confusion_plots(matrices),
+        distance_plots=sections.distance_plots(distances, matrices),
+        loss_plots=sections.loss_plots(artifacts),
+        stages=sections.stage_rows(summary),
+        config=config_yaml,
+    )  # fmt: skip
+    partial = run_dir / ".report.html.partial"
+    partial.write_text(page, encoding="utf-8")
+    os.replace(partial, run_dir / "report.html")
+    log_to_trackers(loggers, metrics=metrics, grids=sorted((run_dir / "samples").glob("*.png")))
+
+
+def _environment() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    # Prompts, captions and names are the user's: escaped, always.
+    return Environment(
+        loader=PackageLoader("clif_exp.reporting", "templates"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _read_json(folder: Path | None, name: str) -> Any:
+    return json.loads((folder / name).read_text()) if folder is not None and (folder / name).exists() else None
