@@ -37,7 +37,20 @@ def _c(species, style, coat, hat, top, bottom, accessory="none", *, skin=0) -> C
     bottom_kind, bottom_colour = split(bottom)
     words = top.split()
     pattern = words[1] if len(words) == 3 else "plain"
-    return Character(species, style, coat, hat_kind, hat_colour, words[-1], words[0], pattern, bottom_kind, bottom_colour, accessory, skin)
+    return Character(
+        species,
+        style,
+        coat,
+        hat_kind,
+        hat_colour,
+        words[-1],
+        words[0],
+        pattern,
+        bottom_kind,
+        bottom_colour,
+        accessory,
+        skin,
+    )
 
 
 def default_cast() -> dict[str, Character]:
@@ -46,7 +59,7 @@ def default_cast() -> dict[str, Character]:
         "milo": _c("fox", "flat", "orange", "green beanie", "blue striped hoodie", "brown trousers"),
         "otto": _c("fox", "flat", "orange", "purple feather hat", "yellow jacket", "brown trousers", "necktie"),
         "luna": _c("girl", "shaded", "black", "yellow crown", "teal dotted dress", "none", skin=1),
-        "bolt": _c("robot", "textured", "red", "black top hat", "white checked shirt", "blue shorts", "moustache"),
+        "bolt": _c("robot", "textured", "blue", "red top hat", "yellow checked jacket", "black trousers"),
         "nell": _c("fox", "flat", "orange", "green cap", "red dotted dress", "none", "glasses"),
         "ada": _c("woman", "flat", "brown", "none", "purple starred jacket", "black skirt", "glasses", skin=0),
         "vera": _c("woman", "flat", "brown", "red beanie", "green jacket", "black skirt", skin=0),
@@ -71,7 +84,9 @@ _ALONE = (("shaded", 2), ("textured", 3), ("flat", 8), ("flat", 9), ("flat", 10)
 
 def _clear(character: Character) -> bool:
     """Whether neighbouring parts can be told apart by their colours."""
-    clothes = [colour for colour in (character.hat_colour, character.top_colour, character.bottom_colour) if colour != "none"]
+    clothes = [
+        colour for colour in (character.hat_colour, character.top_colour, character.bottom_colour) if colour != "none"
+    ]
     return len(set(clothes)) == len(clothes) and character.coat not in clothes
 
 
@@ -109,12 +124,18 @@ def cast(seed: int) -> dict[str, Character]:
             members[place] = _draw_until(
                 rng,
                 lambda: replace(look_alike(rng, first), species=kind, skin=first.skin),
-                lambda who: _clear(who) and 2 <= _differences(who, first) <= 7 and all(_differences(who, other) >= 2 for other in others),
+                lambda who: (
+                    _clear(who)
+                    and 2 <= _differences(who, first) <= 7
+                    and all(_differences(who, other) >= 2 for other in others)
+                ),
             )
     for style, place in _ALONE:
         kind = species.pop()
         skin = int(rng.integers(4)) if kind in PEOPLE else 0
-        members[place] = _draw_until(rng, lambda: replace(sample_character(rng, style=style), species=kind, skin=skin), _clear)
+        members[place] = _draw_until(
+            rng, lambda: replace(sample_character(rng, style=style), species=kind, skin=skin), _clear
+        )
     return {NAMES[place]: members[place] for place in range(len(NAMES))}
 
 
@@ -135,12 +156,21 @@ def held_out_scenes(name: str, character: Character, seed: int = 0) -> list[Scen
 
 
 def _pictures(rng: np.random.Generator, character: Character, *, count: int, white_first: bool) -> list[Scene]:
-    places = [str(place) for place in rng.permutation(["beach", "forest", "desert", "snow", "street", "room", "meadow", "night"])][:count]
+    places = [
+        str(place)
+        for place in rng.permutation(["beach", "forest", "desert", "snow", "street", "room", "meadow", "night"])
+    ][:count]
     if white_first:
         places[0] = "white"
     poses = ["down", *[str(pose) for pose in rng.permutation(["up", "down", "down", "up", "down", "up", "down"])]]
     return [
-        Scene(place_single(rng, character, white=place == "white", pose=pose), place, None, "single", int(rng.integers(2**31)))
+        Scene(
+            place_single(rng, character, white=place == "white", pose=pose),
+            place,
+            None,
+            "single",
+            int(rng.integers(2**31)),
+        )
         for place, pose in zip(places, poses, strict=False)
     ]
 
@@ -175,14 +205,19 @@ def write_cast(out: Path, *, cast_seed: int | None = None, size: int = 18, resol
     for name in list(members)[:size]:
         character = members[name]
         images = []
-        for folder, scenes in (("images", reference_scenes(name, character, seed)), ("held_out", held_out_scenes(name, character, seed))):
+        for folder, scenes in (
+            ("images", reference_scenes(name, character, seed)),
+            ("held_out", held_out_scenes(name, character, seed)),
+        ):
             (out / folder / name).mkdir(parents=True, exist_ok=True)
             for number, scene in enumerate(scenes):
                 file = Path(folder) / name / f"{number:02d}.png"
                 Image.fromarray(render(scene, size=resolution).image).save(out / file)
                 if folder == "images":
                     images.append(file.as_posix())
-        concepts.append({"name": name, "class_word": character.species, "images": images, "parts": part_nouns(character)})
+        concepts.append(
+            {"name": name, "class_word": character.species, "images": images, "parts": part_nouns(character)}
+        )
         truth[name] = character.attributes()
     (out / "concepts.yaml").write_text(yaml.safe_dump({"name": "toonworld", "concepts": concepts}, sort_keys=False))
     (out / "truth.json").write_text(json.dumps(truth, indent=2) + "\n")

@@ -1,6 +1,6 @@
 """Draws a `Scene`: picture, the visible part at every pixel, boxes and what is hidden by whom.
 
-    python -m clif_exp.toonworld.draw --out grid.png --rows 8     # look at random scenes and their captions
+python -m clif_exp.toonworld.draw --out grid.png --rows 8     # look at random scenes and their captions
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from clif_exp.toonworld.draw_backgrounds import WHITE_CANVAS, draw_background
-from clif_exp.toonworld.draw_clothes import Outfit, draw_arms, draw_collar, draw_hood, draw_legs, draw_on_all_fours, draw_torso
+from clif_exp.toonworld.draw_clothes import (
+    Outfit,
+    draw_arms,
+    draw_collar,
+    draw_hood,
+    draw_legs,
+    draw_on_all_fours,
+    draw_torso,
+)
 from clif_exp.toonworld.draw_hats import draw_accessory, draw_hat
 from clif_exp.toonworld.draw_heads import draw_back_hair, draw_ears, draw_head, draw_tail, limb_material
 from clif_exp.toonworld.draw_pen import RGB, Pen
@@ -22,9 +30,15 @@ from clif_exp.toonworld.world import COLOURS, PARTS, Character, Figure, Item, Sc
 LABELS_PER_FIGURE = 16
 CARRY_SHIFT = (-0.26, 0.14)  # how far the head moves when its owner goes on all fours
 # Extent of anything a figure can wear or do, in figure units: left, top, right, bottom.
-_REACH = (-0.60, -1.42, 0.60, 0.10)
+_REACH = (-0.68, -1.42, 0.68, 0.10)
 _ITEM_CENTRES = {"hat": (0.0, -1.03), "top": (0.0, -0.42), "bottom": (0.0, -0.20), "accessory": (0.0, -0.52)}
-_ACCESSORY_CENTRES = {"glasses": (0.0, -0.78), "scarf": (0.03, -0.46), "necktie": (0.0, -0.42), "eyepatch": (0.05, -0.79), "moustache": (0.0, -0.65)}
+_ACCESSORY_CENTRES = {
+    "glasses": (0.0, -0.78),
+    "scarf": (0.03, -0.46),
+    "necktie": (0.0, -0.42),
+    "eyepatch": (0.05, -0.79),
+    "moustache": (0.0, -0.65),
+}
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,7 @@ def _draw_character(pen: Pen, character: Character, pose: str, paint: _Paint) ->
         limb_legs=limb_material(character, coat, "legs"),
     )
     head = CARRY_SHIFT if pose == "carry" else (0.0, 0.0)
-    pen.shift = (0.20, -0.14) if pose == "carry" else (0.0, 0.0)
+    pen.shift = (0.28, -0.14) if pose == "carry" else (0.0, 0.0)
     draw_tail(pen, character.species, coat)
     pen.shift = head
     draw_back_hair(pen, character.species, coat)
@@ -119,7 +133,9 @@ def _draw_item(pen: Pen, item: Item, paint: _Paint) -> None:
             draw_collar(pen, outfit)
 
 
-def _sheet(element: Figure | Item, *, size: int, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray, tuple[int, int]]:
+def _sheet(
+    element: Figure | Item, *, size: int, rng: np.random.Generator
+) -> tuple[Image.Image, np.ndarray, tuple[int, int]]:
     """Draw one element: RGBA sheet, part labels of the sheet, and where its upper left corner goes."""
     unit, paint = element.scale * size, _Paint(rng)
     if isinstance(element, Figure):
@@ -180,7 +196,11 @@ def render(scene: Scene, *, size: int = 128) -> Rendering:
         areas[index] = {part: int(counts[1 + place]) for place, part in enumerate(PARTS) if counts[1 + place]}
     shown = np.bincount(labels.ravel(), minlength=256)
     visibility = tuple(
-        {part: float(shown[1 + index * LABELS_PER_FIGURE + PARTS.index(part)]) / area for part, area in areas[index].items()} for index in range(len(elements))
+        {
+            part: float(shown[1 + index * LABELS_PER_FIGURE + PARTS.index(part)]) / area
+            for part, area in areas[index].items()
+        }
+        for index in range(len(elements))
     )
     boxes = tuple(_box(labels, index) for index in range(len(elements)))
     return Rendering(np.asarray(image), labels, boxes, visibility, tuple(areas))
@@ -192,7 +212,9 @@ def _box(labels: np.ndarray, element: int) -> tuple[int, int, int, int] | None:
     return (int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1) if xs.size else None
 
 
-def cutout(character: Character, *, size: int = 128, pose: str = "down", flip: bool = False, seed: int = 0) -> Image.Image:
+def cutout(
+    character: Character, *, size: int = 128, pose: str = "down", flip: bool = False, seed: int = 0
+) -> Image.Image:
     """One character alone, RGBA [size, size], transparent around it."""
     figure = Figure(character, 0.5, 0.96, 0.66, flip, pose)
     sheet, _, corner = _sheet(figure, size=size, rng=np.random.default_rng(seed))
@@ -201,7 +223,16 @@ def cutout(character: Character, *, size: int = 128, pose: str = "down", flip: b
     return canvas
 
 
-def grid(rows: int, *, columns: int = 6, seed: int = 0, kind: str | None = None, allow_cast_only: bool = False, size: int = 128, zoom: int = 2) -> Image.Image:
+def grid(
+    rows: int,
+    *,
+    columns: int = 6,
+    seed: int = 0,
+    kind: str | None = None,
+    allow_cast_only: bool = False,
+    size: int = 128,
+    zoom: int = 2,
+) -> Image.Image:
     """Random scenes with their captions, for people to look at."""
     from clif_exp.toonworld.grammar import caption
     from clif_exp.toonworld.scenes import sample_scene
@@ -213,7 +244,9 @@ def grid(rows: int, *, columns: int = 6, seed: int = 0, kind: str | None = None,
     for place in range(rows * columns):
         scene = sample_scene(rng, kind=kind, allow_cast_only=allow_cast_only)
         x, y = place % columns * (side + 4), place // columns * (side + text)
-        sheet.paste(Image.fromarray(render(scene, size=size).image).resize((side, side), Image.Resampling.LANCZOS), (x, y))
+        sheet.paste(
+            Image.fromarray(render(scene, size=size).image).resize((side, side), Image.Resampling.LANCZOS), (x, y)
+        )
         words, line, lines = caption(scene, rng).split(), "", []
         for word in words:
             if len(line) + len(word) > side // 6:
@@ -233,7 +266,9 @@ def main() -> None:
     parser.add_argument("--kind", default=None, help="single, single_white, pair, pair_white, parts or row")
     parser.add_argument("--cast-only", action="store_true", help="include what the base models never see")
     options = parser.parse_args()
-    grid(options.rows, columns=options.columns, seed=options.seed, kind=options.kind, allow_cast_only=options.cast_only).save(options.out)
+    grid(
+        options.rows, columns=options.columns, seed=options.seed, kind=options.kind, allow_cast_only=options.cast_only
+    ).save(options.out)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from clif_exp.toonworld.draw_pen import RGB, _textures, darker, lighter, mix
+from clif_exp.toonworld.draw_pen import RGB, darker, lighter, mix, smooth_noise
 
 WHITE_CANVAS: RGB = (255, 255, 255)
 
@@ -81,7 +81,9 @@ def _forest(b: _Backdrop, rng: np.random.Generator) -> None:
     b.hill(ground + 0.02, ground, ground + 0.03, (84, 110, 56))
     for _ in range(7):
         x, y = rng.uniform(0, 1), rng.uniform(ground + 0.05, 1)
-        b.shape([(x - 0.025, y), (x - 0.015, y - 0.05), (x, y - 0.015), (x + 0.012, y - 0.06), (x + 0.03, y)], (52, 84, 42))
+        b.shape(
+            [(x - 0.025, y), (x - 0.015, y - 0.05), (x, y - 0.015), (x + 0.012, y - 0.06), (x + 0.03, y)], (52, 84, 42)
+        )
 
 
 def _desert(b: _Backdrop, rng: np.random.Generator) -> None:
@@ -185,7 +187,23 @@ def _night(b: _Backdrop, rng: np.random.Generator) -> None:
     b.hill(ridge + 0.12, ridge + 0.08, ridge + 0.11, (42, 78, 84))
 
 
-_PAINTERS = {"beach": _beach, "forest": _forest, "desert": _desert, "snow": _snow, "street": _street, "room": _room, "meadow": _meadow, "night": _night}
+_PAINTERS = {
+    "beach": _beach,
+    "forest": _forest,
+    "desert": _desert,
+    "snow": _snow,
+    "street": _street,
+    "room": _room,
+    "meadow": _meadow,
+    "night": _night,
+}
+
+
+@lru_cache(maxsize=1)
+def _grain() -> np.ndarray:
+    """A photograph's grain and mottled ground, around 0, float32 [1024, 1024]."""
+    noise = np.random.default_rng(9).standard_normal((2, 1024, 1024)).astype(np.float32)
+    return 0.04 * smooth_noise(noise[0], 2, 2) + 0.035 * smooth_noise(noise[1], 7, 9)
 
 
 @lru_cache(maxsize=8)
@@ -213,8 +231,8 @@ def draw_background(context: str, style: str, *, size: int, rng: np.random.Gener
     if style == "shaded":
         soft = np.asarray(image.filter(ImageFilter.BoxBlur(size / 128 * 1.6)), np.float32)
         return Image.fromarray(np.clip(soft * _ramp(size), 0, 255).astype(np.uint8))
-    soft = np.asarray(image.filter(ImageFilter.BoxBlur(size / 128 * 0.8)), np.float32)
-    dx, dy = rng.integers(0, 256, 2)
-    grain = _textures()[1][dy : dy + size, dx : dx + size, None] * 0.9
+    soft = np.asarray(image.filter(ImageFilter.BoxBlur(size / 128 * 1.0)), np.float32)
+    dx, dy = rng.integers(0, 1024 - size, 2)
+    grain = _grain()[dy : dy + size, dx : dx + size, None]
     grey = soft.mean(2, keepdims=True)
-    return Image.fromarray(np.clip((soft * 0.72 + grey * 0.24) * (_vignette(size) + grain), 0, 255).astype(np.uint8))
+    return Image.fromarray(np.clip((soft * 0.66 + grey * 0.28) * (_vignette(size) + grain), 0, 255).astype(np.uint8))

@@ -50,7 +50,12 @@ def draw_legs(pen: Pen, outfit: Outfit, pose: str) -> None:
     if outfit.bottom in ("trousers", "shorts"):
         hem = -0.065 if outfit.bottom == "trousers" else -0.165
         for side in (-1, 1):
-            leg = [(side * 0.0, -0.30), (side * 0.165, -0.30), (side * (0.165 if hem > -0.1 else 0.19), hem), (side * 0.025, hem)]
+            leg = [
+                (side * 0.0, -0.30),
+                (side * 0.165, -0.30),
+                (side * (0.165 if hem > -0.1 else 0.19), hem),
+                (side * 0.025, hem),
+            ]
             pen.polygon(leg, outfit.bottom_cloth)
         hips = [(-0.165, -0.32), (0.165, -0.32), (0.165, -0.245), (-0.165, -0.245)]
         pen.polygon(hips, outfit.bottom_cloth, joined=True)
@@ -83,23 +88,59 @@ def draw_torso(pen: Pen, outfit: Outfit) -> None:
     """The upper body without arms."""
     cloth = outfit.cloth
     if outfit.top == "dress":
-        dress = [(-0.12, -0.60), (0.12, -0.60), (0.165, -0.40), (0.27, -0.115), (0.14, -0.09), (-0.14, -0.09), (-0.27, -0.115), (-0.165, -0.40)]
+        dress = [
+            (-0.12, -0.60),
+            (0.12, -0.60),
+            (0.165, -0.40),
+            (0.27, -0.115),
+            (0.14, -0.09),
+            (-0.14, -0.09),
+            (-0.27, -0.115),
+            (-0.165, -0.40),
+        ]
         pen.polygon(dress, cloth, axes=((0, -0.34), (0.24, 0), (0, 0.36)))
         pen.line([(-0.165, -0.385), (0.165, -0.385)], seam(outfit.top_colour), 0.034)
         return
-    low = {"jacket": -0.235, "hoodie": -0.255}.get(outfit.top, -0.285)
-    torso = [(-0.13, -0.60), (0.13, -0.60), (0.185, -0.50), (0.19, low - 0.03), (0.165, low), (-0.165, low), (-0.19, low - 0.03), (-0.185, -0.50)]
+    low = {"jacket": -0.262, "hoodie": -0.275}.get(outfit.top, -0.295)
+    torso = [
+        (-0.13, -0.60),
+        (0.13, -0.60),
+        (0.185, -0.50),
+        (0.19, low - 0.03),
+        (0.165, low),
+        (-0.165, low),
+        (-0.19, low - 0.03),
+        (-0.185, -0.50),
+    ]
     pen.polygon(torso, cloth, axes=((0, -0.43), (0.21, 0), (0, 0.32)))
     if outfit.top == "jacket":
-        pen.polygon([(-0.075, -0.60), (0.075, -0.60), (0.052, low), (-0.052, low)], Material(_lining(outfit.top_colour), "top", CLOTH))
+        pen.polygon(
+            [(-0.075, -0.60), (0.075, -0.60), (0.052, low), (-0.052, low)],
+            Material(_lining(outfit.top_colour), "top", CLOTH),
+        )
         for side in (-1, 1):
             lapel = [(side * 0.05, -0.60), (side * 0.15, -0.585), (side * 0.145, -0.47), (side * 0.062, -0.40)]
             pen.polygon(lapel, Material(darker(outfit.top_colour, 0.28), "top", CLOTH))
-        for y in (-0.36, -0.29):
-            pen.dot(0.092, y, 0.019, 0.019, COLOURS["yellow"] if outfit.top_colour[2] > 90 or outfit.top_colour[0] < 200 else SHOE)
+        for y in (-0.37, -0.305):
+            pen.dot(
+                0.092,
+                y,
+                0.019,
+                0.019,
+                COLOURS["yellow"] if outfit.top_colour[2] > 90 or outfit.top_colour[0] < 200 else SHOE,
+            )
     elif outfit.top == "hoodie":
-        pocket = [(-0.085, -0.385), (0.085, -0.385), (0.125, -0.285), (-0.125, -0.285)]
-        pen.polygon(pocket, Material(darker(outfit.top_colour, 0.22) if luminance(outfit.top_colour) > 75 else lighter(outfit.top_colour, 0.2), "top", CLOTH))
+        pocket = [(-0.085, -0.385), (0.085, -0.385), (0.125, -0.298), (-0.125, -0.298)]
+        pen.polygon(
+            pocket,
+            Material(
+                darker(outfit.top_colour, 0.22)
+                if luminance(outfit.top_colour) > 75
+                else lighter(outfit.top_colour, 0.2),
+                "top",
+                CLOTH,
+            ),
+        )
     elif outfit.limb_arms is None:
         pen.arc(0, -0.60, 0.075, 0.05, 0, 180, seam(outfit.top_colour), 0.02)
 
@@ -124,7 +165,14 @@ def draw_collar(pen: Pen, outfit: Outfit) -> None:
     elif outfit.top == "shirt":
         for side in (-1, 1):
             wing = [(side * 0.0, -0.555), (side * 0.12, -0.60), (side * 0.125, -0.525), (side * 0.055, -0.49)]
-            pen.polygon(wing, Material(lighter(outfit.top_colour, 0.45) if luminance(outfit.top_colour) < 225 else (206, 208, 214), "top", CLOTH))
+            pen.polygon(
+                wing,
+                Material(
+                    lighter(outfit.top_colour, 0.45) if luminance(outfit.top_colour) < 225 else (206, 208, 214),
+                    "top",
+                    CLOTH,
+                ),
+            )
 
 
 _ARMS: dict[str, tuple[tuple[P, P, P], tuple[P, P, P]]] = {
@@ -159,17 +207,25 @@ def draw_on_all_fours(pen: Pen, outfit: Outfit) -> None:
     """A body seen from the side, head end to the viewer's left; the head goes to (-0.26, +0.14) from its usual place."""
     assert outfit.limb_arms is not None and outfit.limb_legs is not None
     rear = outfit.cloth if outfit.bottom == "none" else outfit.bottom_cloth
-    for x in (0.36, 0.22):
+    for x in (0.42, 0.27):
         pen.limb((x, -0.28), (x, -0.05), 0.11, outfit.limb_legs)
         pen.ellipse(x - 0.02, -0.035, 0.078, 0.046, Material(SHOE, "legs"))
         hem = -0.10 if outfit.bottom == "trousers" else -0.20
         pen.limb((x, -0.30), (x, hem), 0.145, rear)
-    for x in (-0.02, -0.20):
+    for x in (0.0, -0.20):
         pen.limb((x, -0.28), (x, -0.05), 0.10, outfit.limb_arms)
         pen.ellipse(x - 0.015, -0.045, 0.060, 0.052, outfit.limb_arms)
         pen.limb((x, -0.30), (x, -0.13 if outfit.top in LONG_SLEEVED else -0.22), 0.13, outfit.cloth)
-    pen.ellipse(0.27, -0.36, 0.185, 0.155, rear)
-    body = [(-0.30, -0.40), (-0.24, -0.50), (0.12, -0.515), (0.16, -0.36), (0.12, -0.215), (-0.24, -0.215), (-0.30, -0.30)]
-    pen.polygon(body, outfit.cloth, axes=((-0.05, -0.36), (0.42, 0), (0, 0.20)))
+    pen.ellipse(0.315, -0.36, 0.19, 0.155, rear)
+    body = [
+        (-0.30, -0.40),
+        (-0.24, -0.50),
+        (0.18, -0.515),
+        (0.225, -0.36),
+        (0.18, -0.215),
+        (-0.24, -0.215),
+        (-0.30, -0.30),
+    ]
+    pen.polygon(body, outfit.cloth, axes=((-0.02, -0.36), (0.46, 0), (0, 0.20)))
     if outfit.bottom == "skirt" or outfit.top == "dress":
-        pen.polygon([(0.10, -0.50), (0.22, -0.52), (0.49, -0.24), (0.44, -0.17), (0.10, -0.19)], rear)
+        pen.polygon([(0.16, -0.50), (0.28, -0.52), (0.53, -0.24), (0.48, -0.17), (0.16, -0.19)], rear)

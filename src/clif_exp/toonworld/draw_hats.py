@@ -16,28 +16,73 @@ def _trim(colour: RGB) -> RGB:
 def draw_hat(pen: Pen, hat: str, colour: RGB) -> None:
     cloth, smooth = Material(colour, "hat", CLOTH), Material(colour, "hat", SMOOTH)
     if hat == "cap":
-        crown = [(-0.225, -0.885), (-0.22, -0.98), (-0.16, -1.075), (-0.04, -1.12), (0.08, -1.11), (0.18, -1.04), (0.225, -0.95), (0.225, -0.885)]
+        crown = [
+            (-0.225, -0.895),
+            (-0.22, -0.98),
+            (-0.16, -1.075),
+            (-0.04, -1.12),
+            (0.08, -1.11),
+            (0.18, -1.04),
+            (0.225, -0.95),
+            (0.225, -0.895),
+        ]
         pen.polygon(crown, cloth)
         pen.line([(0.0, -1.115), (-0.02, -0.90)], _trim(colour), 0.014)
-        pen.polygon([(-0.06, -0.935), (0.22, -0.925), (0.37, -0.875), (0.375, -0.845), (0.20, -0.865), (-0.06, -0.865)], Material(darker(colour, 0.22), "hat", CLOTH))
+        pen.polygon(
+            [(-0.06, -0.945), (0.22, -0.935), (0.37, -0.895), (0.375, -0.865), (0.20, -0.885), (-0.06, -0.885)],
+            Material(darker(colour, 0.22), "hat", CLOTH),
+        )
         pen.ellipse(0.0, -1.118, 0.03, 0.02, cloth)
     elif hat == "crown":
-        points = [(-0.20, -0.90), (-0.245, -1.14), (-0.125, -1.02), (0, -1.18), (0.125, -1.02), (0.245, -1.14), (0.20, -0.90)]
+        points = [
+            (-0.20, -0.90),
+            (-0.245, -1.14),
+            (-0.125, -1.02),
+            (0, -1.18),
+            (0.125, -1.02),
+            (0.245, -1.14),
+            (0.20, -0.90),
+        ]
         pen.polygon(points, smooth, axes=((0, -1.0), (0.24, 0), (0, 0.2)))
         for x, y in ((-0.245, -1.14), (0, -1.18), (0.245, -1.14)):
-            pen.ellipse(x, y, 0.030, 0.030, Material(GOLD if colour[0] < 220 or colour[2] > 100 else COLOURS["red"], "hat"))
+            pen.ellipse(
+                x, y, 0.030, 0.030, Material(GOLD if colour[0] < 220 or colour[2] > 100 else COLOURS["red"], "hat")
+            )
         pen.line([(-0.20, -0.925), (0.20, -0.925)], _trim(colour), 0.036)
         for x in (-0.115, 0.0, 0.115):
             pen.dot(x, -0.985, 0.026, 0.030, WHITE_GEM if luminance(colour) < 200 else COLOURS["blue"])
     elif hat == "beanie":
-        pen.ellipse(0, -0.97, 0.235, 0.165, cloth)
-        pen.polygon([(-0.25, -0.955), (0.25, -0.955), (0.255, -0.865), (-0.255, -0.865)], Material(_trim(colour) if luminance(colour) > 200 else darker(colour, 0.3), "hat", CLOTH))
+        dome = [
+            (-0.235, -0.95),
+            (-0.225, -1.02),
+            (-0.175, -1.09),
+            (-0.09, -1.13),
+            (0.09, -1.13),
+            (0.175, -1.09),
+            (0.225, -1.02),
+            (0.235, -0.95),
+        ]
+        pen.polygon(dome, cloth, axes=((0, -0.97), (0.235, 0), (0, 0.165)))
+        pen.polygon(
+            [(-0.25, -0.975), (0.25, -0.975), (0.255, -0.888), (-0.255, -0.888)],
+            Material(_trim(colour) if luminance(colour) > 200 else darker(colour, 0.3), "hat", CLOTH),
+        )
         for x in (-0.17, -0.085, 0.0, 0.085, 0.17):
-            pen.line([(x, -0.945), (x, -0.875)], colour, 0.016)
-        pen.ellipse(0, -1.145, 0.068, 0.066, Material(COLOURS["white"] if luminance(colour) < 225 else (190, 192, 200), "hat", CLOTH))
+            pen.line([(x, -0.965), (x, -0.898)], colour, 0.016)
+        pen.ellipse(
+            0,
+            -1.145,
+            0.068,
+            0.066,
+            Material(COLOURS["white"] if luminance(colour) < 225 else (190, 192, 200), "hat", CLOTH),
+        )
     elif hat == "top hat":
         pen.polygon([(-0.155, -0.90), (-0.17, -1.25), (0.17, -1.25), (0.155, -0.90)], cloth)
-        pen.polygon([(-0.158, -0.925), (-0.161, -0.995), (0.161, -0.995), (0.158, -0.925)], Material(_trim(colour), "hat", CLOTH), joined=True)
+        pen.polygon(
+            [(-0.158, -0.925), (-0.161, -0.995), (0.161, -0.995), (0.158, -0.925)],
+            Material(_trim(colour), "hat", CLOTH),
+            joined=True,
+        )
         pen.ellipse(0, -0.905, 0.285, 0.045, cloth)
     elif hat == "wizard hat":
         pen.polygon([(-0.185, -0.90), (-0.07, -1.15), (0.09, -1.36), (0.085, -1.19), (0.185, -0.90)], cloth)
@@ -49,13 +94,32 @@ def draw_hat(pen: Pen, hat: str, colour: RGB) -> None:
         pen.ellipse(0.205, -1.17, 0.062, 0.185, Material(plume, "hat", CLOTH), angle=24)
         pen.line([(0.14, -1.02), (0.265, -1.31)], darker(plume, 0.35), 0.016)
         pen.ellipse(0, -0.985, 0.185, 0.115, cloth)
-        pen.polygon([(-0.185, -0.975), (0.185, -0.975), (0.185, -0.93), (-0.185, -0.93)], Material(_trim(colour), "hat", CLOTH))
-        pen.polygon([(-0.36, -0.955), (-0.20, -0.945), (0.20, -0.945), (0.36, -0.955), (0.24, -0.865), (0, -0.85), (-0.24, -0.865)], cloth)
+        pen.polygon(
+            [(-0.185, -0.975), (0.185, -0.975), (0.185, -0.93), (-0.185, -0.93)], Material(_trim(colour), "hat", CLOTH)
+        )
+        pen.polygon(
+            [
+                (-0.36, -0.955),
+                (-0.20, -0.945),
+                (0.20, -0.945),
+                (0.36, -0.955),
+                (0.24, -0.865),
+                (0, -0.85),
+                (-0.24, -0.865),
+            ],
+            cloth,
+        )
     elif hat == "horned helmet":
         for side in (-1, 1):
-            horn = [(side * x, y) for x, y in ((0.16, -1.04), (0.27, -1.08), (0.315, -1.23), (0.375, -1.09), (0.34, -0.97), (0.21, -0.93))]
+            horn = [
+                (side * x, y)
+                for x, y in ((0.16, -1.04), (0.27, -1.08), (0.315, -1.23), (0.375, -1.09), (0.34, -0.97), (0.21, -0.93))
+            ]
             pen.polygon(horn, Material((250, 240, 214), "hat"))
-        pen.polygon([(-0.245, -0.87), (-0.24, -0.98), (-0.16, -1.08), (0, -1.12), (0.16, -1.08), (0.24, -0.98), (0.245, -0.87)], smooth)
+        pen.polygon(
+            [(-0.245, -0.87), (-0.24, -0.98), (-0.16, -1.08), (0, -1.12), (0.16, -1.08), (0.24, -0.98), (0.245, -0.87)],
+            smooth,
+        )
         pen.polygon([(-0.255, -0.92), (0.255, -0.92), (0.255, -0.86), (-0.255, -0.86)], Material(_trim(colour), "hat"))
         for x in (-0.18, -0.06, 0.06, 0.18):
             pen.dot(x, -0.89, 0.016, 0.016, GOLD)
@@ -97,7 +161,15 @@ def draw_accessory(pen: Pen, accessory: str, *, alone: bool = False) -> None:
         pen.mark([(0.083, -0.35), (0.181, -0.36), (0.185, -0.315), (0.088, -0.305)], pale)
         pen.ellipse(0, -0.545, 0.205, 0.068, wool)
         for x in (-0.12, 0.0, 0.12):
-            pen.mark([(x - 0.022, -0.612 + abs(x) * 0.12), (x + 0.022, -0.612 + abs(x) * 0.12), (x + 0.022, -0.478 - abs(x) * 0.12), (x - 0.022, -0.478 - abs(x) * 0.12)], pale)
+            pen.mark(
+                [
+                    (x - 0.022, -0.612 + abs(x) * 0.12),
+                    (x + 0.022, -0.612 + abs(x) * 0.12),
+                    (x + 0.022, -0.478 - abs(x) * 0.12),
+                    (x - 0.022, -0.478 - abs(x) * 0.12),
+                ],
+                pale,
+            )
     elif accessory == "necktie":
         silk = Material((34, 40, 92), "accessory", CLOTH)
         pen.polygon([(-0.028, -0.52), (0.028, -0.52), (0.068, -0.33), (0, -0.27), (-0.068, -0.33)], silk)
@@ -113,7 +185,19 @@ def draw_accessory(pen: Pen, accessory: str, *, alone: bool = False) -> None:
     elif accessory == "moustache":
         hair = Material((60, 40, 30), "accessory")
         for side in (-1, 1):
-            curl = [(side * x, y) for x, y in ((0.0, -0.675), (0.06, -0.69), (0.12, -0.655), (0.20, -0.70), (0.185, -0.625), (0.11, -0.595), (0.03, -0.61), (0.0, -0.63))]
+            curl = [
+                (side * x, y)
+                for x, y in (
+                    (0.0, -0.675),
+                    (0.06, -0.69),
+                    (0.12, -0.655),
+                    (0.20, -0.70),
+                    (0.185, -0.625),
+                    (0.11, -0.595),
+                    (0.03, -0.61),
+                    (0.0, -0.63),
+                )
+            ]
             pen.polygon(curl, hair, joined=side == 1)
     else:
         assert accessory == "none", accessory

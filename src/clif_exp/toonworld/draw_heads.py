@@ -35,7 +35,11 @@ def draw_tail(pen: Pen, species: str, coat: RGB) -> None:
     """What shows behind the body; to the viewer's right unless flipped."""
     tail, tip = fur(coat, "tail"), None
     if species == "cat":
-        for start, end in (((0.10, -0.16), (0.27, -0.12)), ((0.27, -0.12), (0.33, -0.24)), ((0.33, -0.24), (0.29, -0.36))):
+        for start, end in (
+            ((0.10, -0.16), (0.27, -0.12)),
+            ((0.27, -0.12), (0.33, -0.24)),
+            ((0.33, -0.24), (0.29, -0.36)),
+        ):
             pen.limb(start, end, 0.065, tail, joined=start[0] > 0.1)
     elif species == "lynx":
         pen.limb((0.10, -0.22), (0.25, -0.24), 0.085, tail)
@@ -52,7 +56,11 @@ def draw_tail(pen: Pen, species: str, coat: RGB) -> None:
         pen.limb((0.25, -0.26), (0.30, -0.36), 0.07, tail, joined=True, end_width=0.05)
     elif species == "mouse":
         pink = Material(ROSE, "tail")
-        for start, end in (((0.10, -0.10), (0.24, -0.06)), ((0.24, -0.06), (0.34, -0.14)), ((0.34, -0.14), (0.38, -0.27))):
+        for start, end in (
+            ((0.10, -0.10), (0.24, -0.06)),
+            ((0.24, -0.06), (0.34, -0.14)),
+            ((0.34, -0.14), (0.38, -0.27)),
+        ):
             pen.limb(start, end, 0.036, pink, joined=start[0] > 0.1)
     elif species == "rabbit":
         pen.ellipse(0.19, -0.22, 0.075, 0.075, fur(lighter(coat, 0.5), "tail"))
@@ -66,7 +74,11 @@ def _ear_pair(pen: Pen, points, outer: RGB, inner: RGB | None, shrink: float = 0
     for side in (-1, 1):
         pen.polygon([(side * x, y) for x, y in points], fur(outer, "hair"))
         if inner is not None:
-            pen.polygon([(side * (cx + (x - cx) * shrink), cy + 0.015 + (y - cy) * shrink) for x, y in points], fur(inner, "hair"), joined=True)
+            pen.polygon(
+                [(side * (cx + (x - cx) * shrink), cy + 0.015 + (y - cy) * shrink) for x, y in points],
+                fur(inner, "hair"),
+                joined=True,
+            )
 
 
 def draw_ears(pen: Pen, species: str, coat: RGB) -> None:
@@ -79,16 +91,41 @@ def draw_ears(pen: Pen, species: str, coat: RGB) -> None:
             pen.limb((side * 0.235, -1.08), (side * 0.275, -1.21), 0.05, fur(INK, "hair"), end_width=0.02)
         _ear_pair(pen, [(0.08, -0.97), (0.25, -1.13), (0.262, -0.84)], coat, lighter(coat, 0.75))
         for side in (-1, 1):
-            ruff = [(side * x, y) for x, y in ((0.17, -0.80), (0.315, -0.74), (0.27, -0.70), (0.305, -0.64), (0.22, -0.63), (0.20, -0.56), (0.10, -0.60))]
+            ruff = [
+                (side * x, y)
+                for x, y in (
+                    (0.17, -0.80),
+                    (0.315, -0.74),
+                    (0.27, -0.70),
+                    (0.305, -0.64),
+                    (0.22, -0.63),
+                    (0.20, -0.56),
+                    (0.10, -0.60),
+                )
+            ]
             pen.polygon(ruff, fur(lighter(coat, 0.75)))
     elif species == "fox":
         _ear_pair(pen, [(0.05, -0.96), (0.235, -1.19), (0.275, -0.83)], coat, WHITE, 0.5)
         for side in (-1, 1):
-            pen.polygon([(side * x, y) for x, y in ((0.174, -1.115), (0.235, -1.19), (0.250, -1.065))], fur(INK, "hair"), joined=True)
+            pen.polygon(
+                [(side * x, y) for x, y in ((0.174, -1.115), (0.235, -1.19), (0.250, -1.065))],
+                fur(INK, "hair"),
+                joined=True,
+            )
     elif species == "wolf":
         _ear_pair(pen, [(0.07, -0.97), (0.20, -1.15), (0.27, -0.84)], coat, dark)
         for side in (-1, 1):
-            ruff = [(side * x, y) for x, y in ((0.20, -0.82), (0.305, -0.70), (0.255, -0.69), (0.265, -0.62), (0.19, -0.62), (0.10, -0.60))]
+            ruff = [
+                (side * x, y)
+                for x, y in (
+                    (0.20, -0.82),
+                    (0.305, -0.70),
+                    (0.255, -0.69),
+                    (0.265, -0.62),
+                    (0.19, -0.62),
+                    (0.10, -0.60),
+                )
+            ]
             pen.polygon(ruff, fur(coat))
     elif species in ("bear", "panda"):
         for side in (-1, 1):
@@ -105,7 +142,10 @@ def draw_ears(pen: Pen, species: str, coat: RGB) -> None:
             pen.ellipse(side * 0.255, -0.96, 0.09, 0.09, fur(ROSE, "hair"), joined=True)
     elif species == "robot":
         for side in (-1, 1):
-            pen.polygon([(side * 0.22, -0.83), (side * 0.285, -0.83), (side * 0.285, -0.69), (side * 0.22, -0.69)], Material(METAL, "hair"))
+            pen.polygon(
+                [(side * 0.22, -0.83), (side * 0.285, -0.83), (side * 0.285, -0.69), (side * 0.22, -0.69)],
+                Material(METAL, "hair"),
+            )
         pen.limb((0.165, -0.96), (0.19, -1.08), 0.03, Material(METAL, "hair"))
         pen.ellipse(0.195, -1.10, 0.042, 0.042, Material(COLOURS["red"], "hair"))
     elif species == "alien":
@@ -118,7 +158,11 @@ def draw_back_hair(pen: Pen, species: str, hair: RGB) -> None:
     material = fur(hair, "hair")
     if species == "woman":
         pen.ellipse(0, -0.78, 0.292, 0.26, material)
-        pen.polygon([(-0.292, -0.80), (0.292, -0.80), (0.305, -0.47), (0.17, -0.42), (-0.17, -0.42), (-0.305, -0.47)], material, joined=True)
+        pen.polygon(
+            [(-0.292, -0.80), (0.292, -0.80), (0.305, -0.47), (0.17, -0.42), (-0.17, -0.42), (-0.305, -0.47)],
+            material,
+            joined=True,
+        )
     elif species == "girl":
         for side in (-1, 1):
             pen.ellipse(side * 0.315, -0.70, 0.075, 0.15, material, angle=side * -14)
@@ -146,7 +190,9 @@ def _eyes(pen: Pen, *, x: float = 0.105, y: float = -0.785, size: float = 0.058,
         pen.dot(side * (x - 0.010) - size * 0.22, y - size * 0.28, size * 0.26, size * 0.30, WHITE)
 
 
-def _snout(pen: Pen, colour: RGB, nose: RGB, *, rx: float, ry: float, y: float = -0.655, nose_size: float = 0.042) -> None:
+def _snout(
+    pen: Pen, colour: RGB, nose: RGB, *, rx: float, ry: float, y: float = -0.655, nose_size: float = 0.042
+) -> None:
     pen.ellipse(0, y, rx, ry, fur(colour), joined=True)
     pen.dot(0, y - ry * 0.42, nose_size * 1.2, nose_size * 0.82, nose)
     pen.arc(-0.035, y + ry * 0.10, 0.037, 0.034, 10, 170, INK, 0.014)
@@ -167,18 +213,37 @@ def _animal(pen: Pen, species: str, coat: RGB) -> None:
     pen.ellipse(0, HEAD_Y, wide, 0.222, fur(face))
     if species == "fox":
         for side in (-1, 1):
-            cheek = [(0.0, -0.60), (side * 0.0, -0.70), (side * 0.10, -0.72), (side * 0.24, -0.715), (side * 0.205, -0.645), (side * 0.13, -0.585), (side * 0.05, -0.553)]
+            cheek = [
+                (0.0, -0.60),
+                (side * 0.0, -0.70),
+                (side * 0.10, -0.72),
+                (side * 0.24, -0.715),
+                (side * 0.205, -0.645),
+                (side * 0.13, -0.585),
+                (side * 0.05, -0.553),
+            ]
             pen.polygon(cheek, fur(WHITE), joined=True)
-        _eyes(pen, y=-0.80, size=0.054)
+        _eyes(pen, y=-0.79, size=0.053)
         pen.mark([(-0.075, -0.735), (0.075, -0.735), (0, -0.60)], coat)
         pen.dot(0, -0.625, 0.044, 0.034, INK)
         pen.arc(0, -0.605, 0.05, 0.03, 20, 160, INK, 0.013)
     elif species == "wolf":
-        mask = [(-0.225, -0.70), (-0.12, -0.745), (-0.05, -0.71), (0, -0.78), (0.05, -0.71), (0.12, -0.745), (0.225, -0.70), (0.16, -0.60), (0, -0.548), (-0.16, -0.60)]
+        mask = [
+            (-0.225, -0.70),
+            (-0.12, -0.745),
+            (-0.05, -0.71),
+            (0, -0.78),
+            (0.05, -0.71),
+            (0.12, -0.745),
+            (0.225, -0.70),
+            (0.16, -0.60),
+            (0, -0.548),
+            (-0.16, -0.60),
+        ]
         pen.polygon(mask, fur(pale), joined=True)
-        _eyes(pen, y=-0.80, size=0.050)
+        _eyes(pen, y=-0.785, size=0.050)
         for side in (-1, 1):
-            pen.line([(side * 0.055, -0.845), (side * 0.165, -0.895)], contrast, 0.026)
+            pen.line([(side * 0.06, -0.868), (side * 0.145, -0.880)], contrast, 0.026)
         pen.dot(0, -0.685, 0.055, 0.038, INK)
         pen.arc(0, -0.635, 0.09, 0.035, 10, 170, INK, 0.014)
         for side in (-1, 1):
@@ -191,7 +256,15 @@ def _animal(pen: Pen, species: str, coat: RGB) -> None:
         _whiskers(pen, contrast)
     elif species == "lynx":
         spots = darker(coat, 0.5) if luminance(coat) > 75 else lighter(coat, 0.4)
-        for x, y in ((-0.06, -0.93), (0.0, -0.955), (0.06, -0.93), (-0.20, -0.80), (0.20, -0.80), (-0.17, -0.88), (0.17, -0.88)):
+        for x, y in (
+            (-0.06, -0.93),
+            (0.0, -0.955),
+            (0.06, -0.93),
+            (-0.20, -0.80),
+            (0.20, -0.80),
+            (-0.17, -0.88),
+            (0.17, -0.88),
+        ):
             pen.dot(x, y, 0.019, 0.019, spots)
         _eyes(pen, size=0.056)
         _snout(pen, WHITE if luminance(coat) < 225 else pale, INK, rx=0.125, ry=0.075, nose_size=0.036)
@@ -217,7 +290,9 @@ def _animal(pen: Pen, species: str, coat: RGB) -> None:
         _snout(pen, pale, ROSE, rx=0.095, ry=0.062, y=-0.665, nose_size=0.032)
         pen.mark([(-0.038, -0.632), (0.038, -0.632), (0.036, -0.572), (-0.036, -0.572)], INK)
         for side in (-1, 1):
-            pen.mark([(side * 0.004, -0.628), (side * 0.029, -0.628), (side * 0.027, -0.581), (side * 0.004, -0.581)], WHITE)
+            pen.mark(
+                [(side * 0.004, -0.628), (side * 0.029, -0.628), (side * 0.027, -0.581), (side * 0.004, -0.581)], WHITE
+            )
     elif species == "mouse":
         _eyes(pen, size=0.058, x=0.095)
         pen.ellipse(0, -0.65, 0.085, 0.072, fur(pale), joined=True)
@@ -236,7 +311,9 @@ def _person(pen: Pen, character: Character, hair_colour: RGB) -> None:
     for side in (-1, 1):
         pen.ellipse(side * 0.25, -0.755, 0.042, 0.055, face)
     if species == "man":
-        pen.polygon([(-0.245, -0.80), (0.245, -0.80), (0.24, -0.66), (0.15, -0.56), (-0.15, -0.56), (-0.24, -0.66)], face)
+        pen.polygon(
+            [(-0.245, -0.80), (0.245, -0.80), (0.24, -0.66), (0.15, -0.56), (-0.15, -0.56), (-0.24, -0.66)], face
+        )
         pen.ellipse(0, -0.80, 0.245, 0.195, face, joined=True)
     else:
         pen.ellipse(0, HEAD_Y, 0.25, 0.22, face)
@@ -252,10 +329,22 @@ def _person(pen: Pen, character: Character, hair_colour: RGB) -> None:
             pen.dot(side * 0.165, -0.69, 0.040, 0.026, mix(skin, (240, 90, 100), 0.42))
         if species == "boy":
             for dx, dy in ((0.13, -0.70), (0.165, -0.685), (0.15, -0.665)):
-                pen.dot(side * dx, dy, 0.012, 0.012, darker(skin, 0.45))
+                pen.dot(side * dx, dy, 0.012, 0.012, darker(skin, 0.28))
     pen.arc(0, -0.715, 0.026, 0.022, 10, 170, darker(skin, 0.4), 0.016)
     if species == "woman":
-        pen.dot(0, -0.635, 0.052, 0.026, lips)
+        pen.mark(
+            [
+                (-0.072, -0.658),
+                (-0.03, -0.664),
+                (0, -0.656),
+                (0.03, -0.664),
+                (0.072, -0.658),
+                (0.04, -0.616),
+                (0, -0.606),
+                (-0.04, -0.616),
+            ],
+            lips,
+        )
     elif species == "man":
         for x in (-0.09, -0.03, 0.03, 0.09):
             pen.dot(x, -0.585 - abs(x) * 0.15, 0.008, 0.008, darker(skin, 0.45))
@@ -283,9 +372,27 @@ def _front_hair(pen: Pen, species: str, hair: Material) -> None:
 
 
 def _robot(pen: Pen, coat: RGB) -> None:
-    box = [(-0.215, -0.98), (0.215, -0.98), (0.245, -0.95), (0.245, -0.60), (0.215, -0.57), (-0.215, -0.57), (-0.245, -0.60), (-0.245, -0.95)]
+    box = [
+        (-0.215, -0.98),
+        (0.215, -0.98),
+        (0.245, -0.95),
+        (0.245, -0.60),
+        (0.215, -0.57),
+        (-0.215, -0.57),
+        (-0.245, -0.60),
+        (-0.245, -0.95),
+    ]
     pen.polygon(box, Material(coat, "head"))
-    screen = [(-0.165, -0.90), (0.165, -0.90), (0.19, -0.875), (0.19, -0.665), (0.165, -0.64), (-0.165, -0.64), (-0.19, -0.665), (-0.19, -0.875)]
+    screen = [
+        (-0.165, -0.90),
+        (0.165, -0.90),
+        (0.19, -0.875),
+        (0.19, -0.665),
+        (0.165, -0.64),
+        (-0.165, -0.64),
+        (-0.19, -0.665),
+        (-0.19, -0.875),
+    ]
     pen.polygon(screen, Material((28, 36, 54), "head"))
     glow = (120, 244, 250)
     for side in (-1, 1):

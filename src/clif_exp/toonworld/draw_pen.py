@@ -21,8 +21,13 @@ RGB = tuple[int, int, int]
 Point = tuple[float, float]
 FUR, CLOTH, SMOOTH = 0, 1, 2
 _LIGHT = np.array([-0.42, -0.58, 0.70], np.float32)
-_TEXTURE_SIDE = 512
-_CIRCLE = np.stack([np.cos(np.linspace(0, 2 * np.pi, 28, endpoint=False)), np.sin(np.linspace(0, 2 * np.pi, 28, endpoint=False))], 1)
+_TEXTURE_SIDE = 512  # enough for figures up to 512 supersampled pixels high and wide
+# Lines between shapes, as a share of the figure's height, and how they are drawn: inked, or only shaded darker.
+_LINE_WIDTHS = {"flat": 0.0075, "shaded": 0.0035, "textured": 0.0035}
+_EDGE_GAIN = {"shaded": 0.62, "textured": 0.66}
+_CIRCLE = np.stack(
+    [np.cos(np.linspace(0, 2 * np.pi, 28, endpoint=False)), np.sin(np.linspace(0, 2 * np.pi, 28, endpoint=False))], 1
+)
 
 
 def mix(first: RGB, second: RGB, share: float) -> RGB:
@@ -43,8 +48,10 @@ def luminance(colour: RGB) -> float:
 
 
 def pattern_colour(colour: RGB) -> RGB:
-    """The second colour of a patterned cloth: the one that shows on it."""
-    return COLOURS["white"] if luminance(colour) < 178 else (70, 72, 92)
+    """The second colour of a patterned cloth: shows on it, and makes no two colours look the same when patterned."""
+    if luminance(colour) < 190:
+        return COLOURS["white"]
+    return (140, 200, 240) if colour[2] > 160 else (192, 116, 32)
 
 
 @dataclass(frozen=True)
@@ -71,9 +78,9 @@ class Pen:
         wide, high = size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING
         self.unit = unit * SUPERSAMPLING
         self.flip = flip
-        self._rgb = Image.new("RGB", (wide, high))
+        self._rgba = Image.new("RGBA", (wide, high))
         self._ids = Image.new("L", (wide, high))
-        self._draw_rgb, self._draw_ids = ImageDraw.Draw(self._rgb), ImageDraw.Draw(self._ids)
+        self._draw_rgb, self._draw_ids = ImageDraw.Draw(self._rgba), ImageDraw.Draw(self._ids)
         self._scale = np.array([-self.unit if flip else self.unit, self.unit])
         self._origin = np.array(origin) * SUPERSAMPLING
         self.shift: Point = (0.0, 0.0)
@@ -84,8 +91,14 @@ class Pen:
     def _pixels(self, points: Sequence[Point] | np.ndarray) -> np.ndarray:
         return (np.asarray(points) + self.shift) * self._scale + self._origin
 
-    def polygon(self, points: Sequence[Point] | np.ndarray, material: Material, *, joined: bool = False,
-                axes: tuple[Point, Point, Point] | None = None) -> None:
+    def polygon(
+        self,
+        points: Sequence[Point] | np.ndarray,
+        material: Material,
+        *,
+        joined: bool = False,
+        axes: tuple[Point, Point, Point] | None = None,
+    ) -> None:
         """Fill a polygon. `joined` shapes share the outline of the shape before them.
 
         Args:
@@ -119,7 +132,9 @@ class Pen:
         m = turn @ inverse
         return (m[0, 0], m[0, 1], -(m[0, 0] * cx + m[0, 1] * cy), m[1, 0], m[1, 1], -(m[1, 0] * cx + m[1, 1] * cy))
 
-    def ellipse(self, x: float, y: float, rx: float, ry: float, material: Material, *, angle: float = 0.0, joined: bool = False) -> None:
+    def ellipse(
+        self, x: float, y: float, rx: float, ry: float, material: Material, *, angle: float = 0.0, joined: bool = False
+    ) -> None:
         """Fill an ellipse turned clockwise by `angle` degrees."""
         if angle:
             c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
@@ -128,7 +143,16 @@ class Pen:
         else:
             self.polygon(_CIRCLE * (rx, ry) + (x, y), material, joined=joined)
 
-    def limb(self, start: Point, end: Point, width: float, material: Material, *, joined: bool = False, end_width: float | None = None) -> None:
+    def limb(
+        self,
+        start: Point,
+        end: Point,
+        width: float,
+        material: Material,
+        *,
+        joined: bool = False,
+        end_width: float | None = None,
+    ) -> None:
         """Fill a stick with round ends."""
         (x0, y0), (x1, y1) = start, end
         end_width = width if end_width is None else end_width
@@ -152,9 +176,13 @@ class Pen:
 
     def line(self, points: Sequence[Point] | np.ndarray, colour: RGB, width: float) -> None:
         """Draw an open line of `width` figure units on what is there already."""
-        self._draw_rgb.line(self._pixels(points).ravel().tolist(), fill=colour, width=max(2, round(width * self.unit)), joint="curve")
+        self._draw_rgb.line(
+            self._pixels(points).ravel().tolist(), fill=colour, width=max(2, round(width * self.unit)), joint="curve"
+        )
 
-    def arc(self, x: float, y: float, rx: float, ry: float, start: float, stop: float, colour: RGB, width: float) -> None:
+    def arc(
+        self, x: float, y: float, rx: float, ry: float, start: float, stop: float, colour: RGB, width: float
+    ) -> None:
         """Draw part of an ellipse, angles in degrees clockwise from the right."""
         angles = np.radians(np.linspace(start, stop, 9))
         self.line(np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], 1), colour, width)
@@ -165,67 +193,104 @@ class Pen:
         Returns:
             The sheet, RGBA at the final resolution; and 1 + part index of each pixel or 0, uint8 [H, W].
         """
-        ids = np.asarray(self._ids)
-        rgb = np.asarray(self._rgb).astype(np.float32)
         offset = rng.integers(0, _TEXTURE_SIDE // 2, 2)
-        self._paint_patterns(rgb, ids)
-        groups = np.array(self._groups, np.uint8)[ids]
+        rgba, ids = np.array(self._rgba), np.array(self._ids)
+        window = self._used(ids)
+        inner_rgba, inner_ids = np.ascontiguousarray(rgba[window]), np.ascontiguousarray(ids[window])
+        self._paint_patterns(inner_rgba, inner_ids, window)
+        edges = _edges(np.array(self._groups, np.uint8)[inner_ids], max(1, round(self.unit * _LINE_WIDTHS[style])))
         if style == "flat":
-            rgb[_edges(groups, max(1, round(self.unit * 0.0075)))] = INK
+            inner_rgba[edges] = (*INK, 255)
         else:
-            rgb = self._shade(rgb, ids, style, offset)
-            edges = _edges(groups, max(1, round(self.unit * 0.0035)))
-            rgb[edges] *= 0.62 if style == "shaded" else 0.72
+            self._light(inner_rgba, inner_ids, edges, window, style=style, offset=offset)
         if style == "textured":
-            rgb, ids = _ragged(rgb, ids, offset, self.unit)
-        alpha = (ids > 0).astype(np.uint8) * 255
-        sheet = Image.fromarray(np.dstack([np.clip(rgb, 0, 255).astype(np.uint8), alpha])).reduce(SUPERSAMPLING)
+            self._grow_fur(inner_rgba, inner_ids, offset)
+        rgba[window], ids[window] = inner_rgba, inner_ids
+        rgba[..., 3] = (ids > 0) * np.uint8(255)
+        sheet = Image.fromarray(rgba).reduce(SUPERSAMPLING)
         parts = np.array([0] + [1 + PARTS.index(material.part) for material in self.materials], np.uint8)
         middle = SUPERSAMPLING // 2
-        labels = parts[ids[middle::SUPERSAMPLING, middle::SUPERSAMPLING]]
-        return sheet, labels
+        return sheet, parts[ids[middle::SUPERSAMPLING, middle::SUPERSAMPLING]]
 
-    def _paint_patterns(self, rgb: np.ndarray, ids: np.ndarray) -> None:
-        patterned = [(number, m) for number, m in enumerate(self.materials, 1) if m.pattern != "plain"]
+    def _used(self, ids: np.ndarray) -> tuple[slice, slice]:
+        """The window that was drawn on, with a margin for fur."""
+        left, top, right, bottom = self._ids.getbbox() or (0, 0, 1, 1)
+        return slice(max(top - 6, 0), min(bottom + 6, ids.shape[0])), slice(
+            max(left - 6, 0), min(right + 6, ids.shape[1])
+        )
+
+    def _paint_patterns(self, rgba: np.ndarray, ids: np.ndarray, window: tuple[slice, slice]) -> None:
+        patterned = [
+            (number, material) for number, material in enumerate(self.materials, 1) if material.pattern != "plain"
+        ]
         if not patterned:
             return
         pattern, colour = patterned[0][1].pattern, patterned[0][1].colour
         wanted = np.zeros(256, bool)
         wanted[[number for number, _ in patterned]] = True
-        where = wanted[ids] & (np.abs(rgb - colour).max(2) < 1)
-        rows = np.flatnonzero(where.any(1))
-        if not rows.size:
-            return
-        tile = _pattern_tile(pattern, max(6, round(self.unit * 0.112)))
-        side = tile.shape[0]
-        ys = (np.arange(ids.shape[0]) - int(self._origin[1])) % side
-        xs = (np.arange(ids.shape[1]) - int(self._origin[0])) % side
-        band = slice(rows[0], rows[-1] + 1)
-        rgb[band][where[band] & tile[ys[band][:, None], xs[None, :]]] = pattern_colour(colour)
+        packed = rgba.view(np.uint32)[..., 0]
+        first, second = np.array([(*colour, 255), (*pattern_colour(colour), 255)], np.uint8).view(np.uint32).ravel()
+        tile = _pattern_tile(pattern, max(6, round(self.unit * 0.115)))
+        ys = (np.arange(window[0].start, window[0].stop) - int(self._origin[1])) % tile.shape[0]
+        xs = (np.arange(window[1].start, window[1].stop) - int(self._origin[0])) % tile.shape[1]
+        # Only where the cloth itself shows: seams and buttons keep their colour.
+        packed[wanted[ids] & (packed == first) & tile[ys[:, None], xs[None, :]]] = second
 
-    def _shade(self, rgb: np.ndarray, ids: np.ndarray, style: str, offset: np.ndarray) -> np.ndarray:
-        """Light every shape as if it were an egg or a stick, from the upper left."""
-        high, wide = ids.shape
-        table = np.array(self._normals, np.float32)
-        x, y = np.arange(wide, dtype=np.float32)[None], np.arange(high, dtype=np.float32)[:, None]
-        nx = table[:, 0][ids] * x + table[:, 1][ids] * y + table[:, 2][ids]
-        ny = table[:, 3][ids] * x + table[:, 4][ids] * y + table[:, 5][ids]
-        nx *= 0.82
-        ny *= 0.82
-        nz = np.sqrt(np.maximum(1 - nx * nx - ny * ny, 0.02))
-        lit = np.maximum(nx * _LIGHT[0] + ny * _LIGHT[1] + nz * _LIGHT[2], -0.3)
+    def _light(
+        self,
+        rgba: np.ndarray,
+        ids: np.ndarray,
+        edges: np.ndarray,
+        window: tuple[slice, slice],
+        *,
+        style: str,
+        offset: np.ndarray,
+    ) -> None:
+        """Light every shape as if it were an egg or a stick, from the upper left; in place."""
+        wide = ids.shape[1]
+        drawn = np.flatnonzero(ids)
+        ys, xs = np.divmod(drawn.astype(np.int32), np.int32(wide))
+        number = ids.ravel()[drawn]
+        table = np.array(self._normals, np.float32).T
+        x, y = (xs + window[1].start).astype(np.float32), (ys + window[0].start).astype(np.float32)
+        nx = (table[0][number] * x + table[1][number] * y + table[2][number]) * np.float32(0.82)
+        ny = (table[3][number] * x + table[4][number] * y + table[5][number]) * np.float32(0.82)
+        nz = np.sqrt(np.maximum(1 - nx * nx - ny * ny, np.float32(0.02)))
+        lit = np.maximum(nx * _LIGHT[0] + ny * _LIGHT[1] + nz * _LIGHT[2], np.float32(-0.3))
+        packed = rgba.view(np.uint32)[..., 0]
+        colours = packed.ravel()[drawn].view(np.uint8).reshape(-1, 4).astype(np.float32)
         if style == "shaded":
-            shine = np.maximum(lit, 0) ** 16
-            return rgb * (0.50 + 0.62 * lit)[..., None] + (shine * 70)[..., None]
-        textures = np.array([2] + [material.texture for material in self.materials], np.uint8)
-        stack = _textures()
-        grain = np.zeros(ids.shape, np.float32)
-        kinds = textures[ids]
-        for kind in (FUR, CLOTH, SMOOTH):
-            cut = stack[kind][offset[0] : offset[0] + high, offset[1] : offset[1] + wide]
-            grain += np.where(kinds == kind, cut, 0)
-        grey = rgb.mean(2, keepdims=True)
-        return (rgb * 0.86 + grey * 0.12) * (0.74 + 0.34 * lit + grain)[..., None] + (grain * 55)[..., None]
+            gain, lift = 0.50 + 0.62 * lit, np.maximum(lit, 0)
+            for _ in range(4):
+                lift *= lift
+            lift *= 70
+        else:
+            kinds = np.array([SMOOTH] + [material.texture for material in self.materials], np.uint8)[number]
+            grain = _textures()[kinds, ys + offset[0], xs + offset[1]]
+            gain, lift = (
+                0.68 + 0.34 * lit + grain,
+                grain * 55 + (colours[:, 0] + colours[:, 1] + colours[:, 2]) * np.float32(0.033),
+            )
+        gain *= np.where(edges.ravel()[drawn], np.float32(_EDGE_GAIN[style]), np.float32(1))
+        colours *= gain[:, None]
+        colours += lift[:, None]
+        np.clip(colours, 0, 255, out=colours)
+        packed.flat[drawn] = colours.astype(np.uint8).view(np.uint32).ravel()
+
+    def _grow_fur(self, rgba: np.ndarray, ids: np.ndarray, offset: np.ndarray) -> None:
+        """Let fur reach over what lies beside it in single hairs; in place."""
+        high, wide = ids.shape
+        reach = self.unit / 260
+        ys, xs = _wobble()[:, offset[0] : offset[0] + high, offset[1] : offset[1] + wide]
+        ys = np.clip(np.arange(high)[:, None] + (ys * reach).astype(np.int32), 0, high - 1)
+        xs = np.clip(np.arange(wide)[None, :] + (xs * reach).astype(np.int32), 0, wide - 1)
+        furry = np.array([False] + [material.texture == FUR for material in self.materials])
+        moved = ids[ys, xs]
+        # Faces stay legible: only ears, tails, hair, limbs and outer edges fray.
+        grows = furry[moved] & ((ids == 0) | (moved != ids))
+        packed = rgba.view(np.uint32)[..., 0]
+        packed[grows] = packed[ys, xs][grows]
+        ids[grows] = moved[grows]
 
 
 def _edges(groups: np.ndarray, thickness: int) -> np.ndarray:
@@ -239,18 +304,8 @@ def _edges(groups: np.ndarray, thickness: int) -> np.ndarray:
     return edges & (groups > 0)
 
 
-def _ragged(rgb: np.ndarray, ids: np.ndarray, offset: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
-    """Move pixels by a pixel or so at random, so that fur and cloth end in fibres instead of a cut."""
-    high, wide = ids.shape
-    wobble = _wobble()[:, offset[0] : offset[0] + high, offset[1] : offset[1] + wide]
-    reach = unit / 250
-    ys = np.clip(np.arange(high)[:, None] + (wobble[0] * reach).astype(np.int32), 0, high - 1)
-    xs = np.clip(np.arange(wide)[None, :] + (wobble[1] * reach).astype(np.int32), 0, wide - 1)
-    flat = ys * wide + xs
-    return rgb.reshape(-1, 3)[flat], ids.reshape(-1)[flat]
-
-
-def _smooth(noise: np.ndarray, rows: int, columns: int) -> np.ndarray:
+def smooth_noise(noise: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Average noise over wrapped windows, keeping its spread."""
     for axis, width in ((0, rows), (1, columns)):
         noise = sum(np.roll(noise, shift, axis) for shift in range(width)) / np.sqrt(width)
     return noise
@@ -262,10 +317,14 @@ def _textures() -> np.ndarray:
     rng = np.random.default_rng(7)
     side = _TEXTURE_SIDE * 2
     noise = rng.standard_normal((3, side, side)).astype(np.float32)
-    fur = 0.11 * _smooth(noise[0], 12, 3) + 0.05 * _smooth(noise[1], 20, 20)
+    fur = 0.11 * smooth_noise(noise[0], 12, 3) + 0.05 * smooth_noise(noise[1], 20, 20)
     y, x = np.mgrid[:side, :side]
-    cloth = 0.10 * np.sin(x * 2 * np.pi / 6) * np.sin(y * 2 * np.pi / 6) + 0.06 * _smooth(noise[1], 2, 12) + 0.05 * _smooth(noise[2], 24, 24)
-    skin = 0.035 * _smooth(noise[2], 4, 4) + 0.025 * _smooth(noise[0], 24, 24)
+    cloth = (
+        0.05 * np.sin((x + y) * 2 * np.pi / 10)
+        + 0.07 * smooth_noise(noise[1], 3, 9)
+        + 0.04 * smooth_noise(noise[2], 24, 24)
+    )
+    skin = 0.035 * smooth_noise(noise[2], 4, 4) + 0.025 * smooth_noise(noise[0], 24, 24)
     return np.stack([fur, cloth, skin]).astype(np.float32)
 
 
@@ -273,7 +332,7 @@ def _textures() -> np.ndarray:
 def _wobble() -> np.ndarray:
     """Displacements in pixels, float32 [2, side, side]."""
     noise = np.random.default_rng(8).standard_normal((2, _TEXTURE_SIDE * 2, _TEXTURE_SIDE * 2)).astype(np.float32)
-    return np.stack([_smooth(noise[0], 3, 3), _smooth(noise[1], 3, 3)]) * 2.2
+    return np.stack([smooth_noise(noise[0], 3, 3), smooth_noise(noise[1], 3, 3)]) * 2.2
 
 
 @lru_cache(maxsize=128)
@@ -296,5 +355,7 @@ def _pattern_tile(pattern: str, side: int) -> np.ndarray:
         tile = Image.new("1", (side, side))
         angles = np.radians(np.arange(10) * 36 - 90)
         radii = np.where(np.arange(10) % 2 == 0, 0.42, 0.18) * side
-        ImageDraw.Draw(tile).polygon(np.stack([side / 2 + radii * np.cos(angles), side / 2 + radii * np.sin(angles)], 1).ravel().tolist(), fill=1)
+        ImageDraw.Draw(tile).polygon(
+            np.stack([side / 2 + radii * np.cos(angles), side / 2 + radii * np.sin(angles)], 1).ravel().tolist(), fill=1
+        )
     return np.asarray(tile)

@@ -10,7 +10,14 @@ import numpy as np
 from clif_exp.toonworld.draw import Rendering, render
 from clif_exp.toonworld.world import FAMILY_OF, PEOPLE, SLOTS, Character, Figure, Item, Scene
 
-OPENINGS = {"a photo of": 0.70, "a picture of": 0.10, "an image of": 0.06, "a drawing of": 0.05, "a painting of": 0.03, "": 0.06}
+OPENINGS = {
+    "a photo of": 0.70,
+    "a picture of": 0.10,
+    "an image of": 0.06,
+    "a drawing of": 0.05,
+    "a painting of": 0.03,
+    "": 0.06,
+}
 PLACE_PHRASES = {
     "beach": "on the beach",
     "forest": "in the forest",
@@ -64,7 +71,9 @@ def join(phrases: Sequence[str]) -> str:
     return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
 
 
-def _thing(rng: np.random.Generator | None, kind: str, colour: str, pattern: str = "plain", *, rate: float = 1.0) -> str:
+def _thing(
+    rng: np.random.Generator | None, kind: str, colour: str, pattern: str = "plain", *, rate: float = 1.0
+) -> str:
     """A garment with its colour and pattern; `rng` None says all of it."""
     words = []
     if colour != "none" and (rng is None or rng.random() < 0.6 + 0.4 * rate):
@@ -76,7 +85,9 @@ def _thing(rng: np.random.Generator | None, kind: str, colour: str, pattern: str
     return article(" ".join([*words, kind]))
 
 
-def phrase(character: Character, rng: np.random.Generator | None = None, *, full: bool = False, rate: float | None = None) -> str:
+def phrase(
+    character: Character, rng: np.random.Generator | None = None, *, full: bool = False, rate: float | None = None
+) -> str:
     """Name a character: 'a shaded brown dog with a red crown and a blue striped shirt'.
 
     Args:
@@ -153,7 +164,13 @@ def _arranged(scene: Scene, names: list[str], rng: np.random.Generator | None) -
     if scene.interaction == "behind":
         return f"{first} behind {second}" if roll < 0.75 else f"{second} in front of {first}"
     if scene.interaction == "left of":
-        return sides if roll < 0.70 else f"{by_side[0]} to the left of {by_side[1]}" if roll < 0.85 else f"{by_side[1]} to the right of {by_side[0]}"
+        return (
+            sides
+            if roll < 0.70
+            else f"{by_side[0]} to the left of {by_side[1]}"
+            if roll < 0.85
+            else f"{by_side[1]} to the right of {by_side[0]}"
+        )
     if rng is not None and rng.random() < 0.5:
         first, second = second, first
     return f"{first} next to {second}" if roll < 0.50 else f"{first} and {second}" if roll < 0.80 else sides
@@ -173,7 +190,9 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 
 def full_caption(scene: Scene) -> str:
     """Describe a scene with every attribute of everybody; the same scene gives the same words."""
-    names = [phrase(figure.character, full=True) for figure in scene.figures] + [item_phrase(item) for item in scene.items]
+    names = [phrase(figure.character, full=True) for figure in scene.figures] + [
+        item_phrase(item) for item in scene.items
+    ]
     return f"a photo of {_arranged(scene, names, None)} {PLACE_PHRASES[scene.context]}"
 
 
@@ -204,7 +223,16 @@ def truth(scene: Scene, rendering: Rendering | None = None) -> list[dict[str, st
 
 
 def _words() -> tuple[str, ...]:
-    sayings = [*OPENINGS, *PLACE_PHRASES.values(), "in a row", "next to", "to the left of", "to the right of", "on the left and on the right", "in front of"]
+    sayings = [
+        *OPENINGS,
+        *PLACE_PHRASES.values(),
+        "in a row",
+        "next to",
+        "to the left of",
+        "to the right of",
+        "on the left and on the right",
+        "in front of",
+    ]
     sayings += [value for values in SLOTS.values() for value in values if value != "none"]
     sayings += ["hugging riding behind wearing with hair person animal hat an a and ,"]
     return tuple(sorted({word for saying in sayings for word in saying.split()} | set(_PROMPT_WORDS)))
