@@ -218,7 +218,7 @@ def load_pipeline(
     import diffusers
     import torch
 
-    arguments: dict[str, Any] = {"torch_dtype": dtype or torch.float32, "use_safetensors": True}
+    arguments: dict[str, Any] = {"dtype": dtype or torch.float32, "use_safetensors": True}
     if FAMILIES[spec.family] == "StableDiffusionPipeline":
         arguments |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipeline_class = getattr(diffusers, FAMILIES[spec.family])
