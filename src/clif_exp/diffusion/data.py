@@ -38,14 +38,14 @@ class TrainingPicture:
     masks: tuple[Path, ...] = ()
 
 
-def single_pictures(concepts, *, templates: Sequence[str], masks: Mapping[Path, Path] | None = None) -> list[TrainingPicture]:
+def single_pictures(concepts, *, templates: Sequence[str], masks: Mapping[tuple[str, int], Path] | None = None) -> list[TrainingPicture]:
     """List the reference pictures of a concept set, captioned from templates unless the user gave captions."""
     pictures = []
     for concept in concepts.concepts:
         named = f"<{concept.name}>"
-        for image in concept.images:
+        for number, image in enumerate(concept.images):
             captions = (image.caption,) if image.caption and named in image.caption else tuple(t.format(named) for t in templates)
-            mask = image.mask or (masks or {}).get(Path(image.file).resolve())
+            mask = image.mask or (masks or {}).get((concept.name, number))
             pictures.append(TrainingPicture(Path(image.file), SINGLE, concept.name, captions, (Path(mask),) if mask else ()))
     return pictures
 

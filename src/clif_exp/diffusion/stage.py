@@ -114,7 +114,7 @@ def train_diffusion(
     if prior_weight:
         _draw_prior(out / "prior", pipeline, concepts, count=prior_images, seed=seed)
     token_ids = _insert_concepts(pipeline, concepts, embeddings=embeddings, num_tokens=num_tokens)
-    pictures = _pictures(concepts, manifest=manifest, segments=segments, prior=out / "prior" if prior_weight else None)
+    pictures = _pictures(concepts, manifest=manifest, segments=segments if masked_loss else None, prior=out / "prior" if prior_weight else None)
     latents, weights = _encode(pipeline.vae, pictures, spec=spec, flip=flip, background=background_weight if masked_loss else None)
     captions = list(dict.fromkeys(["", *(caption for picture in pictures for caption in picture.captions)]))
     text = TextEncoders(
@@ -221,14 +221,10 @@ def _pictures(
     return pictures
 
 
-def _segment_masks(segments: Path) -> dict[Path, Path]:
-    """Return reference picture -> mask of the whole concept, as curation found them."""
-    masks = {}
-    for line in (Path(segments) / "segments.jsonl").read_text().splitlines():
-        record = json.loads(line)
-        if not record.get("part") and record.get("mask") and record.get("image"):
-            masks[Path(record["image"]).resolve()] = Path(segments) / record["mask"]
-    return masks
+def _segment_masks(segments: Path) -> dict[tuple[str, int], Path]:
+    """Return (concept, number of its picture) -> mask of the whole concept, as curation found it."""
+    lines = [json.loads(line) for line in (Path(segments) / "segments.jsonl").read_text().splitlines()]
+    return {(x["concept"], x["image"]): Path(segments) / x["mask"] for x in lines if x["kind"] == "whole"}
 
 
 def _encode(vae, pictures: Sequence[TrainingPicture], *, spec: BackboneSpec, flip: bool, background: float | None):
