@@ -1,0 +1,110 @@
+"""Drawing planned pictures (CLIF, Fig. 4): clean cut-outs side by side, in as many processes as there are cores."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import multiprocessing
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from clif_exp.curation.masks import write_mask, write_png
+from clif_exp.curation.planning import Kind, Layout, Library, plan_pair
+
+log = logging.getLogger(__name__)
+_CHUNK = 64  # pictures per task
+_WORTH_WORKERS = 4 * _CHUNK  # below this, starting processes costs more than drawing
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs to draw any picture of one kind."""
+
+    kind: Kind
+    seed: int
+    library: Library
+    layout: Layout
+    roots: Mapping[str, Path]  # "segments" and "contexts" -> artifact folder
+    out: Path
+
+
+def compose_all(job: Job, *, num_pairs: int, num_workers: int) -> Iterator[dict[str, Any]]:
+    """Draw all pictures of a job that are not there yet.
+
+    Args:
+        job: what to draw.
+        num_pairs: how many pictures.
+        num_workers: processes; the result is the same for any number.
+
+    Yields:
+        The lines of the manifest, in order. Only one chunk per worker is in memory.
+    """
+    for folder in ("images", "masks"):
+        (job.out / folder).mkdir(parents=True, exist_ok=True)
+    chunks = [range(start, min(start + _CHUNK, num_pairs)) for start in range(0, num_pairs, _CHUNK)]
+    if num_workers <= 1 or num_pairs < _WORTH_WORKERS:
+        for chunk in chunks:
+            yield from _compose_chunk(job, chunk)
+        return
+    # spawn: a fork of a process that holds torch's threads may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
+        for lines in pool.map(functools.partial(_compose_chunk, job), chunks):
+            yield from lines
+
+
+def draw(line: Mapping[str, Any], *, roots: Mapping[str, Path], resolution: int) -> tuple[Image.Image, list[np.ndarray]]:
+    """Draw one planned picture.
+
+    Args:
+        line: a manifest line as `plan_pair` makes it.
+        roots: artifact folders that hold the cut-outs.
+        resolution: side of the canvas in px.
+
+    Returns:
+        RGB picture, and the visible mask of each source, bool [H, W].
+    """
+    if line["background"] is None:
+        canvas = Image.new("RGBA", (resolution, resolution), (255, 255, 255, 255))
+    else:
+        canvas = Image.open(roots["contexts"] / line["background"]).convert("RGBA").resize((resolution, resolution), Image.Resampling.LANCZOS)
+    sources = line["sources"]
+    masks = [np.zeros((resolution, resolution), bool) for _ in sources]
+    order = [slot for slot in range(len(sources)) if slot != line["front"]] + [line["front"]]
+    for slot in order:
+        source = sources[slot]
+        x0, y0, x1, y1 = source["box"]
+        figure = _cutout(roots[source["root"]] / source["source"], source["flip"]).resize((x1 - x0, y1 - y0), Image.Resampling.LANCZOS)
+        canvas.alpha_composite(figure, (x0, y0))
+        covered = np.zeros((resolution, resolution), bool)
+        covered[y0:y1, x0:x1] = np.asarray(figure.getchannel("A")) > 127
+        for other in masks:
+            other &= ~covered
+        masks[slot] |= covered
+    return canvas.convert("RGB"), masks
+
+
+def _compose_chunk(job: Job, chunk: range) -> list[dict[str, Any]]:
+    lines = []
+    for index in chunk:
+        line = plan_pair(job.kind, index, library=job.library, layout=job.layout, seed=job.seed)
+        lines.append(line)
+        if (job.out / line["file"]).is_file():
+            continue  # drawn before the run was interrupted: pictures appear last and whole
+        image, masks = draw(line, roots=job.roots, resolution=job.layout.resolution)
+        for source, mask in zip(line["sources"], masks, strict=True):
+            write_mask(job.out / source["mask"], mask)
+        write_png(job.out / line["file"], image)
+    return lines
+
+
+@functools.lru_cache(maxsize=256)
+def _cutout(file: Path, flip: bool) -> Image.Image:
+    image = Image.open(file).convert("RGBA")
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image

@@ -1,0 +1,175 @@
+"""General concepts (CLIF, section 4.1): things the base model already knows, drawn by itself, cut out and screened."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from clif_exp.backbones import BackboneSpec, load_pipeline
+from clif_exp.curation.masks import plain_background, write_png
+from clif_exp.curation.planning import with_article
+from clif_exp.curation.segmenting import Segmented
+from clif_exp.curation.similarity import RegionText
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One picture to sample: what it shows (`kind` whole, part or background), with which prompt and seed."""
+
+    name: str
+    kind: str
+    prompt: str
+    seed: int
+    file: str
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What a generated cut-out must fulfil.
+
+    Args:
+        min_area: smallest share of the picture.
+        max_area: largest share of the picture.
+        max_border: share of the picture's border it may touch; more means that it is cut off.
+        max_rest: largest other thing on a plain background, as a share of the cut-out; more means a second object.
+        max_rank: its own name must be among this many best ones of all names, by CLIP.
+        keep_best: keep the best picture of a name even if none passes (for trying things out on weak models).
+    """
+
+    min_area: float = 0.04
+    max_area: float = 0.85
+    max_border: float = 0.1
+    max_rest: float = 0.15
+    max_rank: int = 3
+    keep_best: bool = False
+
+
+def list_candidates(
+    *, names: Sequence[str], part_names: Sequence[str], backgrounds: Sequence[str], images_per_name: int, oversampling: float,
+    template: str, background_template: str, seed: int,
+) -> list[Candidate]:  # fmt: skip
+    """List every picture to sample, in a fixed order; each has its own seed, from (seed, kind, name, number)."""
+    candidates = []
+    tries = max(images_per_name, round(images_per_name * oversampling))
+    for kind, group, count in (("whole", names, tries), ("part", part_names, tries), ("background", backgrounds, images_per_name)):
+        for name in group:
+            prompt = background_template.format(name=name) if kind == "background" else template.format(name=with_article(name))
+            for number in range(count):
+                digest = hashlib.sha256(f"{seed}/{kind}/{name}/{number}".encode()).digest()
+                own_seed = int.from_bytes(digest[:4], "big")
+                file = f"pictures/{kind}_{slug(name)}_{number:02d}.png"
+                candidates.append(Candidate(name, kind, prompt, own_seed, file))
+    return candidates
+
+
+def sample(
+    out: Path, candidates: Sequence[Candidate], *, spec: BackboneSpec, num_inference_steps: int, guidance_scale: float,
+    batch_size: int, device: str,
+) -> None:  # fmt: skip
+    """Sample the pictures that are not there yet from the base diffusion model, in batches.
+
+    A batch is drawn whole or not at all, because its pictures' last bits depend on their neighbours.
+    """
+    from clif_exp.curation.progress import track
+
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    batches = [candidates[start : start + batch_size] for start in range(0, len(candidates), batch_size)]
+    missing = [batch for batch in batches if not all((out / c.file).is_file() for c in batch)]
+    if not missing:
+        return
+    import torch
+
+    pipeline = load_pipeline(spec, device=device, dtype=torch.float32 if torch.device(device).type == "cpu" else torch.float16)
+    for batch in track(missing, f"sampling {len(candidates)} general concepts"):
+        generators = [torch.Generator("cpu").manual_seed(candidate.seed) for candidate in batch]
+        images = pipeline(
+            prompt=[candidate.prompt for candidate in batch], generator=generators, num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale, height=spec.resolution, width=spec.resolution,
+        ).images  # fmt: skip
+        for candidate, image in zip(batch, images, strict=True):
+            write_png(out / candidate.file, image.convert("RGB"))
+
+
+def screened_out(found: Segmented | None, *, name: str, names: Sequence[str], clip: RegionText, screen: Screen) -> tuple[str | None, float]:
+    """Say why a generated picture is no use as a context, and how similar it is to its name.
+
+    Args:
+        found: the cut-out, or None.
+        name: what it should show.
+        names: all names of its kind; its own must rank among the best.
+        clip: compares them.
+        screen: thresholds.
+
+    Returns:
+        Reason or None, and the cosine similarity to the name (-1 if nothing was found).
+    """
+    if found is None:
+        return "nothing found", -1.0
+    mask = found.whole_HW
+    cosines = clip.regions(found.image, [mask])[0] @ clip.texts([f"a photo of {with_article(other)}" for other in names]).T
+    own = float(cosines[list(names).index(name)])
+    rank = int((cosines > own).sum()) + 1
+    area, border = float(mask.mean()), float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
+    if not screen.min_area <= area <= screen.max_area:
+        return f"covers {area:.0%} of the picture", own
+    if border > screen.max_border:
+        return f"touches {border:.0%} of the border", own
+    rest = _largest_rest(found.image, mask)
+    if rest > screen.max_rest:
+        return f"is not alone (something else of {rest:.0%} of its size)", own
+    if rank > screen.max_rank:
+        return f"looks less like '{name}' than like {rank - 1} other names", own
+    return None, own
+
+
+def open_rgb(file: Path) -> np.ndarray:
+    """Read a picture of our own making, uint8 RGB [H, W, 3]."""
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name; distinct names stay distinct."""
+    plain = "".join(c if c.isalnum() else "_" for c in name.lower()).strip("_")
+    return plain if plain.replace("_", " ") == name else f"{plain}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def describe(counts: Mapping[str, int], *, wanted: int) -> str:
+    """One line on which names have how many cut-outs."""
+    short = [f"{name} {count}" for name, count in counts.items() if count < wanted]
+    return "all complete" if not short else f"fewer than {wanted}: {', '.join(short)}"
+
+
+def _largest_rest(image: np.ndarray, mask: np.ndarray) -> float:
+    """Size of the largest thing besides the cut-out on a plain background, as a share of the cut-out; 0 if not plain."""
+    from scipy import ndimage
+
+    foreground = plain_background(image)
+    if foreground is None:
+        return 0.0
+    rest = foreground & ~ndimage.binary_dilation(mask, iterations=2)
+    labels, count = ndimage.label(rest)
+    return float(np.bincount(labels.ravel(), minlength=2)[1:].max() / mask.sum()) if count else 0.0
+
+
+def as_settings(value: Mapping[str, Any] | Screen | None) -> Screen:
+    """Read a `Screen` from plain settings.
+
+    Raises:
+        ValueError: an unknown key.
+    """
+    if isinstance(value, Screen):
+        return value
+    try:
+        return Screen(**dict(value or {}))
+    except TypeError as error:
+        raise ValueError(f"augmentation.contexts.screen: {error}. Keys are {', '.join(Screen.__dataclass_fields__)}.") from None

@@ -1,0 +1,132 @@
+"""Small facts about masks, and cut-outs with clean edges. NumPy and SciPy only: worker processes import this in no time."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+
+def mask_box(mask_HW: np.ndarray) -> tuple[int, int, int, int]:
+    """Return (x0, y0, x1, y1) around a mask in px, x1 and y1 exclusive; the mask must not be empty."""
+    rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
+    assert rows.size, "an empty mask has no box"
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def iou(a_HW: np.ndarray, b_HW: np.ndarray) -> float:
+    """Intersection over union of two bool masks, in [0, 1]; two empty ones give 0."""
+    union = np.logical_or(a_HW, b_HW).sum()
+    return float(np.logical_and(a_HW, b_HW).sum() / union) if union else 0.0
+
+
+def tidy(mask_HW: np.ndarray, *, keep: float = 0.1) -> np.ndarray:
+    """Fill holes and drop specks.
+
+    Args:
+        mask_HW: bool [H, W].
+        keep: components below this share of the largest one are specks.
+
+    Returns:
+        bool [H, W].
+    """
+    if not mask_HW.any():
+        return mask_HW
+    labels, count = ndimage.label(mask_HW, structure=np.ones((3, 3)))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    kept = np.isin(labels, 1 + np.flatnonzero(sizes >= keep * sizes.max()))
+    holes = ndimage.binary_fill_holes(kept) & ~kept
+    # A gap between arm and body shows the background and is no hole in the mask: fill small ones only.
+    hole_labels, hole_count = ndimage.label(holes)
+    hole_sizes = np.bincount(hole_labels.ravel(), minlength=hole_count + 1)
+    small = np.flatnonzero(hole_sizes < 0.01 * kept.sum())
+    return kept | np.isin(hole_labels, small[small > 0])
+
+
+def plain_background(image_HW3: np.ndarray, *, tolerance: float = 14.0, share: float = 0.9) -> np.ndarray | None:
+    """Find the foreground of a picture whose background is one plain colour.
+
+    Args:
+        image_HW3: uint8 RGB.
+        tolerance: RGB distance (0 to 441) up to which a pixel counts as the background's colour.
+        share: how much of the picture's border must have that colour for the background to be plain.
+
+    Returns:
+        bool [H, W], True where the picture is not background; None if the background is not plain.
+    """
+    border = np.concatenate([image_HW3[0], image_HW3[-1], image_HW3[:, 0], image_HW3[:, -1]]).astype(np.float32)
+    colour = np.median(border, axis=0)
+    if (np.linalg.norm(border - colour, axis=1) <= tolerance).mean() < share:
+        return None
+    near = np.linalg.norm(image_HW3.astype(np.float32) - colour, axis=2) <= tolerance
+    # Only what hangs together with the border is background: a white shirt inside an outline is not.
+    labels, _ = ndimage.label(near)
+    at_border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    return ~np.isin(labels, at_border[at_border > 0])
+
+
+def cut_out(image_HW3: np.ndarray, mask_HW: np.ndarray, *, softness: float = 0.7) -> tuple[Image.Image, tuple[int, int, int, int]]:
+    """Cut the masked thing out with an anti-aliased edge that carries no trace of the old background.
+
+    Args:
+        image_HW3: uint8 RGB.
+        mask_HW: bool [H, W], not empty.
+        softness: standard deviation of the edge in px of the source picture.
+
+    Returns:
+        RGBA picture of the mask's box, and the box (x0, y0, x1, y1) in px of the source.
+    """
+    x0, y0, x1, y1 = mask_box(mask_HW)
+    mask = np.pad(mask_HW[y0:y1, x0:x1], 2)
+    image = np.pad(image_HW3[y0:y1, x0:x1], ((2, 2), (2, 2), (0, 0)), mode="edge")
+    alpha = ndimage.gaussian_filter(mask.astype(np.float32), softness)
+    # Slightly inside: the outermost pixels of a mask are half background.
+    alpha = np.clip((alpha - 0.35) / 0.5, 0.0, 1.0)
+    core = ndimage.binary_erosion(mask)
+    if core.sum() > 0.3 * mask.sum():
+        nearest = ndimage.distance_transform_edt(~core, return_distances=False, return_indices=True)
+        ring = ~core
+        # Two pixels of ring take the colour of what lies just inside, at most; thin outlines keep their own.
+        image = np.where((ring & ~mask)[..., None], image[tuple(nearest)], image)
+    rgba = np.dstack([image, np.round(alpha * 255).astype(np.uint8)])
+    return Image.fromarray(rgba[2:-2, 2:-2], "RGBA"), (x0, y0, x1, y1)
+
+
+def write_png(file: Path, image: Image.Image) -> None:
+    """Write a PNG atomically: a killed run leaves a whole file or none."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=1)
+    write_bytes(file, buffer.getvalue())
+
+
+def write_mask(file: Path, mask_HW: np.ndarray) -> None:
+    """Write a bool mask as an 8-bit grey PNG (255 = inside), atomically."""
+    write_png(file, Image.fromarray(mask_HW.astype(np.uint8) * 255, "L"))
+
+
+def write_bytes(file: Path, data: bytes) -> None:
+    """Write a file through a temporary neighbour and one rename."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(f"{file}: cannot be written ({error.strerror}). Free some space or choose another artifacts.root.") from error
+    temporary.replace(file)
+
+
+def write_jsonl(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object per line, atomically."""
+    write_bytes(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+
+
+def read_jsonl(file: Path) -> list[dict[str, Any]]:
+    """Read one JSON object per line."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]

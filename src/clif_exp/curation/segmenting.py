@@ -1,0 +1,129 @@
+"""Segmenting one concept's pictures: the whole by what the user marked or by measure, the parts by name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from clif_exp.concepts import Concept, ConceptImage
+from clif_exp.curation.captioners import Captioner
+from clif_exp.curation.masks import tidy
+from clif_exp.curation.parts import Part, name_parts, over_segment
+from clif_exp.curation.regions import RegionSegmenter
+from clif_exp.curation.segmenters import Proposals, Segmenter
+from clif_exp.curation.selection import choose_whole
+from clif_exp.curation.similarity import RegionText, on_white
+from clif_exp.pictures import load_mask, load_rgb
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """One picture of a concept, cut up.
+
+    Args:
+        image: uint8 RGB [H, W, 3].
+        whole_HW: the concept, bool [H, W].
+        how: what decided: mask, point, box, or the segmenter's name.
+        score: how sure the choice is.
+        measures: what a choice by measure rests on; empty where the user decided.
+        parts: regions of the concept, named or not.
+    """
+
+    image: np.ndarray
+    whole_HW: np.ndarray
+    how: str
+    score: float
+    measures: Mapping[str, float]
+    parts: list[Part] = field(default_factory=list)
+
+
+def segment_concept(
+    concept: Concept, *, segmenter: Segmenter, captioner: Captioner, clip: RegionText, choose: Mapping[str, Any] | None = None,
+    over_segmentation: Mapping[str, Any] | None = None, naming: Mapping[str, Any] | None = None, fallback: bool = True,
+) -> list[Segmented]:  # fmt: skip
+    """Cut a concept out of each of its pictures and name its parts (CLIF, section 4.1).
+
+    Args:
+        concept: what to look for.
+        segmenter: proposes masks.
+        captioner: lists the parts.
+        clip: compares regions with words.
+        choose: settings of `choose_whole`.
+        over_segmentation: settings of `over_segment`.
+        naming: settings of `name_parts`.
+        fallback: where the segmenter finds nothing, try scikit-image's regions before giving up.
+
+    Returns:
+        One entry per picture, in order.
+
+    Raises:
+        ValueError: nothing was found in a picture; names it and what would do.
+    """
+    images = [np.asarray(load_rgb(reference.file)) for reference in concept.images]
+    proposals = segmenter.propose(images)
+    wholes = [
+        _find_whole(concept, reference, image, found, segmenter, clip, choose or {}, fallback)
+        for reference, image, found in zip(concept.images, images, proposals, strict=True)
+    ]
+    names = captioner.parts(concept, [on_white(image, whole.whole_HW) for image, whole in zip(images, wholes, strict=True)])
+    results = []
+    for whole, found in zip(wholes, proposals, strict=True):
+        regions = over_segment(found, whole.whole_HW, **(over_segmentation or {})) if names else []
+        if names and not regions and fallback and segmenter.name == "sam":
+            (found,) = RegionSegmenter().propose([whole.image])
+            regions = over_segment(found, whole.whole_HW, **(over_segmentation or {}))
+        parts = name_parts(whole.image, regions, names=names, class_word=concept.class_word, clip=clip, **(naming or {}))
+        results.append(Segmented(whole.image, whole.whole_HW, whole.how, whole.score, whole.measures, parts))
+    return results
+
+
+def find_object(
+    image: np.ndarray, found: Proposals, *, word: str, segmenter: Segmenter, clip: RegionText, choose: Mapping[str, Any], fallback: bool
+) -> Segmented | None:
+    """Choose the one thing in a picture by measure, or None if there is none."""
+    choice = choose_whole(image, found, class_word=word, clip=clip, **choose)
+    how = segmenter.name
+    if choice is None and fallback and segmenter.name == "sam":
+        choice = choose_whole(image, RegionSegmenter().propose([image])[0], class_word=word, clip=clip, **choose)
+        how = "felzenszwalb, for want of a mask from sam"
+    return None if choice is None else Segmented(image, choice.mask_HW, how, choice.score, choice.measures)
+
+
+def _find_whole(
+    concept: Concept, reference: ConceptImage, image: np.ndarray, found: Proposals, segmenter: Segmenter, clip: RegionText,
+    choose: Mapping[str, Any], fallback: bool,
+) -> Segmented:  # fmt: skip
+    where = f"concept '{concept.name}': {reference.file.name}"
+    if reference.mask is not None:
+        return Segmented(image, load_mask(reference.mask, size=image.shape[1::-1]), "mask", 1.0, {})
+    if reference.box is not None or reference.point is not None:
+        kind = "box" if reference.box is not None else "point"
+        prompted = segmenter.prompt(image, point=None if reference.box is not None else reference.point, box=reference.box)
+        best = _best_prompted(prompted, image.shape[:2])
+        if best is not None:
+            return Segmented(image, tidy(prompted.masks_NHW[best]), kind, float(prompted.scores_N[best]), {})
+        raise ValueError(f"{where}: {segmenter.name} finds nothing at the {kind}. Move it, or give a mask in concepts.yaml.")
+    chosen = find_object(
+        image, found, word=concept.class_word, segmenter=segmenter, clip=clip, choose=choose, fallback=fallback
+    )
+    if chosen is None:
+        raise ValueError(
+            f"{where}: {segmenter.name} finds no '{concept.class_word}' (of {len(found.masks_NHW)} masks none fits in size and place). "
+            "Give a box, a point or a mask for this picture in concepts.yaml, or another segmenter="
+        )
+    if chosen.how != segmenter.name:
+        log.warning("%s: cut out by %s", where, chosen.how)
+    return chosen
+
+
+def _best_prompted(prompted: Proposals, size: Sequence[int]) -> int | None:
+    """The most confident mask that is neither a speck nor the whole picture."""
+    areas = prompted.masks_NHW.reshape(len(prompted.masks_NHW), -1).mean(axis=1) if len(prompted.masks_NHW) else np.zeros(0)
+    usable = np.flatnonzero((areas > 0.002) & (areas < 0.98))
+    return int(usable[prompted.scores_N[usable].argmax()]) if len(usable) else None
