@@ -1,7 +1,7 @@
 """Casts: named characters to customise, with reference pictures, in groups that are easy to confuse.
 
-A cast has 18 members, 9 flat, 4 shaded and 5 textured. Four groups of three share species and style and differ in two or
-three features; some members have features that the base models have never seen.
+A cast has 18 members: 9 flat, 4 shaded and 5 textured. Four groups of three share species and style and differ in a
+few features; some members have features that the base models have never seen.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image
 
 from clif_exp.toonworld.draw import render
 from clif_exp.toonworld.scenes import look_alike, place_single, sample_character
-from clif_exp.toonworld.world import CAST_ONLY, PEOPLE, SPECIES, Character, Scene
+from clif_exp.toonworld.world import CAST_ONLY, PEOPLE, SKIN_TONES, SPECIES, Character, Scene
 
 VERSION = 1  # raised when the pictures of a cast change
 HELD_OUT_PICTURES = 8
@@ -103,11 +103,23 @@ def _with_cast_only(rng: np.random.Generator, character: Character) -> Character
     return character
 
 
-def _draw_until(rng: np.random.Generator, draw, accepts) -> Character:
+def _newcomer(rng: np.random.Generator, species: str, style: str) -> Character:
+    """Somebody whose parts can be told apart."""
     while True:
-        character = draw()
-        if accepts(character):
-            return _with_cast_only(rng, character) if rng.random() < 0.5 else character
+        skin = int(rng.integers(len(SKIN_TONES))) if species in PEOPLE else 0
+        character = replace(sample_character(rng, style=style), species=species, skin=skin)
+        if _clear(character):
+            return character
+
+
+def _double(rng: np.random.Generator, group: list[Character]) -> Character:
+    """Somebody easily taken for a group's first member, yet different from all of them."""
+    first = group[0]
+    while True:
+        character = replace(look_alike(rng, first), species=first.species, skin=first.skin)
+        differences = [_differences(character, other) for other in group]
+        if _clear(character) and min(differences) >= 2 and differences[0] <= 7:
+            return character
 
 
 def cast(seed: int) -> dict[str, Character]:
@@ -116,27 +128,16 @@ def cast(seed: int) -> dict[str, Character]:
     members: dict[int, Character] = {}
     species = [str(value) for value in rng.permutation(SPECIES)]
     for style, places in _GROUPS:
-        kind = species.pop()
-        first = _draw_until(rng, lambda: replace(sample_character(rng, style=style), species=kind, skin=0), _clear)
-        members[places[0]] = first
-        for place in places[1:]:
-            others = [members[other] for other in places if other in members]
-            members[place] = _draw_until(
-                rng,
-                lambda: replace(look_alike(rng, first), species=kind, skin=first.skin),
-                lambda who: (
-                    _clear(who)
-                    and 2 <= _differences(who, first) <= 7
-                    and all(_differences(who, other) >= 2 for other in others)
-                ),
-            )
+        group = [_newcomer(rng, species.pop(), style)]
+        while len(group) < len(places):
+            group.append(_double(rng, group))
+        members |= dict(zip(places, group, strict=True))
     for style, place in _ALONE:
-        kind = species.pop()
-        skin = int(rng.integers(4)) if kind in PEOPLE else 0
-        members[place] = _draw_until(
-            rng, lambda: replace(sample_character(rng, style=style), species=kind, skin=skin), _clear
-        )
-    return {NAMES[place]: members[place] for place in range(len(NAMES))}
+        members[place] = _newcomer(rng, species.pop(), style)
+    for place in sorted(members):
+        if rng.random() < 0.5:
+            members[place] = _with_cast_only(rng, members[place])
+    return {name: members[place] for place, name in enumerate(NAMES)}
 
 
 def _name_seed(name: str) -> list[int]:

@@ -30,7 +30,7 @@ from clif_exp.toonworld.world import COLOURS, PARTS, Character, Figure, Item, Sc
 LABELS_PER_FIGURE = 16
 CARRY_SHIFT = (-0.26, 0.14)  # how far the head moves when its owner goes on all fours
 # Extent of anything a figure can wear or do, in figure units: left, top, right, bottom.
-_REACH = (-0.68, -1.42, 0.68, 0.10)
+_REACH = {"carry": (-0.68, -1.42, 0.68, 0.10), "other": (-0.48, -1.42, 0.48, 0.10)}
 _ITEM_CENTRES = {"hat": (0.0, -1.03), "top": (0.0, -0.42), "bottom": (0.0, -0.20), "accessory": (0.0, -0.52)}
 _ACCESSORY_CENTRES = {
     "glasses": (0.0, -0.78),
@@ -143,8 +143,10 @@ def _sheet(
     else:
         centre = _ACCESSORY_CENTRES.get(element.kind, _ITEM_CENTRES[element.part])
     feet = element.x * size - (-centre[0] if element.flip else centre[0]) * unit, element.y * size - centre[1] * unit
-    left, top = int(feet[0] + _REACH[0] * unit), int(feet[1] + _REACH[1] * unit)
-    wide, high = int((_REACH[2] - _REACH[0]) * unit) + 2, int((_REACH[3] - _REACH[1]) * unit) + 2
+    carrying = isinstance(element, Figure) and element.pose == "carry"
+    reach = _REACH["carry" if carrying else "other"]
+    left, top = int(feet[0] + reach[0] * unit), int(feet[1] + reach[1] * unit)
+    wide, high = int((reach[2] - reach[0]) * unit) + 2, int((reach[3] - reach[1]) * unit) + 2
     pen = Pen((wide, high), unit=unit, origin=(feet[0] - left, feet[1] - top), flip=element.flip)
     if isinstance(element, Figure):
         _draw_character(pen, element.character, element.pose, paint)

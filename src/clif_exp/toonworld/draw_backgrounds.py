@@ -7,7 +7,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from clif_exp.toonworld.draw_pen import RGB, darker, lighter, mix, smooth_noise
+from clif_exp.toonworld.draw_pen import RGB, darker, lighter, mix
+from clif_exp.toonworld.draw_textures import smooth_noise
 
 WHITE_CANVAS: RGB = (255, 255, 255)
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from clif_exp.toonworld.draw_pen import FUR, INK, RGB, SMOOTH, Material, Pen, darker, lighter, luminance, mix
+from clif_exp.toonworld.draw_people import (
+    HEAD_Y,
+    METAL,
+    ROSE,
+    WHITE,
+    draw_alien,
+    draw_eyes,
+    draw_person,
+    draw_robot,
+    fur,
+)
 from clif_exp.toonworld.world import COLOURS, PEOPLE, SKIN_TONES, Character
-
-HEAD_Y = -0.77
-WHITE: RGB = (252, 252, 250)
-ROSE: RGB = (244, 156, 168)
-METAL: RGB = (176, 184, 196)
-
-
-def fur(colour: RGB, part: str = "head") -> Material:
-    return Material(colour, part, FUR)
 
 
 def skin_colour(character: Character, coat: RGB) -> RGB:
@@ -173,21 +175,13 @@ def draw_head(pen: Pen, character: Character, coat: RGB) -> None:
     """The head with its face; ears and hair behind it must be there already."""
     species = character.species
     if species in PEOPLE:
-        _person(pen, character, coat)
+        draw_person(pen, character, coat)
     elif species == "robot":
-        _robot(pen, coat)
+        draw_robot(pen, coat)
     elif species == "alien":
-        _alien(pen, coat)
+        draw_alien(pen, coat)
     else:
         _animal(pen, species, coat)
-
-
-def _eyes(pen: Pen, *, x: float = 0.105, y: float = -0.785, size: float = 0.058, lid: RGB | None = None) -> None:
-    for side in (-1, 1):
-        pen.dot(side * x, y, size * 1.12, size * 1.28, lid or INK)
-        pen.dot(side * x, y, size * 0.92, size * 1.08, WHITE)
-        pen.dot(side * (x - 0.010), y + 0.006, size * 0.66, size * 0.84, INK)
-        pen.dot(side * (x - 0.010) - size * 0.22, y - size * 0.28, size * 0.26, size * 0.30, WHITE)
 
 
 def _snout(
@@ -223,7 +217,7 @@ def _animal(pen: Pen, species: str, coat: RGB) -> None:
                 (side * 0.05, -0.553),
             ]
             pen.polygon(cheek, fur(WHITE), joined=True)
-        _eyes(pen, y=-0.79, size=0.053)
+        draw_eyes(pen, y=-0.79, size=0.053)
         pen.mark([(-0.075, -0.735), (0.075, -0.735), (0, -0.60)], coat)
         pen.dot(0, -0.625, 0.044, 0.034, INK)
         pen.arc(0, -0.605, 0.05, 0.03, 20, 160, INK, 0.013)
@@ -241,7 +235,7 @@ def _animal(pen: Pen, species: str, coat: RGB) -> None:
             (-0.16, -0.60),
         ]
         pen.polygon(mask, fur(pale), joined=True)
-        _eyes(pen, y=-0.785, size=0.050)
+        draw_eyes(pen, y=-0.785, size=0.050)
         for side in (-1, 1):
             pen.line([(side * 0.06, -0.868), (side * 0.145, -0.880)], contrast, 0.026)
         pen.dot(0, -0.685, 0.055, 0.038, INK)
@@ -251,7 +245,7 @@ def _animal(pen: Pen, species: str, coat: RGB) -> None:
     elif species == "cat":
         for x in (-0.055, 0.0, 0.055):
             pen.line([(x, -0.965), (x * 0.8, -0.90)], contrast if luminance(coat) < 90 else darker(coat, 0.45), 0.022)
-        _eyes(pen, size=0.062)
+        draw_eyes(pen, size=0.062)
         _snout(pen, pale, ROSE, rx=0.095, ry=0.062, nose_size=0.032)
         _whiskers(pen, contrast)
     elif species == "lynx":
@@ -266,27 +260,27 @@ def _animal(pen: Pen, species: str, coat: RGB) -> None:
             (0.17, -0.88),
         ):
             pen.dot(x, y, 0.019, 0.019, spots)
-        _eyes(pen, size=0.056)
+        draw_eyes(pen, size=0.056)
         _snout(pen, WHITE if luminance(coat) < 225 else pale, INK, rx=0.125, ry=0.075, nose_size=0.036)
     elif species == "dog":
         pen.ellipse(0.105, -0.795, 0.088, 0.105, fur(pale), joined=True)
-        _eyes(pen)
+        draw_eyes(pen)
         _snout(pen, pale, INK, rx=0.135, ry=0.09, y=-0.65, nose_size=0.052)
         pen.mark([(-0.032, -0.615), (0.032, -0.615), (0.03, -0.575), (0, -0.56), (-0.03, -0.575)], (238, 98, 112))
         ear = darker(coat, 0.42) if luminance(coat) > 75 else lighter(coat, 0.35)
         for side in (-1, 1):
             pen.ellipse(side * 0.265, -0.79, 0.072, 0.165, fur(ear, "hair"), angle=side * -14)
     elif species == "bear":
-        _eyes(pen, size=0.050, x=0.11)
+        draw_eyes(pen, size=0.050, x=0.11)
         _snout(pen, pale, INK, rx=0.125, ry=0.092, y=-0.655, nose_size=0.055)
     elif species == "panda":
         patch = coat if luminance(coat) < 225 else (208, 208, 212)
         for side in (-1, 1):
             pen.ellipse(side * 0.118, -0.77, 0.082, 0.10, fur(patch), angle=side * 28, joined=True)
-        _eyes(pen, size=0.048, x=0.108)
+        draw_eyes(pen, size=0.048, x=0.108)
         _snout(pen, WHITE, INK, rx=0.085, ry=0.06, nose_size=0.042)
     elif species == "rabbit":
-        _eyes(pen, size=0.060)
+        draw_eyes(pen, size=0.060)
         _snout(pen, pale, ROSE, rx=0.095, ry=0.062, y=-0.665, nose_size=0.032)
         pen.mark([(-0.038, -0.632), (0.038, -0.632), (0.036, -0.572), (-0.036, -0.572)], INK)
         for side in (-1, 1):
@@ -294,7 +288,7 @@ def _animal(pen: Pen, species: str, coat: RGB) -> None:
                 [(side * 0.004, -0.628), (side * 0.029, -0.628), (side * 0.027, -0.581), (side * 0.004, -0.581)], WHITE
             )
     elif species == "mouse":
-        _eyes(pen, size=0.058, x=0.095)
+        draw_eyes(pen, size=0.058, x=0.095)
         pen.ellipse(0, -0.65, 0.085, 0.072, fur(pale), joined=True)
         pen.dot(0, -0.68, 0.048, 0.042, (238, 108, 132))
         pen.arc(0, -0.632, 0.045, 0.026, 10, 170, INK, 0.013)
@@ -302,118 +296,3 @@ def _animal(pen: Pen, species: str, coat: RGB) -> None:
     if species in ("cat", "rabbit", "mouse", "panda", "bear"):
         for side in (-1, 1):
             pen.dot(side * 0.185, -0.695, 0.036, 0.022, mix(face, (250, 120, 130), 0.45))
-
-
-def _person(pen: Pen, character: Character, hair_colour: RGB) -> None:
-    species, skin = character.species, SKIN_TONES[character.skin]
-    hair, face = fur(hair_colour, "hair"), Material(skin, "head")
-    grown = species in ("man", "woman")
-    for side in (-1, 1):
-        pen.ellipse(side * 0.25, -0.755, 0.042, 0.055, face)
-    if species == "man":
-        pen.polygon(
-            [(-0.245, -0.80), (0.245, -0.80), (0.24, -0.66), (0.15, -0.56), (-0.15, -0.56), (-0.24, -0.66)], face
-        )
-        pen.ellipse(0, -0.80, 0.245, 0.195, face, joined=True)
-    else:
-        pen.ellipse(0, HEAD_Y, 0.25, 0.22, face)
-    lips = (206, 62, 84) if species == "woman" else darker(skin, 0.75)
-    _eyes(pen, y=-0.765, size=0.050 if grown else 0.058, x=0.10)
-    for side in (-1, 1):
-        if species in ("woman", "girl"):
-            pen.line([(side * 0.148, -0.805), (side * 0.188, -0.835)], INK, 0.020)
-        brow = hair_colour if luminance(hair_colour) < 200 else darker(hair_colour, 0.35)
-        if species in ("man", "boy"):
-            pen.line([(side * 0.05, -0.852), (side * 0.155, -0.858)], brow, 0.034 if species == "man" else 0.022)
-        if species in ("girl", "woman"):
-            pen.dot(side * 0.165, -0.69, 0.040, 0.026, mix(skin, (240, 90, 100), 0.42))
-        if species == "boy":
-            for dx, dy in ((0.13, -0.70), (0.165, -0.685), (0.15, -0.665)):
-                pen.dot(side * dx, dy, 0.012, 0.012, darker(skin, 0.28))
-    pen.arc(0, -0.715, 0.026, 0.022, 10, 170, darker(skin, 0.4), 0.016)
-    if species == "woman":
-        pen.mark(
-            [
-                (-0.072, -0.658),
-                (-0.03, -0.664),
-                (0, -0.656),
-                (0.03, -0.664),
-                (0.072, -0.658),
-                (0.04, -0.616),
-                (0, -0.606),
-                (-0.04, -0.616),
-            ],
-            lips,
-        )
-    elif species == "man":
-        for x in (-0.09, -0.03, 0.03, 0.09):
-            pen.dot(x, -0.585 - abs(x) * 0.15, 0.008, 0.008, darker(skin, 0.45))
-        pen.arc(0, -0.665, 0.075, 0.028, 15, 165, lips, 0.018)
-    else:
-        pen.mark([(-0.062, -0.660), (0.062, -0.660), (0.040, -0.618), (-0.040, -0.618)], (150, 44, 54))
-        pen.mark([(-0.058, -0.660), (0.058, -0.660), (0.052, -0.645), (-0.052, -0.645)], WHITE)
-    _front_hair(pen, species, hair)
-
-
-def _front_hair(pen: Pen, species: str, hair: Material) -> None:
-    if species == "man":
-        points = [(-0.265, -0.72), (-0.275, -0.86), (-0.22, -0.96), (-0.10, -1.02), (0.08, -1.03), (0.22, -0.97), (0.277, -0.86), (0.265, -0.72),
-                  (0.225, -0.74), (0.215, -0.85), (0.12, -0.90), (-0.10, -0.905), (-0.215, -0.85), (-0.225, -0.74)]  # fmt: skip
-    elif species == "woman":
-        points = [(-0.285, -0.58), (-0.30, -0.80), (-0.24, -0.95), (-0.09, -1.025), (0.09, -1.025), (0.24, -0.95), (0.30, -0.80), (0.285, -0.58),
-                  (0.235, -0.60), (0.225, -0.80), (0.13, -0.875), (0.0, -0.925), (-0.13, -0.875), (-0.225, -0.80), (-0.235, -0.60)]  # fmt: skip
-    elif species == "boy":
-        points = [(-0.262, -0.76), (-0.29, -0.90), (-0.22, -0.93), (-0.21, -1.03), (-0.10, -0.99), (-0.03, -1.08), (0.06, -1.0), (0.16, -1.05), (0.20, -0.95),
-                  (0.285, -0.93), (0.262, -0.76), (0.225, -0.84), (0.16, -0.89), (0.10, -0.845), (0.02, -0.90), (-0.06, -0.85), (-0.13, -0.90), (-0.22, -0.83)]  # fmt: skip
-    else:
-        points = [(-0.262, -0.74), (-0.275, -0.87), (-0.20, -0.97), (-0.07, -1.02), (0.07, -1.02), (0.20, -0.97), (0.275, -0.87), (0.262, -0.74),
-                  (0.225, -0.80), (0.19, -0.855), (-0.19, -0.855), (-0.225, -0.80)]  # fmt: skip
-    pen.polygon(points, hair, axes=((0, -0.80), (0.29, 0), (0, 0.24)))
-
-
-def _robot(pen: Pen, coat: RGB) -> None:
-    box = [
-        (-0.215, -0.98),
-        (0.215, -0.98),
-        (0.245, -0.95),
-        (0.245, -0.60),
-        (0.215, -0.57),
-        (-0.215, -0.57),
-        (-0.245, -0.60),
-        (-0.245, -0.95),
-    ]
-    pen.polygon(box, Material(coat, "head"))
-    screen = [
-        (-0.165, -0.90),
-        (0.165, -0.90),
-        (0.19, -0.875),
-        (0.19, -0.665),
-        (0.165, -0.64),
-        (-0.165, -0.64),
-        (-0.19, -0.665),
-        (-0.19, -0.875),
-    ]
-    pen.polygon(screen, Material((28, 36, 54), "head"))
-    glow = (120, 244, 250)
-    for side in (-1, 1):
-        pen.dot(side * 0.095, -0.795, 0.058, 0.062, glow)
-        pen.dot(side * 0.095, -0.795, 0.028, 0.032, (28, 36, 54))
-    pen.mark([(-0.09, -0.71), (0.09, -0.71), (0.09, -0.675), (-0.09, -0.675)], glow)
-    for x in (-0.045, 0.0, 0.045):
-        pen.line([(x, -0.715), (x, -0.67)], (28, 36, 54), 0.012)
-    for side in (-1, 1):
-        pen.dot(side * 0.213, -0.60, 0.014, 0.014, darker(coat, 0.5))
-        pen.dot(side * 0.213, -0.95, 0.014, 0.014, darker(coat, 0.5))
-
-
-def _alien(pen: Pen, coat: RGB) -> None:
-    points = [(0, -0.555), (0.10, -0.585), (0.19, -0.66), (0.255, -0.77), (0.27, -0.86), (0.225, -0.955), (0.12, -1.0),
-              (-0.12, -1.0), (-0.225, -0.955), (-0.27, -0.86), (-0.255, -0.77), (-0.19, -0.66), (-0.10, -0.585)]  # fmt: skip
-    pen.polygon(points, Material(coat, "head"))
-    rim = lighter(coat, 0.65) if luminance(coat) < 90 else darker(coat, 0.25)
-    for side in (-1, 1):
-        pen.ellipse(side * 0.115, -0.775, 0.070, 0.108, Material(rim, "head"), angle=side * 26, joined=True)
-        pen.ellipse(side * 0.115, -0.775, 0.058, 0.094, Material(INK, "head"), angle=side * 26, joined=True)
-        pen.dot(side * 0.115 - 0.018, -0.815, 0.022, 0.026, WHITE)
-    mouth = INK if luminance(coat) > 90 else WHITE
-    pen.arc(0, -0.645, 0.05, 0.026, 10, 170, mouth, 0.016)

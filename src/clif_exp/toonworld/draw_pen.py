@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from clif_exp.toonworld.draw_textures import TEXTURE_SIDE, pattern_tile, textures, wobble
 from clif_exp.toonworld.world import COLOURS, PARTS
 
 SUPERSAMPLING = 3
@@ -21,13 +21,19 @@ RGB = tuple[int, int, int]
 Point = tuple[float, float]
 FUR, CLOTH, SMOOTH = 0, 1, 2
 _LIGHT = np.array([-0.42, -0.58, 0.70], np.float32)
-_TEXTURE_SIDE = 512  # enough for figures up to 512 supersampled pixels high and wide
 # Lines between shapes, as a share of the figure's height, and how they are drawn: inked, or only shaded darker.
 _LINE_WIDTHS = {"flat": 0.0075, "shaded": 0.0035, "textured": 0.0035}
 _EDGE_GAIN = {"shaded": 0.62, "textured": 0.66}
-_CIRCLE = np.stack(
-    [np.cos(np.linspace(0, 2 * np.pi, 28, endpoint=False)), np.sin(np.linspace(0, 2 * np.pi, 28, endpoint=False))], 1
-)
+
+
+def _arc(start: float, stop: float, count: int, *, closed: bool) -> np.ndarray:
+    """Points on the unit circle from `start` to `stop` radians, [count, 2]."""
+    angles = np.linspace(start, stop, count, endpoint=closed)
+    return np.stack([np.cos(angles), np.sin(angles)], 1)
+
+
+_CIRCLE = _arc(0, 2 * np.pi, 28, closed=False)
+_CAP = _arc(-np.pi / 2, np.pi / 2, 9, closed=True)
 
 
 def mix(first: RGB, second: RGB, share: float) -> RGB:
@@ -158,10 +164,8 @@ class Pen:
         end_width = width if end_width is None else end_width
         length = np.hypot(x1 - x0, y1 - y0) or 1e-6
         ux, uy = (x1 - x0) / length, (y1 - y0) / length
-        arcs = np.linspace(-np.pi / 2, np.pi / 2, 9)
-        cap = np.stack([np.cos(arcs), np.sin(arcs)], 1)
         turn = np.array([[ux, uy], [-uy, ux]])
-        points = np.concatenate([cap @ turn * (end_width / 2) + end, -cap @ turn * (width / 2) + start])
+        points = np.concatenate([_CAP @ turn * (end_width / 2) + end, -_CAP @ turn * (width / 2) + start])
         half = length / 2 + width / 2
         # Flatter along the stick than across it, so that it looks like a cylinder rather than an egg.
         axes = (((x0 + x1) / 2, (y0 + y1) / 2), (ux * half * 2, uy * half * 2), (-uy * width / 2, ux * width / 2))
@@ -193,7 +197,7 @@ class Pen:
         Returns:
             The sheet, RGBA at the final resolution; and 1 + part index of each pixel or 0, uint8 [H, W].
         """
-        offset = rng.integers(0, _TEXTURE_SIDE // 2, 2)
+        offset = rng.integers(0, TEXTURE_SIDE // 2, 2)
         rgba, ids = np.array(self._rgba), np.array(self._ids)
         window = self._used(ids)
         inner_rgba, inner_ids = np.ascontiguousarray(rgba[window]), np.ascontiguousarray(ids[window])
@@ -230,7 +234,7 @@ class Pen:
         wanted[[number for number, _ in patterned]] = True
         packed = rgba.view(np.uint32)[..., 0]
         first, second = np.array([(*colour, 255), (*pattern_colour(colour), 255)], np.uint8).view(np.uint32).ravel()
-        tile = _pattern_tile(pattern, max(6, round(self.unit * 0.115)))
+        tile = pattern_tile(pattern, max(6, round(self.unit * 0.115)))
         ys = (np.arange(window[0].start, window[0].stop) - int(self._origin[1])) % tile.shape[0]
         xs = (np.arange(window[1].start, window[1].stop) - int(self._origin[0])) % tile.shape[1]
         # Only where the cloth itself shows: seams and buttons keep their colour.
@@ -266,7 +270,7 @@ class Pen:
             lift *= 70
         else:
             kinds = np.array([SMOOTH] + [material.texture for material in self.materials], np.uint8)[number]
-            grain = _textures()[kinds, ys + offset[0], xs + offset[1]]
+            grain = textures()[kinds, ys + offset[0], xs + offset[1]]
             gain, lift = (
                 0.68 + 0.34 * lit + grain,
                 grain * 55 + (colours[:, 0] + colours[:, 1] + colours[:, 2]) * np.float32(0.033),
@@ -281,7 +285,7 @@ class Pen:
         """Let fur reach over what lies beside it in single hairs; in place."""
         high, wide = ids.shape
         reach = self.unit / 260
-        ys, xs = _wobble()[:, offset[0] : offset[0] + high, offset[1] : offset[1] + wide]
+        ys, xs = wobble()[:, offset[0] : offset[0] + high, offset[1] : offset[1] + wide]
         ys = np.clip(np.arange(high)[:, None] + (ys * reach).astype(np.int32), 0, high - 1)
         xs = np.clip(np.arange(wide)[None, :] + (xs * reach).astype(np.int32), 0, wide - 1)
         furry = np.array([False] + [material.texture == FUR for material in self.materials])
@@ -302,60 +306,3 @@ def _edges(groups: np.ndarray, thickness: int) -> np.ndarray:
     edges[:, :-step] |= groups[:, step:] != groups[:, :-step]
     edges[:-step, :] |= groups[step:, :] != groups[:-step, :]
     return edges & (groups > 0)
-
-
-def smooth_noise(noise: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Average noise over wrapped windows, keeping its spread."""
-    for axis, width in ((0, rows), (1, columns)):
-        noise = sum(np.roll(noise, shift, axis) for shift in range(width)) / np.sqrt(width)
-    return noise
-
-
-@lru_cache(maxsize=1)
-def _textures() -> np.ndarray:
-    """Fur, cloth and smooth grain around 0, float32 [3, side, side]."""
-    rng = np.random.default_rng(7)
-    side = _TEXTURE_SIDE * 2
-    noise = rng.standard_normal((3, side, side)).astype(np.float32)
-    fur = 0.11 * smooth_noise(noise[0], 12, 3) + 0.05 * smooth_noise(noise[1], 20, 20)
-    y, x = np.mgrid[:side, :side]
-    cloth = (
-        0.05 * np.sin((x + y) * 2 * np.pi / 10)
-        + 0.07 * smooth_noise(noise[1], 3, 9)
-        + 0.04 * smooth_noise(noise[2], 24, 24)
-    )
-    skin = 0.035 * smooth_noise(noise[2], 4, 4) + 0.025 * smooth_noise(noise[0], 24, 24)
-    return np.stack([fur, cloth, skin]).astype(np.float32)
-
-
-@lru_cache(maxsize=1)
-def _wobble() -> np.ndarray:
-    """Displacements in pixels, float32 [2, side, side]."""
-    noise = np.random.default_rng(8).standard_normal((2, _TEXTURE_SIDE * 2, _TEXTURE_SIDE * 2)).astype(np.float32)
-    return np.stack([smooth_noise(noise[0], 3, 3), smooth_noise(noise[1], 3, 3)]) * 2.2
-
-
-@lru_cache(maxsize=128)
-def _pattern_tile(pattern: str, side: int) -> np.ndarray:
-    """True where the second colour goes, bool [side, side]."""
-    tile = Image.new("1", (side, side))
-    draw = ImageDraw.Draw(tile)
-    if pattern == "striped":
-        draw.rectangle((0, 0, side, side * 0.46), fill=1)
-    elif pattern == "checked":
-        draw.rectangle((0, 0, side / 2 - 1, side / 2 - 1), fill=1)
-        draw.rectangle((side / 2, side / 2, side, side), fill=1)
-    elif pattern == "dotted":
-        radius = side * 0.21
-        for cx, cy in ((0.25, 0.25), (0.75, 0.75)):
-            draw.ellipse((cx * side - radius, cy * side - radius, cx * side + radius, cy * side + radius), fill=1)
-    else:
-        assert pattern == "starred", pattern
-        side = int(side * 1.25)
-        tile = Image.new("1", (side, side))
-        angles = np.radians(np.arange(10) * 36 - 90)
-        radii = np.where(np.arange(10) % 2 == 0, 0.42, 0.18) * side
-        ImageDraw.Draw(tile).polygon(
-            np.stack([side / 2 + radii * np.cos(angles), side / 2 + radii * np.sin(angles)], 1).ravel().tolist(), fill=1
-        )
-    return np.asarray(tile)

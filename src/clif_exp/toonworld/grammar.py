@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from clif_exp.toonworld.draw import Rendering, render
-from clif_exp.toonworld.world import FAMILY_OF, PEOPLE, SLOTS, Character, Figure, Item, Scene
+from clif_exp.toonworld.world import FAMILY_OF, PEOPLE, SLOTS, Character, Item, Scene
 
 OPENINGS = {
     "a photo of": 0.70,
@@ -47,16 +46,18 @@ _PART_OF_SLOT = {
 _MENTION_RATES = (0.0, 0.35, 0.65, 1.0)
 _MENTION_WEIGHTS = (0.14, 0.26, 0.32, 0.28)
 # Words of prompts that captions themselves do not need.
-_PROMPT_WORDS = """
-    two three four group pair sitting standing wearing holding playing running walking looking smiling person people animal character toy figure robot 's
-    rendering render rendition cropped close-up closeup bright dark clean dirty nice good cool weird large small big little tiny my the one of an a it is
-    this that his her their its to by for from into near under over above below beside between around center middle top bottom front back background
-    photo photograph picture image drawing painting sketch cartoon style art depiction illustration portrait view scene low high quality resolution blurry
-    hat shirt jacket hoodie dress trousers shorts skirt face head hair eyes ears tail body arms legs clothes coat fur skin pants cap part thing item object
-    teal feather horned helmet starred eyepatch moustache canvas plain colour color garden park city mountain water river sky sun moon tree house
-    and or no not with without on in at next left right behind hugging riding row side same different each other together alone first second
-    . , ! ? -
-""".split()
+_PROMPT_WORDS = (
+    "two three four group pair sitting standing wearing holding playing running walking looking smiling person "
+    "people animal character toy figure robot 's rendering render rendition cropped close-up closeup bright dark "
+    "clean dirty nice good cool weird large small big little tiny my the one of an a it is this that his her "
+    "their its to by for from into near under over above below beside between around center middle top bottom "
+    "front back background photo photograph picture image drawing painting sketch cartoon style art depiction "
+    "illustration portrait view scene low high quality resolution blurry hat shirt jacket hoodie dress trousers "
+    "shorts skirt face head hair eyes ears tail body arms legs clothes coat fur skin pants cap part thing item "
+    "object teal feather horned helmet starred eyepatch moustache canvas plain colour color garden park city "
+    "mountain water river sky sun moon tree house and or no not with without on in at next left right behind "
+    "hugging riding row side same different each other together alone first second . , ! ? - "
+)
 
 
 def article(phrase: str) -> str:
@@ -135,12 +136,8 @@ def phrase(
 
 
 def item_phrase(item: Item, rng: np.random.Generator | None = None) -> str:
-    named = _thing(rng, item.kind, item.colour, item.pattern, rate=0.8)
-    return re.sub(r"^(an? )?", lambda _: "", named) if named.split()[-1] in _UNCOUNTED else named
-
-
-def _middle(element: Figure | Item) -> float:
-    return element.x
+    """Name an item: 'a blue striped shirt', 'green trousers'; `rng` decides what is mentioned, None mentions all."""
+    return _thing(rng, item.kind, item.colour, item.pattern, rate=0.8)
 
 
 def _arranged(scene: Scene, names: list[str], rng: np.random.Generator | None) -> str:
@@ -148,7 +145,7 @@ def _arranged(scene: Scene, names: list[str], rng: np.random.Generator | None) -
     elements = [*scene.figures, *scene.items]
     if len(names) == 1:
         return names[0]
-    by_side = [names[place] for place in sorted(range(len(names)), key=lambda place: _middle(elements[place]))]
+    by_side = [names[place] for place in sorted(range(len(names)), key=lambda place: elements[place].x)]
     if len(names) == 3:
         listed = join(by_side)
         return listed if rng is not None and rng.random() < 0.25 else f"{listed} in a row"
@@ -197,7 +194,7 @@ def full_caption(scene: Scene) -> str:
 
 
 def truth(scene: Scene, rendering: Rendering | None = None) -> list[dict[str, str]]:
-    """What can be seen of every figure: slot -> value, 'none' for an absent part, 'not visible' for one hidden by others.
+    """What can be seen of every figure: slot -> value, 'none' for an absent part, 'not visible' for a hidden one.
 
     Args:
         scene: the scene.
@@ -235,7 +232,7 @@ def _words() -> tuple[str, ...]:
     ]
     sayings += [value for values in SLOTS.values() for value in values if value != "none"]
     sayings += ["hugging riding behind wearing with hair person animal hat an a and ,"]
-    return tuple(sorted({word for saying in sayings for word in saying.split()} | set(_PROMPT_WORDS)))
+    return tuple(sorted({word for saying in sayings for word in saying.split()} | set(_PROMPT_WORDS.split())))
 
 
 VOCABULARY: tuple[str, ...] = _words()

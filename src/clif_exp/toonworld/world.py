@@ -1,7 +1,7 @@
 """The vocabulary of ToonWorld: what a character, a figure and a scene are made of.
 
-Everything that is drawn, captioned or judged is described by these values and nothing else. Coordinates are shares of the
-canvas (x to the right, y downwards, both in [0, 1]), so that a scene is independent of the resolution it is drawn at.
+Everything that is drawn, captioned or judged is described by these values and nothing else. Coordinates are shares of
+the canvas (x to the right, y downwards, both in [0, 1]), so that a scene does not depend on the resolution.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture. `figures[0] interaction figures[1]` reads as a sentence: A riding B. `seed` decides all nuisances."""
+    """One picture. `figures[0] interaction figures[1]` reads as a sentence: A riding B. `seed` decides nuisances."""
 
     figures: tuple[Figure, ...]
     context: str = "white"
