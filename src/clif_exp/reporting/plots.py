@@ -83,7 +83,7 @@ def plot_bars(values: Mapping[str, Mapping[str, float]], *, title: str, x_label:
     axes.invert_yaxis()
     axes.set(title=title, xlabel=x_label, xlim=(0, 1.02))
     if len(series) > 1:
-        axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, -0.32), ncols=len(series))
+        figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=len(series))
     return _uri(figure)
 
 
