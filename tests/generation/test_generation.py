@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -22,17 +21,9 @@ PROMPTS = [
 SETTINGS = {"seeds": [0, 1], "num_inference_steps": 3, "guidance_scale": 2.0, "mixed_precision": False}
 
 
-def _tiny_models():
-    file = Path(__file__).parents[1] / "tiny_models.py"
-    loader = importlib.util.spec_from_file_location("tiny_models", file)
-    module = importlib.util.module_from_spec(loader)
-    loader.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
-def spec(tmp_path_factory):
-    return BackboneSpec(**_tiny_models().write_tiny_backbone(tmp_path_factory.mktemp("tiny"), family="sd15"))
+def spec(tiny_backbone):
+    return BackboneSpec(**tiny_backbone)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,188 @@
+"""Draw pictures with an export, without a configuration.
+
+    python -m clif_exp.generate --model runs/default/<timestamp>/export --prompt "a photo of <milo> next to <otto>" --seed 0 --out pair.png
+
+The export's README.md names the base model; `--base` replaces it. The picture is the one that the stock diffusers pipeline draws
+from `torch.Generator().manual_seed(seed)`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line, draw, save; errors of the user are one line and exit code 2."""
+    options = parse(arguments)
+    try:
+        files = draw(
+            options.model,
+            prompts=options.prompt,
+            seeds=options.seed,
+            out=options.out,
+            base=options.base,
+            steps=options.steps,
+            guidance=options.guidance,
+            batch_size=options.batch_size,
+            device=options.device,
+        )
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(map(str, files)))
+    return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options; argparse refuses what is wrong by itself."""
+    parser = argparse.ArgumentParser("python -m clif_exp.generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="export folder of a run")
+    parser.add_argument("--prompt", action="append", required=True, help="concepts as <name>; may be given several times")
+    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="one picture of each prompt per seed")
+    parser.add_argument("--out", type=Path, required=True, help="a .png for one picture, else a folder")
+    parser.add_argument("--base", help="base model, a folder or hub id, instead of the one that README.md names")
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--device", default=None, help="cpu, cuda, ...; cuda where there is one")
+    return parser.parse_args(arguments)
+
+
+def draw(
+    model: Path,
+    *,
+    prompts: list[str],
+    seeds: list[int],
+    out: Path,
+    base: str | None = None,
+    steps: int = 25,
+    guidance: float = 5.0,
+    batch_size: int = 8,
+    device: str | None = None,
+) -> list[Path]:
+    """Draw every prompt with every seed.
+
+    Args:
+        model: an export folder.
+        prompts: prompts with concepts as `<name>`.
+        seeds: sampling seeds.
+        out: a `.png` for a single picture, else a folder, made if need be.
+        base: base model instead of the one that the export names.
+        steps: denoising steps.
+        guidance: classifier-free guidance.
+        batch_size: pictures at a time.
+        device: torch device; None takes CUDA where there is one.
+
+    Returns:
+        The files written, prompts outside, seeds inside.
+
+    Raises:
+        ValueError: no export, an unknown concept in a prompt, or several pictures for one file.
+    """
+    card = read_card(model)
+    known = sorted(file.stem for file in (model / "embeddings").glob("*.safetensors"))
+    for prompt in prompts:
+        if unknown := [name for name in re.findall(r"<([^<>\s]+)>", prompt) if name not in known]:
+            raise ValueError(f"prompt {prompt!r}: <{unknown[0]}> is no concept of {model}. It knows {', '.join(known)}.")
+    if min(steps, batch_size) < 1:
+        raise ValueError(f"steps={steps}, batch-size={batch_size}: both must be at least 1.")
+    jobs = [(prompt, seed) for prompt in prompts for seed in seeds]
+    files = name_files(out, jobs)
+    base, revision = (base, None) if base else base_model(card, model)
+    pipeline = load_export(model, base=base, revision=revision, class_name=pipeline_class(card), device=device)
+    from PIL import Image
+
+    from clif_exp.generation.sampling import sample
+
+    for start in range(0, len(jobs), batch_size):
+        batch = jobs[start : start + batch_size]
+        arrays = sample(
+            pipeline,
+            [prompt for prompt, _ in batch],
+            noise_seeds=[seed for _, seed in batch],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+        )
+        for file, pixels_HWC in zip(files[start:], arrays, strict=False):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels_HWC).save(file)
+    return files
+
+
+def name_files(out: Path, jobs: list[tuple[str, int]]) -> list[Path]:
+    """Name the files: `out` itself for one picture, else `out/00-a_photo_of_milo-s0.png`."""
+    if out.suffix.lower() == ".png":
+        if len(jobs) > 1:
+            raise ValueError(f"out: {out} is one file for {len(jobs)} pictures. Name a folder.")
+        return [out]
+    slugs = [re.sub(r"[^a-z0-9]+", "_", prompt.lower()).strip("_")[:60] for prompt, _ in jobs]
+    prompts = list(dict.fromkeys(prompt for prompt, _ in jobs))
+    return [out / f"{prompts.index(prompt):02d}-{slug}-s{seed}.png" for slug, (prompt, seed) in zip(slugs, jobs, strict=True)]
+
+
+def read_card(model: Path) -> dict[str, Any]:
+    """Read an export's model card: the fields of its head, and its text as `text`."""
+    file = model / "README.md"
+    if not file.exists() or not (model / "embeddings").is_dir():
+        raise ValueError(f"model: {model} is no export (README.md and embeddings/ are missing). Name the export folder of a run.")
+    text = file.read_text()
+    head = text.split("---")[1] if text.startswith("---") else ""
+    return {**(yaml.safe_load(head) or {}), "text": text}
+
+
+def base_model(card: dict[str, Any], model: Path) -> tuple[str, str | None]:
+    """Return the base model that a card names, and its revision.
+
+    A local base model is not named by its path: ToonWorld's ships with the package, others must be given.
+    """
+    name = str(card.get("base_model", ""))
+    if local := re.fullmatch(r"<your (\w+) folder>", name):
+        if local[1] == "toonworld":
+            from clif_exp.backbones import packaged_weights
+
+            return str(packaged_weights() / "pipeline"), None
+        raise ValueError(f"model: {model} was made from a local {local[1]} folder. Name it with --base.")
+    if not name:
+        raise ValueError(f"model: {model / 'README.md'} names no base_model. Name it with --base.")
+    revision = re.search(r" at revision `(\w+)`", card["text"])
+    return name, revision[1] if revision else None
+
+
+def pipeline_class(card: dict[str, Any]) -> str:
+    """Return the name of the diffusers pipeline that a card's tags name."""
+    return next((tag for tag in card.get("tags", []) if tag.endswith("Pipeline")), "StableDiffusionPipeline")
+
+
+def load_export(model: Path, *, base: str, revision: str | None, class_name: str, device: str | None) -> Any:
+    """Load an export with nothing but diffusers' own loaders."""
+    import diffusers
+    import torch
+    from safetensors.torch import load_file
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    options: dict[str, Any] = {"torch_dtype": torch.float32 if device == "cpu" else torch.float16, "use_safetensors": True}
+    if class_name == "StableDiffusionPipeline":
+        options |= {"safety_checker": None, "requires_safety_checker": False}
+    pipeline = getattr(diffusers, class_name).from_pretrained(base, revision=revision, **options).to(device)
+    for file in sorted((model / "embeddings").glob("*.safetensors")):
+        rows = load_file(file)
+        if "clip_l" in rows:
+            for key, suffix in (("clip_l", ""), ("clip_g", "_2")):
+                encoder, tokenizer = getattr(pipeline, f"text_encoder{suffix}"), getattr(pipeline, f"tokenizer{suffix}")
+                pipeline.load_textual_inversion({f"<{file.stem}>": rows[key]}, text_encoder=encoder, tokenizer=tokenizer)
+        else:
+            pipeline.load_textual_inversion(str(file))
+    if (model / "pytorch_lora_weights.safetensors").exists():
+        pipeline.load_lora_weights(model, weight_name="pytorch_lora_weights.safetensors")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""`python -m clif_exp.generate` on an export of tiny models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clif_exp.generate import main
+
+
+@pytest.fixture
+def export(tmp_path):
+    from safetensors.torch import save_file
+    from torch import ones
+
+    folder = tmp_path / "export"
+    (folder / "embeddings").mkdir(parents=True)
+    save_file({"<rick>": ones(2, 32)}, folder / "embeddings" / "rick.safetensors")
+    (folder / "README.md").write_text("---\nbase_model: <your sd15 folder>\ntags: [clif, StableDiffusionPipeline]\n---\n# rick\n")
+    return folder
+
+
+def run(export, tmp_path, *more, prompt="a photo of <rick>"):
+    return main(["--model", str(export), "--prompt", prompt, "--steps", "2", "--out", str(tmp_path / "out.png"), *more])
+
+
+def test_a_picture_is_the_stock_pipelines(export, tmp_path, tiny_sd15):
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    assert run(export, tmp_path, "--base", tiny_sd15, "--seed", "3", "--device", "cpu") == 0
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd15, safety_checker=None, requires_safety_checker=False)
+    pipeline.load_textual_inversion(str(export / "embeddings" / "rick.safetensors"))
+    stock = pipeline("a photo of <rick>", generator=torch.Generator().manual_seed(3), num_inference_steps=2, guidance_scale=5.0).images[0]
+    difference = np.asarray(stock).astype(int) - np.asarray(Image.open(tmp_path / "out.png")).astype(int)
+    assert np.abs(difference).mean() < 3  # bf16 where the CPU has it, against the stock fp32
+
+
+def test_several_pictures_go_into_a_folder(export, tmp_path, tiny_sd15, capsys):
+    arguments = ["--model", str(export), "--prompt", "a photo of <rick>", "--prompt", "a photo of a dog", "--seed", "0", "1", "--steps", "1"]
+    assert main([*arguments, "--base", tiny_sd15, "--out", str(tmp_path / "many"), "--batch-size", "3", "--device", "cpu"]) == 0
+    assert len(capsys.readouterr().out.split()) == len(list((tmp_path / "many").glob("*.png"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("more", "prompt", "message"),
+    [
+        ([], "a photo of <morty>", "<morty> is no concept of"),
+        ([], "a photo of <rick>", "Name it with --base"),
+        (["--seed", "0", "1"], "a photo of <rick>", "one file for 2 pictures"),
+        (["--model", "nowhere"], "a photo of <rick>", "is no export"),
+    ],
+)
+def test_errors_are_one_line(export, tmp_path, capsys, more, prompt, message):
+    assert run(export, tmp_path, *more, prompt=prompt) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "out.png").exists()
