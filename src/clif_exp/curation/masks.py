@@ -27,12 +27,13 @@ def iou(a_HW: np.ndarray, b_HW: np.ndarray) -> float:
     return float(np.logical_and(a_HW, b_HW).sum() / union) if union else 0.0
 
 
-def tidy(mask_HW: np.ndarray, *, keep: float = 0.1) -> np.ndarray:
+def tidy(mask_HW: np.ndarray, *, keep: float = 0.1, holes: float = 0.01) -> np.ndarray:
     """Fill holes and drop specks.
 
     Args:
         mask_HW: bool [H, W].
         keep: components below this share of the largest one are specks.
+        holes: holes below this share of the mask are filled; larger ones may show the background between arm and body.
 
     Returns:
         bool [H, W].
@@ -42,11 +43,9 @@ def tidy(mask_HW: np.ndarray, *, keep: float = 0.1) -> np.ndarray:
     labels, count = ndimage.label(mask_HW, structure=np.ones((3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     kept = np.isin(labels, 1 + np.flatnonzero(sizes >= keep * sizes.max()))
-    holes = ndimage.binary_fill_holes(kept) & ~kept
-    # A gap between arm and body shows the background and is no hole in the mask: fill small ones only.
-    hole_labels, hole_count = ndimage.label(holes)
-    hole_sizes = np.bincount(hole_labels.ravel(), minlength=hole_count + 1)
-    small = np.flatnonzero(hole_sizes < 0.01 * kept.sum())
+    empty = ndimage.binary_fill_holes(kept) & ~kept
+    hole_labels, hole_count = ndimage.label(empty)
+    small = np.flatnonzero(np.bincount(hole_labels.ravel(), minlength=hole_count + 1) < holes * kept.sum())
     return kept | np.isin(hole_labels, small[small > 0])
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from clif_exp.concepts import Concept, ConceptImage, write_concepts_yaml
 
+VERSION = 1  # raise when other pictures are written
 SIZE = 384  # px of the longer side of what is written
 
 
@@ -38,8 +39,8 @@ _PHOTOS = (
         ((0, 0, 600, 400), (40, 0, 540, 400), (60, 5, 510, 395)),
     ),
     _Photo(
-        "falcon", "rocket", ("nose", "tower"), "rocket", (300, 190, 340, 412),
-        ((150, 150, 490, 427), (230, 170, 420, 427), (200, 120, 450, 420)),
+        "falcon", "rocket", ("nose", "tower"), "rocket", (300, 120, 342, 410),
+        ((150, 80, 490, 427), (230, 100, 420, 427), (200, 60, 450, 420)),
     ),
 )  # fmt: skip
 

@@ -55,6 +55,7 @@ class Layout:
         resolution: side of the square canvas in px.
         scale: smallest and largest size, as a share of the largest one that fits its place.
         margin: distance kept from the canvas's edge.
+        vertical: where in the free height a figure stands, from 0 (top) to 1 (bottom).
         max_overlap: how far a figure may reach into its neighbour's place, as a share of a place's width.
         flip: probability that a figure is mirrored.
         templates: captions of two figures, with {left} and {right}.
@@ -68,6 +69,7 @@ class Layout:
     resolution: int = 128
     scale: tuple[float, float] = (0.7, 1.0)
     margin: float = 0.03
+    vertical: tuple[float, float] = (0.0, 1.0)
     max_overlap: float = 0.0
     flip: float = 0.5
     templates: Sequence[str] = ("a photo of {left} on the left and {right} on the right",)
@@ -186,7 +188,8 @@ def _rng(*key: int) -> np.random.Generator:
 def _place(rng: np.random.Generator, layout: Layout) -> Place:
     scale, x, y, flip = rng.random(4)
     low, high = layout.scale
-    return Place(round(float(low + (high - low) * scale), 4), float(x), float(y), bool(flip < layout.flip))
+    top, bottom = layout.vertical
+    return Place(round(float(low + (high - low) * scale), 4), float(x), float(top + (bottom - top) * y), bool(flip < layout.flip))
 
 
 def _general(cutouts: Sequence[Cutout], group: int, seed: int, code: int) -> tuple[Cutout, int]:

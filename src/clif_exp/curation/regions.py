@@ -24,16 +24,17 @@ class RegionSegmenter:
         sigma: blur in px before segmenting.
         min_size: smallest region as a share of the picture.
         rounds: how often the colour models are refitted.
+        centrality: how strongly being in the middle speaks for a region, in nats per pixel.
         smoothness: weight of colour edges between neighbouring regions against the colour models.
     """
 
     def __init__(
         self, *, name: str = "felzenszwalb", scales: Sequence[float] = (60.0, 150.0, 400.0), sigma: float = 0.6,
-        min_size: float = 0.002, rounds: int = 4, smoothness: float = 1.5,
+        min_size: float = 0.002, rounds: int = 4, smoothness: float = 3.0, centrality: float = 4.0,
     ) -> None:  # fmt: skip
         self.name = name
         self.scales, self.sigma, self.min_size = tuple(scales), sigma, min_size
-        self.rounds, self.smoothness = rounds, smoothness
+        self.rounds, self.smoothness, self.centrality = rounds, smoothness, centrality
 
     def propose(self, images: Sequence[np.ndarray]) -> list[Proposals]:
         """Propose the cut-out whole first, then regions at every scale; see `Segmenter.propose`."""
@@ -105,15 +106,26 @@ class RegionSegmenter:
         np.add.at(histograms, (labels.ravel(), bins.ravel()), 1.0)
         edges, lengths, contrast = _neighbours(labels, image)
         fixed_background = share_inside < 0.5
-        foreground = ~fixed_background & (_central(labels, box, count) > 0.2)
+        central = _central(labels, box, count)
+        # Saturates: near the rim of the box speaks against a region, in the middle is as good as in the very middle.
+        prior = self.centrality * np.clip(central - 0.12, -0.12, 0.12) * histograms.sum(axis=1)
+        foreground = ~fixed_background & (central > 0.2)
         for _ in range(self.rounds):
-            unary = _log_ratio(histograms, foreground, ~foreground)
+            unary = _log_ratio(histograms, foreground, ~foreground) + prior
             cut = _minimum_cut(unary, edges, self.smoothness * lengths * contrast, fixed_background)
             if not cut.any() or (cut == foreground).all():
                 foreground = cut if cut.any() else foreground
                 break
             foreground = cut
-        return tidy(foreground[labels], keep=0.25)
+        return _smoothed(tidy(foreground[labels], keep=0.25, holes=0.05))
+
+
+def _smoothed(mask: np.ndarray) -> np.ndarray:
+    """Round off the frayed outline that regions leave; the largest component stays."""
+    from scipy import ndimage
+
+    radius = max(1.0, min(mask.shape) / 150)
+    return tidy(ndimage.gaussian_filter(mask.astype(np.float32), radius, mode="nearest") > 0.5, keep=0.25)
 
 
 def _central(labels: np.ndarray, box: tuple[int, int, int, int], count: int) -> np.ndarray:

@@ -176,11 +176,13 @@ def _read_settings(kind: Kind, settings: Mapping[str, Any]) -> tuple[int, Layout
     num_pairs = settings.get("num_pairs", 0)
     if not isinstance(num_pairs, int) or num_pairs < 0:
         raise ValueError(f"augmentation.{field}.num_pairs: found {num_pairs!r}. Give a whole number, 0 to leave {kind}-Aug out.")
-    layout = Layout(**{**values, **({"scale": tuple(values["scale"])} if "scale" in values else {})})
+    layout = Layout(**{key: tuple(value) if key in ("scale", "vertical") else value for key, value in values.items()})
     if not 0 < layout.scale[0] <= layout.scale[1] <= 1:
         raise ValueError(f"augmentation.{field}.scale: found {list(layout.scale)}. Give two numbers, 0 < smallest <= largest <= 1.")
     if not 0 <= layout.max_overlap <= 0.5 or not 0 <= layout.margin <= 0.2:
         raise ValueError(f"augmentation.{field}: max_overlap must lie in [0, 0.5] and margin in [0, 0.2]; found {layout.max_overlap}, {layout.margin}.")
+    if not 0 <= layout.vertical[0] <= layout.vertical[1] <= 1:
+        raise ValueError(f"augmentation.{field}.vertical: found {list(layout.vertical)}. Give two numbers, 0 <= highest <= lowest <= 1.")
     if layout.canvas not in ("white", "generated"):
         raise ValueError(f"augmentation.{field}.canvas: found {layout.canvas!r}. Choose white or generated.")
     for template in layout.templates:
