@@ -42,11 +42,10 @@ def add_lora(unet, *, rank: int, alpha: float, target_modules: Sequence[str], se
 
 def save_lora(unet, out: Path, *, pipeline_class) -> None:
     """Write the adapter as pytorch_lora_weights.safetensors, with its alpha, which is lost without the metadata."""
-    from diffusers.utils import convert_state_dict_to_diffusers
     from peft.utils import get_peft_model_state_dict
 
     pipeline_class.save_lora_weights(
         out,
-        unet_lora_layers=convert_state_dict_to_diffusers(get_peft_model_state_dict(unet)),
+        unet_lora_layers=get_peft_model_state_dict(unet),
         unet_lora_adapter_metadata=unet.peft_config["default"].to_dict(),
     )

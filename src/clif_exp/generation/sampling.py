@@ -90,7 +90,7 @@ def sample(
 
     Args:
         pipeline: a stock text-to-image pipeline.
-        prompts: expanded prompts (placeholders already written out as tokens).
+        prompts: with placeholders; the stock pipeline writes them out as tokens itself (twice, if they were expanded before).
         noise_seeds: one per prompt, of that picture's own generator.
         num_inference_steps: denoising steps.
         guidance_scale: classifier-free guidance; 1 switches it off.

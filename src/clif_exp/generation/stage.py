@@ -104,15 +104,15 @@ def _sample_batches(
     from rich.progress import track
 
     from clif_exp.generation.sampling import load_customised_pipeline, sample
-    from clif_exp.tokens import expand_prompt
 
-    pipeline, num_tokens = load_customised_pipeline(spec, diffusion=diffusion, device=device)
+    pipeline, _ = load_customised_pipeline(spec, diffusion=diffusion, device=device)
     total, started = sum(map(len, batches)), time.perf_counter()
     log.info("generation: %d pictures, %d steps each, on %s", total, settings["num_inference_steps"], device)
     for index, batch in enumerate(track(batches, description="generation", transient=True)):
         arrays = sample(
             pipeline,
-            [expand_prompt(picture.prompt.text, num_tokens) for picture in batch],
+            # Not expanded: stock pipelines write placeholders of several tokens out themselves, and would do it twice.
+            [picture.prompt.text for picture in batch],
             noise_seeds=[picture.noise_seed for picture in batch],
             **settings,
         )

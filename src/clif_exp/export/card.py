@@ -1,0 +1,94 @@
+"""The model card: what the files are, the words that call the concepts up, and what they were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clif_exp.backbones import BackboneSpec
+    from clif_exp.concepts import ConceptSet
+
+_FRONT = """---
+base_model: {base_model}
+library_name: diffusers
+pipeline_tag: text-to-image
+tags: [clif, lora, textual-inversion, {pipeline}]
+{instance}---
+
+# {names}
+
+Taught with CLIF to `{base_model}`{revision}, {count} concepts together.
+{sample}
+## Words
+
+| write | for | tokens |
+| --- | --- | --- |
+{words}
+
+## Use
+
+{use}
+ComfyUI, A1111: put `kohya.safetensors` with the LoRAs and the files of `embeddings/` with the embeddings. There an embedding is
+called by its file name{call}.
+
+## Made from
+
+- concept set `{set_name}`, fingerprint `{fingerprint}`
+{facts}
+"""
+
+_USE = """```python
+from diffusers import {pipeline}
+pipe = {pipeline}.from_pretrained("{base_model}"{pin})
+{lora}for concept in {names}:
+    {load}
+pipe("{prompt}").images[0]
+```
+"""
+
+_LOAD_ONE = 'pipe.load_textual_inversion(f"embeddings/{concept}.safetensors")'
+_LOAD_TWO = """rows = safetensors.torch.load_file(f"embeddings/{concept}.safetensors")
+    pipe.load_textual_inversion({f"<{concept}>": rows["clip_l"]}, text_encoder=pipe.text_encoder, tokenizer=pipe.tokenizer)
+    pipe.load_textual_inversion({f"<{concept}>": rows["clip_g"]}, text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2)"""
+
+
+def model_card(
+    *, spec: BackboneSpec, concepts: ConceptSet, num_tokens: Mapping[str, int], config: Mapping[str, Any], has_lora: bool, sample: bool
+) -> str:
+    """Return the text of README.md.
+
+    Args:
+        spec: resolved base models.
+        concepts: what was customised.
+        num_tokens: concept name -> number of tokens.
+        config: what made the files; shown as it is.
+        has_lora: the export holds a LoRA.
+        sample: the export holds sample.png.
+    """
+    from clif_exp.backbones import FAMILIES, is_local
+
+    pipeline = FAMILIES[spec.family]
+    # A local path says nothing to anybody else, and may say more than its owner wants.
+    base_model = f"<your {spec.family} folder>" if is_local(spec.path) else str(spec.path)
+    names = [concept.name for concept in concepts.concepts]
+    second = names[1] if len(names) > 1 else None
+    prompt = f"a photo of <{names[0]}>" + (f" on the left and <{second}> on the right" if second else "")
+    use = _USE.format(
+        pipeline=pipeline, base_model=base_model, pin=f', revision="{spec.revision}"' if spec.revision else "", names=names,
+        lora='pipe.load_lora_weights(".", weight_name="pytorch_lora_weights.safetensors")\n' if has_lora else "",
+        load=_LOAD_TWO if spec.family == "sdxl" else _LOAD_ONE, prompt=prompt,
+    )  # fmt: skip
+    words = "\n".join(f"| `<{c.name}>` | a {c.class_word} | {num_tokens[c.name]} |" for c in concepts.concepts)
+    return _FRONT.format(
+        base_model=base_model, pipeline=pipeline, instance=f'instance_prompt: "{prompt}"\n', names=", ".join(names),
+        revision=f" at revision `{spec.revision}`" if spec.revision else "", count=len(names),
+        sample="\n![sample](sample.png)\n" if sample else "", words=words, use=use, call=f": `{names[0]}` instead of `<{names[0]}>`",
+        set_name=concepts.name, fingerprint=concepts.fingerprint(), facts=_facts(config),
+    )  # fmt: skip
+
+
+def _facts(config: Mapping[str, Any]) -> str:
+    import yaml
+
+    return "\n```yaml\n" + yaml.safe_dump(dict(config), sort_keys=False, default_flow_style=None).rstrip() + "\n```"
