@@ -99,7 +99,8 @@ def _with_cast_only(rng: np.random.Generator, character: Character) -> Character
     """Give somebody one or two features that base models have never seen."""
     slots = [slot for slot in CAST_ONLY if getattr(character, slot) != "none" or slot == "accessory"]
     for slot in rng.permutation(slots)[: 1 + int(rng.random() < 0.4)]:
-        character = replace(character, **{slot: str(rng.choice(CAST_ONLY[slot]))})
+        values = character.attributes() | {slot: str(rng.choice(CAST_ONLY[slot]))}
+        character = Character(**values, skin=character.skin)
     return character
 
 
@@ -118,7 +119,7 @@ def _double(rng: np.random.Generator, group: list[Character]) -> Character:
     while True:
         character = replace(look_alike(rng, first), species=first.species, skin=first.skin)
         differences = [_differences(character, other) for other in group]
-        if _clear(character) and min(differences) >= 2 and differences[0] <= 7:
+        if _clear(character) and min(differences) >= 2 and max(differences) <= 7:
             return character
 
 
@@ -163,7 +164,7 @@ def _pictures(rng: np.random.Generator, character: Character, *, count: int, whi
     ][:count]
     if white_first:
         places[0] = "white"
-    poses = ["down", *[str(pose) for pose in rng.permutation(["up", "down", "down", "up", "down", "up", "down"])]]
+    poses = ["down", "up", *[str(pose) for pose in rng.permutation(["up", "down", "down", "up", "down", "down"])]]
     return [
         Scene(
             place_single(rng, character, white=place == "white", pose=pose),

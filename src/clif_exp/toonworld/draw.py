@@ -74,7 +74,8 @@ class _Paint:
     def __call__(self, name: str) -> RGB:
         if name == "none":
             return COLOURS["grey"]
-        return tuple(int(min(255, max(0, value))) for value in np.add(COLOURS[name], self._shift[self._names[name]]))
+        red, green, blue = np.clip(np.add(COLOURS[name], self._shift[self._names[name]]), 0, 255).astype(int).tolist()
+        return red, green, blue
 
 
 def _draw_character(pen: Pen, character: Character, pose: str, paint: _Paint) -> None:
@@ -180,7 +181,7 @@ def render(scene: Scene, *, size: int = 128) -> Rendering:
     """Draw a scene on a square canvas of `size` pixels; the same scene gives the same bytes."""
     rngs = np.random.default_rng(scene.seed).spawn(1 + len(scene.figures) + len(scene.items))
     image = draw_background(scene.context, scene.style, size=size, rng=rngs[0])
-    elements = [*scene.figures, *scene.items]
+    elements: list[Figure | Item] = [*scene.figures, *scene.items]
     labels = np.zeros((size, size), np.uint8)
     areas: list[dict[str, int]] = [{} for _ in elements]
     if scene.context != "white":

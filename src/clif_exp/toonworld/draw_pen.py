@@ -38,7 +38,8 @@ _CAP = _arc(-np.pi / 2, np.pi / 2, 9, closed=True)
 
 def mix(first: RGB, second: RGB, share: float) -> RGB:
     """`first` with `share` of it replaced by `second`."""
-    return tuple(int(a + (b - a) * share) for a, b in zip(first, second, strict=True))
+    red, green, blue = (int(a + (b - a) * share) for a, b in zip(first, second, strict=True))
+    return red, green, blue
 
 
 def darker(colour: RGB, share: float = 0.3) -> RGB:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from clif_exp.toonworld.draw import Rendering, render
-from clif_exp.toonworld.world import FAMILY_OF, PEOPLE, SLOTS, Character, Item, Scene
+from clif_exp.toonworld.world import FAMILY_OF, PEOPLE, SLOTS, Character, Figure, Item, Scene
 
 OPENINGS = {
     "a photo of": 0.70,
@@ -142,7 +142,7 @@ def item_phrase(item: Item, rng: np.random.Generator | None = None) -> str:
 
 def _arranged(scene: Scene, names: list[str], rng: np.random.Generator | None) -> str:
     """Join the names of a scene's elements by something that is true of the picture."""
-    elements = [*scene.figures, *scene.items]
+    elements: list[Figure | Item] = [*scene.figures, *scene.items]
     if len(names) == 1:
         return names[0]
     by_side = [names[place] for place in sorted(range(len(names)), key=lambda place: elements[place].x)]

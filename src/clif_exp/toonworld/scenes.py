@@ -145,9 +145,7 @@ def place_single(
     return (_standing(rng, character, x=rng.normal(0.5, 0.08), y=y, scale=scale, pose=pose),)
 
 
-def place_pair(
-    rng: np.random.Generator, first: Character, second: Character, interaction: str
-) -> tuple[Figure, Figure]:
+def place_pair(rng: np.random.Generator, first: Character, second: Character, interaction: str) -> tuple[Figure, ...]:
     """Put two characters together so that `first interaction second` is true of the picture."""
     y, scale = rng.uniform(0.925, 0.965), rng.uniform(0.53, 0.61)
     side = -1 if rng.random() < 0.5 else 1  # where the first one goes
@@ -170,8 +168,11 @@ def place_pair(
             for who, where in ((first, 1), (second, -1))
         )
     if interaction == "behind":
-        middle, apart = rng.uniform(0.46, 0.54), scale * rng.uniform(0.19, 0.24)
-        back = _standing(rng, first, x=middle + side * apart, y=y - rng.uniform(0.07, 0.09), scale=scale * 0.97)
+        # Some stand so far behind that little but their head and hat is to be seen.
+        deep = rng.random() < 0.4
+        middle, apart = rng.uniform(0.46, 0.54), scale * (rng.uniform(0.10, 0.14) if deep else rng.uniform(0.14, 0.22))
+        back_y = y - (rng.uniform(0.14, 0.18) if deep else rng.uniform(0.07, 0.09))
+        back = _standing(rng, first, x=middle + side * apart, y=back_y, scale=scale * 0.97)
         return back, _standing(rng, second, x=middle - side * apart, y=y, scale=scale, pose="down")
     assert interaction == "riding", interaction
     scale = rng.uniform(0.54, 0.60)

@@ -1,0 +1,137 @@
+import re
+
+import numpy as np
+import pytest
+
+from clif_exp.toonworld.cast import NAMES, default_cast
+from clif_exp.toonworld.draw import LABELS_PER_FIGURE, render
+from clif_exp.toonworld.grammar import VOCABULARY, caption, full_caption, phrase, truth
+from clif_exp.toonworld.scenes import sample_scene
+from clif_exp.toonworld.world import COLOURS, SLOTS, SPECIES
+
+
+def captioned(kind=None, count=200, seed=0):
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        scene = sample_scene(rng, kind=kind, allow_cast_only=True)
+        yield scene, caption(scene, rng)
+
+
+def words_of(text):
+    return re.findall(r"[^\s,]+|,", text)
+
+
+def test_captions_use_only_the_vocabulary_and_are_short():
+    for scene, text in captioned(count=600):
+        for said in (text, full_caption(scene)):
+            assert set(words_of(said)) <= set(VOCABULARY)
+            assert len(words_of(said)) < 70 or (said != text and len(scene.figures) == 3)
+            assert "  " not in said and said == said.strip() and "none" not in said
+
+
+def test_names_of_the_cast_are_not_words():
+    assert not set(NAMES) & set(VOCABULARY)
+    assert list(VOCABULARY) == sorted(set(VOCABULARY))
+    assert {word for values in SLOTS.values() for value in values for word in value.split()} - {"none"} <= set(
+        VOCABULARY
+    )
+
+
+def test_captions_mention_nothing_that_is_not_there():
+    for scene, text in captioned(count=400):
+        there = {value for figure in scene.figures for value in figure.character.attributes().values()}
+        there |= {value for item in scene.items for value in (item.kind, item.colour, item.pattern)}
+        bare = text.replace("white background", "")
+        for value in [
+            *COLOURS,
+            *SPECIES,
+            *SLOTS["pattern"],
+            *SLOTS["top"],
+            *SLOTS["bottom"],
+            *SLOTS["accessory"],
+            *SLOTS["hat"],
+        ]:
+            if re.search(rf"\b{value}\b", bare):
+                assert value in there, (value, text)
+
+
+def test_articles_are_right():
+    for _, text in captioned(count=400):
+        assert not re.search(r"\ba [aeiou]", text), text
+        assert not re.search(r"\ban [^aeiou]", text), text
+        assert not re.search(r"\ban? ((?!and|with|wearing)\w+ ){0,2}(trousers|shorts|glasses)\b", text), text
+
+
+def mean_x(rendering, element):
+    return np.nonzero(rendering.mask(element))[1].mean()
+
+
+@pytest.mark.parametrize("kind", ["pair", "pair_white", "parts"])
+def test_left_is_left_by_the_label_map(kind):
+    checked = 0
+    for scene, text in captioned(kind, count=150, seed=3):
+        if " on the left and " not in text or len(scene.figures) + len(scene.items) != 2:
+            continue
+        first_words = text.split(" on the left and ")[0]
+        rendering = render(scene)
+        left = 0 if mean_x(rendering, 0) < mean_x(rendering, 1) else 1
+        elements = [*scene.figures, *scene.items]
+        other = elements[1 - left]
+        name, other_name = (getattr(e, "kind", None) or e.character.species for e in (elements[left], other))
+        if name != other_name and not re.search(r"\b(animal|person|hat)\b", first_words):
+            assert re.search(rf"\b{name}\b", first_words), (text, name)
+            checked += 1
+    assert checked >= 10
+
+
+@pytest.mark.parametrize("interaction", ["next to", "left of", "hugging", "behind", "riding"])
+def test_interactions_are_true_of_the_picture(interaction):
+    found = 0
+    for scene, _ in captioned("pair", count=150, seed=4):
+        if scene.interaction != interaction:
+            continue
+        found += 1
+        rendering = render(scene)
+        (x0, _, x1, y1), (u0, _, u1, v1) = rendering.boxes
+        if interaction == "left of":
+            assert mean_x(rendering, 0) < mean_x(rendering, 1)
+        if interaction in ("next to", "left of"):
+            assert min(min(shares.values()) for shares in rendering.visibility) > 0.55
+        if interaction == "hugging":
+            assert min(x1, u1) - max(x0, u0) > -2
+        if interaction == "behind":
+            assert sum(rendering.visibility[0].values()) < sum(rendering.visibility[1].values()) + 9 and y1 < v1
+            assert min(rendering.visibility[1].values()) == 1.0
+        if interaction == "riding":
+            assert y1 < v1 and (rendering.labels // LABELS_PER_FIGURE).max() <= 2
+            assert min(rendering.visibility[0].values()) == 1.0
+    assert found >= 10
+
+
+def test_truth_tells_what_is_hidden_and_what_is_absent():
+    hidden = 0
+    for scene, _ in captioned(count=300, seed=5):
+        rendering = render(scene)
+        told = truth(scene, rendering)
+        assert len(told) == len(scene.figures)
+        for figure, values, visibility in zip(scene.figures, told, rendering.visibility, strict=False):
+            assert list(values) == list(SLOTS)
+            for slot, value in values.items():
+                assert value in (getattr(figure.character, slot), "not visible")
+            for part in ("hat", "bottom"):
+                assert (values[part] == "not visible") == (values[f"{part}_colour"] == "not visible")
+            if "bottom" in visibility:
+                assert (values["bottom"] == "not visible") == (visibility["bottom"] < 0.35)
+            hidden += "not visible" in values.values()
+    assert hidden > 5
+    alone = truth(sample_scene(np.random.default_rng(0), kind="single"))
+    assert "not visible" not in alone[0].values()
+
+
+def test_full_phrases_say_everything():
+    milo = default_cast()["milo"]
+    assert phrase(milo, full=True) == "a flat orange fox with a green beanie, a blue striped hoodie and brown trousers"
+    luna = default_cast()["luna"]
+    assert phrase(luna, full=True) == "a shaded girl with black hair, a yellow crown and a teal dotted dress"
+    with pytest.raises(ValueError, match="needs an rng"):
+        phrase(milo)
