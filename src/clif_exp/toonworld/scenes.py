@@ -170,7 +170,7 @@ def place_pair(rng: np.random.Generator, first: Character, second: Character, in
     if interaction == "behind":
         # Some stand so far behind that little but their head and hat is to be seen.
         deep = rng.random() < 0.4
-        middle, apart = rng.uniform(0.46, 0.54), scale * (rng.uniform(0.10, 0.14) if deep else rng.uniform(0.14, 0.22))
+        middle, apart = rng.uniform(0.46, 0.54), scale * (rng.uniform(0.07, 0.11) if deep else rng.uniform(0.14, 0.22))
         back_y = y - (rng.uniform(0.14, 0.18) if deep else rng.uniform(0.07, 0.09))
         back = _standing(rng, first, x=middle + side * apart, y=back_y, scale=scale * 0.97)
         return back, _standing(rng, second, x=middle - side * apart, y=y, scale=scale, pose="down")
