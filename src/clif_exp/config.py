@@ -29,6 +29,12 @@ from clif_exp.config_rooms import (
 
 STAGES = ("curation", "contrastive", "diffusion", "generation", "evaluation", "report")
 Stage = Literal["curation", "contrastive", "diffusion", "generation", "evaluation", "report"]
+CAST = 18  # members of a ToonWorld cast
+METRICS = (
+    *(f"{kind}/{name}" for kind in ("single", "multi", "prior") for name in ("text_alignment", "image_alignment", "identity")),
+    *(f"{kind}/{name}" for kind in ("single", "multi", "prior") for name in ("attribute_binding", "attendance", "duplicates")),
+    *("multi/leakage", "multi/side", "multi/confusion"),
+)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+=-]*$")]
 
 
@@ -128,6 +134,7 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_combinations(config: Config) -> None:
+    _check_objective(config.objective)
     if len(set(config.stages)) != len(config.stages):
         raise ValueError(f"stages: found {config.stages}, with repetitions; name each once")
     if sorted(config.stages, key=STAGES.index) != config.stages:
@@ -135,13 +142,22 @@ def _check_combinations(config: Config) -> None:
     if config.dataset.name == "folder" and config.dataset.root is None:
         raise ValueError("dataset.root: a value is needed; give the folder as dataset.root=FOLDER")
     if config.dataset.name != "folder" and config.dataset.root is not None:
-        raise ValueError(f"dataset.root: found {config.dataset.root!r}, but dataset={config.dataset.name} makes its own; use dataset=folder")
+        found = f"found {config.dataset.root!r}, but dataset={config.dataset.name} makes its own"
+        raise ValueError(f"dataset.root: {found}; use dataset=folder")
+    if config.dataset.name == "toonworld" and (config.dataset.size or 0) > CAST:
+        raise ValueError(f"dataset.size: found {config.dataset.size}; a cast has {CAST} members, so choose 1 to {CAST}")
     if config.dataset.name != "toonworld" and config.dataset.cast_seed is not None:
         raise ValueError(f"dataset.cast_seed: found {config.dataset.cast_seed}, but only dataset=toonworld draws casts; remove it")
     if config.trainer.strategy == "auto" and config.trainer.devices * config.trainer.num_nodes > 1:
-        raise ValueError(f"trainer.strategy: found 'auto' with trainer.devices={config.trainer.devices}; use trainer=ddp or trainer=ddp_sim")
+        raise ValueError(f"trainer.strategy: found 'auto' for {config.trainer.devices} devices; use trainer=ddp or trainer=ddp_sim")
     if config.trainer.precision == "16-mixed" and config.trainer.accelerator == "cpu":
         raise ValueError("trainer.precision: found '16-mixed' on the CPU; use bf16-mixed, 32-true or auto")
+
+
+def _check_objective(objective: str | None) -> None:
+    if objective is not None and objective not in METRICS:
+        near = difflib.get_close_matches(objective, METRICS, n=1, cutoff=0.5)
+        raise ValueError(f"objective: found {objective!r}; {f'did you mean {near[0]!r}?' if near else 'choose from ' + ', '.join(METRICS)}")
 
 
 def _describe(problem: Any) -> str:
@@ -161,7 +177,7 @@ def _describe(problem: Any) -> str:
 
 def _is_type_tag(part: Any) -> bool:
     # pydantic puts the tried type of a union into the location
-    return isinstance(part, str) and (part[:1].isupper() or "[" in part or part in ("int", "float", "str", "bool", "none", "constrained-int"))
+    return isinstance(part, str) and (part[:1].isupper() or "[" in part or part in ("int", "float", "str", "bool"))
 
 
 def _keys_beside(location: list[Any]) -> list[str]:

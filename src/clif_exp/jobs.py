@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -39,6 +40,8 @@ def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None
     Returns:
         The exit code (0: finished), and the metric named by `objective` (NaN where it could not be measured).
     """
+    # Bars for every file that a library opens would drown what the stages say.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     hydra_config = HydraConfig.get()
     path = Path(hydra_config.runtime.output_dir)
     # Ranks above 0 of a distributed run help in its training stages; its folder is rank 0's.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 
 def composition_error(error: BaseException) -> str:
@@ -22,5 +23,13 @@ def composition_error(error: BaseException) -> str:
     ):
         options = ", ".join(line.strip() for line in match[3].splitlines() if line.strip())
         return f"{match[2]}: {match[1].rsplit('/', 1)[-1]!r} is no choice; there are: {options}"
+    if match := re.search(r"Could not find '(\w+)/(\w+)'", text):
+        return f"{match[1]}: {match[2]!r} is no choice; there are: {', '.join(_choices(match[1]))}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines) or type(error).__name__
+
+
+def _choices(group: str) -> list[str]:
+    from clif_exp.__main__ import config_folder
+
+    return sorted(file.stem for file in Path(config_folder(), group).glob("*.yaml"))

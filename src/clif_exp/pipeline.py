@@ -36,7 +36,7 @@ _FIRST_GUESS = {
     "contrastive": 0.08,
     "diffusion": 0.3,
     "generation": 0.4,
-    "prior_before": 0.4,
+    "generation_prior": 0.4,
     "evaluation": 0.05,
     "export": 3.0,
 }
@@ -193,7 +193,7 @@ def execute(plan: Plan, *, run: RunDirectory, config_yaml: str) -> None:
     from clif_exp import stages
 
     logger = plan.config["logger"] if process_rank() == 0 else {"wandb": None, "tensorboard": None}
-    trackers = Trackers(wandb=logger["wandb"], tensorboard=logger["tensorboard"], folder=run.path, name=_tracker_name(plan.config))
+    trackers = Trackers(logger, folder=run.path, name=f"{plan.config['name']}-seed{plan.config['seed']}")
     execution = Execution(plan, run, trackers)
     code = 1
     try:
@@ -209,16 +209,10 @@ def execute(plan: Plan, *, run: RunDirectory, config_yaml: str) -> None:
         stages.generate(execution)
         stages.evaluate(execution)
         stages.report(execution, config_yaml)
-        samples = sorted((run.path / "samples").glob("*.png"))
-        trackers.log_result(run.summary["metrics"], pictures={f"samples/{path.stem}": path for path in samples})
         show_results(run)
         code = 0
     finally:
         trackers.finish(code)
-
-
-def _tracker_name(config: Mapping[str, Any]) -> str:
-    return f"{config['name']}-seed{config['seed']}"
 
 
 def show_results(run: RunDirectory) -> None:
@@ -227,11 +221,15 @@ def show_results(run: RunDirectory) -> None:
     from rich.table import Table
 
     metrics = run.summary["metrics"]
-    columns = [prefix for prefix in ("single", "multi", "prior") if any(name.startswith(f"{prefix}/") for name in metrics)]
-    rows = list(dict.fromkeys(name.split("/", 1)[1] for name in metrics if name.split("/", 1)[0] in columns and "/" in name))
+    # The breakdowns by layout and seen pairs ("multi/pairs_seen/...") are for the report.
+    flat = [name.split("/") for name in metrics if name.count("/") == 1]
+    columns = [kind for kind in ("single", "multi", "prior_before", "prior") if any(group == kind for group, _ in flat)]
+    rows = list(dict.fromkeys(name for group, name in flat if group in columns))
     console = Console()
     if rows:
-        table = Table("", *columns, title=f"{run.summary['experiment']}, seed {run.summary['seed']}")
+        table = Table(
+            "", *(column.replace("_", " ") for column in columns), title=f"{run.summary['experiment']}, seed {run.summary['seed']}"
+        )
         for row in rows:
             table.add_row(row, *(_shown(metrics.get(f"{column}/{row}")) for column in columns))
         console.print(table)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from clif_exp.pipeline import Execution
     from clif_exp.prompts import EvaluationPrompt
 
-KINDS = {"G": "general", "R": "region", "M": "mix"}
+KINDS = {"G": "global", "R": "region", "M": "mix"}
 _PACKAGE = Path(__file__).parent
 
 
@@ -101,7 +101,8 @@ def _contexts(execution: Execution, version: int) -> Artifact | None:
     """General concepts and parts, sampled from the base model: the same for every concept set, seed and ablation."""
     plan = execution.plan
     settings = plan.config["augmentation"]["contexts"]
-    if not any(plan.config["augmentation"][KINDS[kind]]["num_pairs"] for kind in ("G", "R")):
+    kinds = [plan.config["augmentation"][name] for name in KINDS.values()]
+    if not any(kind["num_pairs"] and (kind is not kinds[-1] or kind["canvas"] == "generated") for kind in kinds):
         return None
     return execution.artifact(
         "contexts",
@@ -123,9 +124,9 @@ def _compose(execution: Execution, kind: str, *, version: int, segments: Artifac
     settings = plan.config["augmentation"][KINDS[kind]]
     if not settings["num_pairs"] or segments is None or (kind == "M" and len(plan.concepts.concepts) < 2):
         return
-    inputs = {"segments": segments.fingerprint}
-    if contexts is not None and kind != "M":
-        inputs["contexts"] = contexts.fingerprint
+    # Mixed pairs on white need no contexts, and so do not wait for them.
+    needed = contexts if kind != "M" or settings["canvas"] == "generated" else None
+    inputs = {"segments": segments.fingerprint} | ({"contexts": needed.fingerprint} if needed else {})
     seed = plan.config["augmentation"]["seed"]
     execution.artifact(
         f"augment_{kind}",
@@ -134,7 +135,7 @@ def _compose(execution: Execution, kind: str, *, version: int, segments: Artifac
         config={"settings": settings, "seed": seed, "resolution": plan.spec.resolution},
         inputs=inputs,
         build=lambda out: _curation().compose_pairs(
-            out, kind=kind, segments=segments.path, contexts=contexts.path if contexts and kind != "M" else None,
+            out, kind=kind, segments=segments.path, contexts=needed.path if needed else None,
             settings=settings, seed=seed, num_workers=plan.config["num_workers"],
         ),
         work=settings["num_pairs"],
@@ -173,8 +174,9 @@ def _train_contrastive(execution: Execution) -> Artifact | None:
 
         paths = {kind: artifact.path for kind, artifact in manifests.items()}
         train_contrastive(
-            out, spec=plan.spec, concepts=plan.concepts, manifests=paths, seed=plan.config["seed"], trainer=_trainer(plan.config), **settings
-        )
+            out, spec=plan.spec, concepts=plan.concepts, manifests=paths, seed=plan.config["seed"], trainer=_trainer(plan.config),
+            **settings,
+        )  # fmt: skip
 
     return execution.artifact(
         "contrastive",
@@ -269,8 +271,8 @@ def generate(execution: Execution) -> None:
     plan, diffusion = execution.plan, execution.artifacts.get("diffusion")
     settings = {key: value for key, value in plan.config["generation"].items() if key != "prompts"}
     prior = [prompt for prompt in plan.prompts if prompt.kind == "prior"]
-    for name, model, prompts in (("prior_before", None, prior), ("generation", diffusion, plan.prompts)):
-        if prompts and (model is not None or name == "prior_before"):
+    for name, model, prompts in (("generation_prior", None, prior), ("generation", diffusion, plan.prompts)):
+        if prompts and (model is not None or name == "generation_prior"):
             _sample(execution, name, model=model, prompts=prompts, settings=settings)
 
 
@@ -302,14 +304,16 @@ def evaluate(execution: Execution) -> None:
     if "generation" not in made:
         return
     settings = plan.config["evaluation"]
-    reads = {name: made[name] for name in ("generation", "prior_before", "contrastive", "diffusion") if name in made}
+    reads = {name: made[name] for name in ("generation", "generation_prior", "contrastive", "diffusion") if name in made}
+
+    paths = {name: artifact.path for name, artifact in reads.items()}
 
     def build(out: Path) -> None:
         from clif_exp.evaluation.stage import evaluate as judge
 
         judge(
-            out, generations=made["generation"].path, concepts=plan.concepts, dataset_root=plan.root, spec=plan.spec,
-            **{name: made[name].path if name in made else None for name in ("prior_before", "contrastive", "diffusion")},
+            out, generations=paths["generation"], concepts=plan.concepts, dataset_root=plan.root, spec=plan.spec,
+            prior_before=paths.get("generation_prior"), contrastive=paths.get("contrastive"), diffusion=paths.get("diffusion"),
             device=device_of(plan.config), **settings,
         )  # fmt: skip
 
@@ -322,7 +326,7 @@ def evaluate(execution: Execution) -> None:
         | {"concepts": plan.concepts_fingerprint, "truth": _content([plan.root / "truth.json", plan.root / "held_out"])}
         | {"judges": _content(_judges(plan.spec, settings))},
         build=build,
-        work=sum(1 for _ in open(made["generation"].path / "generations.jsonl")),
+        work=len(plan.prompts) * len(plan.config["generation"]["seeds"]),
         unit="pictures",
     )
     if artifact is not None:
@@ -359,6 +363,5 @@ def report(execution: Execution, config_yaml: str) -> None:
 
     run = execution.run
     paths = {name: artifact.path for name, artifact in execution.artifacts.items()}
-    write_report(run.path, summary=run.summary, artifacts=paths, config_yaml=config_yaml)
+    write_report(run.path, summary=run.summary, artifacts=paths, config_yaml=config_yaml, loggers=execution.trackers.loggers)
     run.note("report", run.path / "report.html")
-

@@ -1,0 +1,62 @@
+"""What all tests share: one artifact store per test session, and commands run as a user would."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Tests run beside each other's leftovers and on small machines: a thread per core brings nothing to models this small.
+os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: its exit code, what it printed, and its jobs' folders (newest last)."""
+
+    code: int
+    output: str
+    errors: str
+    folders: list[Path]
+
+    def summary(self, index: int = -1) -> dict[str, Any]:
+        """One job's summary.json."""
+        return json.loads((self.folders[index] / "summary.json").read_text())
+
+
+def run_clif_exp(*arguments: str, folder: Path, python: str = sys.executable, timeout: float = 900, **environment: str) -> Result:
+    """Run `python -m clif_exp` in a folder."""
+    before = set(folder.glob("**/summary.json"))
+    completed = subprocess.run(
+        [python, "-m", "clif_exp", *arguments], cwd=folder, capture_output=True, text=True, timeout=timeout, env=os.environ | environment
+    )
+    # a sweep's folders do not change their names: those written to count as new
+    found = sorted(set(folder.glob("**/summary.json")) - before, key=lambda file: file.stat().st_mtime)
+    return Result(completed.returncode, completed.stdout, completed.stderr, [file.parent for file in found])
+
+
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all end-to-end tests: what one has computed, the others reuse."""
+    return tmp_path_factory.mktemp("store") / "artifacts"
+
+
+@pytest.fixture
+def clif_exp(tmp_path: Path, shared_store: Path) -> Callable[..., Result]:
+    """Run the program in an empty folder with the smallest budget and the shared store."""
+
+    def run(*arguments: str, store: Path | None = shared_store, **environment: str) -> Result:
+        given = [] if store is None else [f"artifacts.root={store}"]
+        return run_clif_exp(*arguments, *given, folder=tmp_path, **environment)
+
+    return run

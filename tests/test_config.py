@@ -1,0 +1,138 @@
+"""The config tree: everything composes, and what is wrong is refused with the field and the remedy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+import clif_exp.__main__ as entry
+from clif_exp.config import validate
+from clif_exp.messages import composition_error
+
+CONF = entry.config_folder()
+GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
+CHOICES = [(group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
+# What a choice needs beside itself.
+COMPANIONS = {("dataset", "folder"): ["dataset.root=."]}
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", list(overrides))
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids="/".join)
+def test_every_config_composes_and_is_valid(group, choice):
+    sign = "+" if group == "experiment" else ""
+    validate(composed(f"{sign}{group}={choice}", *COMPANIONS.get((group, choice), [])))
+
+
+@pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_every_config_opens_with_the_command_that_runs_it(file):
+    head = file.read_text().split("\n\n")[0].splitlines()
+    comments = [line for line in head if line.startswith("#")]
+    assert any("python -m clif_exp" in line for line in comments), f"{file} does not say how to run it"
+
+
+@pytest.mark.parametrize("ablated", ["global", "region", "mix"])
+def test_an_ablation_only_takes_one_augmentation_away(ablated):
+    full = composed("+experiment=clif")
+    less = composed(f"+experiment=ablate_{ablated[0]}aug")
+    assert full["augmentation"][ablated]["num_pairs"] > 0 == less["augmentation"][ablated]["num_pairs"]
+    less["augmentation"][ablated]["num_pairs"] = full["augmentation"][ablated]["num_pairs"]
+    less["name"] = full["name"]
+    assert less == full
+
+
+def test_an_experiment_keeps_its_ablation_under_debug():
+    assert composed("+experiment=ablate_raug", "debug=fast")["augmentation"]["region"]["num_pairs"] == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["seed=-1"], ["seed", "-1", "greater than or equal to 0"]),
+        (["seed=abc"], ["seed", "'abc'", "integer"]),
+        (["stages=[curation,train]"], ["stages.1", "'train'", "'contrastive'"]),
+        (["stages=[generation,curation]"], ["stages", "in the order"]),
+        (["stages=[]"], ["stages", "at least 1"]),
+        (["dataset.size=0"], ["dataset.size", "found 0"]),
+        (["dataset.size=19"], ["dataset.size", "19", "18"]),
+        (["dataset.root=x"], ["dataset.root", "'x'", "dataset=folder"]),
+        (["dataset=photos", "dataset.cast_seed=3"], ["dataset.cast_seed", "3", "toonworld"]),
+        (["trainer.devices=2"], ["trainer.strategy", "trainer=ddp"]),
+        (["trainer.precision=16-mixed"], ["trainer.precision", "bf16-mixed"]),
+        (["trainer.max_time=0"], ["trainer.max_time", "greater than 0"]),
+        (["+trainer.devises=2"], ["trainer.devises", "'devices'"]),
+        (["+colour=red"], ["colour", "no such key"]),
+        (["logger=wandb", "logger.wandb.mode=cloud"], ["logger.wandb.mode", "'cloud'", "'offline'"]),
+        (["name=a/b"], ["name", "'a/b'"]),
+        (["objective=multi/confusoin"], ["objective", "multi/confusion"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) and "=" in value[0] else "",
+)
+def test_wrong_values_and_combinations_are_refused_with_the_field(overrides, parts):
+    with pytest.raises(ValueError) as refusal:
+        validate(composed(*overrides))
+    message = str(refusal.value)
+    assert all(part in message for part in parts), message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["sed=1"], ["sed", "no such key"]),
+        (["modle=sdxl"], ["modle", "no such"]),
+        (["dataset=foto"], ["dataset", "'foto'", "photos"]),
+        (["+experiment=ablate_all"], ["experiment", "'ablate_all'", "ablate_raug"]),
+    ],
+    ids=lambda value: value[0] if "=" in value[0] else "",
+)
+def test_what_hydra_cannot_compose_is_one_line(overrides, parts):
+    with pytest.raises(Exception) as refusal:
+        composed(*overrides)
+    message = composition_error(refusal.value)
+    assert all(part in message for part in parts) and "\n" not in message, message
+
+
+def imported_by(*arguments: str) -> set[str]:
+    script = f"""
+import atexit, sys
+atexit.register(lambda: print("MODULES", *sys.modules, file=sys.stderr))
+sys.argv = ["clif_exp", *{list(arguments)!r}]
+import runpy
+runpy.run_module("clif_exp", run_name="__main__")
+"""
+    completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert completed.returncode == 0, completed.stderr
+    return set(completed.stderr.rsplit("MODULES", 1)[1].split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--info", "defaults"]], ids=" ".join)
+def test_asking_imports_nothing_heavy(arguments):
+    modules = imported_by(*arguments)
+    heavy = {"torch", "numpy", "lightning", "diffusers", "transformers", "pydantic", "rich", "PIL", "wandb", "clif_exp.jobs"}
+    assert not heavy & modules
+
+
+def test_sweep_folders_are_short_and_unique():
+    name = entry.sweep_folder_name("+experiment=ablate_raug,augmentation.region.num_pairs=3,seed=1")
+    assert name.startswith("experiment=ablate_raug,num_pairs=3,seed=1-") and len(name.rsplit("-", 1)[1]) == 8
+    other = entry.sweep_folder_name("+experiment=ablate_raug,augmentation.global.num_pairs=3,seed=1")
+    assert other != name and other[:-8] == name[:-8]
+    assert len(entry.sweep_folder_name(",".join(f"a.b.key{i}={i}" for i in range(99)))) <= 89
+    assert "/" not in entry.sweep_folder_name("dataset.root=/some/where")
+
+
+def test_the_config_folder_of_a_checkout_is_beside_src():
+    assert Path(CONF, "config.yaml").is_file()
