@@ -47,7 +47,7 @@ def test_asking_for_more_of_one_kind_keeps_the_others():
     few = build_prompts(CONCEPTS, **ALL | {"prior": 1, "single_per_concept": 1})
     many = build_prompts(CONCEPTS, **ALL)
     assert [p for p in few if p.kind == "multi"] == [p for p in many if p.kind == "multi"]
-    assert {p for p in (q.text for q in few if q.kind == "prior")} <= {q.text for q in many}
+    assert {q.text for q in few if q.kind == "prior"} <= {q.text for q in many}
 
 
 @pytest.mark.parametrize("world", list(WORLDS))

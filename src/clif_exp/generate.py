@@ -41,7 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options; argparse refuses what is wrong by itself."""
-    parser = argparse.ArgumentParser("python -m clif_exp.generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m clif_exp.generate", description=__doc__, formatter_class=raw)
     parser.add_argument("--model", type=Path, required=True, help="export folder of a run")
     parser.add_argument("--prompt", action="append", required=True, help="concepts as <name>; may be given several times")
     parser.add_argument("--seed", type=int, nargs="+", default=[0], help="one picture of each prompt per seed")

@@ -38,7 +38,19 @@ def test_a_picture_is_the_stock_pipelines(export, tmp_path, tiny_sd15):
 
 
 def test_several_pictures_go_into_a_folder(export, tmp_path, tiny_sd15, capsys):
-    arguments = ["--model", str(export), "--prompt", "a photo of <rick>", "--prompt", "a photo of a dog", "--seed", "0", "1", "--steps", "1"]
+    arguments = [
+        "--model",
+        str(export),
+        "--prompt",
+        "a photo of <rick>",
+        "--prompt",
+        "a photo of a dog",
+        "--seed",
+        "0",
+        "1",
+        "--steps",
+        "1",
+    ]
     assert main([*arguments, "--base", tiny_sd15, "--out", str(tmp_path / "many"), "--batch-size", "3", "--device", "cpu"]) == 0
     assert len(capsys.readouterr().out.split()) == len(list((tmp_path / "many").glob("*.png"))) == 4
 

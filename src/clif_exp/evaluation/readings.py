@@ -86,30 +86,38 @@ class OracleReader:
         ]
 
 
-def load_reader(settings: Mapping[str, Any], *, references: Mapping[str, Sequence[Path]], device: str) -> FigureReader | None:
-    """Build the reader that `evaluation.reader` names.
+READERS = ("oracle", "open_vocabulary", "none")
 
-    Args:
-        settings: `kind` (oracle, open_vocabulary or none) and that kind's own settings; `path` None means the shipped oracle.
-        references: concept -> reference pictures, for readers that compare.
-        device: torch device.
+
+def check_reader(settings: Mapping[str, Any]) -> None:
+    """Check that the reader which `evaluation.reader` names exists.
 
     Raises:
         ValueError: an unknown kind, or an oracle folder without weights.
     """
     kind = settings.get("kind", "none")
-    if kind == "none":
-        return None
-    if kind == "oracle":
-        from clif_exp.backbones import packaged_weights
+    if kind not in READERS:
+        raise ValueError(f"evaluation.reader.kind: unknown value {kind!r}. Choose from {', '.join(READERS)}.")
+    if kind == "oracle" and not (Path(settings["path"]) / "model.safetensors").exists():
+        raise ValueError(
+            f"evaluation.reader.path: {settings['path']} holds no model.safetensors. Name the oracle's folder, or set kind: none."
+        )
 
-        folder = Path(settings.get("path") or packaged_weights() / "oracle")
-        if not (folder / "model.safetensors").exists():
-            raise ValueError(f"evaluation.reader.path: {folder} holds no model.safetensors. Name the oracle's folder, or set kind: none.")
-        return OracleReader(folder, device=device, min_score=settings.get("min_score", 0.0))
-    if kind == "open_vocabulary":
+
+def load_reader(settings: Mapping[str, Any], *, references: Mapping[str, Sequence[Path]], device: str) -> FigureReader | None:
+    """Build the reader that `evaluation.reader` names; None for kind none.
+
+    Args:
+        settings: `kind` and that kind's own settings, with `path` filled in for the oracle.
+        references: concept -> reference pictures, for readers that compare.
+        device: torch device.
+    """
+    check_reader(settings)
+    if settings.get("kind") == "oracle":
+        return OracleReader(Path(settings["path"]), device=device, min_score=settings.get("min_score", 0.0))
+    if settings.get("kind") == "open_vocabulary":
         from clif_exp.evaluation.open_vocabulary import OpenVocabularyReader
 
-        options = {key: value for key, value in settings.items() if key not in ("kind", "path", "min_score")}
+        options = {key: value for key, value in settings.items() if key not in ("kind", "path")}
         return OpenVocabularyReader(references, device=device, **options)
-    raise ValueError(f"evaluation.reader.kind: unknown value {kind!r}. Choose from oracle, open_vocabulary, none.")
+    return None

@@ -17,7 +17,7 @@ from clif_exp.evaluation import confusion, matrices
 from clif_exp.evaluation.alignment import Judge, check_independent, image_scores, reference_files, text_scores
 from clif_exp.evaluation.assignment import Truth
 from clif_exp.evaluation.confusion import Judgement
-from clif_exp.evaluation.readings import Figure, FigureReader, load_reader
+from clif_exp.evaluation.readings import Figure, FigureReader, check_reader, load_reader
 
 if TYPE_CHECKING:
     from clif_exp.backbones import BackboneSpec
@@ -72,15 +72,20 @@ def evaluate(
         batch_size: pictures at a time.
         device: torch device.
     """
-    for name, value in {"presence_threshold": presence_threshold, "identity_threshold": identity_threshold}.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"evaluation.{name}: {value} is no share. Give a number from 0 to 1.")
+    check_settings(
+        spec,
+        judge=judge,
+        reader=reader,
+        presence_threshold=presence_threshold,
+        identity_threshold=identity_threshold,
+        batch_size=batch_size,
+    )
     names = [concept.name for concept in concepts.concepts]
     references = {
         concept.name: reference_files(concept.name, dataset_root=dataset_root, training=[image.file for image in concept.images])
         for concept in concepts.concepts
     }
-    examiner = build_judge(judge, spec=spec, batch_size=batch_size, device=device)
+    examiner = Judge(batch_size=batch_size, device=device, **_with_default_path(judge, spec, "judge_clip"))
     eye = load_reader(_with_default_path(reader, spec, "oracle"), references=references, device=device)
     truth = load_truth(dataset_root, names, reader=reader)
     if eye is not None and truth is None:
@@ -96,36 +101,67 @@ def evaluate(
     }
     rows = examine_pictures(generations, names=names, **examine)
     before = examine_pictures(prior_before, names=names, **examine) if prior_before is not None else []
-    metrics = collect_metrics(rows, before, identity_threshold=identity_threshold)
     out.mkdir(parents=True, exist_ok=True)
-    report: dict[str, Any] = {"thresholds": {"presence": presence_threshold, "identity": identity_threshold}}
-    for kind in ("single", "multi"):
-        judged = [(row.figures, row.judgement) for row in rows if row.line["kind"] == kind and row.judgement is not None]
-        if judged and truth:
-            report[kind] = matrices.confusion_matrix(judged, names=names, truth=truth)
-            report[kind]["attendance"] = matrices.attendance_per_concept([judgement for _, judgement in judged])
-            report[kind]["pairs"] = matrices.confusion_per_pair([j for _, j in judged], identity_threshold=identity_threshold)
-    _write_json(out / "confusion_matrix.json", report)
+    write_thumbnails(out / "references", references)
     if contrastive is not None or diffusion is not None:
         from clif_exp.evaluation.distance import measure_distances
 
         classes = {concept.name: concept.class_word for concept in concepts.concepts}
         stages = {label: path for label, path in (("after stage 1", contrastive), ("after stage 2", diffusion)) if path is not None}
         _write_json(out / "distances.json", measure_distances(spec, concepts=classes, stages=stages, device=device))
-    write_thumbnails(out / "references", references)
-    lines = [json.dumps(describe(row, identity_threshold=identity_threshold)) for row in [*rows, *before]]
+    thresholds = {"presence": presence_threshold, "identity": identity_threshold}
+    write_results(out, rows, before, names=names, truth=truth, thresholds=thresholds)
+
+
+def write_results(
+    out: Path,
+    rows: Sequence[Row],
+    before: Sequence[Row],
+    *,
+    names: Sequence[str],
+    truth: Truth | None,
+    thresholds: Mapping[str, float],
+) -> None:
+    """Write `confusion_matrix.json`, `per_image.jsonl` and, last, `metrics.json`: its presence says that all is there."""
+    bound = thresholds["identity"]
+    report: dict[str, Any] = {"thresholds": dict(thresholds)}
+    for kind in ("single", "multi"):
+        judged = [(row.figures, row.judgement) for row in rows if row.line["kind"] == kind and row.judgement is not None]
+        if judged and truth:
+            report[kind] = matrices.confusion_matrix(judged, names=names, truth=truth)
+            report[kind]["attendance"] = matrices.attendance_per_concept([judgement for _, judgement in judged])
+            report[kind]["pairs"] = matrices.confusion_per_pair([judgement for _, judgement in judged], identity_threshold=bound)
+    _write_json(out / "confusion_matrix.json", report)
+    lines = [json.dumps(describe(row, identity_threshold=bound)) for row in [*rows, *before]]
     _write(out / "per_image.jsonl", "\n".join(lines) + "\n")
-    _write_json(out / "metrics.json", metrics)  # last: its presence says that all is there
+    _write_json(out / "metrics.json", collect_metrics(rows, before, identity_threshold=bound))
 
 
-def build_judge(settings: Mapping[str, Any], *, spec: BackboneSpec, batch_size: int, device: str) -> Judge:
-    """Load the judge, refusing one that stage 1 trains against or that is not there."""
-    settings = _with_default_path(settings, spec, "judge_clip")
-    path = settings["path"]
+def check_settings(
+    spec: BackboneSpec,
+    *,
+    judge: Mapping[str, Any],
+    reader: Mapping[str, Any],
+    presence_threshold: float,
+    identity_threshold: float,
+    batch_size: int,
+) -> None:
+    """Check, before anything expensive runs, that the judges are there and that nobody judges their own pupil.
+
+    Raises:
+        ValueError: a threshold outside [0, 1], a judge that stage 1 trains against, a missing folder, or an unknown reader.
+    """
+    for name, value in {"presence_threshold": presence_threshold, "identity_threshold": identity_threshold}.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"evaluation.{name}: {value} is no share. Give a number from 0 to 1.")
+    if batch_size < 1:
+        raise ValueError(f"evaluation.batch_size: {batch_size} is below 1.")
+    path = Path(_with_default_path(judge, spec, "judge_clip")["path"])
     check_independent(path, spec.contrastive)
-    if Path(path).is_absolute() and not (Path(path) / "config.json").exists():
+    # One slash, not absolute: a hub id, which only loading can check.
+    if (path.is_absolute() or path.exists()) and not (path / "config.json").exists():
         raise ValueError(f"evaluation.judge.path: {path} holds no CLIP model. Name a folder or hub id of a CLIPModel.")
-    return Judge(batch_size=batch_size, device=device, **settings)
+    check_reader(_with_default_path(reader, spec, "oracle"))
 
 
 def _with_default_path(settings: Mapping[str, Any], spec: BackboneSpec, folder: str) -> dict[str, Any]:

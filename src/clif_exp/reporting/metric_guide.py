@@ -35,7 +35,8 @@ GUIDE: dict[str, MetricGuide] = {
         "Attribute binding",
         HIGHER,
         "0 to 1",
-        "Share of the attributes shown that stand on the right part of the right figure. The rest moved from another part or another concept.",
+        "Share of the attributes shown that stand on the right part of the right figure. "
+        "The rest moved from another part or another concept.",
     ),
     "attendance": MetricGuide(
         "Attendance",

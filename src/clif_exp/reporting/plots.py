@@ -100,6 +100,7 @@ def plot_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *
             values = np.convolve(padded, np.ones(window) / window, mode="valid")
         axes.plot(steps, values, color=colour, linewidth=1.6, label=name)
     axes.set(title=title, xlabel="step", ylabel=y_label)
+    axes.set_axisbelow(True)
     axes.grid(axis="y", color="#eef0f3")
     if len(curves) > 1:
         axes.legend(frameon=False, fontsize=8)
@@ -109,12 +110,13 @@ def plot_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *
 def plot_points(x: Sequence[float], y: Sequence[float], labels: Sequence[str], *, title: str, x_label: str, y_label: str) -> str:
     """Draw labelled points."""
     figure, axes = _figure(4.6, 3.0)
-    axes.scatter(x, y, color=ACCENT, s=26, alpha=0.85, linewidths=0)
+    axes.scatter(x, y, color=ACCENT, s=30, linewidths=0, zorder=3)
     if len(labels) <= 12:
         for place in zip(x, y, labels, strict=True):
             axes.annotate(place[2], place[:2], xytext=(4, 3), textcoords="offset points", fontsize=7, color="#6b7280")
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.margins(0.15)
+    axes.set_axisbelow(True)
     axes.grid(color="#eef0f3")
     return _uri(figure)
 

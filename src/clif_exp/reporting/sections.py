@@ -127,7 +127,8 @@ def headline_tiles(metrics: Mapping[str, float | None]) -> list[dict[str, str]]:
             group, metric = name.split("/")
             guide = GUIDE[metric]
             better = "higher is better" if guide.better == HIGHER else "lower is better"
-            tiles.append({"value": number(metrics[name]), "title": guide.title, "group": group, "arrow": guide.better, "better": better})
+            among = {"single": "one concept", "multi": "several concepts"}[group]
+            tiles.append({"value": number(metrics[name]), "title": guide.title, "group": among, "arrow": guide.better, "better": better})
     return tiles
 
 
@@ -146,7 +147,7 @@ def metric_tables(metrics: Mapping[str, float | None]) -> dict[str, Any]:
 
     layouts = sorted({name.split("/")[1] for name in metrics if name.startswith("multi/layout_")})
     return {
-        "main": table({"single": "one concept", "multi": "several", "prior_before": "none, before", "prior": "none, after"}),
+        "main": table({"single": "one concept", "multi": "several", "prior_before": "no concept, before", "prior": "no concept, after"}),
         "splits": table(
             {"multi/pairs_seen": "pairs seen", "multi/pairs_unseen": "pairs unseen"}
             | {f"multi/{layout}": layout.removeprefix("layout_") for layout in layouts}

@@ -47,7 +47,7 @@ def write_report(
     matrices = _read_json(artifacts.get("evaluation"), "confusion_matrix.json") or {}
     distances = _read_json(artifacts.get("evaluation"), "distances.json")
     page = _environment().get_template("report.html.j2").render(
-        summary=summary,
+        summary={"experiment": None, "export": None, "error": None} | dict(summary),
         facts=sections.facts(summary),
         tiles=sections.headline_tiles(metrics),
         tables=sections.metric_tables(metrics),

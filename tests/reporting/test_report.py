@@ -1,0 +1,118 @@
+"""The report of a run made of drawings."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clif_exp.reporting import plots
+from clif_exp.reporting.metric_guide import GUIDE
+from clif_exp.reporting.sections import duration
+from clif_exp.reporting.stage import write_report
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    source = importlib.util.spec_from_file_location("demo_run", Path(__file__).with_name("demo_run.py"))
+    demo = importlib.util.module_from_spec(source)
+    source.loader.exec_module(demo)
+    return demo.publish_run(tmp_path_factory.mktemp("artifacts"))
+
+
+@pytest.fixture(scope="module")
+def page(run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    summary, artifacts = run
+    write_report(folder, summary=summary, artifacts=artifacts, config_yaml="secret_free: true\nname: <script>alert(1)</script>\n")
+    return folder, (folder / "report.html").read_text()
+
+
+def test_the_page_needs_nothing_beside_it(page):
+    _, text = page
+    sources = re.findall(r"(?:src|href)=\"([^\"]*)\"", text)
+    assert sources and all(source.startswith(("data:image/", "#")) for source in sources)
+    assert "http://" not in text.replace("http://www.w3.org", "") and "https://" not in text and "url(" not in text
+
+
+def test_the_page_shows_every_section_and_every_metric(page):
+    _, text = page
+    for heading in (
+        "Each concept alone",
+        "Concepts in pairs",
+        "Metrics",
+        "Who was taken for whom",
+        "before and after",
+        "Training",
+        "Augmented",
+    ):
+        assert heading in text, heading
+    measured = [guide for name, guide in GUIDE.items() if name != "image_alignment_dino"]
+    for guide in measured:
+        assert f">{guide.title}<" in text and guide.meaning.replace("'", "&#39;") in text
+    assert text.count('class="tile good"') and text.count('class="tile bad"')
+    for anchor in re.findall(r'href="#(\w+)"', text):
+        assert f'id="{anchor}"' in text
+
+
+def test_what_users_write_is_escaped(page):
+    _, text = page
+    assert "<script>" not in text and "&lt;script&gt;" in text
+    assert "<milo>" not in text and "a photo of &lt;milo&gt;" in text
+
+
+def test_the_grids_are_pictures(page):
+    folder, _ = page
+    for name in ("concepts", "pairs", "prior", "augmented"):
+        pixels = np.asarray(Image.open(folder / "samples" / f"{name}.png"))
+        assert pixels.shape[0] > 300 and pixels.shape[1] > 500 and pixels.std() > 20
+
+
+def test_the_same_run_gives_the_same_bytes(page, run, tmp_path):
+    summary, artifacts = run
+    write_report(tmp_path, summary=summary, artifacts=artifacts, config_yaml="secret_free: true\nname: <script>alert(1)</script>\n")
+    assert (tmp_path / "report.html").read_text() == page[1]
+
+
+def test_a_run_that_made_nothing_still_has_a_page(tmp_path):
+    write_report(tmp_path, summary={"experiment": "clif", "status": "failed", "error": "no <space> left"}, artifacts={}, config_yaml="")
+    text = (tmp_path / "report.html").read_text()
+    assert "no &lt;space&gt; left" in text and "Metrics" not in text and not (tmp_path / "samples").exists()
+
+
+def test_an_ablated_kind_is_left_out(run, tmp_path):
+    summary, artifacts = run
+    write_report(
+        tmp_path, summary=summary, artifacts={name: path for name, path in artifacts.items() if name != "augment_R"}, config_yaml=""
+    )
+    text = (tmp_path / "report.html").read_text()
+    assert "M: two concepts" in text and "R: its parts" not in text
+
+
+def test_trackers_get_the_table_and_the_grids(run, tmp_path):
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    summary, artifacts = run
+    board = TensorBoardLogger(tmp_path / "board")
+    write_report(tmp_path, summary=summary, artifacts=artifacts, config_yaml="", loggers=[board, CSVLogger(tmp_path / "csv")])
+    board.finalize("success")
+    events = EventAccumulator(board.log_dir).Reload()
+    assert "multi/confusion" in events.Tags()["scalars"] and "samples/pairs" in events.Tags()["images"]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(None, "–"), (3.21, "3.2 s"), (59.6, "60 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
+def test_durations_read_well(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_curves_skip_empty_cells(tmp_path):
+    file = tmp_path / "metrics.csv"
+    file.write_text("step,loss,loss_frozen_rows,lr\n0,2.0,3.0,0.1\n1,1.5,,0.1\n")
+    assert plots.read_curves(file) == {"loss": ([0.0, 1.0], [2.0, 1.5]), "loss_frozen_rows": ([0.0], [3.0])}
+    file.write_text("step,loss\n")
+    assert plots.read_curves(file) == {}
