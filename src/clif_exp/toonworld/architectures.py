@@ -223,9 +223,7 @@ def write_random_weights(out: Path, *, seed: int = 0) -> None:
         torch.manual_seed(seed)
         tokenizer = build_tokenizer()
         clip = build_clip(tokenizer)
-        write_pipeline(
-            out / "pipeline", tokenizer=tokenizer, text_encoder=build_text_encoder(clip), unet=build_unet(), vae=build_vae()
-        )
+        write_pipeline(out / "pipeline", tokenizer=tokenizer, text_encoder=build_text_encoder(clip), unet=build_unet(), vae=build_vae())
         write_clip(out / "clip", tokenizer=tokenizer, clip=clip)
         write_clip(out / "judge_clip", tokenizer=tokenizer, clip=build_clip(tokenizer, judge=True))
         write_sam(out / "sam", sam=build_sam())

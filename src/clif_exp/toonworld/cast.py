@@ -84,9 +84,7 @@ _ALONE = (("shaded", 2), ("textured", 3), ("flat", 8), ("flat", 9), ("flat", 10)
 
 def _clear(character: Character) -> bool:
     """Whether neighbouring parts can be told apart by their colours."""
-    clothes = [
-        colour for colour in (character.hat_colour, character.top_colour, character.bottom_colour) if colour != "none"
-    ]
+    clothes = [colour for colour in (character.hat_colour, character.top_colour, character.bottom_colour) if colour != "none"]
     return len(set(clothes)) == len(clothes) and character.coat not in clothes
 
 
@@ -158,10 +156,7 @@ def held_out_scenes(name: str, character: Character, seed: int = 0) -> list[Scen
 
 
 def _pictures(rng: np.random.Generator, character: Character, *, count: int, white_first: bool) -> list[Scene]:
-    places = [
-        str(place)
-        for place in rng.permutation(["beach", "forest", "desert", "snow", "street", "room", "meadow", "night"])
-    ][:count]
+    places = [str(place) for place in rng.permutation(["beach", "forest", "desert", "snow", "street", "room", "meadow", "night"])][:count]
     if white_first:
         places[0] = "white"
     poses = ["down", "up", *[str(pose) for pose in rng.permutation(["up", "down", "down", "up", "down", "down"])]]
@@ -217,9 +212,7 @@ def write_cast(out: Path, *, cast_seed: int | None = None, size: int = 18, resol
                 Image.fromarray(render(scene, size=resolution).image).save(out / file)
                 if folder == "images":
                     images.append(file.as_posix())
-        concepts.append(
-            {"name": name, "class_word": character.species, "images": images, "parts": part_nouns(character)}
-        )
+        concepts.append({"name": name, "class_word": character.species, "images": images, "parts": part_nouns(character)})
         truth[name] = character.attributes()
     (out / "concepts.yaml").write_text(yaml.safe_dump({"name": "toonworld", "concepts": concepts}, sort_keys=False))
     (out / "truth.json").write_text(json.dumps(truth, indent=2) + "\n")

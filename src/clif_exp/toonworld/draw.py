@@ -134,9 +134,7 @@ def _draw_item(pen: Pen, item: Item, paint: _Paint) -> None:
             draw_collar(pen, outfit)
 
 
-def _sheet(
-    element: Figure | Item, *, size: int, rng: np.random.Generator
-) -> tuple[Image.Image, np.ndarray, tuple[int, int]]:
+def _sheet(element: Figure | Item, *, size: int, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray, tuple[int, int]]:
     """Draw one element: RGBA sheet, part labels of the sheet, and where its upper left corner goes."""
     unit, paint = element.scale * size, _Paint(rng)
     if isinstance(element, Figure):
@@ -199,10 +197,7 @@ def render(scene: Scene, *, size: int = 128) -> Rendering:
         areas[index] = {part: int(counts[1 + place]) for place, part in enumerate(PARTS) if counts[1 + place]}
     shown = np.bincount(labels.ravel(), minlength=256)
     visibility = tuple(
-        {
-            part: float(shown[1 + index * LABELS_PER_FIGURE + PARTS.index(part)]) / area
-            for part, area in areas[index].items()
-        }
+        {part: float(shown[1 + index * LABELS_PER_FIGURE + PARTS.index(part)]) / area for part, area in areas[index].items()}
         for index in range(len(elements))
     )
     boxes = tuple(_box(labels, index) for index in range(len(elements)))
@@ -215,9 +210,7 @@ def _box(labels: np.ndarray, element: int) -> tuple[int, int, int, int] | None:
     return (int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1) if xs.size else None
 
 
-def cutout(
-    character: Character, *, size: int = 128, pose: str = "down", flip: bool = False, seed: int = 0
-) -> Image.Image:
+def cutout(character: Character, *, size: int = 128, pose: str = "down", flip: bool = False, seed: int = 0) -> Image.Image:
     """One character alone, RGBA [size, size], transparent around it."""
     figure = Figure(character, 0.5, 0.96, 0.66, flip, pose)
     sheet, _, corner = _sheet(figure, size=size, rng=np.random.default_rng(seed))
@@ -247,9 +240,7 @@ def grid(
     for place in range(rows * columns):
         scene = sample_scene(rng, kind=kind, allow_cast_only=allow_cast_only)
         x, y = place % columns * (side + 4), place // columns * (side + text)
-        sheet.paste(
-            Image.fromarray(render(scene, size=size).image).resize((side, side), Image.Resampling.LANCZOS), (x, y)
-        )
+        sheet.paste(Image.fromarray(render(scene, size=size).image).resize((side, side), Image.Resampling.LANCZOS), (x, y))
         words, line, lines = caption(scene, rng).split(), "", []
         for word in words:
             if len(line) + len(word) > side // 6:
@@ -269,9 +260,7 @@ def main() -> None:
     parser.add_argument("--kind", default=None, help="single, single_white, pair, pair_white, parts or row")
     parser.add_argument("--cast-only", action="store_true", help="include what the base models never see")
     options = parser.parse_args()
-    grid(
-        options.rows, columns=options.columns, seed=options.seed, kind=options.kind, allow_cast_only=options.cast_only
-    ).save(options.out)
+    grid(options.rows, columns=options.columns, seed=options.seed, kind=options.kind, allow_cast_only=options.cast_only).save(options.out)
 
 
 if __name__ == "__main__":

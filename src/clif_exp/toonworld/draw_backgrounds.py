@@ -82,9 +82,7 @@ def _forest(b: _Backdrop, rng: np.random.Generator) -> None:
     b.hill(ground + 0.02, ground, ground + 0.03, (84, 110, 56))
     for _ in range(7):
         x, y = rng.uniform(0, 1), rng.uniform(ground + 0.05, 1)
-        b.shape(
-            [(x - 0.025, y), (x - 0.015, y - 0.05), (x, y - 0.015), (x + 0.012, y - 0.06), (x + 0.03, y)], (52, 84, 42)
-        )
+        b.shape([(x - 0.025, y), (x - 0.015, y - 0.05), (x, y - 0.015), (x + 0.012, y - 0.06), (x + 0.03, y)], (52, 84, 42))
 
 
 def _desert(b: _Backdrop, rng: np.random.Generator) -> None:

@@ -134,9 +134,7 @@ def draw_torso(pen: Pen, outfit: Outfit) -> None:
         pen.polygon(
             pocket,
             Material(
-                darker(outfit.top_colour, 0.22)
-                if luminance(outfit.top_colour) > 75
-                else lighter(outfit.top_colour, 0.2),
+                darker(outfit.top_colour, 0.22) if luminance(outfit.top_colour) > 75 else lighter(outfit.top_colour, 0.2),
                 "top",
                 CLOTH,
             ),

@@ -45,9 +45,7 @@ def draw_hat(pen: Pen, hat: str, colour: RGB) -> None:
         ]
         pen.polygon(points, smooth, axes=((0, -1.0), (0.24, 0), (0, 0.2)))
         for x, y in ((-0.245, -1.14), (0, -1.18), (0.245, -1.14)):
-            pen.ellipse(
-                x, y, 0.030, 0.030, Material(GOLD if colour[0] < 220 or colour[2] > 100 else COLOURS["red"], "hat")
-            )
+            pen.ellipse(x, y, 0.030, 0.030, Material(GOLD if colour[0] < 220 or colour[2] > 100 else COLOURS["red"], "hat"))
         pen.line([(-0.20, -0.925), (0.20, -0.925)], _trim(colour), 0.036)
         for x in (-0.115, 0.0, 0.115):
             pen.dot(x, -0.985, 0.026, 0.030, WHITE_GEM if luminance(colour) < 200 else COLOURS["blue"])
@@ -94,9 +92,7 @@ def draw_hat(pen: Pen, hat: str, colour: RGB) -> None:
         pen.ellipse(0.205, -1.17, 0.062, 0.185, Material(plume, "hat", CLOTH), angle=24)
         pen.line([(0.14, -1.02), (0.265, -1.31)], darker(plume, 0.35), 0.016)
         pen.ellipse(0, -0.985, 0.185, 0.115, cloth)
-        pen.polygon(
-            [(-0.185, -0.975), (0.185, -0.975), (0.185, -0.93), (-0.185, -0.93)], Material(_trim(colour), "hat", CLOTH)
-        )
+        pen.polygon([(-0.185, -0.975), (0.185, -0.975), (0.185, -0.93), (-0.185, -0.93)], Material(_trim(colour), "hat", CLOTH))
         pen.polygon(
             [
                 (-0.36, -0.955),
@@ -111,10 +107,7 @@ def draw_hat(pen: Pen, hat: str, colour: RGB) -> None:
         )
     elif hat == "horned helmet":
         for side in (-1, 1):
-            horn = [
-                (side * x, y)
-                for x, y in ((0.16, -1.04), (0.27, -1.08), (0.315, -1.23), (0.375, -1.09), (0.34, -0.97), (0.21, -0.93))
-            ]
+            horn = [(side * x, y) for x, y in ((0.16, -1.04), (0.27, -1.08), (0.315, -1.23), (0.375, -1.09), (0.34, -0.97), (0.21, -0.93))]
             pen.polygon(horn, Material((250, 240, 214), "hat"))
         pen.polygon(
             [(-0.245, -0.87), (-0.24, -0.98), (-0.16, -1.08), (0, -1.12), (0.16, -1.08), (0.24, -0.98), (0.245, -0.87)],

@@ -184,9 +184,7 @@ def draw_head(pen: Pen, character: Character, coat: RGB) -> None:
         _animal(pen, species, coat)
 
 
-def _snout(
-    pen: Pen, colour: RGB, nose: RGB, *, rx: float, ry: float, y: float = -0.655, nose_size: float = 0.042
-) -> None:
+def _snout(pen: Pen, colour: RGB, nose: RGB, *, rx: float, ry: float, y: float = -0.655, nose_size: float = 0.042) -> None:
     pen.ellipse(0, y, rx, ry, fur(colour), joined=True)
     pen.dot(0, y - ry * 0.42, nose_size * 1.2, nose_size * 0.82, nose)
     pen.arc(-0.035, y + ry * 0.10, 0.037, 0.034, 10, 170, INK, 0.014)
@@ -284,9 +282,7 @@ def _animal(pen: Pen, species: str, coat: RGB) -> None:
         _snout(pen, pale, ROSE, rx=0.095, ry=0.062, y=-0.665, nose_size=0.032)
         pen.mark([(-0.038, -0.632), (0.038, -0.632), (0.036, -0.572), (-0.036, -0.572)], INK)
         for side in (-1, 1):
-            pen.mark(
-                [(side * 0.004, -0.628), (side * 0.029, -0.628), (side * 0.027, -0.581), (side * 0.004, -0.581)], WHITE
-            )
+            pen.mark([(side * 0.004, -0.628), (side * 0.029, -0.628), (side * 0.027, -0.581), (side * 0.004, -0.581)], WHITE)
     elif species == "mouse":
         draw_eyes(pen, size=0.058, x=0.095)
         pen.ellipse(0, -0.65, 0.085, 0.072, fur(pale), joined=True)

@@ -139,9 +139,7 @@ class Pen:
         m = turn @ inverse
         return (m[0, 0], m[0, 1], -(m[0, 0] * cx + m[0, 1] * cy), m[1, 0], m[1, 1], -(m[1, 0] * cx + m[1, 1] * cy))
 
-    def ellipse(
-        self, x: float, y: float, rx: float, ry: float, material: Material, *, angle: float = 0.0, joined: bool = False
-    ) -> None:
+    def ellipse(self, x: float, y: float, rx: float, ry: float, material: Material, *, angle: float = 0.0, joined: bool = False) -> None:
         """Fill an ellipse turned clockwise by `angle` degrees."""
         if angle:
             c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
@@ -181,13 +179,9 @@ class Pen:
 
     def line(self, points: Sequence[Point] | np.ndarray, colour: RGB, width: float) -> None:
         """Draw an open line of `width` figure units on what is there already."""
-        self._draw_rgb.line(
-            self._pixels(points).ravel().tolist(), fill=colour, width=max(2, round(width * self.unit)), joint="curve"
-        )
+        self._draw_rgb.line(self._pixels(points).ravel().tolist(), fill=colour, width=max(2, round(width * self.unit)), joint="curve")
 
-    def arc(
-        self, x: float, y: float, rx: float, ry: float, start: float, stop: float, colour: RGB, width: float
-    ) -> None:
+    def arc(self, x: float, y: float, rx: float, ry: float, start: float, stop: float, colour: RGB, width: float) -> None:
         """Draw part of an ellipse, angles in degrees clockwise from the right."""
         angles = np.radians(np.linspace(start, stop, 9))
         self.line(np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], 1), colour, width)
@@ -220,14 +214,10 @@ class Pen:
     def _used(self, ids: np.ndarray) -> tuple[slice, slice]:
         """The window that was drawn on, with a margin for fur."""
         left, top, right, bottom = self._ids.getbbox() or (0, 0, 1, 1)
-        return slice(max(top - 6, 0), min(bottom + 6, ids.shape[0])), slice(
-            max(left - 6, 0), min(right + 6, ids.shape[1])
-        )
+        return slice(max(top - 6, 0), min(bottom + 6, ids.shape[0])), slice(max(left - 6, 0), min(right + 6, ids.shape[1]))
 
     def _paint_patterns(self, rgba: np.ndarray, ids: np.ndarray, window: tuple[slice, slice]) -> None:
-        patterned = [
-            (number, material) for number, material in enumerate(self.materials, 1) if material.pattern != "plain"
-        ]
+        patterned = [(number, material) for number, material in enumerate(self.materials, 1) if material.pattern != "plain"]
         if not patterned:
             return
         pattern, colour = patterned[0][1].pattern, patterned[0][1].colour

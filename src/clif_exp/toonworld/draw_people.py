@@ -31,9 +31,7 @@ def draw_person(pen: Pen, character: Character, hair_colour: RGB) -> None:
     for side in (-1, 1):
         pen.ellipse(side * 0.25, -0.755, 0.042, 0.055, face)
     if species == "man":
-        pen.polygon(
-            [(-0.245, -0.80), (0.245, -0.80), (0.24, -0.66), (0.15, -0.56), (-0.15, -0.56), (-0.24, -0.66)], face
-        )
+        pen.polygon([(-0.245, -0.80), (0.245, -0.80), (0.24, -0.66), (0.15, -0.56), (-0.15, -0.56), (-0.24, -0.66)], face)
         pen.ellipse(0, -0.80, 0.245, 0.195, face, joined=True)
     else:
         pen.ellipse(0, HEAD_Y, 0.25, 0.22, face)

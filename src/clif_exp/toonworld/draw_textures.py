@@ -25,11 +25,7 @@ def textures() -> np.ndarray:
     noise = rng.standard_normal((3, side, side)).astype(np.float32)
     fur = 0.11 * smooth_noise(noise[0], 12, 3) + 0.05 * smooth_noise(noise[1], 20, 20)
     y, x = np.mgrid[:side, :side]
-    cloth = (
-        0.05 * np.sin((x + y) * 2 * np.pi / 10)
-        + 0.07 * smooth_noise(noise[1], 3, 9)
-        + 0.04 * smooth_noise(noise[2], 24, 24)
-    )
+    cloth = 0.05 * np.sin((x + y) * 2 * np.pi / 10) + 0.07 * smooth_noise(noise[1], 3, 9) + 0.04 * smooth_noise(noise[2], 24, 24)
     skin = 0.035 * smooth_noise(noise[2], 4, 4) + 0.025 * smooth_noise(noise[0], 24, 24)
     return np.stack([fur, cloth, skin]).astype(np.float32)
 

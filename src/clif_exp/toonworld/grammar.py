@@ -30,7 +30,7 @@ PLACE_PHRASES = {
 }
 VISIBLE_SHARE = 0.35  # a part of which less is to be seen counts as not visible
 _UNCOUNTED = ("trousers", "shorts", "glasses")
-_PART_OF_SLOT = {
+PART_OF_SLOT = {
     "species": "head",
     "style": "head",
     "coat": "hair",
@@ -72,9 +72,7 @@ def join(phrases: Sequence[str]) -> str:
     return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
 
 
-def _thing(
-    rng: np.random.Generator | None, kind: str, colour: str, pattern: str = "plain", *, rate: float = 1.0
-) -> str:
+def _thing(rng: np.random.Generator | None, kind: str, colour: str, pattern: str = "plain", *, rate: float = 1.0) -> str:
     """A garment with its colour and pattern; `rng` None says all of it."""
     words = []
     if colour != "none" and (rng is None or rng.random() < 0.6 + 0.4 * rate):
@@ -86,9 +84,7 @@ def _thing(
     return article(" ".join([*words, kind]))
 
 
-def phrase(
-    character: Character, rng: np.random.Generator | None = None, *, full: bool = False, rate: float | None = None
-) -> str:
+def phrase(character: Character, rng: np.random.Generator | None = None, *, full: bool = False, rate: float | None = None) -> str:
     """Name a character: 'a shaded brown dog with a red crown and a blue striped shirt'.
 
     Args:
@@ -187,9 +183,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 
 def full_caption(scene: Scene) -> str:
     """Describe a scene with every attribute of everybody; the same scene gives the same words."""
-    names = [phrase(figure.character, full=True) for figure in scene.figures] + [
-        item_phrase(item) for item in scene.items
-    ]
+    names = [phrase(figure.character, full=True) for figure in scene.figures] + [item_phrase(item) for item in scene.items]
     return f"a photo of {_arranged(scene, names, None)} {PLACE_PHRASES[scene.context]}"
 
 
@@ -206,7 +200,7 @@ def truth(scene: Scene, rendering: Rendering | None = None) -> list[dict[str, st
         values = figure.character.attributes()
         head = visibility.get("head", 0.0)
         for slot in values:
-            part = _PART_OF_SLOT[slot]
+            part = PART_OF_SLOT[slot]
             # Hair and ears carry the coat of a person; an animal's face and body show it as well.
             if slot == "coat" and figure.character.species not in PEOPLE:
                 part = "head"

@@ -136,9 +136,7 @@ def _standing(
     return Figure(character, round(x, 4), round(y, 4), round(float(scale), 4), flip, pose)
 
 
-def place_single(
-    rng: np.random.Generator, character: Character, *, white: bool, pose: str | None = None
-) -> tuple[Figure, ...]:
+def place_single(rng: np.random.Generator, character: Character, *, white: bool, pose: str | None = None) -> tuple[Figure, ...]:
     """Put one character into the middle of a picture; more varied in size and height on a white canvas."""
     y = rng.uniform(0.86, 0.965) if white else rng.uniform(0.92, 0.965)
     scale = rng.uniform(0.52, 0.74) if white else rng.uniform(0.60, 0.74)
@@ -185,15 +183,11 @@ def place_pair(rng: np.random.Generator, first: Character, second: Character, in
     seat_y = y + SEAT[1] * scale - SEATED * small
     small = min(small, (seat_y - 0.012) / height(first))
     seat_y = y + SEAT[1] * scale - SEATED * small
-    rider = Figure(
-        first, round(x + turn * SEAT[0] * scale, 4), round(seat_y, 4), round(small, 4), bool(rng.random() < 0.5), "sit"
-    )
+    rider = Figure(first, round(x + turn * SEAT[0] * scale, 4), round(seat_y, 4), round(small, 4), bool(rng.random() < 0.5), "sit")
     return rider, mount
 
 
-def sample_item(
-    rng: np.random.Generator, *, part: str | None = None, style: str, x: float, y: float, scale: float
-) -> Item:
+def sample_item(rng: np.random.Generator, *, part: str | None = None, style: str, x: float, y: float, scale: float) -> Item:
     """Draw a part on its own; `scale` = 1 makes it fill a good part of the canvas."""
     part = part or _pick(rng, ("hat", "hat", "top", "top", "bottom", "accessory"))
     kind = _pick(rng, tuple(value for value in BASE_SLOTS[part] if value != "none"))
@@ -206,14 +200,10 @@ def sample_item(
 def _parts(rng: np.random.Generator, seed: int, allow_cast_only: bool) -> Scene:
     style, roll = _pick(rng, STYLES), rng.random()
     if roll < 0.5:
-        item = sample_item(
-            rng, style=style, x=rng.uniform(0.42, 0.58), y=rng.uniform(0.42, 0.58), scale=rng.uniform(0.55, 1.0)
-        )
+        item = sample_item(rng, style=style, x=rng.uniform(0.42, 0.58), y=rng.uniform(0.42, 0.58), scale=rng.uniform(0.55, 1.0))
         return Scene((), kind="parts", seed=seed, items=(item,))
     side = -1 if rng.random() < 0.5 else 1
-    item = sample_item(
-        rng, style=style, x=0.5 + side * rng.uniform(0.23, 0.25), y=rng.uniform(0.4, 0.6), scale=rng.uniform(0.42, 0.60)
-    )
+    item = sample_item(rng, style=style, x=0.5 + side * rng.uniform(0.23, 0.25), y=rng.uniform(0.4, 0.6), scale=rng.uniform(0.42, 0.60))
     if roll < 0.75:
         other = sample_item(
             rng,
@@ -235,9 +225,7 @@ def _companions(rng: np.random.Generator, count: int, allow_cast_only: bool) -> 
         if roll < 0.25:
             people.append(look_alike(rng, people[0], allow_cast_only=allow_cast_only))
         else:
-            people.append(
-                sample_character(rng, style=people[0].style if roll < 0.75 else None, allow_cast_only=allow_cast_only)
-            )
+            people.append(sample_character(rng, style=people[0].style if roll < 0.75 else None, allow_cast_only=allow_cast_only))
     return people
 
 
@@ -261,9 +249,7 @@ def sample_scene(rng: np.random.Generator, *, kind: str | None = None, allow_cas
         who = sample_character(rng, allow_cast_only=allow_cast_only)
         return Scene(place_single(rng, who, white=context == "white"), context, None, kind, seed)
     if kind.startswith("pair"):
-        interactions = (
-            ("next to", "left of") if kind == "pair_white" else ("next to", "left of", "hugging", "behind", "riding")
-        )
+        interactions = ("next to", "left of") if kind == "pair_white" else ("next to", "left of", "hugging", "behind", "riding")
         interaction = _pick(rng, interactions)
         first, second = _companions(rng, 2, allow_cast_only)
         return Scene(place_pair(rng, first, second, interaction), context, interaction, kind, seed)
@@ -271,7 +257,6 @@ def sample_scene(rng: np.random.Generator, *, kind: str | None = None, allow_cas
         context = "white"
     y, scale = rng.uniform(0.88, 0.95), rng.uniform(0.37, 0.40)
     row = tuple(
-        _standing(rng, who, x=x, y=y, scale=scale)
-        for who, x in zip(_companions(rng, 3, allow_cast_only), (0.17, 0.5, 0.83), strict=True)
+        _standing(rng, who, x=x, y=y, scale=scale) for who, x in zip(_companions(rng, 3, allow_cast_only), (0.17, 0.5, 0.83), strict=True)
     )
     return Scene(row, context, "in a row", kind, seed)

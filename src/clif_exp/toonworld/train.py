@@ -1,7 +1,7 @@
 """Train ToonWorld's base models: `python -m clif_exp.toonworld.train all --trainer cpu --max-time 900`.
 
 Runs in slices: stop it any time and the same command continues. `--publish` writes the averaged weights of a model in
-their shipped layout. The order is vae, clip, judge_clip, sam, oracle, unet: the U-Net needs the first two.
+their shipped layout, `install` gathers all of them where `model=toonworld` finds them. The order is vae, clip, judge_clip, sam, oracle, unet: the U-Net needs the first two.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ TRAINERS = {
     "cpu": {"accelerator": "cpu", "devices": 1, "precision": "bf16-mixed"},
     "gpu": {"accelerator": "gpu", "devices": 1, "precision": "bf16-mixed"},
 }
-CORPUS = {"size": 60_000, "seed": 1}
-JUDGE_CORPUS = {"size": 20_000, "seed": 2}  # other pictures than the CLIP that it judges has seen
+CORPUS = {"size": 40_000, "seed": 1}
+JUDGE_CORPUS = {"size": 12_000, "seed": 2}  # other pictures than the CLIP that it judges has seen
 
 
 def main() -> None:
     """Command line."""
     args = _parse()
+    if args.model == "install":
+        install(args.root / "weights", args.out)
+        return
     if args.threads:
         os.environ["OMP_NUM_THREADS"] = str(args.threads)
     import torch
@@ -65,15 +68,37 @@ def make_recipe(name: str, *, root: Path, steps: int | None = None):
     return unet.recipe(corpus, latents, tokenizer=tokenizer, text_encoder=build_text_encoder(model), **options)
 
 
+def install(trained: Path, out: Path) -> None:
+    """Gather trained models into the shipped layout: `pipeline/`, `clip/`, `sam/`, `oracle/`, `judge_clip/`."""
+    import shutil
+
+    from diffusers import AutoencoderTiny, UNet2DConditionModel
+    from transformers import CLIPModel, CLIPTokenizer
+
+    from clif_exp.toonworld.architectures import build_text_encoder, write_pipeline
+
+    for name in ("clip", "judge_clip", "sam", "oracle"):
+        shutil.copytree(trained / name, out / name, dirs_exist_ok=True)
+    write_pipeline(
+        out / "pipeline",
+        tokenizer=CLIPTokenizer.from_pretrained(trained / "clip"),
+        text_encoder=build_text_encoder(CLIPModel.from_pretrained(trained / "clip")),
+        unet=UNet2DConditionModel.from_pretrained(trained / "unet"),
+        vae=AutoencoderTiny.from_pretrained(trained / "vae"),
+    )
+    print(f"installed in {out}")
+
+
 def _parse() -> argparse.Namespace:
     default_root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "clif_exp" / "toonworld"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=(*MODELS, "all"))
+    parser.add_argument("model", choices=(*MODELS, "all", "install"))
     parser.add_argument("--trainer", choices=TRAINERS, default="cpu")
     parser.add_argument("--max-time", type=float, help="seconds for this slice (per model); default: until finished")
     parser.add_argument("--steps", type=int, help="optimiser steps in all; default: the recipe's")
     parser.add_argument("--threads", type=int, help="CPU threads; two models on one thread each beat one on two")
     parser.add_argument("--root", type=Path, default=default_root, help=f"corpus, checkpoints, weights (default {default_root})")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights", help="where `install` writes")
     parser.add_argument("--publish", action="store_true", help="only write the weights of the last checkpoint")
     return parser.parse_args()
 

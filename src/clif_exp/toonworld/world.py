@@ -104,9 +104,7 @@ class Character:
                 raise ValueError(f"{slot}={value!r} is unknown to ToonWorld. Choose one of {', '.join(values)}.")
         for part in ("hat", "bottom"):
             if (getattr(self, part) == "none") != (getattr(self, f"{part}_colour") == "none"):
-                raise ValueError(
-                    f"{part}={getattr(self, part)!r} does not go with {part}_colour: both or none is 'none'."
-                )
+                raise ValueError(f"{part}={getattr(self, part)!r} does not go with {part}_colour: both or none is 'none'.")
         if (self.top == "dress") != (self.bottom == "none"):
             raise ValueError(f"bottom={self.bottom!r} does not go with top={self.top!r}: only a dress has no bottom.")
 

@@ -75,7 +75,10 @@ class _Fit(L.LightningModule):
         def factor(step: int) -> float:
             return min((step + 1) / 200, 1.0, max(0.0, (steps - step) / tail))
 
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step"},
+        }
 
 
 class _Slices(L.Callback):

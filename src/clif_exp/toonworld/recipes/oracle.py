@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from clif_exp.toonworld.architectures import RESOLUTION
 from clif_exp.toonworld.draw import LABELS_PER_FIGURE, render
-from clif_exp.toonworld.grammar import SLOT_PARTS, truth
+from clif_exp.toonworld.grammar import PART_OF_SLOT, truth
 from clif_exp.toonworld.oracle import AMBIGUOUS, ANSWERS, NOT_VISIBLE, STRIDE, build_oracle, write_oracle
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
 from clif_exp.toonworld.scenes import sample_character, sample_scene
 from clif_exp.toonworld.world import PARTS, Scene
 
-SIZE, SEED = 40_000, 3
+SIZE, SEED = 24_000, 3
 MAX_FIGURES = 3
 _MAP = RESOLUTION // STRIDE
 _INDEX = {slot: {answer: i for i, answer in enumerate(answers)} for slot, answers in ANSWERS.items()}
@@ -92,8 +92,8 @@ def _erase(rendering, answers: list[dict[str, str]], rng: np.random.Generator):
     image[erased] = colour
     for index, attributes in enumerate(answers):
         for slot in attributes:
-            label = 1 + index * LABELS_PER_FIGURE + np.array([PARTS.index(part) for part in SLOT_PARTS[slot]])
-            pixels = np.isin(rendering.labels, label)
+            label = 1 + index * LABELS_PER_FIGURE + PARTS.index(PART_OF_SLOT[slot])
+            pixels = rendering.labels == label
             lost = (pixels & erased).sum() / max(1, pixels.sum())
             if pixels.any() and lost > 0.65:
                 attributes[slot] = NOT_VISIBLE

@@ -6,8 +6,6 @@ outputs are told apart by their place instead of by the smallest loss: the drawn
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 import torch.nn.functional as F

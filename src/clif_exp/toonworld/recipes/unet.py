@@ -18,7 +18,7 @@ DROPOUT = 0.1
 
 
 def recipe(
-    corpus: Corpus, latents_N4HW: np.ndarray, *, tokenizer, text_encoder: nn.Module, steps: int = 8_000, batch_size: int = 64
+    corpus: Corpus, latents_N4HW: np.ndarray, *, tokenizer, text_encoder: nn.Module, steps: int = 8_000, batch_size: int = 32
 ) -> Recipe:
     from diffusers.models.attention_processor import AttnProcessor
 
