@@ -162,12 +162,7 @@ def multi_prompts(
     for pair in select_pairs(concepts, count=pairs, seen=seen, seed=seed):
         rng = _rng(seed, "multi", *pair)
         for layout, count in per_pair.items():
-            bodies = {
-                "side": [(world.side, None)],
-                "free": [(world.free[split], None)],
-                "interaction": [(body, None) for body in world.interactions[split]],
-                "context": [(world.free[split] + " {where}", place) for place in world.places[split]],
-            }[layout]
+            bodies = _bodies(world, layout, split)
             for index, (body, place) in enumerate(_cycle(bodies, count, rng)):
                 # Every second prompt of a layout names the pair the other way round.
                 named = pair if index % 2 == 0 else pair[::-1]
@@ -187,6 +182,16 @@ def multi_prompts(
                     )
                 )
     return prompts
+
+
+def _bodies(world: PromptWorld, layout: Layout, split: Split) -> list[tuple[str, str | None]]:
+    """The sentences of a layout, each with its place."""
+    if layout == "side":
+        return [(world.side, None)]
+    if layout == "interaction":
+        return [(body, None) for body in world.interactions[split]]
+    places = world.places[split] if layout == "context" else (None,)
+    return [(world.free[split] if place is None else world.free[split] + " {where}", place) for place in places]
 
 
 def prompted_sides(body: str) -> tuple[str, ...] | None:
@@ -247,16 +252,16 @@ def build_prompts(
     ]
 
 
-def _check(*, world: str, split: str, per_pair: Mapping[str, int], **counts: int | None) -> None:
-    choices = {
-        "generation.prompts.world": ([world], tuple(WORLDS)),
-        "generation.prompts.split": ([split], ("tuning", "reporting")),
-        "generation.prompts.per_pair": (list(per_pair), ("side", "free", "interaction", "context")),
-    }
-    for name, (found, allowed) in choices.items():
+def _check(*, world: str, split: str, per_pair: Mapping[Layout, int], **counts: int | None) -> None:
+    choices: list[tuple[str, Sequence[str], Sequence[str]]] = [
+        ("world", [world], tuple(WORLDS)),
+        ("split", [split], ("tuning", "reporting")),
+        ("per_pair", list(per_pair), ("side", "free", "interaction", "context")),
+    ]
+    for name, found, allowed in choices:
         for value in found:
             if value not in allowed:
-                raise ValueError(f"{name}: unknown value {value!r}. Choose from {', '.join(allowed)}.")
+                raise ValueError(f"generation.prompts.{name}: unknown value {value!r}. Choose from {', '.join(allowed)}.")
     for key, count in [*counts.items(), *((f"per_pair.{layout}", count) for layout, count in per_pair.items())]:
         if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 0):
             raise ValueError(f"generation.prompts.{key}: {count!r} is no number of prompts. Give a whole number from 0 up.")

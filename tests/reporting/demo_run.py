@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from clif_exp.evaluation.examining import Row, judge_line
 from clif_exp.evaluation.readings import Figure
-from clif_exp.evaluation.stage import Row, judge_line, write_results, write_thumbnails
+from clif_exp.evaluation.stage import write_results, write_thumbnails
 from clif_exp.prompts import EvaluationPrompt, build_prompts
 from clif_exp.toonworld.cast import default_cast, write_cast
 from clif_exp.toonworld.draw import render

@@ -39,11 +39,13 @@ class Judge:
         import torch
         from transformers import AutoImageProcessor, AutoModel, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-        options = {"revision": revision, "use_safetensors": True}
-        self.clip = CLIPModel.from_pretrained(path, dtype=torch.float32, **options).to(device).eval()
+        revision, image_revision = revision or "main", image_revision or "main"
+        clip: Any = CLIPModel.from_pretrained(path, revision=revision, use_safetensors=True, dtype=torch.float32)
+        self.clip = clip.to(device).eval()
         self.tokenizer = CLIPTokenizer.from_pretrained(path, revision=revision)
         self.processor = CLIPImageProcessor.from_pretrained(path, revision=revision)
-        self.dino = self.dino_processor = None
+        self.dino: Any = None
+        self.dino_processor: Any = None
         if image_path is not None:
             self.dino = AutoModel.from_pretrained(image_path, revision=image_revision, use_safetensors=True).to(device).eval()
             self.dino_processor = AutoImageProcessor.from_pretrained(image_path, revision=image_revision)
@@ -69,10 +71,8 @@ class Judge:
 
         return self._in_batches(embed, images)
 
-    def embed_images_dino(self, images: Sequence[Image.Image]) -> Tensor | None:
-        """Return L2-normalised class tokens of the image model, float [N, D], or None without one."""
-        if self.dino is None:
-            return None
+    def embed_images_dino(self, images: Sequence[Image.Image]) -> Tensor:
+        """Return L2-normalised class tokens of the image model, float [N, D]; only for a judge with `image_path`."""
 
         def embed(batch: Sequence[Image.Image]) -> Tensor:
             pixels_BCHW = self.dino_processor(images=[image.convert("RGB") for image in batch], return_tensors="pt").pixel_values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from clif_exp.evaluation.readings import NOT_VISIBLE, Figure
 
@@ -62,7 +62,7 @@ def assign(figures: Sequence[Figure], named: Sequence[str], *, truth: Truth, sid
         return dict(zip(ordered, best, strict=True))
     places = {name: (index + 0.5) / len(ordered) for index, name in enumerate(ordered)}
 
-    def fit(chosen: tuple[str, ...]) -> float:
+    def fit(chosen: Iterable[str]) -> float:
         pairs = list(zip(chosen, spots, strict=True))
         distance = sum(abs(figures[index].x - places[name]) for name, index in pairs)
         # A figure in the very middle belongs to neither side: there, likeness decides.

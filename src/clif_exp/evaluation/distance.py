@@ -93,7 +93,7 @@ def measure_distances(
     from clif_exp.generation.sampling import EMBEDDINGS_FILE, LORA_FILE
 
     names = list(concepts)
-    pipeline = load_pipeline(spec, device=device)
+    pipeline: Any = load_pipeline(spec, device=device)
     report: dict[str, Any] = {"names": names, "stages": {}}
     for label, folder in {"before": None, **stages}.items():
         tokenizer, encoder = load_text_encoders(spec, device=device)["text_encoder"]

@@ -64,7 +64,7 @@ def confusion_per_pair(judgements: Sequence[Judgement], *, identity_threshold: f
     for judgement in judgements:
         if len(judgement.named) == 2:
             pairs.setdefault("|".join(sorted(judgement.named)), []).append(judgement)
-    points = {}
+    points: dict[str, Mapping[str, float]] = {}
     for pair, members in sorted(pairs.items()):
         shares = [shown / visible for judgement in members for shown, visible in judgement.leaks.values() if visible]
         points[pair] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -50,10 +50,12 @@ class OpenVocabularyReader:
     ) -> None:
         from transformers import AutoImageProcessor, AutoModel, Owlv2ForObjectDetection, Owlv2Processor
 
-        self.detector = Owlv2ForObjectDetection.from_pretrained(detector, revision=detector_revision, use_safetensors=True)
-        self.detector = self.detector.to(device).eval()
-        self.detector_processor = Owlv2Processor.from_pretrained(detector, revision=detector_revision)
-        self.features = AutoModel.from_pretrained(features, revision=features_revision, use_safetensors=True).to(device).eval()
+        detector_revision, features_revision = detector_revision or "main", features_revision or "main"
+        owl: Any = Owlv2ForObjectDetection.from_pretrained(detector, revision=detector_revision, use_safetensors=True)
+        self.detector = owl.to(device).eval()
+        self.detector_processor: Any = Owlv2Processor.from_pretrained(detector, revision=detector_revision)
+        dino: Any = AutoModel.from_pretrained(features, revision=features_revision, use_safetensors=True)
+        self.features = dino.to(device).eval()
         self.features_processor = AutoImageProcessor.from_pretrained(features, revision=features_revision)
         self.queries, self.device = list(queries), device
         self.min_score, self.max_overlap, self.leak_margin = min_score, max_overlap, leak_margin

@@ -76,14 +76,12 @@ class OracleReader:
         pixels_BHWC = np.stack([np.asarray(picture.convert("RGB").resize((RESOLUTION, RESOLUTION))) for picture in pictures])
         images_BCHW = torch.from_numpy(pixels_BHWC).permute(0, 3, 1, 2).float() / 255
         readings = self.oracle.read(images_BCHW.to(self.device))
-        return [
-            [
-                Figure(tuple(side / RESOLUTION for side in reading.box), reading.score, reading.attributes)
-                for reading in picture
-                if reading.score >= self.min_score
-            ]
-            for picture in readings
-        ]
+        return [[_scaled(reading, RESOLUTION) for reading in picture if reading.score >= self.min_score] for picture in readings]
+
+
+def _scaled(reading: Any, side: int) -> Figure:
+    left, top, right, bottom = (edge / side for edge in reading.box)
+    return Figure((left, top, right, bottom), reading.score, reading.attributes)
 
 
 READERS = ("oracle", "open_vocabulary", "none")

@@ -6,18 +6,16 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from clif_exp.evaluation import confusion, matrices
-from clif_exp.evaluation.alignment import Judge, check_independent, image_scores, reference_files, text_scores
+from clif_exp.evaluation.alignment import Judge, check_independent, reference_files
 from clif_exp.evaluation.assignment import Truth
-from clif_exp.evaluation.confusion import Judgement
-from clif_exp.evaluation.readings import Figure, FigureReader, check_reader, load_reader
+from clif_exp.evaluation.examining import Examiner, Row, open_picture
+from clif_exp.evaluation.readings import check_reader, load_reader
 
 if TYPE_CHECKING:
     from clif_exp.backbones import BackboneSpec
@@ -26,16 +24,6 @@ if TYPE_CHECKING:
 VERSION = 1
 SCORES = ("text_alignment", "text_cosine", "image_alignment", "image_alignment_dino")
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One generated picture: its line of `generations.jsonl`, its scores, and what was found in it (None: nobody looked)."""
-
-    line: Mapping[str, Any]
-    scores: Mapping[str, float | None]
-    figures: Sequence[Figure] | None = None
-    judgement: Judgement | None = None
 
 
 def evaluate(
@@ -85,22 +73,15 @@ def evaluate(
         concept.name: reference_files(concept.name, dataset_root=dataset_root, training=[image.file for image in concept.images])
         for concept in concepts.concepts
     }
-    examiner = Judge(batch_size=batch_size, device=device, **_with_default_path(judge, spec, "judge_clip"))
+    clip = Judge(batch_size=batch_size, device=device, **_with_default_path(judge, spec, "judge_clip"))
     eye = load_reader(_with_default_path(reader, spec, "oracle"), references=references, device=device)
     truth = load_truth(dataset_root, names, reader=reader)
     if eye is not None and truth is None:
         log.warning("evaluation: %s has no truth.json, so identity, leakage and their like are not measured", dataset_root)
 
-    examine = {
-        "examiner": examiner,
-        "eye": eye,
-        "truth": truth,
-        "references": references,
-        "threshold": presence_threshold,
-        "batch_size": batch_size,
-    }
-    rows = examine_pictures(generations, names=names, **examine)
-    before = examine_pictures(prior_before, names=names, **examine) if prior_before is not None else []
+    examiner = Examiner(clip, eye, names=names, truth=truth, references=references, threshold=presence_threshold, batch_size=batch_size)
+    rows = examiner.examine(generations)
+    before = examiner.examine(prior_before) if prior_before is not None else []
     out.mkdir(parents=True, exist_ok=True)
     write_thumbnails(out / "references", references)
     if contrastive is not None or diffusion is not None:
@@ -126,7 +107,11 @@ def write_results(
     bound = thresholds["identity"]
     report: dict[str, Any] = {"thresholds": dict(thresholds)}
     for kind in ("single", "multi"):
-        judged = [(row.figures, row.judgement) for row in rows if row.line["kind"] == kind and row.judgement is not None]
+        judged = [
+            (row.figures, row.judgement)
+            for row in rows
+            if row.line["kind"] == kind and row.figures is not None and row.judgement is not None
+        ]
         if judged and truth:
             report[kind] = matrices.confusion_matrix(judged, names=names, truth=truth)
             report[kind]["attendance"] = matrices.attendance_per_concept([judgement for _, judgement in judged])
@@ -170,7 +155,7 @@ def _with_default_path(settings: Mapping[str, Any], spec: BackboneSpec, folder: 
     if settings.get("path") is None and settings.get("kind", "oracle") == "oracle":
         from clif_exp.backbones import packaged_weights
 
-        beside = Path(spec.path).expanduser().resolve().parent / folder if spec.path else packaged_weights() / folder
+        beside = Path(str(spec.path)).expanduser().resolve().parent / folder
         settings["path"] = str(beside if beside.is_dir() else packaged_weights() / folder)
     return settings
 
@@ -188,60 +173,6 @@ def load_truth(dataset_root: Path, names: Sequence[str], *, reader: Mapping[str,
     return {name: {slot: content[name][slot] for slot in SLOTS if slot in content[name]} for name in names}
 
 
-def examine_pictures(
-    folder: Path,
-    *,
-    names: Sequence[str],
-    examiner: Judge,
-    eye: FigureReader | None,
-    truth: Truth | None,
-    references: Mapping[str, Sequence[Path]],
-    threshold: float,
-    batch_size: int,
-) -> list[Row]:
-    """Score and judge every picture of a generation artifact, in the order of its manifest."""
-    import torch
-
-    lines = [json.loads(line) for line in (folder / "generations.jsonl").read_text().splitlines()]
-    texts = sorted({line["text_for_alignment"] for line in lines})
-    text_of = dict(zip(texts, examiner.embed_texts(texts), strict=True))
-    own = {name: [_open(file) for file in files] for name, files in references.items()}
-    clip_references = {name: examiner.embed_images(pictures) for name, pictures in own.items()}
-    has_dino = examiner.dino is not None
-    dino_references = {name: examiner.embed_images_dino(pictures) for name, pictures in own.items()} if has_dino else {}
-    rows: list[Row] = []
-    for start in range(0, len(lines), batch_size):
-        batch = lines[start : start + batch_size]
-        pictures = [_open(folder / line["file"]) for line in batch]
-        image_ND = examiner.embed_images(pictures)
-        scores = text_scores(image_ND, torch.stack([text_of[line["text_for_alignment"]] for line in batch]))
-        scores["image_alignment"] = image_scores(image_ND, [line["concepts"] for line in batch], clip_references)
-        if has_dino:
-            dino_ND = examiner.embed_images_dino(pictures)
-            scores["image_alignment_dino"] = image_scores(dino_ND, [line["concepts"] for line in batch], dino_references)
-        readings = eye.read(pictures) if eye is not None else [None] * len(batch)
-        for index, (line, figures) in enumerate(zip(batch, readings, strict=True)):
-            judgement = judge_line(line, figures, names=names, truth=truth, threshold=threshold) if figures is not None else None
-            rows.append(Row(line, {key: values[index] for key, values in scores.items()}, figures, judgement))
-    return rows
-
-
-def judge_line(
-    line: Mapping[str, Any], figures: Sequence[Figure], *, names: Sequence[str], truth: Truth | None, threshold: float
-) -> Judgement | None:
-    """Judge a picture against the concepts that its prompt names, or a prior picture against the figures that it describes."""
-    if line["kind"] == "prior":
-        expected = {str(index): slots for index, slots in enumerate(line.get("expected") or [])}
-        if not expected or any(figure.likeness is not None for figure in figures):
-            return None
-        return confusion.judge_picture(figures, list(expected), truth=expected, sides=line["sides"], presence_threshold=threshold)
-    if truth is None:
-        return None
-    # A single picture is also compared with everybody else: the baseline that leakage is measured against.
-    others = names if line["kind"] == "single" else None
-    return confusion.judge_picture(figures, line["concepts"], truth=truth, sides=line["sides"], others=others, presence_threshold=threshold)
-
-
 def collect_metrics(rows: Sequence[Row], before: Sequence[Row], *, identity_threshold: float) -> dict[str, float | None]:
     """Return the flat metrics of a run: `single/`, `multi/` (also by seen and unseen pairs and by layout), `prior/`, `prior_before/`."""
     kinds = {kind: [row for row in rows if row.line["kind"] == kind] for kind in ("single", "multi", "prior")}
@@ -257,7 +188,7 @@ def collect_metrics(rows: Sequence[Row], before: Sequence[Row], *, identity_thre
         if not members:
             continue
         for score in SCORES:
-            values = [row.scores[score] for row in members if row.scores.get(score) is not None]
+            values = [value for row in members if (value := row.scores.get(score)) is not None]
             if values:
                 metrics[f"{group}/{score}"] = fmean(values)
         judgements = [row.judgement for row in members if row.judgement is not None]
@@ -287,14 +218,9 @@ def write_thumbnails(out: Path, references: Mapping[str, Sequence[Path]], *, per
     for name, files in references.items():
         (out / name).mkdir(parents=True, exist_ok=True)
         for index, file in enumerate(files[:per_concept]):
-            picture = _open(file)
+            picture = open_picture(file)
             picture.thumbnail((side, side))
             picture.save(out / name / f"{index}.png")
-
-
-def _open(file: Path) -> Image.Image:
-    with Image.open(file) as picture:
-        return picture.convert("RGB")
 
 
 def _write_json(path: Path, content: Any) -> None:

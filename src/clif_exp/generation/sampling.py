@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
-    from diffusers import DiffusionPipeline
 
     from clif_exp.backbones import BackboneSpec
 
@@ -43,7 +42,7 @@ def autocast(device: str, *, enabled: bool = True) -> contextlib.AbstractContext
     return torch.autocast("cpu", dtype=dtype) if dtype is not None else contextlib.nullcontext()
 
 
-def load_customised_pipeline(spec: BackboneSpec, *, diffusion: Path | None, device: str) -> tuple[DiffusionPipeline, dict[str, int]]:
+def load_customised_pipeline(spec: BackboneSpec, *, diffusion: Path | None, device: str) -> tuple[Any, dict[str, int]]:
     """Load the base pipeline and put the trained embeddings and LoRA into it.
 
     Args:
@@ -60,7 +59,7 @@ def load_customised_pipeline(spec: BackboneSpec, *, diffusion: Path | None, devi
     from clif_exp.tokens import apply_concept_embeddings, load_concept_embeddings
 
     dtype = torch.float32 if str(device) == "cpu" else torch.float16
-    pipeline = load_pipeline(spec, device=device, dtype=dtype)
+    pipeline: Any = load_pipeline(spec, device=device, dtype=dtype)
     num_tokens: dict[str, int] = {}
     if diffusion is not None:
         if (diffusion / EMBEDDINGS_FILE).exists():

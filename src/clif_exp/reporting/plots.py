@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 ACCENT, SECOND, THIRD, GREY = "#4f46e5", "#f59e0b", "#10b981", "#9ca3af"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.spines.top": False,
@@ -97,7 +97,7 @@ def plot_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *
         if window > 1:
             axes.plot(steps, values, color=colour, alpha=0.22, linewidth=0.8)
             padded = np.pad(np.asarray(values, dtype=float), (window // 2, window - 1 - window // 2), mode="edge")
-            values = np.convolve(padded, np.ones(window) / window, mode="valid")
+            values = np.convolve(padded, np.ones(window) / window, mode="valid").tolist()
         axes.plot(steps, values, color=colour, linewidth=1.6, label=name)
     axes.set(title=title, xlabel="step", ylabel=y_label)
     axes.set_axisbelow(True)

@@ -69,7 +69,7 @@ def pair_rows(judged: Sequence[Judged], *, per_pair: int = 5, limit: int = 12) -
     rows: dict[str, list[Tile]] = {}
     for picture in judged:
         if picture.line["kind"] == "multi":
-            seen = {True: " (seen)", False: " (unseen)"}.get(picture.line.get("seen"), "")
+            seen = {"True": " (seen)", "False": " (unseen)"}.get(str(picture.line.get("seen")), "")
             rows.setdefault(" + ".join(sorted(picture.line["concepts"])) + seen, []).append(picture.tile)
     return [(pair, tiles[:per_pair]) for pair, tiles in list(rows.items())[:limit]]
 
