@@ -169,10 +169,13 @@ def prepare(config: dict[str, Any]) -> Plan:
     """
     from clif_exp.backbones import BackboneSpec, identity, resolve
     from clif_exp.concepts import read_concept_set
+    from clif_exp.evaluation.stage import check_settings as check_judges
     from clif_exp.stages import check_concepts, materialise_dataset, select_prompts
 
     store = ArtifactStore(Path(config["artifacts"]["root"]), reuse=config["artifacts"]["reuse"], say=log.info)
     spec = resolve(BackboneSpec(**config["model"]))
+    if "evaluation" in config["stages"]:
+        check_judges(spec, **config["evaluation"])
     settings = config["dataset"]
     dataset = materialise_dataset(store, settings)
     root = dataset.path if dataset else Path(settings["root"]).expanduser()

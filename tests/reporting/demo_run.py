@@ -103,12 +103,12 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
     prompts = build_prompts({name: cast[name].species for name in NAMES}, pairs=4, single_per_concept=3)
     artifacts = {
         name: root / name
-        for name in ("generation", "prior_before", "evaluation", "contrastive", "diffusion", "augment_G", "augment_R", "augment_M")
+        for name in ("generation", "generation_prior", "evaluation", "contrastive", "diffusion", "augment_G", "augment_R", "augment_M")
     }
     for folder in artifacts.values():
         folder.mkdir(parents=True, exist_ok=True)
     rows = publish_pictures(artifacts["generation"], prompts, truth=truth)
-    before = publish_pictures(artifacts["prior_before"], [prompt for prompt in prompts if prompt.kind == "prior"], truth=truth)
+    before = publish_pictures(artifacts["generation_prior"], [prompt for prompt in prompts if prompt.kind == "prior"], truth=truth)
     evaluation = artifacts["evaluation"]
     write_thumbnails(evaluation / "references", {name: sorted((root / "cast" / "held_out" / name).glob("*.png")) for name in NAMES})
     write_results(evaluation, rows, before, names=NAMES, truth=truth, thresholds={"presence": 0.5, "identity": 0.75})

@@ -31,7 +31,7 @@ def write_report(
         run_dir: the run's folder.
         summary: what `summary.json` holds.
         artifacts: published folders by name: augment_G, augment_R, augment_M, contrastive, diffusion, generation,
-            prior_before, evaluation; all optional.
+            generation_prior, evaluation; all optional.
         config_yaml: the resolved configuration.
         loggers: Lightning loggers; W&B and TensorBoard ones get the table and the grids.
     """
@@ -40,7 +40,7 @@ def write_report(
     judged = sections.read_judged(artifacts.get("generation"), artifacts.get("evaluation"))
     single = sections.single_rows(judged, artifacts.get("evaluation"))
     pairs = sections.pair_rows(judged)
-    prior = sections.prior_rows(artifacts.get("generation"), artifacts.get("prior_before"))
+    prior = sections.prior_rows(artifacts.get("generation"), artifacts.get("generation_prior"))
     augmented = sections.augmented_rows(artifacts)
     for name, rows in (("concepts", single), ("pairs", pairs), ("prior", prior), ("augmented", augmented)):
         write_grid(run_dir / "samples" / f"{name}.png", rows)
