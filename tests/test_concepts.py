@@ -148,7 +148,12 @@ def test_fields_that_do_not_fit_their_picture_are_refused(tmp_path, line, expect
 
 def test_custom_diffusions_list_is_read_as_it_is(tmp_path):
     picture(tmp_path / "data" / "cat" / "a.png")
-    entry = {"instance_prompt": "photo of a <new1> cat", "class_prompt": "cat", "instance_data_dir": "./data/cat", "class_data_dir": "./reg"}
+    entry = {
+        "instance_prompt": "photo of a <new1> cat",
+        "class_prompt": "cat",
+        "instance_data_dir": "./data/cat",
+        "class_data_dir": "./reg",
+    }
     (tmp_path / "concepts_list.json").write_text(json.dumps([entry]))
     (concept,) = read_concept_set(tmp_path).concepts
     assert (concept.name, concept.class_word, len(concept.images)) == ("new1", "cat", 1)

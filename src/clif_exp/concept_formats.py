@@ -162,7 +162,11 @@ def _read_json(file: Path, folder: Path, name: str) -> Description:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file.name}: is not valid JSON ({error}). Correct it there.") from None
-    if not isinstance(record, list) or not all(isinstance(entry, Mapping) and "instance_data_dir" in entry for entry in record) or not record:
+    if (
+        not isinstance(record, list)
+        or not all(isinstance(entry, Mapping) and "instance_data_dir" in entry for entry in record)
+        or not record
+    ):
         raise ValueError(f"{file.name}: is no list of entries with 'instance_data_dir'. {_REMEDY}")
     problems: list[str] = []
     concepts = []
@@ -177,7 +181,7 @@ def _read_json(file: Path, folder: Path, name: str) -> Description:
         where = f"{file.name}: concept '{concept_name}'"
         class_word = str(entry.get("class_word") or _class_from_prompts(entry))
         if not class_word:
-            problems.append(f"{where}: class_prompt is missing. Add \"class_prompt\": \"man\" (what it is) to the entry.")
+            problems.append(f'{where}: class_prompt is missing. Add "class_prompt": "man" (what it is) to the entry.')
             class_word = "missing"
         if data is None:
             problems.append(f"{where}: instance_data_dir '{entry['instance_data_dir']}' does not exist below {folder}. Correct the path.")

@@ -67,9 +67,7 @@ class ConceptSet:
                 "name": concept.name,
                 "class_word": concept.class_word,
                 "parts": concept.parts,
-                "images": [
-                    [_digest(image.file), _digest(image.mask), image.caption, image.point, image.box] for image in concept.images
-                ],
+                "images": [[_digest(image.file), _digest(image.mask), image.caption, image.point, image.box] for image in concept.images],
             }
             for concept in self.concepts
         ]

@@ -44,7 +44,7 @@ def load_rgb(file: Path) -> Image.Image:
     Raises:
         ValueError: what was found and what would do (the caller adds the file's name).
     """
-    image = _open(file)
+    image = _open(file, min_side=MIN_SIDE)
     if image.mode not in _SAFE_MODES:
         raise ValueError(
             f"has mode {image.mode} ({_mode_words(image.mode)}), which cannot become 8-bit RGB without a choice of range. "
@@ -70,7 +70,7 @@ def load_mask(file: Path, *, size: tuple[int, int] | None = None) -> np.ndarray:
     Raises:
         ValueError: what was found and what would do.
     """
-    image = _open(file)
+    image = _open(file, min_side=1)
     if image.mode not in _SAFE_MODES:
         raise ValueError(f"has mode {image.mode} ({_mode_words(image.mode)}). Save the mask as 8-bit grey: white is the concept.")
     if size is not None and image.size != tuple(size):
@@ -88,7 +88,7 @@ def load_mask(file: Path, *, size: tuple[int, int] | None = None) -> np.ndarray:
     return mask
 
 
-def _open(file: Path) -> Image.Image:
+def _open(file: Path, *, min_side: int) -> Image.Image:
     if not file.is_file():
         raise ValueError("is missing. Add the file or remove it from the list.")
     bytes_on_disk = file.stat().st_size
@@ -98,7 +98,7 @@ def _open(file: Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(file)
-            _refuse_by_header(image)
+            _refuse_by_header(image, min_side)
             image.load()
     except Image.DecompressionBombError as error:
         raise ValueError(f"is too large ({error}). Downsize it below {MAX_PIXELS:,} pixels.") from None
@@ -115,12 +115,12 @@ def _open(file: Path) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def _refuse_by_header(image: Image.Image) -> None:
+def _refuse_by_header(image: Image.Image, min_side: int) -> None:
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         raise ValueError(f"has {image.width:,} x {image.height:,} pixels. Downsize it below {MAX_PIXELS:,} pixels in all.")
-    if min(image.size) < MIN_SIDE:
-        raise ValueError(f"has only {image.width} x {image.height} pixels. Use one with at least {MIN_SIDE} on each side.")
+    if min(image.size) < min_side:
+        raise ValueError(f"has only {image.width} x {image.height} pixels. Use one with at least {min_side} on each side.")
     # MPO is how phones store a JPEG with a preview or a depth map; its first frame is the picture.
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise ValueError(f"is animated or has pages ({image.n_frames} frames). Save one frame as PNG.")

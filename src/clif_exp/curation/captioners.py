@@ -192,7 +192,11 @@ def parse_parts(answer: str, *, where: str, max_parts: int) -> list[str]:
         names = json.loads(text)
     except json.JSONDecodeError:
         names = None
-    shaped = isinstance(names, list) and names and all(isinstance(n, str) and re.fullmatch(r"[A-Za-z][A-Za-z -]{0,30}", n.strip()) for n in names)
+    shaped = (
+        isinstance(names, list)
+        and names
+        and all(isinstance(n, str) and re.fullmatch(r"[A-Za-z][A-Za-z -]{0,30}", n.strip()) for n in names)
+    )
     if not shaped:
         raise ValueError(
             f"{where}: the captioner answered {answer[:200]!r}, which is no JSON list of part names. "

@@ -73,7 +73,9 @@ def draw(line: Mapping[str, Any], *, roots: Mapping[str, Path], resolution: int)
     if line["background"] is None:
         canvas = Image.new("RGBA", (resolution, resolution), (255, 255, 255, 255))
     else:
-        canvas = Image.open(roots["contexts"] / line["background"]).convert("RGBA").resize((resolution, resolution), Image.Resampling.LANCZOS)
+        canvas = (
+            Image.open(roots["contexts"] / line["background"]).convert("RGBA").resize((resolution, resolution), Image.Resampling.LANCZOS)
+        )
     sources = line["sources"]
     masks = [np.zeros((resolution, resolution), bool) for _ in sources]
     order = [slot for slot in range(len(sources)) if slot != line["front"]] + [line["front"]]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,13 @@ import numpy as np
 from PIL import Image
 
 from clif_exp.backbones import BackboneSpec, load_pipeline
-from clif_exp.curation.masks import plain_background, write_png
+from clif_exp.curation.masks import cut_out, plain_background, write_png
 from clif_exp.curation.planning import with_article
-from clif_exp.curation.segmenting import Segmented
+from clif_exp.curation.segmenters import build_segmenter
+from clif_exp.curation.segmenting import Segmented, find_object
 from clif_exp.curation.similarity import RegionText
 
-log = logging.getLogger(__name__)
+_BATCH = 16  # pictures segmented at once
 
 
 @dataclass(frozen=True)
@@ -143,12 +143,6 @@ def slug(name: str) -> str:
     return plain if plain.replace("_", " ") == name else f"{plain}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
-def describe(counts: Mapping[str, int], *, wanted: int) -> str:
-    """One line on which names have how many cut-outs."""
-    short = [f"{name} {count}" for name, count in counts.items() if count < wanted]
-    return "all complete" if not short else f"fewer than {wanted}: {', '.join(short)}"
-
-
 def _largest_rest(image: np.ndarray, mask: np.ndarray) -> float:
     """Size of the largest thing besides the cut-out on a plain background, as a share of the cut-out; 0 if not plain."""
     from scipy import ndimage
@@ -173,3 +167,66 @@ def as_settings(value: Mapping[str, Any] | Screen | None) -> Screen:
         return Screen(**dict(value or {}))
     except TypeError as error:
         raise ValueError(f"augmentation.contexts.screen: {error}. Keys are {', '.join(Screen.__dataclass_fields__)}.") from None
+
+
+def cut_and_screen(
+    out: Path,
+    candidates: Sequence[Candidate],
+    *,
+    spec: BackboneSpec,
+    segmenter: Mapping[str, Any],
+    device: str,
+    screen: Screen,
+    wanted: int,
+) -> list[dict[str, Any]]:
+    """Cut out every sampled picture and keep the best of each name; the lines of contexts.jsonl.
+
+    Args:
+        out: the artifact's folder, with the sampled pictures.
+        candidates: what was sampled.
+        spec: base models.
+        segmenter: conf/segmenter.
+        device: where SAM and CLIP run.
+        screen: what a cut-out must fulfil.
+        wanted: cut-outs to keep per name.
+    """
+    from clif_exp.curation.progress import track
+
+    (out / "cutouts").mkdir(parents=True, exist_ok=True)
+    finder, clip = build_segmenter(segmenter, spec=spec, device=device), RegionText(spec, device=device)
+    by_kind = {kind: list(dict.fromkeys(c.name for c in candidates if c.kind == kind)) for kind in ("whole", "part")}
+    lines = [{**_line(candidate), "cutout": candidate.file, "kept": True} for candidate in candidates if candidate.kind == "background"]
+    things = [candidate for candidate in candidates if candidate.kind != "background"]
+    for start in track(range(0, len(things), _BATCH), "cutting out general concepts"):
+        batch = things[start : start + _BATCH]
+        images = [open_rgb(out / candidate.file) for candidate in batch]
+        for candidate, image, proposals in zip(batch, images, finder.propose(images), strict=True):
+            found = find_object(
+                image, proposals, word=candidate.name, segmenter=finder, clip=clip, choose=segmenter.get("choose") or {},
+                fallback=bool(segmenter.get("fallback", True)),
+            )  # fmt: skip
+            reason, similarity = screened_out(found, name=candidate.name, names=by_kind[candidate.kind], clip=clip, screen=screen)
+            line = {**_line(candidate), "similarity": round(similarity, 4), "reason": reason}
+            if found is not None:
+                cutout, _ = cut_out(found.image, found.whole_HW)
+                line |= {"cutout": candidate.file.replace("pictures/", "cutouts/"), "cutout_size": list(cutout.size), "how": found.how}
+                write_png(out / line["cutout"], cutout)
+            lines.append(line)
+    _keep_best(lines, wanted=wanted, keep_best=screen.keep_best)
+    return lines
+
+
+def _line(candidate: Candidate) -> dict[str, Any]:
+    fields = {key: value for key, value in asdict(candidate).items() if key != "file"}
+    return fields | {"picture": candidate.file, "cutout": None, "cutout_size": None, "similarity": None, "reason": None, "kept": False}
+
+
+def _keep_best(lines: list[dict[str, Any]], *, wanted: int, keep_best: bool) -> None:
+    """Mark the most similar pictures of each name as kept, in place."""
+    for kind, name in dict.fromkeys((line["kind"], line["name"]) for line in lines if line["kind"] != "background"):
+        own = sorted((x for x in lines if (x["kind"], x["name"]) == (kind, name)), key=lambda x: -x["similarity"])
+        passed = [line for line in own if line["reason"] is None][:wanted]
+        if not passed and keep_best:
+            passed = [line for line in own if line["reason"] != "nothing found"][:1]
+        for line in passed:
+            line["kept"] = True

@@ -22,7 +22,8 @@ _TEMPLATE = """<!doctype html>
  body { font: 14px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; background: #fff }
  h1, h2, h3 { line-height: 1.2 } h2 { border-top: 1px solid #ccc; padding-top: 1rem }
  .row { display: flex; flex-wrap: wrap; gap: .6rem } figure { margin: 0; width: {{ side }}px }
- figure img { width: 100%; border: 1px solid #ddd; display: block; background: #fff } figcaption { font-size: 12px; overflow-wrap: anywhere }
+ figure img { width: 100%; border: 1px solid #ddd; display: block; background: #fff }
+ figcaption { font-size: 12px; overflow-wrap: anywhere }
  .dim { color: #777 }
 </style></head><body>
 <h1>Curation: {{ title }}</h1>
@@ -30,18 +31,27 @@ _TEMPLATE = """<!doctype html>
 {% for concept in concepts %}
 <h2>&lt;{{ concept.name }}&gt; <span class="dim">a {{ concept.class_word }}</span></h2>
 {% for title, shown in concept.rows %}{% if shown %}<h3>{{ title }}</h3><div class="row">
-{% for one in shown %}<figure><img src="{{ one.src }}" alt="{{ one.text }}"><figcaption>{{ one.text }}</figcaption></figure>{% endfor %}
+{% for one in shown %}<figure><img src="{{ one.src }}" alt="{{ one.text }}">
+<figcaption>{{ one.text }}</figcaption></figure>{% endfor %}
 </div>{% endif %}{% endfor %}
 {% endfor %}
 {% if contexts %}<h2>General concepts</h2><div class="row">
-{% for one in contexts %}<figure><img src="{{ one.src }}" alt="{{ one.text }}"><figcaption>{{ one.text }}</figcaption></figure>{% endfor %}
+{% for one in contexts %}<figure><img src="{{ one.src }}" alt="{{ one.text }}">
+<figcaption>{{ one.text }}</figcaption></figure>{% endfor %}
 </div>{% endif %}
 </body></html>
 """
 
 
 def write_page(
-    file: Path, *, concepts: ConceptSet, segments: Path, contexts: Path | None, manifests: Mapping[str, Path], per_kind: int = 6, side: int = 144
+    file: Path,
+    *,
+    concepts: ConceptSet,
+    segments: Path,
+    contexts: Path | None,
+    manifests: Mapping[str, Path],
+    per_kind: int = 6,
+    side: int = 144,
 ) -> Path:
     """Write one self-contained HTML page.
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-Kind = Literal["G", "R", "M"]
+from clif_exp.curation.settings import Kind, Layout
+
 _CODES = {"G": 1, "R": 2, "M": 3}
 _PLURALS = {
     "trousers", "jeans", "shorts", "glasses", "sunglasses", "shoes", "boots", "gloves", "pants", "goggles", "socks", "scissors",
@@ -45,39 +46,6 @@ class Library:
     contexts: tuple[Cutout, ...] = ()
     context_parts: tuple[Cutout, ...] = ()
     backgrounds: tuple[tuple[str, str], ...] = ()  # (file, phrase)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How pictures are laid out; all lengths are shares of the canvas.
-
-    Args:
-        resolution: side of the square canvas in px.
-        scale: smallest and largest size, as a share of the largest one that fits its place.
-        margin: distance kept from the canvas's edge.
-        vertical: where in the free height a figure stands, from 0 (top) to 1 (bottom).
-        max_overlap: how far a figure may reach into its neighbour's place, as a share of a place's width.
-        flip: probability that a figure is mirrored.
-        templates: captions of two figures, with {left} and {right}.
-        row_template: caption of three or more, with {row}.
-        figures: number of figures -> its probability (M only).
-        group_size: concepts per group (G and R).
-        canvas: white or generated.
-        name_background: whether the caption says what the generated background is.
-    """
-
-    resolution: int = 128
-    scale: tuple[float, float] = (0.7, 1.0)
-    margin: float = 0.03
-    vertical: tuple[float, float] = (0.0, 1.0)
-    max_overlap: float = 0.0
-    flip: float = 0.5
-    templates: Sequence[str] = ("a photo of {left} on the left and {right} on the right",)
-    row_template: str = "a photo of {row} in a row"
-    figures: Mapping[int, float] = field(default_factory=lambda: {2: 1.0})
-    group_size: int = 4
-    canvas: str = "white"
-    name_background: bool = False
 
 
 @dataclass(frozen=True)
@@ -201,9 +169,7 @@ def _general(cutouts: Sequence[Cutout], group: int, seed: int, code: int) -> tup
     return cutouts[chosen], int(sides[chosen] + turn) % 2
 
 
-def _own(
-    kind: Kind, library: Library, group_rng: np.random.Generator, member: int, size: int, member_rng: np.random.Generator
-) -> Cutout:
+def _own(kind: Kind, library: Library, group_rng: np.random.Generator, member: int, size: int, member_rng: np.random.Generator) -> Cutout:
     """The concept's side of a G or R pair: the group's member-th concept, in one of its pictures."""
     if kind == "G":
         names = list(library.wholes)

@@ -40,9 +40,7 @@ class RegionSegmenter:
         """Propose the cut-out whole first, then regions at every scale; see `Segmenter.propose`."""
         return [self._propose_one(image) for image in images]
 
-    def prompt(
-        self, image: np.ndarray, *, point: tuple[int, int] | None = None, box: tuple[int, int, int, int] | None = None
-    ) -> Proposals:
+    def prompt(self, image: np.ndarray, *, point: tuple[int, int] | None = None, box: tuple[int, int, int, int] | None = None) -> Proposals:
         """Cut out what lies in a box, or grow from a point; see `Segmenter.prompt`."""
         height, width = image.shape[:2]
         if box is not None:

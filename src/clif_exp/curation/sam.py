@@ -35,7 +35,9 @@ def load_sam(checkpoint: str | None, *, model_type: str | None = None, sha256: s
         ValueError: missing, unreadable or unexpected weights.
     """
     if checkpoint is None:
-        raise ValueError("segmenter.settings.checkpoint: none given, and model= names none. Give a SAM checkpoint, or segmenter=felzenszwalb.")
+        raise ValueError(
+            "segmenter.settings.checkpoint: none given, and model= names none. Give a SAM checkpoint, or segmenter=felzenszwalb."
+        )
     path = resolve_checkpoint(str(checkpoint))
     if path.is_dir():
         from clif_exp.toonworld.architectures import build_sam
@@ -53,7 +55,9 @@ def load_sam(checkpoint: str | None, *, model_type: str | None = None, sha256: s
         model_type = model_type or _MODEL_TYPES[weights["image_encoder.pos_embed"].shape[-1]]
         return _build(model_type, weights)
     except (KeyError, RuntimeError) as error:
-        raise ValueError(f"segmenter.settings.checkpoint: {path.name} is not SAM's {model_type or 'format'} ({_first_line(error)}).") from None
+        raise ValueError(
+            f"segmenter.settings.checkpoint: {path.name} is not SAM's {model_type or 'format'} ({_first_line(error)})."
+        ) from None
 
 
 def _build(model_type: str, weights: dict[str, Tensor]) -> Sam:
@@ -120,9 +124,7 @@ class SamSegmenter:
         """Propose masks over a grid of points; see `Segmenter.propose`."""
         return [self._masks_of(embedding, image.shape[:2]) for image, embedding in self._encoded(images)]
 
-    def prompt(
-        self, image: np.ndarray, *, point: tuple[int, int] | None = None, box: tuple[int, int, int, int] | None = None
-    ) -> Proposals:
+    def prompt(self, image: np.ndarray, *, point: tuple[int, int] | None = None, box: tuple[int, int, int, int] | None = None) -> Proposals:
         """Propose three masks at a point, or one in a box; see `Segmenter.prompt`."""
         import torch
 

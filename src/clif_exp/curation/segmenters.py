@@ -40,9 +40,7 @@ class Segmenter(Protocol):
         """Propose masks of whole things and of their parts for uint8 RGB pictures [H, W, 3] of any sizes."""
         ...
 
-    def prompt(
-        self, image: np.ndarray, *, point: tuple[int, int] | None = None, box: tuple[int, int, int, int] | None = None
-    ) -> Proposals:
+    def prompt(self, image: np.ndarray, *, point: tuple[int, int] | None = None, box: tuple[int, int, int, int] | None = None) -> Proposals:
         """Propose masks of what lies at a point or in a box (px), best first."""
         ...
 

@@ -109,9 +109,7 @@ def _find_whole(
         if best is not None:
             return Segmented(image, tidy(prompted.masks_NHW[best]), kind, float(prompted.scores_N[best]), {})
         raise ValueError(f"{where}: {segmenter.name} finds nothing at the {kind}. Move it, or give a mask in concepts.yaml.")
-    chosen = find_object(
-        image, found, word=concept.class_word, segmenter=segmenter, clip=clip, choose=choose, fallback=fallback
-    )
+    chosen = find_object(image, found, word=concept.class_word, segmenter=segmenter, clip=clip, choose=choose, fallback=fallback)
     if chosen is None:
         raise ValueError(
             f"{where}: {segmenter.name} finds no '{concept.class_word}' (of {len(found.masks_NHW)} masks none fits in size and place). "

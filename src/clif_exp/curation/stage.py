@@ -6,7 +6,6 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ import numpy as np
 from clif_exp.backbones import BackboneSpec
 from clif_exp.concepts import Concept, ConceptSet
 from clif_exp.curation.masks import cut_out, mask_box, write_bytes, write_jsonl, write_mask, write_png
-from clif_exp.curation.planning import Kind, Layout, Library, seen_pairs
+from clif_exp.curation.planning import Library, seen_pairs
+from clif_exp.curation.settings import FIELDS, Kind, Layout, read_layout
 
 __all__ = ["VERSION", "compose_pairs", "generate_contexts", "seen_pairs", "segment_concepts"]
 
@@ -64,7 +64,8 @@ def segment_concepts(
         clip = clip or RegionText(spec, device=device)
         found = segment_concept(
             concept, segmenter=finder, captioner=asker, clip=clip, choose=segmenter.get("choose"),
-            over_segmentation=segmenter.get("over_segmentation"), naming=captioner.get("naming"), fallback=bool(segmenter.get("fallback", True)),
+            over_segmentation=segmenter.get("over_segmentation"), naming=captioner.get("naming"),
+            fallback=bool(segmenter.get("fallback", True)),
         )  # fmt: skip
         lines = [line for number, one in enumerate(found) for line in _write_segmented(out, concept, number, one)]
         write_bytes(done, json.dumps(lines).encode())
@@ -72,7 +73,12 @@ def segment_concepts(
     write_jsonl(out / "segments.jsonl", lines)
     _remove_folder(out / "done")
     named = sum(line["part"] is not None for line in lines)
-    log.info("%d pictures cut out, %d of %d parts named", sum(x["kind"] == "whole" for x in lines), named, sum(x["kind"] == "part" for x in lines))
+    log.info(
+        "%d pictures cut out, %d of %d parts named",
+        sum(x["kind"] == "whole" for x in lines),
+        named,
+        sum(x["kind"] == "part" for x in lines),
+    )
 
 
 def generate_contexts(
@@ -107,7 +113,7 @@ def generate_contexts(
     Raises:
         ValueError: not a single general concept passed the screen.
     """
-    from clif_exp.curation.contexts import as_settings, list_candidates, sample
+    from clif_exp.curation.contexts import as_settings, cut_and_screen, list_candidates, sample
 
     out = Path(out)
     thresholds = as_settings(screen)
@@ -116,9 +122,15 @@ def generate_contexts(
         template=template, background_template=background_template, seed=seed,
     )  # fmt: skip
     sample(
-        out, candidates, spec=spec, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, batch_size=batch_size, device=device
+        out,
+        candidates,
+        spec=spec,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        batch_size=batch_size,
+        device=device,
     )
-    lines = _cut_and_screen(out, candidates, spec=spec, segmenter=segmenter, device=device, screen=thresholds, wanted=images_per_name)
+    lines = cut_and_screen(out, candidates, spec=spec, segmenter=segmenter, device=device, screen=thresholds, wanted=images_per_name)
     for kind, group in (("whole", names), ("part", part_names)):
         kept = Counter(line["name"] for line in lines if line["kept"] and line["kind"] == kind)
         if group and not kept:
@@ -155,7 +167,7 @@ def compose_pairs(
     from clif_exp.curation.manifest import read_library
     from clif_exp.curation.progress import track
 
-    num_pairs, layout = _read_settings(kind, settings)
+    num_pairs, layout = read_layout(kind, settings)
     library = read_library(Path(segments), Path(contexts) if contexts is not None else None)
     if num_pairs:
         _check_library(kind, library, layout)
@@ -163,51 +175,6 @@ def compose_pairs(
     job = Job(kind=kind, seed=seed, library=library, layout=layout, roots=roots, out=Path(out))
     lines = compose_all(job, num_pairs=num_pairs, num_workers=num_workers)
     write_jsonl(Path(out) / "manifest.jsonl", track(lines, f"composing {kind} pairs", total=num_pairs))
-
-
-def _read_settings(kind: Kind, settings: Mapping[str, Any]) -> tuple[int, Layout]:
-    field = {"G": "global", "R": "region", "M": "mix"}.get(kind)
-    if field is None:
-        raise ValueError(f"kind: found {kind!r}. Choose G, R or M.")
-    values = {key: value for key, value in settings.items() if key != "num_pairs"}
-    unknown = sorted(set(values) - set(Layout.__dataclass_fields__))
-    if unknown:
-        raise ValueError(f"augmentation.{field}: unknown key {unknown[0]!r}. Keys are num_pairs, {', '.join(Layout.__dataclass_fields__)}.")
-    num_pairs = settings.get("num_pairs", 0)
-    if not isinstance(num_pairs, int) or num_pairs < 0:
-        raise ValueError(f"augmentation.{field}.num_pairs: found {num_pairs!r}. Give a whole number, 0 to leave {kind}-Aug out.")
-    layout = Layout(**{key: tuple(value) if key in ("scale", "vertical") else value for key, value in values.items()})
-    if not 0 < layout.scale[0] <= layout.scale[1] <= 1:
-        raise ValueError(f"augmentation.{field}.scale: found {list(layout.scale)}. Give two numbers, 0 < smallest <= largest <= 1.")
-    if not 0 <= layout.max_overlap <= 0.5 or not 0 <= layout.margin <= 0.2:
-        raise ValueError(f"augmentation.{field}: max_overlap must lie in [0, 0.5] and margin in [0, 0.2]; found {layout.max_overlap}, {layout.margin}.")
-    if not 0 <= layout.vertical[0] <= layout.vertical[1] <= 1:
-        raise ValueError(f"augmentation.{field}.vertical: found {list(layout.vertical)}. Give two numbers, 0 <= highest <= lowest <= 1.")
-    if layout.canvas not in ("white", "generated"):
-        raise ValueError(f"augmentation.{field}.canvas: found {layout.canvas!r}. Choose white or generated.")
-    for template in layout.templates:
-        if "{left}" not in template or "{right}" not in template:
-            raise ValueError(f"augmentation.{field}.templates: {template!r} lacks {{left}} or {{right}}.")
-    if any(not 2 <= int(count) <= 6 or float(p) < 0 for count, p in layout.figures.items()) or not sum(map(float, layout.figures.values())):
-        raise ValueError(f"augmentation.{field}.figures: found {dict(layout.figures)}. Map 2 to 6 figures to probabilities.")
-    return num_pairs, layout
-
-
-def _check_library(kind: Kind, library: Library, layout: Layout) -> None:
-    field = {"G": "global", "R": "region", "M": "mix"}[kind]
-    off = f"Or leave it out with augmentation.{field}.num_pairs=0."
-    if kind == "G" and not library.contexts:
-        raise ValueError(f"augmentation.{field}: there are no general concepts. Give augmentation.contexts.names. {off}")
-    if kind == "R" and not library.parts:
-        raise ValueError(
-            f"augmentation.{field}: no part of any concept has a name. List parts in concepts.yaml, or lower captioner.naming.threshold. {off}"
-        )
-    if kind == "R" and not library.context_parts:
-        raise ValueError(f"augmentation.{field}: there are no general parts. Give augmentation.contexts.part_names. {off}")
-    if kind == "M" and len(library.wholes) < 2:
-        raise ValueError(f"augmentation.{field}: mixing needs two concepts, found {len(library.wholes)}. {off}")
-    if layout.canvas == "generated" and not library.backgrounds:
-        raise ValueError(f"augmentation.{field}.canvas: generated, but there are no backgrounds. Give augmentation.contexts.backgrounds.")
 
 
 def _write_segmented(out: Path, concept: Concept, number: int, found: Any) -> list[dict[str, Any]]:
@@ -222,69 +189,44 @@ def _write_segmented(out: Path, concept: Concept, number: int, found: Any) -> li
         write_png(out / "cutouts" / f"{stem}.png", cutout)
         lines.append(
             {
-                "concept": concept.name, "image": number, "file": concept.images[number].file.name, "kind": kind, "part": part,
-                "mask": f"masks/{stem}.png", "cutout": f"cutouts/{stem}.png", "cutout_size": list(cutout.size),
-                "box": list(mask_box(mask)), "area": round(float(mask.mean()), 5), "score": round(score, 4),
-                "similarity": None if similarity is None else round(similarity, 4), "how": found.how,
+                "concept": concept.name,
+                "image": number,
+                "file": concept.images[number].file.name,
+                "kind": kind,
+                "part": part,
+                "mask": f"masks/{stem}.png",
+                "cutout": f"cutouts/{stem}.png",
+                "cutout_size": list(cutout.size),
+                "box": list(mask_box(mask)),
+                "area": round(float(mask.mean()), 5),
+                "score": round(score, 4),
+                "similarity": None if similarity is None else round(similarity, 4),
+                "how": found.how,
                 "measures": dict(found.measures) if kind == "whole" else {},
-            }  # fmt: skip
+            }
         )
     return lines
-
-
-def _cut_and_screen(
-    out: Path, candidates: Sequence[Any], *, spec: BackboneSpec, segmenter: Mapping[str, Any], device: str, screen: Any, wanted: int
-) -> list[dict[str, Any]]:
-    from clif_exp.curation.contexts import open_rgb, screened_out
-    from clif_exp.curation.progress import track
-    from clif_exp.curation.segmenters import build_segmenter
-    from clif_exp.curation.segmenting import find_object
-    from clif_exp.curation.similarity import RegionText
-
-    (out / "cutouts").mkdir(parents=True, exist_ok=True)
-    finder, clip = build_segmenter(segmenter, spec=spec, device=device), RegionText(spec, device=device)
-    by_kind = {kind: list(dict.fromkeys(c.name for c in candidates if c.kind == kind)) for kind in ("whole", "part", "background")}
-    found_by_file: dict[str, Any] = {}
-    lines: list[dict[str, Any]] = []
-    for candidate in track(candidates, "cutting out general concepts"):
-        line = {**asdict(candidate), "picture": candidate.file, "cutout": None, "cutout_size": None, "similarity": None, "reason": None}
-        del line["file"]
-        if candidate.kind == "background":
-            line |= {"cutout": candidate.file, "kept": True}
-        else:
-            image = open_rgb(out / candidate.file)
-            (proposals,) = finder.propose([image])
-            found = find_object(
-                image, proposals, word=candidate.name, segmenter=finder, clip=clip, choose=segmenter.get("choose") or {},
-                fallback=bool(segmenter.get("fallback", True)),
-            )  # fmt: skip
-            reason, similarity = screened_out(found, name=candidate.name, names=by_kind[candidate.kind], clip=clip, screen=screen)
-            line |= {"similarity": round(similarity, 4), "reason": reason, "kept": False}
-            if found is not None:
-                found_by_file[candidate.file] = cut_out(found.image, found.whole_HW)[0]
-        lines.append(line)
-    _keep_best(lines, wanted=wanted, keep_best=screen.keep_best)
-    for line in lines:
-        if line["kept"] and line["kind"] != "background":
-            cutout = found_by_file[line["picture"]]
-            line["cutout"] = line["picture"].replace("pictures/", "cutouts/")
-            line["cutout_size"] = list(cutout.size)
-            write_png(out / line["cutout"], cutout)
-    return lines
-
-
-def _keep_best(lines: list[dict[str, Any]], *, wanted: int, keep_best: bool) -> None:
-    """Mark the most similar pictures of each name as kept, in place."""
-    for kind, name in dict.fromkeys((line["kind"], line["name"]) for line in lines if line["kind"] != "background"):
-        own = sorted((x for x in lines if (x["kind"], x["name"]) == (kind, name)), key=lambda x: -x["similarity"])
-        passed = [line for line in own if line["reason"] is None][:wanted]
-        if not passed and keep_best:
-            passed = [line for line in own if line["reason"] != "nothing found"][:1]
-        for line in passed:
-            line["kept"] = True
 
 
 def _remove_folder(folder: Path) -> None:
     import shutil
 
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_library(kind: Kind, library: Library, layout: Layout) -> None:
+    field = FIELDS[kind]
+    off = f"Or leave it out with augmentation.{field}.num_pairs=0."
+    if kind == "G" and not library.contexts:
+        raise ValueError(f"augmentation.{field}: there are no general concepts. Give augmentation.contexts.names. {off}")
+    if kind == "R" and not library.parts:
+        raise ValueError(
+            f"augmentation.{field}: no part of any concept has a name. "
+            f"List parts in concepts.yaml, or lower captioner.naming.threshold. {off}"
+        )
+    if kind == "R" and not library.context_parts:
+        raise ValueError(f"augmentation.{field}: there are no general parts. Give augmentation.contexts.part_names. {off}")
+    if kind == "M" and len(library.wholes) < 2:
+        raise ValueError(f"augmentation.{field}: mixing needs two concepts, found {len(library.wholes)}. {off}")
+    if layout.canvas == "generated" and not library.backgrounds:
+        raise ValueError(f"augmentation.{field}.canvas: generated, but there are no backgrounds. Give augmentation.contexts.backgrounds.")

@@ -1,0 +1,135 @@
+"""Augmented pictures: what the caption says is where it says, and nothing depends on who draws it when."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clif_exp.curation.manifest import read_manifest
+from clif_exp.curation.stage import compose_pairs, seen_pairs
+
+
+def compose(out: Path, cutouts, kind: str, *, workers: int = 1, seed: int = 0, **settings) -> list[dict]:
+    segments, contexts = cutouts
+    out.mkdir(exist_ok=True)
+    settings = {"num_pairs": 48, "resolution": 64, **settings}
+    compose_pairs(out, kind=kind, segments=segments, contexts=contexts, settings=settings, seed=seed, num_workers=workers)
+    return read_manifest(out)
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.rglob("*.*")}
+
+
+def mask_of(out: Path, source: dict) -> np.ndarray:
+    return np.asarray(Image.open(out / source["mask"])) > 127
+
+
+@pytest.mark.parametrize("kind", ["G", "R", "M"])
+@pytest.mark.parametrize("overlap", [0.0, 0.3])
+def test_left_is_left_and_everything_stands_inside_the_picture(tmp_path, cutouts, kind, overlap):
+    for line in compose(tmp_path, cutouts, kind, max_overlap=overlap, figures={2: 0.5, 3: 0.5}):
+        masks = [mask_of(tmp_path, source) for source in line["sources"]]
+        centres = [np.flatnonzero(mask.any(axis=0)).mean() for mask in masks]
+        assert centres == sorted(centres)
+        for slot, (source, mask) in enumerate(zip(line["sources"], masks, strict=True)):
+            assert source["side"] == (("left", "right")[slot] if len(masks) == 2 else slot)
+            assert mask.any() and not (mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
+            x0, y0, x1, y1 = source["box"]
+            outside = mask.copy()
+            outside[y0:y1, x0:x1] = False
+            assert not outside.any()
+        assert (sum(mask.astype(int) for mask in masks) <= 1).all()
+        names = [source["name"] for source in line["sources"]]
+        if len(names) == 2:
+            assert line["caption"] == f"a photo of {names[0]} on the left and {names[1]} on the right"
+        else:
+            assert line["caption"] == f"a photo of {names[0]}, {names[1]} and {names[2]} in a row"
+
+
+def test_pictures_are_white_where_nothing_stands_and_edges_are_soft(tmp_path, cutouts):
+    line = compose(tmp_path, cutouts, "M", num_pairs=1)[0]
+    pixels = np.asarray(Image.open(tmp_path / line["file"])).astype(int)
+    assert (pixels[0] == 255).all() and (pixels[:, 31] == 255).all()
+    darkness = 255 - pixels.min(axis=2)
+    assert (darkness == 0).mean() > 0.2 and ((darkness > 8) & (darkness < 0.6 * darkness.max())).any()
+
+
+def test_captions_name_what_is_drawn(tmp_path, cutouts):
+    lines = {kind: compose(tmp_path / kind, cutouts, kind) for kind in "GRM"}
+    assert all({s["concept"] is None for s in line["sources"]} == {True, False} for line in lines["G"] + lines["R"])
+    phrases = {source["name"] for line in lines["R"] for source in line["sources"]}
+    assert {"<ann>'s hat", "<cleo>'s shoes", "a red cap", "blue trousers"} <= phrases and "<dan>'s shoes" not in phrases
+    phrases = {source["name"] for line in lines["G"] for source in line["sources"]}
+    assert phrases == {"<ann>", "<ben>", "<cleo>", "<dan>", "a chef", "an old man", "a wolf"}  # the dog failed the screen
+    assert all(source["name"] == f"<{source['concept']}>" for line in lines["M"] for source in line["sources"])
+
+
+@pytest.mark.parametrize("kind", ["G", "R"])
+def test_a_group_shares_everything_but_the_concept(tmp_path, cutouts, kind):
+    groups = defaultdict(list)
+    for line in compose(tmp_path, cutouts, kind, group_size=4):
+        groups[line["group"]].append(line)
+    for members in groups.values():
+        general = [next(s for s in line["sources"] if s["concept"] is None) for line in members]
+        own = [next(s for s in line["sources"] if s["concept"] is not None) for line in members]
+        assert len({json.dumps({k: v for k, v in s.items() if k != "mask"}) for s in general}) == 1
+        assert len({s["scale"] for s in own}) == 1
+        assert len({(s["concept"], s["part"]) for s in own}) == len(members) == 4
+    assert len({next(s for s in members[0]["sources"] if s["concept"] is None)["side"] for members in groups.values()}) == 2
+
+
+def test_mixed_pictures_show_seen_pairs_only_each_both_ways(tmp_path, cutouts):
+    seen = seen_pairs(["ann", "ben", "cleo", "dan"])
+    assert len(seen) == 4 and set().union(*seen) == {"ann", "ben", "cleo", "dan"}
+    assert seen == seen_pairs(["dan", "cleo", "ben", "ann"])
+    lines = compose(tmp_path, cutouts, "M", figures={2: 0.7, 3: 0.3})
+    ordered = set()
+    for line in lines:
+        names = [source["concept"] for source in line["sources"]]
+        assert all(frozenset((a, b)) in seen for i, a in enumerate(names) for b in names[i + 1 :])
+        ordered.update((a, b) for i, a in enumerate(names) for b in names[i + 1 :])
+    assert ordered == {pair for a, b in map(tuple, seen) for pair in ((a, b), (b, a))}
+
+
+def test_workers_change_no_byte(tmp_path, cutouts):
+    compose(tmp_path / "one", cutouts, "G", num_pairs=300)
+    compose(tmp_path / "two", cutouts, "G", num_pairs=300, workers=2)
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+    compose(tmp_path / "other", cutouts, "G", num_pairs=300, seed=1)
+    assert content(tmp_path / "one") != content(tmp_path / "other")
+
+
+def test_a_killed_run_is_finished_not_redone(tmp_path, cutouts):
+    compose(tmp_path / "whole", cutouts, "M")
+    compose(tmp_path / "killed", cutouts, "M", num_pairs=20)
+    (tmp_path / "killed" / "manifest.jsonl").unlink()
+    (tmp_path / "killed" / "images" / "000005.png").unlink()
+    kept = (tmp_path / "killed" / "images" / "000004.png").stat().st_mtime_ns
+    compose(tmp_path / "killed", cutouts, "M")
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+    assert (tmp_path / "killed" / "images" / "000004.png").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "expected"),
+    [
+        ("G", {"num_pairs": -1}, "augmentation.global.num_pairs: found -1"),
+        ("G", {"scale": [0.9, 0.2]}, "augmentation.global.scale"),
+        ("R", {"size": 3}, "augmentation.region: unknown key 'size'"),
+        ("M", {"templates": ["a photo"]}, "lacks {left} or {right}"),
+        ("M", {"canvas": "green"}, "canvas: found 'green'"),
+        ("M", {"canvas": "generated"}, "there are no backgrounds"),
+        ("M", {"figures": {9: 1.0}}, "figures"),
+    ],
+)
+def test_unfit_settings_are_refused_before_anything_is_drawn(tmp_path, cutouts, kind, settings, expected):
+    with pytest.raises(ValueError) as refused:
+        compose(tmp_path, cutouts, kind, **settings)
+    assert expected in str(refused.value) and not list(tmp_path.iterdir())

@@ -1,0 +1,177 @@
+"""The stage functions on real, untrained base models: what they publish, what they refuse, what a killed run leaves."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clif_exp.concepts import ConceptSet, read_concept_set
+from clif_exp.curation import stage
+from clif_exp.curation.manifest import read_contexts, read_manifest, read_segments
+from clif_exp.curation.masks import iou
+from clif_exp.curation.page import write_page
+from clif_exp.curation.parts import name_parts, over_segment
+from clif_exp.curation.segmenters import Proposals
+
+REGIONS = {"name": "provided", "settings": {"scales": [100.0]}}
+LENIENT = {"name": "provided", "naming": {"threshold": 0.0}}
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.rglob("*.*"))}
+
+
+def without_masks(concepts: ConceptSet) -> ConceptSet:
+    return replace(
+        concepts, concepts=tuple(replace(c, images=tuple(replace(image, mask=None) for image in c.images)) for c in concepts.concepts)
+    )
+
+
+@pytest.fixture(scope="module")
+def contexts(tmp_path_factory, spec) -> Path:
+    out = tmp_path_factory.mktemp("contexts")
+    stage.generate_contexts(
+        out, spec=spec, names=["cat", "dog"], part_names=["blue hat"], images_per_name=1, seed=0, segmenter=REGIONS,
+        num_inference_steps=2, guidance_scale=2.0, backgrounds=["beach"], screen={"keep_best": True}, batch_size=4,
+    )  # fmt: skip
+    return out
+
+
+def test_curation_walks_from_pictures_to_pairs_and_a_page(tmp_path, spec, drawn, contexts):
+    segments = tmp_path / "segments"
+    stage.segment_concepts(segments, concepts=drawn, spec=spec, segmenter=REGIONS, captioner=LENIENT)
+    lines = read_segments(segments)
+    wholes = [line for line in lines if line["kind"] == "whole"]
+    assert [(line["concept"], line["image"]) for line in wholes] == [(name, n) for name in drawn.names for n in range(2)]
+    for line in wholes:
+        given = np.asarray(Image.open(drawn.root / f"{line['concept']}_{line['image']}_mask.png")) > 127
+        np.testing.assert_array_equal(np.asarray(Image.open(segments / line["mask"])) > 127, given)
+        assert line["how"] == "mask" and Image.open(segments / line["cutout"]).size == tuple(line["cutout_size"])
+    named = {(line["concept"], line["part"]) for line in lines if line["part"]}
+    assert named and all(part in next(c.parts for c in drawn.concepts if c.name == name) for name, part in named)
+    manifests = {}
+    for kind in "GRM":
+        manifests[kind] = tmp_path / kind
+        stage.compose_pairs(manifests[kind], kind=kind, segments=segments, contexts=contexts, settings={"num_pairs": 6}, seed=0)
+        assert len(read_manifest(manifests[kind])) == 6
+    page = write_page(tmp_path / "curation.html", concepts=drawn, segments=segments, contexts=contexts, manifests=manifests)
+    html = page.read_text()
+    assert all(f"&lt;{name}&gt;" in html for name in drawn.names) and "R-Aug" in html
+    assert "http" not in html.replace("http-equiv", ""), "the page must need nothing from elsewhere"
+
+
+def test_contexts_come_from_the_base_model_and_are_the_same_again(tmp_path, spec, contexts):
+    kept = read_contexts(contexts)
+    assert {line["name"] for line in kept if line["kind"] == "whole"} <= {"cat", "dog"}
+    assert [line["name"] for line in kept if line["kind"] == "background"] == ["beach"]
+    prompts = {line["prompt"] for line in kept}
+    assert "a photo of a blue hat on a white background" in prompts
+    again = tmp_path / "again"
+    again.mkdir()
+    (again / "pictures").mkdir()
+    for picture in sorted((contexts / "pictures").iterdir())[1:]:  # all but one survived a killed run
+        (again / "pictures" / picture.name).write_bytes(picture.read_bytes())
+    stage.generate_contexts(
+        again, spec=spec, names=["cat", "dog"], part_names=["blue hat"], images_per_name=1, seed=0, segmenter=REGIONS,
+        num_inference_steps=2, guidance_scale=2.0, backgrounds=["beach"], screen={"keep_best": True}, batch_size=4,
+    )  # fmt: skip
+    assert content(again) == content(contexts)
+
+
+def test_a_screen_that_nothing_passes_is_an_error_with_reasons(tmp_path, spec):
+    with pytest.raises(ValueError, match=r"none of 1 whole names gave a usable picture.*keep_best"):
+        stage.generate_contexts(
+            tmp_path, spec=spec, names=["cat"], part_names=[], images_per_name=1, seed=0, segmenter=REGIONS, num_inference_steps=1,
+            guidance_scale=1.0, screen={"min_area": 0.99},
+        )  # fmt: skip
+
+
+def test_where_sam_finds_nothing_the_run_says_so_and_goes_on(tmp_path, spec, drawn, caplog):
+    settings = {"name": "sam", "settings": {"points_per_side": 4, "iou_threshold": 0.99}}
+    stage.segment_concepts(tmp_path / "a", concepts=without_masks(drawn), spec=spec, segmenter=settings, captioner={"name": "provided"})
+    assert "milo_0.png: cut out by felzenszwalb, for want of a mask from sam" in caplog.text
+    white = next(x for x in read_segments(tmp_path / "a") if x["kind"] == "whole")
+    found = np.asarray(Image.open(tmp_path / "a" / white["mask"])) > 127
+    assert iou(found, np.asarray(Image.open(drawn.root / "milo_0_mask.png")) > 127) > 0.9
+    with pytest.raises(ValueError, match=r"concept 'milo': milo_0.png: sam finds no 'fox'.*a box, a point or a mask"):
+        stage.segment_concepts(
+            tmp_path / "b", concepts=without_masks(drawn), spec=spec, segmenter={**settings, "fallback": False}, captioner=LENIENT
+        )
+
+
+def test_a_killed_segmentation_keeps_what_is_finished(tmp_path, spec, drawn, monkeypatch):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    stage.segment_concepts(whole, concepts=drawn, spec=spec, segmenter=REGIONS, captioner=LENIENT)
+    from clif_exp.curation import segmenting
+
+    asked, real = [], segmenting.segment_concept
+
+    def dies_at_the_last(concept, **arguments):
+        asked.append(concept.name)
+        if asked == list(drawn.names):
+            raise KeyboardInterrupt
+        return real(concept, **arguments)
+
+    monkeypatch.setattr(segmenting, "segment_concept", dies_at_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        stage.segment_concepts(killed, concepts=drawn, spec=spec, segmenter=REGIONS, captioner=LENIENT)
+    asked.clear()
+    stage.segment_concepts(killed, concepts=drawn, spec=spec, segmenter=REGIONS, captioner=LENIENT)
+    assert asked == [drawn.names[-1]] and content(killed) == content(whole)
+
+
+class Colours:
+    """Stands in for CLIP where the answer must be known: pictures are their mean colour, words name one."""
+
+    scale = 20.0
+    words: ClassVar = {"hat": (1, 0, 0), "coat": (0, 1, 0), "shoes": (0, 0, 1), "man": (1, 1, 1)}
+
+    def texts(self, captions):
+        rows = np.array([self.words[caption.removeprefix("a photo of a ")] for caption in captions], float)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def regions(self, image, masks):
+        rows = np.array([image[mask].mean(axis=0) for mask in masks])
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_names_go_to_parts_one_to_one_and_what_fits_no_name_stays_unnamed():
+    image = np.full((40, 30, 3), 255, np.uint8)
+    bands = {"hat": (250, 10, 10), "coat": (10, 250, 10), "also green": (40, 200, 40), "grey": (120, 120, 120)}
+    masks = []
+    for index, colour in enumerate(bands.values()):
+        mask = np.zeros((40, 30), bool)
+        mask[index * 10 : index * 10 + 10, 5:25] = True
+        image[mask] = colour
+        masks.append(mask)
+    parts = name_parts(image, masks, names=["coat", "hat", "shoes"], class_word="man", clip=Colours(), threshold=0.4)
+    assert [part.name for part in parts] == ["hat", "coat", None, None]
+    assert all(part.score > 0.9 for part in parts[:2])
+
+
+def test_over_segmentation_keeps_parts_within_the_concept_without_duplicates():
+    whole = np.zeros((40, 40), bool)
+    whole[5:35, 10:30] = True
+    hat, nearly_hat, across, speck = (np.zeros((40, 40), bool) for _ in range(4))
+    hat[5:15, 10:30] = True
+    nearly_hat[5:14, 10:30] = True
+    across[20:30, 0:40] = True
+    speck[30, 20] = True
+    masks = np.stack([whole, nearly_hat, hat, across, speck])
+    found = over_segment(Proposals(masks, np.array([1.0, 0.8, 0.9, 0.9, 0.9], np.float32)), whole)
+    assert len(found) == 1 and iou(found[0], hat) == 1.0
+
+
+def test_photographs_make_a_concept_set_of_at_least_four_pictures_each(tmp_path):
+    from clif_exp.curation.photos import write_photos
+
+    write_photos(tmp_path)
+    photos = read_concept_set(tmp_path)
+    assert photos.names == ("eileen", "chelsea", "espresso", "falcon")
+    assert all(len(concept.images) >= 4 and all(image.box for image in concept.images) for concept in photos.concepts)
