@@ -102,7 +102,9 @@ def _doubts(oracle: Oracle, *, count: int) -> Row:
 @torch.no_grad()
 def reconstruct(vae, images_BCHW: Tensor) -> Tensor:
     """Through the autoencoder and back, values in [0, 1]."""
-    return torch.cat([(vae.decode(vae.encode(part * 2 - 1).latents).sample / 2 + 0.5).clamp(0, 1) for part in images_BCHW.split(32)])
+    return torch.cat(
+        [(vae.decode(vae.encode(part * 2 - 1).latent_dist.mode()).sample / 2 + 0.5).clamp(0, 1) for part in images_BCHW.split(32)]
+    )
 
 
 def vae_row(vae, oracle: Oracle, *, count: int) -> Row:

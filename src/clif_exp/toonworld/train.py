@@ -1,7 +1,8 @@
 """Train ToonWorld's base models: `python -m clif_exp.toonworld.train all --trainer cpu --max-time 900`.
 
 Runs in slices: stop it any time and the same command continues. `--publish` writes the averaged weights of a model in
-their shipped layout, `install` gathers all of them where `model=toonworld` finds them. The order is vae, clip, judge_clip, sam, oracle, unet: the U-Net needs the first two.
+their shipped layout, `install` gathers all of them where `model=toonworld` finds them. The order is vae, clip,
+judge_clip, sam, oracle, unet: the U-Net needs the first two.
 """
 
 from __future__ import annotations
@@ -56,12 +57,12 @@ def make_recipe(name: str, *, root: Path, steps: int | None = None):
         return clip.recipe(corpus, judge=name == "judge_clip", **options)
     if name != "unet":
         return {"vae": vae, "sam": sam}[name].recipe(corpus, **options)
-    from diffusers import AutoencoderTiny
+    from diffusers import AutoencoderKL
     from transformers import CLIPModel, CLIPTokenizer
 
     from clif_exp.toonworld.architectures import build_text_encoder
 
-    trained = AutoencoderTiny.from_pretrained(root / "weights" / "vae")
+    trained = AutoencoderKL.from_pretrained(root / "weights" / "vae")
     latents = vae.encode_corpus(trained, corpus, root / "corpus" / "latents.npy")
     model = CLIPModel.from_pretrained(root / "weights" / "clip", attn_implementation="eager").float()
     tokenizer = CLIPTokenizer.from_pretrained(root / "weights" / "clip")
@@ -72,7 +73,7 @@ def install(trained: Path, out: Path) -> None:
     """Gather trained models into the shipped layout: `pipeline/`, `clip/`, `sam/`, `oracle/`, `judge_clip/`."""
     import shutil
 
-    from diffusers import AutoencoderTiny, UNet2DConditionModel
+    from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPModel, CLIPTokenizer
 
     from clif_exp.toonworld.architectures import build_text_encoder, write_pipeline
@@ -84,7 +85,7 @@ def install(trained: Path, out: Path) -> None:
         tokenizer=CLIPTokenizer.from_pretrained(trained / "clip"),
         text_encoder=build_text_encoder(CLIPModel.from_pretrained(trained / "clip")),
         unet=UNet2DConditionModel.from_pretrained(trained / "unet"),
-        vae=AutoencoderTiny.from_pretrained(trained / "vae"),
+        vae=AutoencoderKL.from_pretrained(trained / "vae"),
     )
     print(f"installed in {out}")
 

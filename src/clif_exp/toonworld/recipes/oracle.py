@@ -119,10 +119,10 @@ def render_examples(folder: Path, *, size: int = SIZE, seed: int = SEED, workers
 
 
 def recipe(folder: Path, *, vae_folder: Path, steps: int = 6_000, batch_size: int = 48) -> Recipe:
-    from diffusers import AutoencoderTiny
+    from diffusers import AutoencoderKL
 
     data = render_examples(folder)
-    vae = AutoencoderTiny.from_pretrained(vae_folder).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    vae = AutoencoderKL.from_pretrained(vae_folder).eval().requires_grad_(False)
     torch.manual_seed(11)
 
     def batch(step: int) -> Batch:
@@ -148,8 +148,8 @@ def _degrade(images_BCHW: Tensor, vae: nn.Module, generator: torch.Generator) ->
     order = torch.randperm(len(images), generator=generator)
     through, blurred, noisy = order[:quarter], order[quarter // 2 : quarter + quarter // 2], order[-quarter:]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        latents = vae.encode(images[through] * 2 - 1).latents.float()
-        sigma = 0.4 * latents.std() * torch.rand(quarter, 1, 1, 1, generator=generator)
+        latents = vae.encode(images[through] * 2 - 1).latent_dist.mode().float()
+        sigma = 0.3 * latents.std() * torch.rand(quarter, 1, 1, 1, generator=generator)
         decoded = vae.decode(latents + sigma * torch.randn(latents.shape, generator=generator)).sample.float()
     images[through] = decoded / 2 + 0.5
     share = torch.rand(len(blurred), 1, 1, 1, generator=generator)
