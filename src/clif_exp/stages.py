@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clif_exp.artifacts import Artifact, ArtifactStore
+from clif_exp.artifacts import Artifact, ArtifactStore, process_rank
+from clif_exp.run_directory import relative
 
 if TYPE_CHECKING:
     from clif_exp.backbones import BackboneSpec
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 KINDS = {"G": "global", "R": "region", "M": "mix"}
 _PACKAGE = Path(__file__).parent
+log = logging.getLogger("clif_exp")
 
 
 def version_of(module: str) -> int:
@@ -95,6 +98,21 @@ def curate(execution: Execution) -> None:
     contexts = _contexts(execution, version)
     for kind in KINDS:
         _compose(execution, kind, version=version, segments=segments, contexts=contexts)
+    execution.run.add_stage_of("curation", ["segments", "contexts", *(f"augment_{kind}" for kind in KINDS)])
+    if segments is not None and execution.mode("curation") == "run" and process_rank() == 0:
+        _curation_page(execution, segments=segments, contexts=contexts)
+
+
+def _curation_page(execution: Execution, *, segments: Artifact, contexts: Artifact | None) -> None:
+    """Put a page with sources, masks, part names and augmented pictures into the run's folder."""
+    from clif_exp.curation.page import write_page
+
+    manifests = {kind: execution.artifacts[f"augment_{kind}"].path for kind in KINDS if f"augment_{kind}" in execution.artifacts}
+    page = execution.run.path / "curation.html"
+    write_page(
+        page, concepts=execution.plan.concepts, segments=segments.path, contexts=contexts.path if contexts else None, manifests=manifests
+    )
+    log.info("%-13s %s", "page", relative(page))
 
 
 def _contexts(execution: Execution, version: int) -> Artifact | None:
@@ -113,7 +131,7 @@ def _contexts(execution: Execution, version: int) -> Artifact | None:
         build=lambda out: _curation().generate_contexts(
             out, spec=plan.spec, segmenter=plan.config["segmenter"], device=device_of(plan.config), **settings
         ),
-        work=settings["images_per_name"] * (len(settings["names"]) + len(settings["part_names"])),
+        work=round(settings["images_per_name"] * settings["oversampling"] * (len(settings["names"]) + len(settings["part_names"]))),
         unit="pictures",
     )
 
