@@ -1,0 +1,48 @@
+"""Runs one training stage in a process of its own, for tests that kill it: `python kill_training.py STAGE FOLDER`.
+
+FOLDER/arguments.json holds the backbone's keyword arguments and the root of the curated data.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+
+def run(stage: str, out: Path, *, backbone: dict, data: Path, precision: str = "32-true") -> None:
+    """Train a stage on tiny models, with weight decay and everything random switched on."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    import torch
+    from tiny_models import write_concepts_and_manifests
+
+    from clif_exp.backbones import BackboneSpec, resolve
+    from clif_exp.trainer import TrainerSettings
+
+    torch.set_num_threads(1)
+    torch.manual_seed(hash(str(out)) % 1000)  # results must not depend on the global generator
+    curated = write_concepts_and_manifests(data)
+    spec = resolve(BackboneSpec(**backbone))
+    settings = TrainerSettings(precision=precision, checkpoint_every_n_steps=4)
+    out.mkdir(exist_ok=True, parents=True)
+    if stage == "contrastive":
+        from clif_exp.contrastive.stage import train_contrastive
+
+        manifests = {kind: curated["manifests"][kind] for kind in "GR"}
+        train_contrastive(
+            out, spec=spec, concepts=curated["concepts"], manifests=manifests, trainer=settings, seed=3, steps=40, batch_size=6,
+            weight_decay=0.1, scale="learned",
+        )  # fmt: skip
+    else:
+        from clif_exp.diffusion.stage import train_diffusion
+
+        train_diffusion(
+            out, spec=spec, concepts=curated["concepts"], manifest=curated["manifests"]["M"], segments=None, embeddings=None,
+            trainer=settings, seed=3, rank=2, alpha=4.0, steps=40, batch_size=3, train_embeddings=True, flip=True,
+            caption_dropout=0.2, ema_decay=0.9, offset_noise=0.1,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    arguments = json.loads(Path(sys.argv[2]).read_text())
+    run(sys.argv[1], Path(arguments["out"]), backbone=arguments["backbone"], data=Path(arguments["data"]))
