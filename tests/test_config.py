@@ -14,13 +14,18 @@ from omegaconf import OmegaConf
 
 import clif_exp.__main__ as entry
 from clif_exp.config import validate
-from clif_exp.messages import composition_error
+from clif_exp.messages import composition_error, config_folder
 
-CONF = entry.config_folder()
+CONF = config_folder()
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
 CHOICES = [(group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
 # What a choice needs beside itself.
-COMPANIONS = {("dataset", "folder"): ["dataset.root=."]}
+COMPANIONS = {
+    ("dataset", "folder"): ["dataset.root=."],
+    ("captioner", "vlm"): ["captioner.settings.model=somewhere"],
+    ("generation", "real"): ["model=sd15"],
+    ("evaluation", "real"): ["model=sd15"],
+}
 
 
 def composed(*overrides: str) -> dict[str, Any]:
@@ -30,7 +35,7 @@ def composed(*overrides: str) -> dict[str, Any]:
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 
 
-@pytest.mark.parametrize(("group", "choice"), CHOICES, ids="/".join)
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)
 def test_every_config_composes_and_is_valid(group, choice):
     sign = "+" if group == "experiment" else ""
     validate(composed(f"{sign}{group}={choice}", *COMPANIONS.get((group, choice), [])))
@@ -75,6 +80,17 @@ def test_an_experiment_keeps_its_ablation_under_debug():
         (["+trainer.devises=2"], ["trainer.devises", "'devices'"]),
         (["+colour=red"], ["colour", "no such key"]),
         (["logger=wandb", "logger.wandb.mode=cloud"], ["logger.wandb.mode", "'cloud'", "'offline'"]),
+        (["+segmenter.settings.point_per_side=3"], ["segmenter.settings.point_per_side", "'points_per_side'"]),
+        (["diffusion.rank=0"], ["diffusion.rank", "found 0", "train_embeddings"]),
+        (["diffusion.learning_rate=fast"], ["diffusion.learning_rate", "'fast'"]),
+        (["diffusion.pair_weight=0.8", "diffusion.prior_weight=0.3"], ["diffusion.pair_weight", "0.8", "at most 1"]),
+        (["augmentation.global.num_pairs=-1"], ["augmentation.global.num_pairs", "-1"]),
+        (["+augmentation.global.num_pair=1"], ["augmentation.global.num_pair", "'num_pairs'"]),
+        (["augmentation.canvas=generated"], ["augmentation.global.canvas", "backgrounds"]),
+        (["method=mix_only", "contrastive.control=random_rows"], ["contrastive.control", "mix_only"]),
+        (["model=sd15", "generation=default"], ["generation.prompts.world", "generation=real"]),
+        (["model=sd15", "evaluation=default"], ["evaluation.reader.kind", "evaluation=real"]),
+        (["generation.seeds=[0,0]"], ["generation.seeds", "repetitions"]),
         (["name=a/b"], ["name", "'a/b'"]),
         (["objective=multi/confusoin"], ["objective", "multi/confusion"]),
     ],

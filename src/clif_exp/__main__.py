@@ -9,20 +9,15 @@ import hashlib
 import os
 import re
 import sys
-from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from clif_exp.messages import composition_error, config_folder, help_text
+
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 _wants_traceback = os.environ.get(_FULL_ERROR, "0") not in ("0", "")
 _exit_codes: list[int] = []
-
-
-def config_folder() -> Path:
-    """Return conf/: inside the package in a wheel, beside src/ in a checkout."""
-    packaged = Path(__file__).parent / "conf"
-    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[2] / "conf"
 
 
 def sweep_folder_name(overrides: str) -> str:
@@ -53,6 +48,9 @@ def _run(composed: DictConfig) -> float | None:
 
 def main() -> None:
     """Run the command line; a failure is one line and an exit code (HYDRA_FULL_ERROR=1: with its traceback)."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text())
+        return
     # Hydra raises instead of printing its own several lines; what it raises is put into one line below.
     os.environ[_FULL_ERROR] = "1"
     try:
@@ -60,8 +58,6 @@ def main() -> None:
     except Exception as error:
         if _wants_traceback:
             raise
-        from clif_exp.messages import composition_error
-
         print(f"clif_exp: error: {composition_error(error)}", file=sys.stderr)
         sys.exit(2)
     if any(_exit_codes):

@@ -10,7 +10,7 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -25,8 +25,10 @@ from clif_exp.config_rooms import (
     Model,
     Segmenter,
     Strict,
+    settings_model,
 )
 
+Checked = TypeVar("Checked", bound=BaseModel)
 STAGES = ("curation", "contrastive", "diffusion", "generation", "evaluation", "report")
 Stage = Literal["curation", "contrastive", "diffusion", "generation", "evaluation", "report"]
 CAST = 18  # members of a ToonWorld cast
@@ -122,19 +124,30 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: names the field, what was given and what would do; several problems stand behind one another.
     """
-    try:
-        checked = Config.model_validate(config)
-    except ValidationError as error:
-        lines = [_describe(problem) for problem in error.errors()]
-        # A union reports each of its members: one line per field is enough.
-        lines = list({line.split(":", 1)[0]: line for line in reversed(lines)}.values())[::-1]
-        raise ValueError("; ".join(lines[:3]) + (f" (and {len(lines) - 3} more)" if len(lines) > 3 else "")) from None
+    checked = _check(Config, config)
     _check_combinations(checked)
-    return checked.model_dump()
+    plain = checked.model_dump(by_alias=True, exclude_unset=True)
+    for group in ("segmenter", "captioner"):
+        choice = plain[group]
+        if choice.get("target") is None:  # a user's own segmenter has settings of its own
+            settings = _check(settings_model(group, choice["name"]), choice["settings"], where=(group, "settings"))
+            choice["settings"] = settings.model_dump(exclude_unset=True)
+    return plain
+
+
+def _check(model: type[Checked], values: Mapping[str, Any], *, where: tuple[str, ...] = ()) -> Checked:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [_describe(problem, model, where) for problem in error.errors()]
+    # A union reports each of its members: one line per field is enough.
+    lines = list({line.split(":", 1)[0]: line for line in reversed(lines)}.values())[::-1]
+    raise ValueError("; ".join(lines[:3]) + (f" (and {len(lines) - 3} more)" if len(lines) > 3 else ""))
 
 
 def _check_combinations(config: Config) -> None:
     _check_objective(config.objective)
+    _check_rooms(config)
     if len(set(config.stages)) != len(config.stages):
         raise ValueError(f"stages: found {config.stages}, with repetitions; name each once")
     if sorted(config.stages, key=STAGES.index) != config.stages:
@@ -154,18 +167,43 @@ def _check_combinations(config: Config) -> None:
         raise ValueError("trainer.precision: found '16-mixed' on the CPU; use bf16-mixed, 32-true or auto")
 
 
+def _check_rooms(config: Config) -> None:
+    diffusion, method, family = config.diffusion, config.method.name, config.model.family
+    if diffusion.rank == 0 and not diffusion.train_embeddings:
+        raise ValueError("diffusion.rank: found 0 with diffusion.train_embeddings=false: nothing would train; change one of them")
+    if diffusion.pair_weight + diffusion.prior_weight > 1:
+        both = f"found {diffusion.pair_weight}, with diffusion.prior_weight={diffusion.prior_weight}"
+        raise ValueError(f"diffusion.pair_weight: {both}; they are shares of a batch, together at most 1")
+    if not config.method.contrastive and config.contrastive.control is not None:
+        raise ValueError(f"contrastive.control: found {config.contrastive.control!r}, but method={method} has no stage 1; use method=clif")
+    for name in ("global_", "region", "mix"):
+        pairs, field = getattr(config.augmentation, name), f"augmentation.{name.rstrip('_')}"
+        if pairs.canvas == "generated" and pairs.num_pairs and not config.augmentation.contexts.backgrounds:
+            raise ValueError(f"{field}.canvas: found 'generated' without augmentation.contexts.backgrounds; name some places there")
+        for range_name in ("scale", "vertical"):
+            low, high = getattr(pairs, range_name)
+            if low > high:
+                raise ValueError(f"{field}.{range_name}: found [{low}, {high}]; write the smaller number first")
+    if len(set(config.generation.seeds)) != len(config.generation.seeds):
+        raise ValueError(f"generation.seeds: found {config.generation.seeds}, with repetitions; name each once")
+    if family != "toonworld" and config.generation.prompts.world == "toonworld":
+        raise ValueError(f"generation.prompts.world: found 'toonworld' for a {family} model; use generation=real")
+    if family != "toonworld" and config.evaluation.reader.kind == "oracle":
+        raise ValueError(f"evaluation.reader.kind: found 'oracle' for a {family} model, which draws no ToonWorld; use evaluation=real")
+
+
 def _check_objective(objective: str | None) -> None:
     if objective is not None and objective not in METRICS:
         near = difflib.get_close_matches(objective, METRICS, n=1, cutoff=0.5)
         raise ValueError(f"objective: found {objective!r}; {f'did you mean {near[0]!r}?' if near else 'choose from ' + ', '.join(METRICS)}")
 
 
-def _describe(problem: Any) -> str:
+def _describe(problem: Any, model: Any, where: tuple[str, ...]) -> str:
     location = [part for part in problem["loc"] if not _is_type_tag(part)]
-    field = ".".join(str(part) for part in location) or "config"
+    field = ".".join(str(part) for part in (*where, *location)) or "config"
     given = problem["input"]
     if problem["type"] == "extra_forbidden":
-        known = _keys_beside(location)
+        known = _keys_beside(model, location)
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         remedy = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
         return f"{field}: no such key (given {given!r}); {remedy}"
@@ -180,14 +218,13 @@ def _is_type_tag(part: Any) -> bool:
     return isinstance(part, str) and (part[:1].isupper() or "[" in part or part in ("int", "float", "str", "bool"))
 
 
-def _keys_beside(location: list[Any]) -> list[str]:
-    model: Any = Config
+def _keys_beside(model: Any, location: list[Any]) -> list[str]:
     for part in location[:-1]:
-        fields = getattr(model, "model_fields", {})
+        fields = {field.alias or name: field for name, field in getattr(model, "model_fields", {}).items()}
         if part not in fields:
             break
         model = _model_in(fields[part].annotation)
-    return list(getattr(model, "model_fields", {}))
+    return [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
 
 
 def _model_in(annotation: Any) -> Any:

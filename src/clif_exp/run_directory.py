@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +49,18 @@ class RunDirectory:
             "peak_memory_mb": artifact.peak_memory_mb,
         }
         self.write()
+
+    def add_stage_of(self, name: str, parts: Sequence[str]) -> None:
+        """Note a stage that published several artifacts: their sum, and whether all of them were reused."""
+        known = [self.summary["stages"][part] for part in parts if part in self.summary["stages"]]
+        if known:
+            self.summary["stages"][name] = {
+                "fingerprint": hashlib.sha256("".join(part["fingerprint"] for part in known).encode()).hexdigest(),
+                "reused": all(part["reused"] for part in known),
+                "seconds": round(sum(part["seconds"] for part in known), 3),
+                "peak_memory_mb": max(part["peak_memory_mb"] for part in known),
+            }
+            self.write()
 
     def add_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Note metrics; what could not be measured (NaN) is null, because JSON has no NaN."""
