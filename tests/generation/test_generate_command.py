@@ -34,7 +34,7 @@ def test_a_picture_is_the_stock_pipelines(export, tmp_path, tiny_sd15):
     pipeline.load_textual_inversion(str(export / "embeddings" / "rick.safetensors"))
     stock = pipeline("a photo of <rick>", generator=torch.Generator().manual_seed(3), num_inference_steps=2, guidance_scale=5.0).images[0]
     difference = np.asarray(stock).astype(int) - np.asarray(Image.open(tmp_path / "out.png")).astype(int)
-    assert np.abs(difference).mean() < 3  # bf16 where the CPU has it, against the stock fp32
+    assert np.abs(difference).max() <= 1
 
 
 def test_several_pictures_go_into_a_folder(export, tmp_path, tiny_sd15, capsys):

@@ -120,6 +120,17 @@ def test_the_trained_weights_are_in_the_pictures(reference, spec, diffusion, tmp
         assert any(np.abs(sets[first][name] - sets[second][name]).max() > 1 for name in sets[0])
 
 
+def test_rows_alone_leave_prompts_without_a_concept_as_they_were(spec, diffusion, tmp_path):
+    prior = [EvaluationPrompt("prior", "a photo of the dog on the beach", "prior", "free", (), "a photo of the dog on the beach")]
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / sampling.EMBEDDINGS_FILE).write_bytes((diffusion / sampling.EMBEDDINGS_FILE).read_bytes())
+    for name, model in (("before", None), ("after", tmp_path / "rows")):
+        generate(tmp_path / name, spec=spec, diffusion=model, prompts=prior, batch_size=2, **SETTINGS)
+    before, after = pictures(tmp_path / "before"), pictures(tmp_path / "after")
+    # The same noise before and after, so what differs in a report is what customising changed.
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

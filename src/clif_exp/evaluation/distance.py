@@ -90,7 +90,7 @@ def measure_distances(
         concept still is its class word, so concepts of one class have distance 0. Encoders beyond the first are not measured.
     """
     from clif_exp.backbones import load_pipeline, load_text_encoders
-    from clif_exp.generation.sampling import EMBEDDINGS_FILE, LORA_FILE
+    from clif_exp.generation.sampling import EMBEDDINGS_FILE, LORA_FILE, load_lora
 
     names = list(concepts)
     pipeline: Any = load_pipeline(spec, device=device)
@@ -105,7 +105,7 @@ def measure_distances(
         else:
             continue
         if folder is not None and (folder / LORA_FILE).exists():
-            pipeline.load_lora_weights(folder, weight_name=LORA_FILE)
+            load_lora(pipeline, folder)
         table_VD = encoder.get_input_embeddings().weight.detach().cpu()
         tokens_ND = contextual_tokens(tokenizer, encoder, ids=ids, penultimate=spec.family == "sdxl")
         distances = {

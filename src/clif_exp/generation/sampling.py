@@ -68,12 +68,24 @@ def load_customised_pipeline(spec: BackboneSpec, *, diffusion: Path | None, devi
                 apply_concept_embeddings(tokenizer, getattr(pipeline, encoder), rows)
                 num_tokens.update({name: len(vectors) for name, vectors in rows.items()})
         if (diffusion / LORA_FILE).exists():
-            pipeline.load_lora_weights(diffusion, weight_name=LORA_FILE)
+            load_lora(pipeline, diffusion)
             if dtype == torch.float32:
                 # One matrix product per layer instead of three. Half-precision weights would lose part of the small update.
                 pipeline.fuse_lora()
                 pipeline.unload_lora_weights()
     return pipeline, num_tokens
+
+
+def load_lora(pipeline: Any, folder: Path) -> None:
+    """Load a folder's U-Net LoRA, without diffusers' warning that the text encoder has none."""
+    from diffusers.utils import logging
+
+    previous = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        pipeline.load_lora_weights(folder, weight_name=LORA_FILE)
+    finally:
+        logging.set_verbosity(previous)
 
 
 def sample(

@@ -98,7 +98,8 @@ def plot_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *
             axes.plot(steps, values, color=colour, alpha=0.22, linewidth=0.8)
             padded = np.pad(np.asarray(values, dtype=float), (window // 2, window - 1 - window // 2), mode="edge")
             values = np.convolve(padded, np.ones(window) / window, mode="valid").tolist()
-        axes.plot(steps, values, color=colour, linewidth=1.6, label=name)
+        marker = "o" if len(values) < 12 else None  # a single point draws no line
+        axes.plot(steps, values, color=colour, linewidth=1.6, marker=marker, markersize=3.5, label=name)
     axes.set(title=title, xlabel="step", ylabel=y_label)
     axes.set_axisbelow(True)
     axes.grid(axis="y", color="#eef0f3")
