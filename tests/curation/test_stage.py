@@ -95,7 +95,7 @@ def test_a_screen_that_nothing_passes_is_an_error_with_reasons(tmp_path, spec):
 def test_where_sam_finds_nothing_the_run_says_so_and_goes_on(tmp_path, spec, drawn, caplog):
     settings = {"name": "sam", "settings": {"points_per_side": 4, "iou_threshold": 0.99}}
     stage.segment_concepts(tmp_path / "a", concepts=without_masks(drawn), spec=spec, segmenter=settings, captioner={"name": "provided"})
-    assert "milo_0.png: cut out by felzenszwalb, for want of a mask from sam" in caplog.text
+    assert "concept 'milo': cut out by felzenszwalb, for want of a mask from sam: milo_0.png, milo_1.png" in caplog.text
     white = next(x for x in read_segments(tmp_path / "a") if x["kind"] == "whole")
     found = np.asarray(Image.open(tmp_path / "a" / white["mask"])) > 127
     assert iou(found, np.asarray(Image.open(drawn.root / "milo_0_mask.png")) > 127) > 0.9

@@ -15,7 +15,16 @@ SIZE = 384  # px of the longer side of what is written
 
 @dataclass(frozen=True)
 class _Photo:
-    """A photograph: `box` says where the thing is, `crops` which cut-outs of the picture serve as references (px)."""
+    """A photograph.
+
+    Args:
+        name: of the concept.
+        class_word: one that ToonWorld's tokenizer knows as well as CLIP's.
+        parts: what it has.
+        source: scikit-image's name of the picture.
+        box: where the thing is, px.
+        crops: which parts of the picture serve as references, px.
+    """
 
     name: str
     class_word: str
@@ -27,19 +36,19 @@ class _Photo:
 
 _PHOTOS = (
     _Photo(
-        "eileen", "woman", ("hair", "face", "suit"), "astronaut", (20, 10, 372, 512),
+        "eileen", "woman", ("hair", "face", "jacket"), "astronaut", (20, 10, 372, 512),
         ((0, 0, 512, 512), (0, 0, 400, 420), (30, 0, 380, 350)),
     ),
     _Photo(
-        "chelsea", "cat", ("eye", "nose", "ear"), "chelsea", (20, 0, 385, 300),
+        "chelsea", "cat", ("eyes", "nose", "ears"), "chelsea", (20, 0, 385, 300),
         ((0, 0, 451, 300), (10, 0, 400, 300), (60, 0, 451, 280)),
     ),
     _Photo(
-        "espresso", "cup", ("saucer", "spoon", "handle"), "coffee", (78, 20, 492, 384),
+        "espresso", "object", ("cup", "saucer", "spoon"), "coffee", (78, 20, 492, 384),
         ((0, 0, 600, 400), (40, 0, 540, 400), (60, 5, 510, 395)),
     ),
     _Photo(
-        "falcon", "rocket", ("nose", "tower"), "rocket", (300, 120, 342, 410),
+        "falcon", "toy", ("nose", "tower"), "rocket", (300, 120, 342, 410),
         ((150, 80, 490, 427), (230, 100, 420, 427), (200, 60, 450, 420)),
     ),
 )  # fmt: skip

@@ -20,6 +20,7 @@ from clif_exp.curation.similarity import RegionText, on_white
 from clif_exp.pictures import load_mask, load_rgb
 
 log = logging.getLogger(__name__)
+_FALLBACK = "for want of a mask from sam"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,9 @@ def segment_concept(
         _find_whole(concept, reference, image, found, segmenter, clip, choose or {}, fallback)
         for reference, image, found in zip(concept.images, images, proposals, strict=True)
     ]
+    missed = [reference.file.name for reference, whole in zip(concept.images, wholes, strict=True) if whole.how.endswith(_FALLBACK)]
+    if missed:
+        log.warning("concept '%s': cut out by felzenszwalb, %s: %s", concept.name, _FALLBACK, ", ".join(missed))
     names = captioner.parts(concept, [on_white(image, whole.whole_HW) for image, whole in zip(images, wholes, strict=True)])
     results = []
     for whole, found in zip(wholes, proposals, strict=True):
@@ -91,7 +95,7 @@ def find_object(
     how = segmenter.name
     if choice is None and fallback and segmenter.name == "sam":
         choice = choose_whole(image, RegionSegmenter().propose([image])[0], class_word=word, clip=clip, **choose)
-        how = "felzenszwalb, for want of a mask from sam"
+        how = f"felzenszwalb, {_FALLBACK}"
     return None if choice is None else Segmented(image, choice.mask_HW, how, choice.score, choice.measures)
 
 
@@ -115,8 +119,6 @@ def _find_whole(
             f"{where}: {segmenter.name} finds no '{concept.class_word}' (of {len(found.masks_NHW)} masks none fits in size and place). "
             "Give a box, a point or a mask for this picture in concepts.yaml, or another segmenter="
         )
-    if chosen.how != segmenter.name:
-        log.warning("%s: cut out by %s", where, chosen.how)
     return chosen
 
 
