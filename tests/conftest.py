@@ -51,12 +51,26 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store") / "artifacts"
 
 
+@pytest.fixture(scope="session")
+def base_models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The override that names the base models: none where the package ships them, else random ones of the same layout."""
+    from clif_exp.backbones import packaged_weights
+
+    if (packaged_weights() / "pipeline" / "model_index.json").is_file():
+        return []
+    from clif_exp.toonworld.architectures import write_random_weights
+
+    folder = tmp_path_factory.mktemp("weights")
+    write_random_weights(folder)
+    return [f"model.path={folder}"]
+
+
 @pytest.fixture
-def clif_exp(tmp_path: Path, shared_store: Path) -> Callable[..., Result]:
-    """Run the program in an empty folder with the smallest budget and the shared store."""
+def clif_exp(tmp_path: Path, shared_store: Path, base_models: list[str]) -> Callable[..., Result]:
+    """Run the program in an empty folder, with the shared store unless another is named (None: its own)."""
 
     def run(*arguments: str, store: Path | None = shared_store, **environment: str) -> Result:
         given = [] if store is None else [f"artifacts.root={store}"]
-        return run_clif_exp(*arguments, *given, folder=tmp_path, **environment)
+        return run_clif_exp(*arguments, *given, *base_models, folder=tmp_path, **environment)
 
     return run

@@ -117,6 +117,9 @@ def _failed(run: RunDirectory, error: Exception, *, traceback: bool) -> int:
     log.debug("%s", "".join(traceback_module.format_exception(error)))
     with open(run.path / "run.log", "a") as file:
         traceback_module.print_exception(error, file=file)
+    pipeline = sys.modules.get("clif_exp.pipeline")
+    if pipeline is not None and isinstance(error, pipeline.Refused) and not traceback:
+        return _close(run, "refused", str(error), REFUSED)
     text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
     code = _close(run, "failed", text, FAILED)
     if traceback:

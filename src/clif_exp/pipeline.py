@@ -42,6 +42,10 @@ _FIRST_GUESS = {
 }
 
 
+class Refused(ValueError):
+    """What the user asked for will not do, found out on the way and before anything was computed for it."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A job that nothing speaks against any more.
@@ -115,7 +119,7 @@ class Execution:
             The artifact; None where nothing needs it and it is not there.
 
         Raises:
-            ValueError: the stage is not among `stages`, a later one needs its artifact, and the store has none.
+            Refused: the stage is not among `stages`, a later one needs its artifact, and the store has none.
         """
         store, mode = self.plan.store, self.mode(stage)
         if mode == "run":
@@ -128,7 +132,7 @@ class Execution:
             if artifact is None and mode == "skip":
                 return None
             if artifact is None:
-                raise ValueError(f"stages: {stage!r} is left out, but the store has no {name} of this config yet; add {stage} to stages")
+                raise Refused(f"stages: {stage!r} is left out, but the store has no {name} of this config yet; add {stage} to stages")
             self._announce(name, artifact, work=work, unit=unit)
         self.artifacts[name] = artifact
         self.run.add_stage(name, artifact)

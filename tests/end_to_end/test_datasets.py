@@ -1,0 +1,32 @@
+"""Other concepts than the default four: fresh casts, real photographs, a user's own folder."""
+
+from __future__ import annotations
+
+import json
+
+
+def test_a_fresh_cast_is_customised(clif_exp):
+    result = clif_exp("debug=fast", "dataset.cast_seed=7")
+    assert result.code == 0, result.errors
+    assert result.summary()["metrics"]
+
+
+def test_photographs_go_the_whole_way(clif_exp, shared_store):
+    result = clif_exp("debug=fast", "dataset=photos", "dataset.size=null", "segmenter=felzenszwalb")
+    assert result.code == 0, result.errors
+    fingerprint = result.summary()["stages"]["augment_M"]["fingerprint"]
+    lines = (shared_store / "augment_M" / fingerprint / "manifest.jsonl").read_text().splitlines()
+    assert lines and all(len(json.loads(line)["sources"]) == 2 for line in lines)
+    assert (result.folders[-1] / "report.html").stat().st_size > 0
+
+
+def test_a_folder_of_ones_own_gives_the_same_as_the_dataset_it_was_copied_from(clif_exp, tmp_path):
+    from clif_exp.toonworld.cast import write_cast
+
+    mine = tmp_path / "my_concepts"
+    write_cast(mine, size=2)
+    drawn = clif_exp("debug=fast")
+    own = clif_exp("debug=fast", "dataset=folder", f"dataset.root={mine}")
+    assert own.code == 0, own.errors
+    for name in ("segments", "augment_M", "diffusion", "generation"):
+        assert own.summary()["stages"][name] == drawn.summary()["stages"][name] | {"reused": True}, name

@@ -1,0 +1,65 @@
+"""A run killed anywhere: the same command afterwards ends with the metrics of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def kill_during(stage: str, *, folder: Path, store: Path, arguments: list[str], how: signal.Signals) -> dict:
+    """Start a run, kill it as soon as a stage is under way, and return the summary that it left."""
+    command = [sys.executable, "-m", "clif_exp", "debug=fast", f"artifacts.root={store}", *arguments]
+    with open(folder / "output.txt", "w") as output:
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=os.environ)
+        deadline = time.monotonic() + 600
+        while not list(store.glob(f"{stage}/*.partial")):
+            assert process.poll() is None and time.monotonic() < deadline, (folder / "output.txt").read_text()
+            time.sleep(0.01)
+        time.sleep(0.3)
+        process.send_signal(how)
+        process.wait(120)
+    (file,) = folder.glob("runs/*/*/summary.json")
+    return json.loads(file.read_text())
+
+
+@pytest.mark.parametrize(
+    ("stage", "how"),
+    [
+        ("diffusion", signal.SIGKILL),
+        ("diffusion", signal.SIGTERM),
+        *(pytest.param(name, signal.SIGKILL, marks=pytest.mark.slow) for name in ("segments", "contexts", "contrastive", "generation")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_killing_and_rerunning_ends_as_if_undisturbed(clif_exp, base_models, tmp_path, shared_store, stage, how):
+    undisturbed = clif_exp("debug=fast").summary()
+    store = tmp_path / "store"
+    if stage == "diffusion":  # what comes before it need not be computed again to kill it
+        store.mkdir()
+        for name in ("dataset", "segments", "contexts", "augment_G", "augment_R", "augment_M", "contrastive"):
+            (store / name).symlink_to(shared_store / name)
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    left = kill_during(stage, folder=folder, store=store, arguments=base_models, how=how)
+    assert left["status"] == "killed" and left["error"]
+    again = clif_exp("debug=fast", store=store)
+    assert again.code == 0, again.errors
+    assert again.summary()["metrics"] == undisturbed["metrics"]
+    assert not again.summary()["stages"][stage]["reused"] or stage == "generation"
+    assert not list(store.glob("*/*.partial"))
+
+
+def test_a_stage_that_runs_out_of_time_goes_on_from_its_checkpoint(clif_exp, tmp_path):
+    undisturbed = clif_exp("debug=fast").summary()
+    store = tmp_path / "store"
+    first = clif_exp("debug=fast", "trainer.max_time=0.001", store=store)
+    assert first.code == 75 and first.summary()["status"] == "killed" and "trainer.max_time" in first.summary()["error"]
+    last = clif_exp("debug=fast", store=store)
+    assert last.code == 0 and last.summary()["metrics"] == undisturbed["metrics"], last.errors

@@ -1,0 +1,69 @@
+"""Experiments and sweeps: what jobs share is computed once, and a refused job stops nobody."""
+
+from __future__ import annotations
+
+import pytest
+
+from clif_exp.messages import choices
+
+
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_every_experiment_runs_with_a_tiny_budget(clif_exp, experiment):
+    result = clif_exp(f"+experiment={experiment}", "debug=fast")
+    assert result.code == 0, result.errors
+    summary = result.summary()
+    assert summary["status"] == "finished" and summary["experiment"] == experiment
+    assert result.folders[-1].parent.name == experiment
+
+
+@pytest.mark.parametrize("method", choices("method"))
+def test_every_method_runs_with_a_tiny_budget(clif_exp, method):
+    result = clif_exp(f"method={method}", "debug=fast")
+    assert result.code == 0, result.errors
+    assert result.summary()["method"] == method and result.summary()["metrics"]
+
+
+def test_jobs_of_a_sweep_share_what_they_have_in_common(clif_exp, tmp_path):
+    result = clif_exp("-m", "+experiment=clif,ablate_raug", "debug=fast", "augmentation.seed=3")
+    assert result.code == 0, result.errors
+    full, ablated = result.summary(0), result.summary(1)
+    assert (full["experiment"], ablated["experiment"]) == ("clif", "ablate_raug")
+    for name in ("dataset", "segments", "contexts", "augment_G", "augment_M"):
+        assert ablated["stages"][name]["reused"], name
+        assert ablated["stages"][name]["fingerprint"] == full["stages"][name]["fingerprint"]
+    assert "augment_R" in full["stages"] and "augment_R" not in ablated["stages"]
+    for name in ("contrastive", "diffusion", "generation", "evaluation"):
+        assert not ablated["stages"][name]["reused"], name
+    assert ablated["stages"]["generation_prior"]["reused"], "the base model's pictures are shared"
+    folders = [folder.relative_to(tmp_path).parts for folder in result.folders]
+    assert {parts[:2] for parts in folders} == {("multirun", "default")}
+    assert [parts[2].rsplit("-", 1)[0].startswith("experiment=") for parts in folders] == [True, True]
+
+
+def test_a_refused_job_says_so_and_the_others_run(clif_exp):
+    result = clif_exp("-m", "debug=fast", "diffusion.rank=0,4")
+    assert result.code != 0
+    by_status = {result.summary(index)["status"]: result.summary(index) for index in range(2)}
+    assert set(by_status) == {"refused", "finished"}
+    assert "diffusion.rank" in by_status["refused"]["error"]
+    assert result.errors.count("clif_exp: error:") == 1 and "Traceback" not in result.errors
+
+
+def test_a_search_from_the_config_runs_all_its_jobs(clif_exp):
+    smaller = ["hydra.sweeper.params.diffusion\\.rank='2,4'", "hydra.sweeper.params.diffusion\\.steps='2'"]
+    result = clif_exp("hparams_search=grid", "debug=fast", *smaller)
+    assert result.code == 0, result.errors
+    assert len(result.folders) == 2 and all(folder.parent.name == "grid" for folder in result.folders)
+
+
+def test_ddp_over_two_processes_gives_one_run(clif_exp):
+    result = clif_exp("debug=fast", "trainer=ddp_sim")
+    assert result.code == 0, result.errors[-2000:]
+    assert result.summary()["status"] == "finished" and result.summary()["metrics"]
+
+
+@pytest.mark.slow
+def test_ddp_jobs_of_a_sweep_run_one_after_another(clif_exp):
+    result = clif_exp("-m", "debug=fast", "trainer=ddp_sim", "seed=0,1")
+    assert result.code == 0, result.errors[-2000:]
+    assert [result.summary(index)["status"] for index in range(2)] == ["finished"] * 2
