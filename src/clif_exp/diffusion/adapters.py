@@ -44,8 +44,11 @@ def save_lora(unet, out: Path, *, pipeline_class) -> None:
     """Write the adapter as pytorch_lora_weights.safetensors, with its alpha, which is lost without the metadata."""
     from peft.utils import get_peft_model_state_dict
 
+    metadata = unet.peft_config["default"].to_dict()
+    # Sets come in another order in every process; the same weights shall be the same file.
+    metadata = {key: sorted(value) if isinstance(value, set) else value for key, value in metadata.items()}
     pipeline_class.save_lora_weights(
         out,
         unet_lora_layers=get_peft_model_state_dict(unet),
-        unet_lora_adapter_metadata=unet.peft_config["default"].to_dict(),
+        unet_lora_adapter_metadata=metadata,
     )

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from clif_exp.contrastive.module import schedule_factor
@@ -74,11 +75,12 @@ class DiffusionModule(L.LightningModule):
         self.strict_loading = False
         self.extra_state_names: list[str] = []
         if optimisation.ema_decay:
-            for index, parameter in enumerate(self._trained()):
+            for index, parameter in enumerate(self.trained()):
                 self.register_buffer(f"ema_{index}", parameter.detach().clone())
                 self.extra_state_names.append(f"ema_{index}")
 
-    def _trained(self) -> list[nn.Parameter]:
+    def trained(self) -> list[nn.Parameter]:
+        """The weights that train, in a fixed order."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def conditioning(self, caption_indices_B: Tensor) -> dict[str, Any]:
@@ -132,19 +134,6 @@ class DiffusionModule(L.LightningModule):
         self.log_dict({f"diffusion/{name}": value for name, value in metrics.items()}, prog_bar=True)
         return {"loss": loss, "metrics": metrics}
 
-    def on_train_batch_end(self, outputs, batch, batch_idx) -> None:
-        """Update the average of the trained weights."""
-        for index, parameter in enumerate(self._trained() if self.settings.ema_decay else ()):
-            average = getattr(self, f"ema_{index}")
-            average.lerp_(parameter.detach(), 1 - self.settings.ema_decay)
-
-    def on_train_end(self) -> None:
-        """Publish the average, if there is one."""
-        if self.settings.ema_decay and self.global_step >= self.settings.steps:
-            with torch.no_grad():
-                for index, parameter in enumerate(self._trained()):
-                    parameter.copy_(getattr(self, f"ema_{index}"))
-
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW over the adapter and, if trained, the rows."""
         settings = self.settings
@@ -159,3 +148,20 @@ class DiffusionModule(L.LightningModule):
     def _factor(self, step: int) -> float:
         settings = self.settings
         return schedule_factor(step, steps=settings.steps, warmup_steps=settings.warmup_steps, schedule=settings.schedule)
+
+
+class WeightAverage(Callback):
+    """Keeps the average of the trained weights and publishes it at the end.
+
+    A callback, not a hook of the module: those run after the checkpoint of the step is written, which would lose an update.
+    """
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs, batch, batch_idx) -> None:
+        for index, parameter in enumerate(pl_module.trained()):
+            getattr(pl_module, f"ema_{index}").lerp_(parameter.detach(), 1 - pl_module.settings.ema_decay)
+
+    @torch.no_grad()
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.global_step >= trainer.max_steps:
+            for index, parameter in enumerate(pl_module.trained()):
+                parameter.copy_(getattr(pl_module, f"ema_{index}"))

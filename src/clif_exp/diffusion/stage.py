@@ -103,7 +103,7 @@ def train_diffusion(
     from clif_exp.diffusion.adapters import add_lora, save_lora
     from clif_exp.diffusion.conditioning import TextEncoders
     from clif_exp.diffusion.data import MixedBatches, Mixture
-    from clif_exp.diffusion.module import DiffusionModule, Optimisation
+    from clif_exp.diffusion.module import DiffusionModule, Optimisation, WeightAverage
     from clif_exp.tokens import ConceptRows, save_concept_embeddings
     from clif_exp.trainer import fit, quiet_lightning
 
@@ -147,7 +147,8 @@ def train_diffusion(
     fit(
         module, out=out, make_batch=batches, steps=steps, settings=trainer, metrics=["loss", "lr"],
         run_key={"optimisation": asdict(optimisation), "rank": rank, "batch": batches.size, "seed": seed, "captions": captions},
-        gradient_clip=gradient_clip, callbacks=_sampling(pipeline, concepts, out=out, samples=samples),
+        gradient_clip=gradient_clip,
+        callbacks=[*([WeightAverage()] if ema_decay else []), *_sampling(pipeline, concepts, out=out, samples=samples)],
     )  # fmt: skip
     if rank:
         save_lora(pipeline.unet, out, pipeline_class=type(pipeline))
