@@ -11,6 +11,7 @@ import json
 import logging
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,13 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 _LOG = logging.getLogger(__name__)
+_EXPECTED_WARNINGS = (
+    r"Checkpoint directory .* exists and is not empty",  # that is how a run goes on
+    r"Found \d+ module\(s\) in eval mode",  # the frozen base models
+    r".*ended before the epoch ended and your dataloader is not resumable",  # it is: batches are a function of the step
+    r".*does not have many workers",  # making a batch costs nothing
+    r".*isinstance\(treespec, LeafSpec\)",
+)
 
 
 class TimeBudgetExhausted(RuntimeError):
@@ -234,7 +242,10 @@ def fit(
         _Steps(make_batch, steps), batch_size=None, sampler=_FromStep(start, steps), num_workers=settings.num_workers,
         pin_memory=settings.device == "cuda",
     )  # fmt: skip
-    trainer.fit(module, loader, ckpt_path=path, weights_only=True)
+    with warnings.catch_warnings():
+        for message in _EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        trainer.fit(module, loader, ckpt_path=path, weights_only=True)
     if budget and budget.exhausted:
         raise TimeBudgetExhausted(
             f"trainer.max_time: {settings.max_time:.0f} s are used up at step {trainer.global_step} of {steps}. "

@@ -1,0 +1,124 @@
+"""Base models: found, checked with clear refusals, identified by content, loaded by stock loaders."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from clif_exp.backbones import BackboneSpec, encode_images, identity, load_contrastive, load_pipeline, resolve
+
+
+@pytest.fixture(scope="module")
+def tiny_models():
+    source = importlib.util.spec_from_file_location("tiny_models", Path(__file__).parent / "tiny_models.py")
+    module = importlib.util.module_from_spec(source)
+    source.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, tiny_models):
+    root = tmp_path_factory.mktemp("sd15")
+    return root, BackboneSpec(**tiny_models.write_tiny_backbone(root, family="sd15"))
+
+
+def _copy(written, tmp_path) -> BackboneSpec:
+    root, spec = written
+    shutil.copytree(root, tmp_path / "models")
+    return replace(spec, path=str(tmp_path / "models/pipeline"), contrastive={"text_encoder": str(tmp_path / "models/clip")})
+
+
+def test_identity_follows_content_not_paths(written, tmp_path):
+    _, spec = written
+    copy = _copy(written, tmp_path)
+    assert identity(resolve(copy)) == identity(resolve(spec))
+    file = tmp_path / "models/pipeline/unet/diffusion_pytorch_model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    assert identity(resolve(copy)) != identity(resolve(spec))
+
+
+def test_toonworld_takes_the_models_beside_the_pipeline(written):
+    root, _ = written
+    for path in (root, root / "pipeline"):
+        spec = resolve(BackboneSpec(family="toonworld", path=str(path), resolution=32))
+        assert spec.path == str(root / "pipeline") and spec.contrastive == {"text_encoder": str(root / "clip")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"family": "sd3"}, "model.family: found 'sd3'; known are"),
+        ({"family": "sdxl"}, "is a StableDiffusionPipeline; model=sdxl needs a StableDiffusionXLPipeline"),
+        ({"path": "/nowhere"}, "holds no model_index.json"),
+        ({"resolution": 100}, "multiple of 8"),
+        ({"contrastive": {}}, "needs one CLIP checkpoint for each of"),
+        ({"contrastive": {"text_encoder": "/nowhere"}}, "model.contrastive.text_encoder: /nowhere is not a folder"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes, message, written):
+    with pytest.raises(ValueError, match=message):
+        resolve(replace(written[1], **changes))
+
+
+def test_pickled_weights_are_refused(written, tmp_path):
+    spec = _copy(written, tmp_path)
+    vae = tmp_path / "models/pipeline/vae"
+    (vae / "diffusion_pytorch_model.safetensors").rename(vae / "diffusion_pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"vae: .*no \.safetensors file \(found diffusion_pytorch_model.bin\)"):
+        resolve(spec)
+
+
+def test_code_that_comes_with_a_model_is_refused(written, tmp_path):
+    spec = _copy(written, tmp_path)
+    index = tmp_path / "models/pipeline/model_index.json"
+    content = json.loads(index.read_text()) | {"unet": ["my_unet", "MyUNet"]}
+    index.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"brings its own code \(my_unet\)"):
+        resolve(spec)
+
+
+@pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
+def test_the_contrastive_towers_are_the_pipelines(family, tmp_path, tiny_models):
+    spec = resolve(BackboneSpec(**tiny_models.write_tiny_backbone(tmp_path, family=family)))
+    for encoder in spec.contrastive:
+        clip, tokenizer, processor = load_contrastive(spec, encoder)
+        assert not any(parameter.requires_grad for parameter in clip.parameters())
+        assert tokenizer.eos_token_id == clip.config.text_config.eos_token_id and processor is not None
+
+
+def test_another_clip_is_refused_by_the_layer_that_differs(written, tmp_path, tiny_models):
+    other = tiny_models.write_tiny_backbone(tmp_path, family="sd15", seed=1)
+    with pytest.raises(ValueError, match=r"model.contrastive.text_encoder .*differs from the pipeline's text encoder"):
+        load_contrastive(replace(written[1], contrastive=other["contrastive"]))
+
+
+def test_half_precision_storage_is_no_difference(written, tmp_path):
+    from transformers import CLIPModel
+
+    spec = _copy(written, tmp_path)
+    for dtype in (torch.float16, torch.bfloat16):
+        CLIPModel.from_pretrained(written[1].contrastive["text_encoder"]).to(dtype).save_pretrained(tmp_path / "models/clip")
+        load_contrastive(spec)
+
+
+@pytest.mark.parametrize("kl", [True, False])
+def test_latents_are_what_the_pipeline_decodes(kl, tmp_path, tiny_models):
+    spec = resolve(BackboneSpec(**tiny_models.write_tiny_backbone(tmp_path, family="sd15", kl=kl)))
+    pipeline = load_pipeline(spec)
+    pixels = torch.rand(2, 3, 32, 32) * 2 - 1
+    latents = encode_images(pipeline.vae, pixels)
+    assert latents.shape == (2, 4, 4, 4)
+    raw = pipeline.vae.encode(pixels)
+    mode = raw.latent_dist.mode() if kl else raw.latents
+    torch.testing.assert_close(latents / pipeline.vae.config.scaling_factor, mode)
+    if kl:
+        drawn = [encode_images(pipeline.vae, pixels, generator=torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
+        assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
