@@ -9,8 +9,8 @@ from PIL import Image
 
 from clif_exp.concepts import Concept, ConceptImage, write_concepts_yaml
 
-VERSION = 1  # raise when other pictures are written
-SIZE = 384  # px of the longer side of what is written
+VERSION = 2  # raise when other pictures are written
+SIZE = 320  # px of the longer side of what is written
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class _Photo:
 _PHOTOS = (
     _Photo(
         "eileen", "woman", ("hair", "face", "jacket"), "astronaut", (20, 10, 372, 512),
-        ((0, 0, 512, 512), (0, 0, 400, 420), (30, 0, 380, 350)),
+        ((0, 0, 400, 420), (0, 0, 390, 400), (0, 0, 400, 440)),
     ),
     _Photo(
         "chelsea", "cat", ("eyes", "nose", "ears"), "chelsea", (20, 0, 385, 300),

@@ -9,7 +9,7 @@ import numpy as np
 from clif_exp.curation.masks import plain_background, tidy
 from clif_exp.curation.segmenters import Proposals
 
-_BINS = 8  # colour histogram bins per channel
+_BINS = 16  # colour histogram bins per channel
 
 
 class RegionSegmenter:
