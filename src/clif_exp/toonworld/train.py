@@ -18,7 +18,7 @@ TRAINERS = {
     "gpu": {"accelerator": "gpu", "devices": 1, "precision": "bf16-mixed"},
 }
 CORPUS = {"size": 40_000, "seed": 1}
-JUDGE_CORPUS = {"size": 12_000, "seed": 2}  # other pictures than the CLIP that it judges has seen
+JUDGE_CORPUS = {"size": 6_000, "seed": 2}  # other pictures than the CLIP that it judges has seen
 
 
 def main() -> None:
