@@ -71,6 +71,6 @@ def clif_exp(tmp_path: Path, shared_store: Path, base_models: list[str]) -> Call
 
     def run(*arguments: str, store: Path | None = shared_store, **environment: str) -> Result:
         given = [] if store is None else [f"artifacts.root={store}"]
-        return run_clif_exp(*arguments, *given, *base_models, folder=tmp_path, **environment)
+        return run_clif_exp(*base_models, *arguments, *given, folder=tmp_path, **environment)
 
     return run

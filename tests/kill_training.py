@@ -14,10 +14,10 @@ def run(stage: str, out: Path, *, backbone: dict, data: Path, precision: str = "
     """Train a stage on tiny models, with weight decay and everything random switched on."""
     sys.path.insert(0, str(Path(__file__).parent))
     import torch
-    from tiny_models import write_concepts_and_manifests
 
     from clif_exp.backbones import BackboneSpec, resolve
     from clif_exp.trainer import TrainerSettings
+    from tiny_models import write_concepts_and_manifests
 
     torch.set_num_threads(1)
     torch.manual_seed(hash(str(out)) % 1000)  # results must not depend on the global generator

@@ -7,11 +7,18 @@ import torch
 from safetensors.torch import save_file
 
 from clif_exp.tokens import (
-    ConceptRows, add_concept_tokens, apply_concept_embeddings, concepts_in, expand_prompt, load_concept_embeddings,
-    save_concept_embeddings, token_names, tokenize,
+    ConceptRows,
+    add_concept_tokens,
+    apply_concept_embeddings,
+    concepts_in,
+    expand_prompt,
+    load_concept_embeddings,
+    save_concept_embeddings,
+    token_names,
+    tokenize,
 )  # fmt: skip
 
-WORDS = "a photo of man old hat on the left and right".split()
+WORDS = ["a", "photo", "of", "man", "old", "hat", "on", "the", "left", "and", "right"]
 
 
 @pytest.fixture
@@ -28,9 +35,15 @@ def encoder(tokenizer):
     torch.manual_seed(0)
     return CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-        )  # fmt: skip
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
     )
 
 
@@ -60,7 +73,7 @@ def test_rows_start_at_the_class_word_and_each_token_is_one_id(tokenizer, encode
 
 def test_a_name_that_is_taken_is_refused(tokenizer, encoder):
     add_concept_tokens(tokenizer, encoder, concepts={"rick": "man"})
-    with pytest.raises(ValueError, match="'rick'.*already a token"):
+    with pytest.raises(ValueError, match=r"'rick'.*already a token"):
         add_concept_tokens(tokenizer, encoder, concepts={"rick": "man"})
 
 

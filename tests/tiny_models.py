@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-WORDS = "a photo of the man woman cat dog chef beach hat jacket on left and right in front one my good rendering ' s white".split()
+WORDS = [
+    "a", "photo", "of", "the", "man", "woman", "cat", "dog", "chef", "beach", "hat", "jacket", "on", "left", "and", "right", "in",
+    "front", "one", "my", "good", "rendering", "'", "s", "white",
+]  # fmt: skip
 _HIDDEN = 32
 
 
@@ -135,11 +138,7 @@ def write_concepts_and_manifests(root: Path, *, names: tuple[str, ...] = ("rick"
     manifests = {}
     for kind in ("G", "R", "M"):
         lines = []
-        items = (
-            [(a, b) for a in names for b in names if a != b]
-            if kind == "M"
-            else [(name, word) for word in contexts for name in names]
-        )
+        items = [(a, b) for a in names for b in names if a != b] if kind == "M" else [(name, word) for word in contexts for name in names]
         for a, b in items:
             for side, other in (("left", "right"), ("right", "left")):
                 file = f"images/{len(lines):06d}.png"

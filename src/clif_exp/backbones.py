@@ -7,15 +7,15 @@ with a model is ever run.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clif_exp.backbone_checks import check_model_folder, check_pipeline_folder, check_same_text_tower, check_same_tokenizer
+
 if TYPE_CHECKING:
     import torch
-    from diffusers import DiffusionPipeline
     from torch import Tensor
 
 FAMILIES = {
@@ -69,10 +69,10 @@ def resolve(spec: BackboneSpec) -> BackboneSpec:
     if not spec.path:
         raise ValueError(f"model.path: found {spec.path!r}; give a folder or hub id of a {spec.family} pipeline.")
     if is_local(spec.path):
-        _check_pipeline_folder(Path(spec.path), spec.family)
+        check_pipeline_folder(Path(spec.path), family=spec.family, pipeline_class=FAMILIES[spec.family])
         spec = replace(spec, revision=None)
     else:
-        spec = replace(spec, revision=_pin_revision(spec.path, spec.revision))
+        spec = replace(spec, revision=_pin_revision(str(spec.path), spec.revision))
     expected = ["text_encoder", "text_encoder_2"] if spec.family == "sdxl" else ["text_encoder"]
     if sorted(spec.contrastive) != expected:
         raise ValueError(
@@ -81,7 +81,7 @@ def resolve(spec: BackboneSpec) -> BackboneSpec:
         )
     for encoder, checkpoint in spec.contrastive.items():
         if is_local(checkpoint):
-            _check_model_folder(Path(checkpoint), f"model.contrastive.{encoder}")
+            check_model_folder(Path(checkpoint), what=f"model.contrastive.{encoder}")
     return spec
 
 
@@ -102,45 +102,6 @@ def _fill_toonworld(spec: BackboneSpec) -> BackboneSpec:
     sam = root / "sam"
     segmenter = spec.segmenter_checkpoint or (str(sam) if sam.is_dir() else None)
     return replace(spec, path=str(pipeline), contrastive=contrastive, segmenter_checkpoint=segmenter)
-
-
-def _check_pipeline_folder(folder: Path, family: str) -> None:
-    index_file = folder / "model_index.json"
-    if not index_file.is_file():
-        raise ValueError(f"model.path: {folder} holds no model_index.json. Give the folder of a diffusers pipeline.")
-    try:
-        index = json.loads(index_file.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"model.path: {index_file} is not JSON ({error}). Download it again.") from error
-    if index.get("_class_name") != FAMILIES[family]:
-        raise ValueError(
-            f"model.path: {folder} is a {index.get('_class_name')}; model={family} needs a {FAMILIES[family]}. "
-            "Choose the model= that fits it."
-        )
-    for name, entry in index.items():
-        if name.startswith("_") or not isinstance(entry, list) or entry[0] is None:
-            continue
-        if name in ("safety_checker", "feature_extractor", "image_encoder"):
-            continue  # Not loaded.
-        if entry[0] not in ("diffusers", "transformers"):
-            raise ValueError(f"model.path: {name} of {folder} brings its own code ({entry[0]}), which is never run.")
-        if not (folder / name).is_dir():
-            raise ValueError(f"model.path: {folder} lacks the folder '{name}'. Download the whole pipeline.")
-        if name in ("unet", "vae", "text_encoder", "text_encoder_2"):
-            _check_model_folder(folder / name, f"model.path: {name}")
-
-
-def _check_model_folder(folder: Path, what: str) -> None:
-    if not folder.is_dir():
-        raise ValueError(f"{what}: {folder} is not a folder. Give an existing folder or a hub id.")
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{what}: {folder} holds no config.json.")
-    if not any(folder.glob("*.safetensors")):
-        found = sorted(f.name for f in folder.iterdir() if f.suffix in (".bin", ".ckpt", ".pt"))
-        raise ValueError(
-            f"{what}: {folder} holds no .safetensors file{f' (found {found[0]})' if found else ''}. "
-            "Pickled weights are not read; convert them with save_pretrained(safe_serialization=True)."
-        )
 
 
 def _pin_revision(repo: str, revision: str | None) -> str:
@@ -211,9 +172,7 @@ def _file_digest(file: Path) -> bytes:
     return digest.digest()
 
 
-def load_pipeline(
-    spec: BackboneSpec, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
-) -> DiffusionPipeline:
+def load_pipeline(spec: BackboneSpec, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Any:
     """Load the stock diffusers pipeline, without a safety checker, silent, in eval mode, nothing requiring gradients."""
     import diffusers
     import torch
@@ -236,7 +195,7 @@ def load_pipeline(
     return pipeline
 
 
-def prefer_fast_attention(pipeline: DiffusionPipeline, *, device: str | torch.device) -> None:
+def prefer_fast_attention(pipeline: Any, *, device: str | torch.device) -> None:
     """Use plain attention on CPUs, where torch's fused kernel is slower for small models (1.3 to 2.1 times)."""
     import torch
     from diffusers.models.attention_processor import AttnProcessor
@@ -248,16 +207,15 @@ def prefer_fast_attention(pipeline: DiffusionPipeline, *, device: str | torch.de
         encoder.set_attn_implementation("eager")
 
 
-def _text_encoders(pipeline: DiffusionPipeline) -> dict[str, Any]:
+def _text_encoders(pipeline: Any) -> dict[str, Any]:
     names = ("text_encoder", "text_encoder_2")
     return {name: getattr(pipeline, name) for name in names if getattr(pipeline, name, None) is not None}
 
 
-def text_encoders_of(pipeline: DiffusionPipeline) -> dict[str, tuple[Any, Any]]:
+def text_encoders_of(pipeline: Any) -> dict[str, tuple[Any, Any]]:
     """Return encoder name -> (tokenizer, text encoder) of a loaded pipeline."""
     return {
-        name: (getattr(pipeline, name.replace("text_encoder", "tokenizer")), encoder)
-        for name, encoder in _text_encoders(pipeline).items()
+        name: (getattr(pipeline, name.replace("text_encoder", "tokenizer")), encoder) for name, encoder in _text_encoders(pipeline).items()
     }
 
 
@@ -268,15 +226,12 @@ def load_text_encoders(
     import torch
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-    classes = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
-    loaded = {}
+    classes: dict[str, Any] = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
+    source: dict[str, Any] = {"pretrained_model_name_or_path": spec.path, "revision": spec.revision}
+    loaded: dict[str, tuple[Any, Any]] = {}
     for name in spec.contrastive:
-        tokenizer = CLIPTokenizer.from_pretrained(
-            spec.path, subfolder=name.replace("text_encoder", "tokenizer"), revision=spec.revision
-        )
-        encoder = classes[name].from_pretrained(
-            spec.path, subfolder=name, revision=spec.revision, use_safetensors=True, dtype=dtype or torch.float32
-        )
+        tokenizer = CLIPTokenizer.from_pretrained(**source, subfolder=name.replace("text_encoder", "tokenizer"))
+        encoder: Any = classes[name].from_pretrained(**source, subfolder=name, use_safetensors=True, dtype=dtype or torch.float32)
         if torch.device(device).type == "cpu":
             encoder.set_attn_implementation("eager")
         loaded[name] = (tokenizer, encoder.to(device).requires_grad_(False).eval())
@@ -303,58 +258,15 @@ def load_contrastive(
     from transformers import CLIPImageProcessor, CLIPModel
 
     checkpoint = spec.contrastive[encoder]
-    model = CLIPModel.from_pretrained(checkpoint, use_safetensors=True, dtype=dtype or torch.float32)
-    tokenizer, pipeline_encoder = load_text_encoders(
-        replace(spec, contrastive={encoder: checkpoint}), dtype=torch.float32
-    )[encoder]
+    model: Any = CLIPModel.from_pretrained(checkpoint, use_safetensors=True, dtype=dtype or torch.float32)
+    tokenizer, pipeline_encoder = load_text_encoders(replace(spec, contrastive={encoder: checkpoint}), dtype=torch.float32)[encoder]
     if check:
         check_same_text_tower(model, pipeline_encoder, what=f"model.contrastive.{encoder} ({checkpoint})")
-        _check_same_tokenizer(checkpoint, tokenizer, what=f"model.contrastive.{encoder} ({checkpoint})")
+        check_same_tokenizer(checkpoint, tokenizer, what=f"model.contrastive.{encoder} ({checkpoint})")
     if torch.device(device).type == "cpu":
         model.set_attn_implementation("eager")
     processor = CLIPImageProcessor.from_pretrained(checkpoint)
     return model.to(device).requires_grad_(False).eval(), tokenizer, processor
-
-
-def check_same_text_tower(clip, pipeline_encoder, *, what: str) -> None:
-    """Check that a CLIP's text tower equals a pipeline's, up to what storing in half precision changes.
-
-    A pipeline may hold fewer layers (SD 2.1 drops the last one): those that both have must be equal.
-
-    Raises:
-        ValueError: names the first parameter that differs.
-    """
-    import torch
-
-    theirs = {k.removeprefix("text_model."): v for k, v in clip.text_model.state_dict().items()}
-    ours = {k.removeprefix("text_model."): v for k, v in pipeline_encoder.state_dict().items()}
-    ours.pop("text_projection.weight", None)
-    for name, value in ours.items():
-        other = theirs.get(name)
-        if other is None or other.shape != value.shape:
-            found = "nothing" if other is None else f"shape {tuple(other.shape)}"
-            raise ValueError(
-                f"{what}: its text tower is not the pipeline's: '{name}' is {found}, the pipeline's has shape "
-                f"{tuple(value.shape)}. Name the CLIP checkpoint that this pipeline's text encoder came from."
-            )
-        # 2^-7: the rounding of bfloat16, the coarsest format that weights are stored in.
-        if not torch.allclose(value.float(), other.float(), rtol=2**-7, atol=1e-6):
-            difference = (value.float() - other.float()).abs().max().item()
-            raise ValueError(
-                f"{what}: '{name}' differs from the pipeline's text encoder by up to {difference:.2g}. Rows trained "
-                "against another tower do not carry over; name the CLIP checkpoint that the pipeline was built on."
-            )
-
-
-def _check_same_tokenizer(checkpoint: str, tokenizer, *, what: str) -> None:
-    from transformers import CLIPTokenizer
-
-    try:
-        other = CLIPTokenizer.from_pretrained(checkpoint)
-    except OSError:
-        return  # A CLIP folder without a tokenizer: the pipeline's is the one that is used.
-    if other.get_vocab() != tokenizer.get_vocab():
-        raise ValueError(f"{what}: its tokenizer's vocabulary is not the pipeline's. Name the CLIP it was built on.")
 
 
 def encode_images(vae, pixels_BCHW: Tensor, *, generator: torch.Generator | None = None) -> Tensor:

@@ -269,7 +269,7 @@ def export(execution: Execution) -> None:
     if diffusion is None:
         return
     facts = {key: plan.config[key] for key in ("seed", "contrastive", "diffusion", "method")}
-    facts |= {"experiment": execution.run.summary["experiment"], "model": plan.config["model"]["family"]}
+    facts |= {"model": plan.config["model"]["family"]}
 
     def build(out: Path) -> None:
         from clif_exp.export.stage import export_run

@@ -47,9 +47,7 @@ def expand_prompt(prompt: str, num_tokens: Mapping[str, int]) -> str:
     return _PLACEHOLDER.sub(tokens, prompt)
 
 
-def add_concept_tokens(
-    tokenizer, text_encoder, *, concepts: Mapping[str, str], num_tokens: int = 2
-) -> dict[str, list[int]]:
+def add_concept_tokens(tokenizer, text_encoder, *, concepts: Mapping[str, str], num_tokens: int = 2) -> dict[str, list[int]]:
     """Add the concepts' tokens to a tokenizer and a text encoder, each row initialised from its class word.
 
     Args:
@@ -158,9 +156,7 @@ def load_concept_embeddings(path: Path) -> dict[str, dict[str, Tensor]]:
     return embeddings
 
 
-def tokenize(
-    tokenizer, prompts: Sequence[str], *, num_tokens: Mapping[str, int], pad: str = "longest"
-) -> torch.Tensor:
+def tokenize(tokenizer, prompts: Sequence[str], *, num_tokens: Mapping[str, int], pad: str = "longest") -> torch.Tensor:
     """Tokenize prompts with their concepts written out.
 
     Args:
@@ -181,9 +177,7 @@ def tokenize(
     if ids.shape[1] > limit:
         lengths = [len(tokenizer(text).input_ids) for text in expanded]
         worst = max(range(len(lengths)), key=lengths.__getitem__)
-        raise ValueError(
-            f"prompt {prompts[worst]!r}: found {lengths[worst]} tokens, the text encoder reads {limit}. Shorten it."
-        )
+        raise ValueError(f"prompt {prompts[worst]!r}: found {lengths[worst]} tokens, the text encoder reads {limit}. Shorten it.")
     return ids
 
 

@@ -15,12 +15,14 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from clif_exp.artifacts import process_rank
 
 _LOG = logging.getLogger(__name__)
 _EXPECTED_WARNINGS = (
@@ -122,7 +124,7 @@ class _Metrics(Callback):
             with path.open(newline="") as stream:
                 kept = [row for row in csv.DictReader(stream) if row.get(columns[-1]) and int(row["step"]) <= start]
         self.rows = kept
-        self.stream = None
+        self.stream: TextIO | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
@@ -210,7 +212,8 @@ def fit(
     if steps <= 0:
         return
     folder = out / "checkpoints"
-    _claim(folder, run_key)
+    if process_rank() == 0:
+        _claim(folder, run_key)
     last = newest_checkpoint(folder)
     path, start = last if last else (None, 0)
     budget = _TimeBudget(settings.max_time, folder) if settings.max_time else None
@@ -218,12 +221,13 @@ def fit(
         folder, filename="{step}", every_n_train_steps=settings.checkpoint_every_n_steps, save_top_k=1,
         save_on_train_epoch_end=False, enable_version_counter=False,
     )  # fmt: skip
+    precision: Any = best_precision(settings.device) if settings.precision == "auto" else settings.precision
     trainer = L.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
         strategy=settings.strategy,
-        precision=best_precision(settings.device) if settings.precision == "auto" else settings.precision,
+        precision=precision,
         max_steps=steps,
         max_epochs=-1,
         logger=list(settings.loggers) or False,

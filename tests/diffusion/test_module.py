@@ -117,10 +117,10 @@ def test_only_what_is_trained_moves_and_both_stages_run(family, tmp_path, backbo
 def _train(tmp_path, backbones, curated, **changes):
     from clif_exp.diffusion.stage import train_diffusion
 
-    arguments = dict(
-        spec=backbones("sd15"), concepts=curated["concepts"], manifest=None, segments=None, embeddings=None, trainer=FP32, steps=2,
-        batch_size=2, rank=2,
-    )  # fmt: skip
+    arguments = {
+        "spec": backbones("sd15"), "concepts": curated["concepts"], "manifest": None, "segments": None, "embeddings": None,
+        "trainer": FP32, "steps": 2, "batch_size": 2, "rank": 2,
+    }  # fmt: skip
     train_diffusion(tmp_path, **arguments | changes)
 
 

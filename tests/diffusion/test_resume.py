@@ -63,10 +63,10 @@ def test_checkpoints_of_another_run_are_refused(tmp_path, backbones, curated):
     from clif_exp.contrastive.stage import train_contrastive
     from clif_exp.trainer import TimeBudgetExhausted, TrainerSettings
 
-    arguments = dict(
-        spec=backbones("sd15"), concepts=curated["concepts"], manifests={"G": curated["manifests"]["G"]}, batch_size=4,
-        trainer=TrainerSettings(precision="32-true", max_time=1e-6),
-    )  # fmt: skip
+    arguments = {
+        "spec": backbones("sd15"), "concepts": curated["concepts"], "manifests": {"G": curated["manifests"]["G"]}, "batch_size": 4,
+        "trainer": TrainerSettings(precision="32-true", max_time=1e-6),
+    }  # fmt: skip
     with pytest.raises(TimeBudgetExhausted, match="at step 1 of 5"):
         train_contrastive(tmp_path, steps=5, **arguments)
     assert list((tmp_path / "checkpoints").glob("*.ckpt")), "a checkpoint is saved before time runs out"

@@ -97,11 +97,16 @@ def test_artifacts_ls_shows_the_stages(clif_exp, shared_store):
     assert records and records[0]["versions"]["torch"] and records[0]["inputs"]["base"]
 
 
-def test_the_same_seed_gives_the_same_bytes(clif_exp, tmp_path):
+def test_the_same_seed_gives_the_same_numbers(clif_exp, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
     first, second = clif_exp("debug=fast"), clif_exp("debug=fast", store=tmp_path / "fresh")
     assert first.summary()["metrics"] == second.summary()["metrics"]
-    export = "export/pytorch_lora_weights.safetensors"
-    assert (first.folders[-1] / export).read_bytes() == (second.folders[-1] / export).read_bytes()
+    files = [result.folders[-1] / "export" / "pytorch_lora_weights.safetensors" for result in (first, second)]
+    # The libraries write a file's header in any order; the numbers are what is promised.
+    weights, again = (load_file(file) for file in files)
+    assert weights.keys() == again.keys() and all(torch.equal(weights[name], again[name]) for name in weights)
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def test_a_stock_pipeline_draws_what_our_sampling_draws(family, exported):
 
     spec, diffusion, export = exported(family)
     ours, _ = load_customised_pipeline(spec, diffusion=diffusion, device="cpu")
-    settings = dict(num_inference_steps=3, guidance_scale=3.0, mixed_precision=False)
+    settings = {"num_inference_steps": 3, "guidance_scale": 3.0, "mixed_precision": False}
     mine = sample(ours, [PROMPT], noise_seeds=[0], **settings)[0].astype(int)
     base = (_draw(_stock(spec)) * 255).round().astype(int)
     for lora in ("pytorch_lora_weights.safetensors", "kohya.safetensors"):

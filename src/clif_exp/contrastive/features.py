@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,12 +40,10 @@ def image_features(
     cached = cache / f"image_features_{digest.hexdigest()[:16]}.safetensors"
     if cached.is_file():
         return load_file(str(cached))["features"]
-    features = [
-        _encode(clip, processor, pictures[start : start + batch_size]) for start in range(0, len(pictures), batch_size)
-    ]
+    features = [_encode(clip, processor, pictures[start : start + batch_size]) for start in range(0, len(pictures), batch_size)]
     features_ND = torch.cat(features)
     cache.mkdir(parents=True, exist_ok=True)
-    partial = cached.with_suffix(".partial")
+    partial = cached.with_suffix(f".{os.getpid()}.partial")  # every rank may be making it
     save_file({"features": features_ND}, str(partial))
     partial.replace(cached)
     return features_ND

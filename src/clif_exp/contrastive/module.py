@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -54,6 +54,9 @@ class ContrastiveModule(L.LightningModule):
         optimisation: see there.
     """
 
+    image_features_ND: Tensor
+    initial_rows: Tensor
+
     def __init__(self, clip, *, rows: ConceptRows, image_features_ND: Tensor, optimisation: Optimisation) -> None:
         super().__init__()
         self.text_model = clip.text_model.requires_grad_(False).eval()
@@ -102,7 +105,7 @@ class ContrastiveModule(L.LightningModule):
         total = contrast
         if self.settings.norm_weight:
             total = total + self.settings.norm_weight * ((self.row_weight.norm(dim=1) / self.vocabulary_norm - 1) ** 2).mean()
-        metrics = {"loss": contrast.item(), "lr": self.optimizers().param_groups[0]["lr"]}
+        metrics = {"loss": contrast.item(), "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
         if step % self.settings.frozen_loss_every == 0:
             metrics["loss_frozen_rows"] = self._loss_with_initial_rows(batch)
         self.log_dict({f"contrastive/{name}": value for name, value in metrics.items()}, prog_bar=True)
@@ -117,7 +120,7 @@ class ContrastiveModule(L.LightningModule):
         finally:
             self.row_weight.copy_(trained)
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> Any:
         """AdamW over the rows (and a learned scale, which never decays)."""
         settings = self.settings
         groups = [{"params": [self.row_weight], "weight_decay": settings.weight_decay}]
@@ -128,9 +131,7 @@ class ContrastiveModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _factor(self, step: int) -> float:
-        return schedule_factor(
-            step, steps=self.settings.steps, warmup_steps=self.settings.warmup_steps, schedule=self.settings.schedule
-        )
+        return schedule_factor(step, steps=self.settings.steps, warmup_steps=self.settings.warmup_steps, schedule=self.settings.schedule)
 
 
 def schedule_factor(step: int, *, steps: int, warmup_steps: int, schedule: str) -> float:

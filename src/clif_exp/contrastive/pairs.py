@@ -68,5 +68,6 @@ def _read_pair(line: dict, *, kind: str, folder: Path, names: set[str], where: s
     group = line.get("group")
     if group is None:
         group = f"{context}|{meta.side}|{round(float(concept.get('scale') or 1.0), 1)}"
-    box = tuple(int(v) for v in concept["box"]) if concept.get("box") else None
+    x0, y0, x1, y1 = concept.get("box") or (0, 0, 0, 0)
+    box = (int(x0), int(y0), int(x1), int(y1)) if concept.get("box") else None
     return Pair(file=folder / line["file"], caption=line["caption"], meta=meta, box=box, group=f"{kind}|{group}")

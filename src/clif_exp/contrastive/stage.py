@@ -75,6 +75,7 @@ def train_contrastive(
         ValueError: broken manifests, an unfit CLIP checkpoint, a loss that is not finite.
         TimeBudgetExhausted: `trainer.max_time` ran out; the same call goes on.
     """
+    from clif_exp.artifacts import process_rank
     from clif_exp.backbones import load_contrastive
     from clif_exp.contrastive.module import Optimisation
     from clif_exp.contrastive.pairs import read_pairs
@@ -111,6 +112,8 @@ def train_contrastive(
         embeddings[encoder] = after
         reports[encoder] = embedding_report(before=before, after=after, table_VD=table, words=words)
         reports[encoder] |= _shortcut(out / encoder / "metrics.csv" if encoder != "text_encoder" else out / "metrics.csv")
+    if process_rank() > 0:
+        return
     save_concept_embeddings(out / "concept_embeddings.safetensors", embeddings)
     (out / "embedding_report.json").write_text(json.dumps(reports, indent=1))
 
@@ -121,9 +124,7 @@ def _train(work: Path, *, clip, rows, batches: _Batches, optimisation, trainer: 
 
     quiet_lightning()
     work.mkdir(parents=True, exist_ok=True)
-    module = ContrastiveModule(
-        clip, rows=rows, image_features_ND=batches.image_features_ND, optimisation=optimisation
-    )
+    module = ContrastiveModule(clip, rows=rows, image_features_ND=batches.image_features_ND, optimisation=optimisation)
     _LOG.info("Contrastive stage: %d steps of %d pairs, %d pairs in all.", optimisation.steps, batches.size, len(batches.pairs))
     run_key = {"optimisation": asdict(optimisation), "batch": batches.size, "seed": seed, "pairs": len(batches.pairs)}
     fit(
@@ -146,9 +147,7 @@ class _Batches:
         self.pairs, self.pooling, self.identical_parts = pairs, pooling, identical_parts
         self.order = GroupedBatches(pairs, batch_size=batch_size, ranks=ranks, seed=seed)
         self.eos_id = tokenizer.eos_token_id
-        self.ids_NL = tokenize(
-            tokenizer, [pair.caption for pair in pairs], num_tokens={name: len(ids) for name, ids in token_ids.items()}
-        )
+        self.ids_NL = tokenize(tokenizer, [pair.caption for pair in pairs], num_tokens={name: len(ids) for name, ids in token_ids.items()})
         self.positions_N = self._positions(tokenizer, token_ids)
         self.image_features_ND = image_features(clip, processor, [(pair.file, None) for pair in pairs], cache=cache)
         self.part_features_ND = None
@@ -169,9 +168,7 @@ class _Batches:
         for index, pair in enumerate(self.pairs):
             if self.pooling[pair.group[0]] == "concept":
                 part = tokenizer(pair.meta.part, add_special_tokens=False).input_ids if pair.meta.part else ()
-                positions[index] = concept_position(
-                    self.ids_NL[index].tolist(), concept_ids=token_ids[pair.meta.concept], part_ids=part
-                )
+                positions[index] = concept_position(self.ids_NL[index].tolist(), concept_ids=token_ids[pair.meta.concept], part_ids=part)
         return torch.as_tensor(positions)
 
     def __call__(self, step: int) -> dict:

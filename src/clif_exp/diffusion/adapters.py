@@ -35,7 +35,12 @@ def add_lora(unet, *, rank: int, alpha: float, target_modules: Sequence[str], se
             raise ValueError(f"diffusion.rank: found {rank}, but {name} is {width} wide. Choose a rank of at most {width}.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = LoraConfig(r=rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=list(target_modules))
+        config = LoraConfig(
+            r=rank,
+            lora_alpha=alpha,  # type: ignore[arg-type]  # peft takes floats
+            init_lora_weights="gaussian",
+            target_modules=list(target_modules),
+        )
         unet.add_adapter(config)
     cast_training_params(unet, dtype=torch.float32)
 

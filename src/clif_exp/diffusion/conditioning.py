@@ -35,7 +35,7 @@ class TextEncoders:
             for name, (tokenizer, _) in self.encoders.items()
         }
 
-    def encode(self, ids: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def encode(self, ids: Mapping[str, Tensor]) -> dict[str, Any]:
         """Encode token ids.
 
         Args:
@@ -55,9 +55,7 @@ class TextEncoders:
     @torch.no_grad()
     def encode_captions(self, captions: Sequence[str], *, batch_size: int = 32) -> dict[str, Tensor]:
         """Encode captions in batches, for caching on the CPU."""
-        parts = [
-            self.encode(self.tokenize(captions[start : start + batch_size])) for start in range(0, len(captions), batch_size)
-        ]
+        parts = [self.encode(self.tokenize(captions[start : start + batch_size])) for start in range(0, len(captions), batch_size)]
         return {key: torch.cat([part[key].cpu() for part in parts]) for key in parts[0]}
 
     def unet_arguments(self, encoded: Mapping[str, Tensor]) -> dict[str, Any]:

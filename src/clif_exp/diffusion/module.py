@@ -130,11 +130,12 @@ class DiffusionModule(L.LightningModule):
         """One step."""
         loss = self.denoising_loss(batch)
         require_finite(loss, stage="diffusion", step=batch["step"], batch=batch["captions"])
-        metrics = {"loss": loss.item(), "lr": self.optimizers().param_groups[0]["lr"]}
+        overall = self.trainer.strategy.reduce(loss.detach(), reduce_op="mean")  # over ranks; each saw its share only
+        metrics = {"loss": overall.item(), "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
         self.log_dict({f"diffusion/{name}": value for name, value in metrics.items()}, prog_bar=True)
         return {"loss": loss, "metrics": metrics}
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """AdamW over the adapter and, if trained, the rows."""
         settings = self.settings
         adapter = [p for p in self.unet.parameters() if p.requires_grad]
@@ -156,12 +157,12 @@ class WeightAverage(Callback):
     A callback, not a hook of the module: those run after the checkpoint of the step is written, which would lose an update.
     """
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs, batch, batch_idx) -> None:
         for index, parameter in enumerate(pl_module.trained()):
             getattr(pl_module, f"ema_{index}").lerp_(parameter.detach(), 1 - pl_module.settings.ema_decay)
 
     @torch.no_grad()
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.global_step >= trainer.max_steps:
             for index, parameter in enumerate(pl_module.trained()):
                 parameter.copy_(getattr(pl_module, f"ema_{index}"))

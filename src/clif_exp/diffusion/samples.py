@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 def sample_prompts(names: Sequence[str], *, limit: int = 4) -> list[str]:
     """Return the fixed prompts: each concept alone (the first `limit`) and the first pairs."""
     prompts = [f"a photo of <{name}>" for name in names[:limit]]
-    pairs = [f"a photo of <{a}> on the left and <{b}> on the right" for a, b in zip(names[:-1], names[1:], strict=False)]
+    pairs = [f"a photo of <{a}> on the left and <{b}> on the right" for a, b in itertools.pairwise(names)]
     return prompts + pairs[: max(1, limit - 1)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -99,6 +100,7 @@ def train_diffusion(
         ValueError: settings that do not fit, broken inputs, a loss that is not finite.
         TimeBudgetExhausted: `trainer.max_time` ran out; the same call goes on.
     """
+    from clif_exp.artifacts import process_rank
     from clif_exp.backbones import load_pipeline, text_encoders_of
     from clif_exp.diffusion.adapters import add_lora, save_lora
     from clif_exp.diffusion.conditioning import TextEncoders
@@ -114,7 +116,8 @@ def train_diffusion(
     if prior_weight:
         _draw_prior(out / "prior", pipeline, concepts, count=prior_images, seed=seed)
     token_ids = _insert_concepts(pipeline, concepts, embeddings=embeddings, num_tokens=num_tokens)
-    pictures = _pictures(concepts, manifest=manifest, segments=segments if masked_loss else None, prior=out / "prior" if prior_weight else None)
+    prior = out / "prior" if prior_weight else None
+    pictures = _pictures(concepts, manifest=manifest, segments=segments if masked_loss else None, prior=prior)
     latents, weights = _encode(pipeline.vae, pictures, spec=spec, flip=flip, background=background_weight if masked_loss else None)
     captions = list(dict.fromkeys(["", *(caption for picture in pictures for caption in picture.captions)]))
     text = TextEncoders(
@@ -150,6 +153,8 @@ def train_diffusion(
         gradient_clip=gradient_clip,
         callbacks=[*([WeightAverage()] if ema_decay else []), *_sampling(pipeline, concepts, out=out, samples=samples)],
     )  # fmt: skip
+    if process_rank() > 0:
+        return
     if rank:
         save_lora(pipeline.unet, out, pipeline_class=type(pipeline))
     for encoder_rows in rows.values():
@@ -206,9 +211,7 @@ def _read_rows(text, token_ids) -> dict[str, dict[str, Any]]:
     return {name: {concept: tables[name][ids] for concept, ids in token_ids[name].items()} for name in tables}
 
 
-def _pictures(
-    concepts: ConceptSet, *, manifest: Path | None, segments: Path | None, prior: Path | None
-) -> list[TrainingPicture]:
+def _pictures(concepts: ConceptSet, *, manifest: Path | None, segments: Path | None, prior: Path | None) -> list[TrainingPicture]:
     from clif_exp.diffusion.data import PRIOR, TrainingPicture, pair_pictures, single_pictures
     from clif_exp.prompts import TRAINING_TEMPLATES
 
@@ -260,8 +263,9 @@ def _draw_prior(folder: Path, pipeline, concepts: ConceptSet, *, count: int, see
                 continue
             generator = torch.Generator().manual_seed(seed * 100_003 + index)
             image = pipeline(prompt=f"a photo of a {word}", generator=generator, num_inference_steps=25).images[0]
-            image.save(file.with_suffix(".partial"), format="PNG")
-            file.with_suffix(".partial").replace(file)
+            partial = file.with_suffix(f".{os.getpid()}.partial")
+            image.save(partial, format="PNG")
+            partial.replace(file)
 
 
 def _sampling(pipeline, concepts: ConceptSet, *, out: Path, samples: Mapping[str, Any] | None) -> list:

@@ -70,7 +70,7 @@ def model_card(
 
     pipeline = FAMILIES[spec.family]
     # A local path says nothing to anybody else, and may say more than its owner wants.
-    base_model = f"<your {spec.family} folder>" if is_local(spec.path) else str(spec.path)
+    base_model = f"<your {spec.family} folder>" if is_local(str(spec.path)) else str(spec.path)
     names = [concept.name for concept in concepts.concepts]
     second = names[1] if len(names) > 1 else None
     prompt = f"a photo of <{names[0]}>" + (f" on the left and <{second}> on the right" if second else "")
