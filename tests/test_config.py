@@ -62,6 +62,13 @@ def test_an_experiment_keeps_its_ablation_under_debug():
     assert composed("+experiment=ablate_raug", "debug=fast")["augmentation"]["region"]["num_pairs"] == 0
 
 
+def test_what_a_choice_sets_at_the_top_level_holds():
+    assert composed("hparams_search=grid")["objective"] == "multi/confusion"
+    assert composed("debug=default")["artifacts"]["reuse"] is False
+    assert composed("debug=overfit")["name"] == "overfit"
+    assert composed("hparams_search=grid", "name=mine")["name"] == "mine"
+
+
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-
 HELP = """\
 python -m clif_exp [-m] [group=choice ...] [key=value ...]
 

@@ -52,9 +52,7 @@ def test_labels_agree_with_the_scene(kind):
             expected |= {part for part in ("hat", "bottom", "accessory") if getattr(figure.character, part) != "none"}
             # Glasses and such are small in a row of three, yet there; a jacket may cover the arms but for the hands.
             assert expected - {"hair", "arms", "legs"} <= set(areas), (figure, areas)
-            assert not {
-                part for part in ("hat", "bottom", "accessory") if getattr(figure.character, part) == "none"
-            } & set(areas)
+            assert not {part for part in ("hat", "bottom", "accessory") if getattr(figure.character, part) == "none"} & set(areas)
             assert all(0 <= share <= 1 for share in rendering.visibility[index].values())
             for part, share in rendering.visibility[index].items():
                 pixels = (rendering.labels == 1 + index * LABELS_PER_FIGURE + PARTS.index(part)).sum()
@@ -67,9 +65,7 @@ def test_nobody_leaves_the_picture(kind):
         rendering = render(scene)
         for box in rendering.boxes:
             assert box is not None
-        border = np.concatenate(
-            [rendering.labels[0], rendering.labels[-1], rendering.labels[:, 0], rendering.labels[:, -1]]
-        )
+        border = np.concatenate([rendering.labels[0], rendering.labels[-1], rendering.labels[:, 0], rendering.labels[:, -1]])
         assert (border > 0).sum() <= 3, (scene, "touches the border")
 
 

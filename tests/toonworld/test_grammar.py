@@ -32,9 +32,7 @@ def test_captions_use_only_the_vocabulary_and_are_short():
 def test_names_of_the_cast_are_not_words():
     assert not set(NAMES) & set(VOCABULARY)
     assert list(VOCABULARY) == sorted(set(VOCABULARY))
-    assert {word for values in SLOTS.values() for value in values for word in value.split()} - {"none"} <= set(
-        VOCABULARY
-    )
+    assert {word for values in SLOTS.values() for value in values for word in value.split()} - {"none"} <= set(VOCABULARY)
 
 
 def test_captions_mention_nothing_that_is_not_there():

@@ -25,11 +25,7 @@ def test_cast_only_features_are_drawn_when_allowed():
     seen = set()
     for _ in range(400):
         for figure in sample_scene(rng, allow_cast_only=True).figures:
-            seen |= {
-                (slot, value)
-                for slot, value in figure.character.attributes().items()
-                if value in CAST_ONLY.get(slot, ())
-            }
+            seen |= {(slot, value) for slot, value in figure.character.attributes().items() if value in CAST_ONLY.get(slot, ())}
     assert seen == {(slot, value) for slot, values in CAST_ONLY.items() for value in values}
 
 
