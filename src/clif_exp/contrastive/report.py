@@ -53,7 +53,7 @@ def _distances(rows: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
 
 
 def random_rows(*, before: Mapping[str, Tensor], after: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """Spread the initial rows in random directions to the same mean distance that training gave them, without contrast.
+    """Move every initial row as far as training moved it, but in a random direction: spread without contrast.
 
     The control that tells whether stage 1 helps by what it teaches or only by pulling the rows apart.
 
