@@ -132,7 +132,10 @@ def test_estimates_follow_the_measured_rate(tmp_path):
 
 def test_the_lock_excludes_other_processes(tmp_path):
     lock = tmp_path / "lock"
-    script = "import sys; from pathlib import Path; from clif_exp.locks import process_lock\nwith process_lock(Path(sys.argv[1])): print('in', flush=True); input()"
+    script = (
+        "import sys; from pathlib import Path; from clif_exp.locks import process_lock\n"
+        "with process_lock(Path(sys.argv[1])): print('in', flush=True); input()"
+    )
     other = subprocess.Popen([sys.executable, "-c", script, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline().strip() == "in" and not is_free(lock)
     waited = []

@@ -121,7 +121,8 @@ def settings_model(group: str, choice: str) -> type[Strict]:
     """What the `settings` of a segmenter or captioner may hold, by its name."""
     if group == "segmenter":
         return SamSettings if choice == "sam" else RegionSettings
-    return {"provided": ProvidedSettings, "openai": OpenAISettings, "vlm": VlmSettings}[choice]
+    captioners: dict[str, type[Strict]] = {"provided": ProvidedSettings, "openai": OpenAISettings, "vlm": VlmSettings}
+    return captioners[choice]
 
 
 class Screen(Strict):

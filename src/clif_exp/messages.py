@@ -46,10 +46,11 @@ def choices(group: str) -> list[str]:
 
 def composition_error(error: BaseException) -> str:
     """Put what Hydra says about a config that it cannot compose into one line."""
-    chain, seen = [], error
+    chain: list[str] = []
+    seen: BaseException | None = error
     while seen is not None and len(chain) < 5:
         chain.append(str(seen))
-        seen = seen.__cause__ or seen.__context__  # type: ignore[assignment]
+        seen = seen.__cause__ or seen.__context__
     text = "\n".join(chain)
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match[1]

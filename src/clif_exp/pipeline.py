@@ -122,6 +122,7 @@ class Execution:
             Refused: the stage is not among `stages`, a later one needs its artifact, and the store has none.
         """
         store, mode = self.plan.store, self.mode(stage)
+        artifact: Artifact | None
         if mode == "run":
             artifact = store.get_or_build(
                 name, version=version, config=config, inputs=inputs, build=build, work=work, collective=collective,
@@ -174,7 +175,7 @@ def prepare(config: dict[str, Any]) -> Plan:
     from clif_exp.backbones import BackboneSpec, identity, resolve
     from clif_exp.concepts import read_concept_set
     from clif_exp.evaluation.stage import check_settings as check_judges
-    from clif_exp.stages import check_concepts, materialise_dataset, select_prompts
+    from clif_exp.preparation import check_concepts, materialise_dataset, select_prompts
 
     store = ArtifactStore(Path(config["artifacts"]["root"]), reuse=config["artifacts"]["reuse"], say=log.info)
     spec = resolve(BackboneSpec(**config["model"]))

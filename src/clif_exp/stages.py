@@ -15,12 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clif_exp.artifacts import Artifact, ArtifactStore, process_rank
+from clif_exp.artifacts import Artifact, process_rank
 from clif_exp.run_directory import relative
 
 if TYPE_CHECKING:
     from clif_exp.backbones import BackboneSpec
-    from clif_exp.concepts import ConceptSet
     from clif_exp.pipeline import Execution
     from clif_exp.prompts import EvaluationPrompt
 
@@ -34,45 +33,6 @@ def version_of(module: str) -> int:
     match = re.search(r"^VERSION(?:: int)? = (\d+)", (_PACKAGE / module).read_text(), re.M)
     assert match is not None, f"{module} states no VERSION"
     return int(match[1])
-
-
-# --- before anything runs ---------------------------------------------------------------------------------------------
-
-
-def materialise_dataset(store: ArtifactStore, settings: Mapping[str, Any]) -> Artifact | None:
-    """Write a dataset that makes itself (ToonWorld, photos) into a folder like a user's; None for a user's folder."""
-    if settings["name"] == "folder":
-        return None
-    config = {key: settings[key] for key in ("name", "size", "cast_seed")}
-
-    def build(out: Path) -> None:
-        if settings["name"] == "toonworld":
-            from clif_exp.toonworld.cast import write_cast
-
-            write_cast(out, cast_seed=settings["cast_seed"], size=settings["size"])
-        else:
-            from clif_exp.curation.photos import write_photos
-
-            write_photos(out)
-
-    module = "toonworld/cast.py" if settings["name"] == "toonworld" else "curation/photos.py"
-    return store.get_or_build("dataset", version=version_of(module), config=config, inputs={}, build=build)
-
-
-def check_concepts(concepts: ConceptSet, *, spec: BackboneSpec) -> None:
-    """Refuse class words and names that do not fit the base model's tokenizer."""
-    from transformers import CLIPTokenizer
-
-    from clif_exp.concepts import check_against_tokenizer
-
-    check_against_tokenizer(concepts, tokenizer=CLIPTokenizer.from_pretrained(spec.path, subfolder="tokenizer", revision=spec.revision))
-
-
-def select_prompts(concepts: ConceptSet, generation: Mapping[str, Any]) -> list[EvaluationPrompt]:
-    """Build the evaluation prompts."""
-    from clif_exp.prompts import build_prompts
-
-    return build_prompts({concept.name: concept.class_word for concept in concepts.concepts}, **generation["prompts"])
 
 
 # --- curation ---------------------------------------------------------------------------------------------------------
@@ -219,7 +179,7 @@ def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> Arti
     def build(out: Path) -> None:
         from clif_exp.diffusion.stage import train_diffusion
 
-        paths = {name: artifact.path if artifact else None for name, artifact in reads.items()}
+        paths: dict[str, Any] = {name: artifact.path if artifact else None for name, artifact in reads.items()}
         if contrastive is not None:
             paths["embeddings"] = contrastive.path / "concept_embeddings.safetensors"
         train_diffusion(

@@ -1,0 +1,52 @@
+"""What is made and checked before anything expensive runs: the dataset, the concepts' words, the prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clif_exp.artifacts import Artifact, ArtifactStore
+from clif_exp.stages import version_of
+
+if TYPE_CHECKING:
+    from clif_exp.backbones import BackboneSpec
+    from clif_exp.concepts import ConceptSet
+    from clif_exp.prompts import EvaluationPrompt
+
+
+def materialise_dataset(store: ArtifactStore, settings: Mapping[str, Any]) -> Artifact | None:
+    """Write a dataset that makes itself (ToonWorld, photos) into a folder like a user's; None for a user's folder."""
+    if settings["name"] == "folder":
+        return None
+    config = {key: settings[key] for key in ("name", "size", "cast_seed")}
+
+    def build(out: Path) -> None:
+        if settings["name"] == "toonworld":
+            from clif_exp.toonworld.cast import write_cast
+
+            write_cast(out, cast_seed=settings["cast_seed"], size=settings["size"])
+        else:
+            from clif_exp.curation.photos import write_photos
+
+            write_photos(out)
+
+    module = "toonworld/cast.py" if settings["name"] == "toonworld" else "curation/photos.py"
+    return store.get_or_build("dataset", version=version_of(module), config=config, inputs={}, build=build)
+
+
+def check_concepts(concepts: ConceptSet, *, spec: BackboneSpec) -> None:
+    """Refuse class words and names that do not fit the base model's tokenizer."""
+    from transformers import CLIPTokenizer
+
+    from clif_exp.concepts import check_against_tokenizer
+
+    where: dict[str, Any] = {"subfolder": "tokenizer", "revision": spec.revision}
+    check_against_tokenizer(concepts, tokenizer=CLIPTokenizer.from_pretrained(str(spec.path), **where))
+
+
+def select_prompts(concepts: ConceptSet, generation: Mapping[str, Any]) -> list[EvaluationPrompt]:
+    """Build the evaluation prompts."""
+    from clif_exp.prompts import build_prompts
+
+    return build_prompts({concept.name: concept.class_word for concept in concepts.concepts}, **generation["prompts"])
