@@ -71,6 +71,9 @@ def clif_exp(tmp_path: Path, shared_store: Path, base_models: list[str]) -> Call
 
     def run(*arguments: str, store: Path | None = shared_store, **environment: str) -> Result:
         given = [] if store is None else [f"artifacts.root={store}"]
-        return run_clif_exp(*base_models, *arguments, *given, folder=tmp_path, **environment)
+        # Flags first: argparse does not take overrides on both sides of them.
+        flags = [argument for argument in arguments if argument.startswith("-")]
+        rest = [argument for argument in arguments if not argument.startswith("-")]
+        return run_clif_exp(*flags, *base_models, *rest, *given, folder=tmp_path, **environment)
 
     return run
