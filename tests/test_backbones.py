@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from dataclasses import replace
@@ -12,14 +11,6 @@ import pytest
 import torch
 
 from clif_exp.backbones import BackboneSpec, encode_images, identity, load_contrastive, load_pipeline, resolve
-
-
-@pytest.fixture(scope="module")
-def tiny_models():
-    source = importlib.util.spec_from_file_location("tiny_models", Path(__file__).parent / "tiny_models.py")
-    module = importlib.util.module_from_spec(source)
-    source.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
