@@ -122,8 +122,9 @@ def _refuse_by_header(image: Image.Image, min_side: int) -> None:
     if min(image.size) < min_side:
         raise ValueError(f"has only {image.width} x {image.height} pixels. Use one with at least {min_side} on each side.")
     # MPO is how phones store a JPEG with a preview or a depth map; its first frame is the picture.
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        raise ValueError(f"is animated or has pages ({image.n_frames} frames). Save one frame as PNG.")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise ValueError(f"is animated or has pages ({frames} frames). Save one frame as PNG.")
 
 
 def _mode_words(mode: str) -> str:

@@ -23,6 +23,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from clif_exp.artifacts import process_rank
+from clif_exp.precision import best_precision
 
 _LOG = logging.getLogger(__name__)
 _EXPECTED_WARNINGS = (
@@ -71,14 +72,6 @@ class TrainerSettings:
         """The torch device type that training will use: "cuda" or "cpu"."""
         wants_gpu = self.accelerator in ("gpu", "cuda") or (self.accelerator == "auto" and torch.cuda.is_available())
         return "cuda" if wants_gpu else "cpu"
-
-
-def best_precision(device: str) -> str:
-    """Return bf16-mixed where the device multiplies in bf16, else 32-true."""
-    if device == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return "bf16-mixed" if any(getattr(torch.cpu, probe, bool)() for probe in probes) else "32-true"
 
 
 def step_generator(seed: int, step: int, *, stream: int = 0) -> torch.Generator:

@@ -81,7 +81,7 @@ class OpenAICaptioner:
         self, *, model: str | None = None, base_url: str | None = None, timeout: float = 60.0, max_retries: int = 3,
         max_parts: int = 6, cache: str | None = "~/.cache/clif_exp/captioner", prompt: str = PROMPT,
     ) -> None:  # fmt: skip
-        self.model = model or os.environ.get("OPENAI_MODEL")
+        self.model: str = model or os.environ.get("OPENAI_MODEL", "")
         if not self.model:
             raise ValueError("captioner.settings.model: none given and OPENAI_MODEL is not set. Name a model that reads pictures.")
         if not os.environ.get("OPENAI_API_KEY"):
@@ -166,9 +166,13 @@ class VisionLanguageCaptioner:
     def parts(self, concept: Concept, pictures: Sequence[Image.Image]) -> list[str]:
         """Ask once per concept; see `Captioner.parts`."""
         question = self.prompt.format(class_word=concept.class_word, max_parts=self.max_parts)
-        content = [{"type": "image", "image": picture} for picture in pictures[:1]] + [{"type": "text", "text": question}]
-        answer = self.pipe(
-            text=[{"role": "user", "content": content}], max_new_tokens=self.max_new_tokens, do_sample=False, return_full_text=False
+        image: list[dict[str, Any]] = [{"type": "image", "image": picture} for picture in pictures[:1]]
+        content = [*image, {"type": "text", "text": question}]
+        answer: Any = self.pipe(
+            text=[{"role": "user", "content": content}],  # type: ignore[list-item]  # the stub knows plain prompts only
+            max_new_tokens=self.max_new_tokens,
+            do_sample=False,
+            return_full_text=False,
         )
         return parse_parts(answer[0]["generated_text"], where=f"concept '{concept.name}'", max_parts=self.max_parts)
 

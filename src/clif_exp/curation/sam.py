@@ -157,7 +157,7 @@ class SamSegmenter:
     def _decode(self, embedding: Tensor, *, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None, multimask: bool):
         """Low-resolution logits [P, M, h, w] and predicted quality [P, M] for P prompts."""
         device = self.model.device
-        prompt = None if points is None else (points.to(device), labels.to(device))
+        prompt = None if points is None or labels is None else (points.to(device), labels.to(device))
         sparse, dense = self.model.prompt_encoder(points=prompt, boxes=None if boxes is None else boxes.to(device), masks=None)
         return self.model.mask_decoder(
             image_embeddings=embedding,

@@ -66,7 +66,8 @@ def read_layout(kind: Kind, settings: Mapping[str, Any]) -> tuple[int, Layout]:
     num_pairs = settings.get("num_pairs", 0)
     if not isinstance(num_pairs, int) or num_pairs < 0:
         raise ValueError(f"augmentation.{name}.num_pairs: found {num_pairs!r}. Give a whole number, 0 to leave {kind}-Aug out.")
-    layout = Layout(**{key: tuple(value) if key in ("scale", "vertical") else value for key, value in values.items()})
+    fields: dict[str, Any] = {key: tuple(value) if key in ("scale", "vertical") else value for key, value in values.items()}
+    layout = Layout(**fields)
     if not 0 < layout.scale[0] <= layout.scale[1] <= 1:
         raise ValueError(f"augmentation.{name}.scale: found {list(layout.scale)}. Give two numbers, 0 < smallest <= largest <= 1.")
     if not 0 <= layout.max_overlap <= 0.5 or not 0 <= layout.margin <= 0.2:

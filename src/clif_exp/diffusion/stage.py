@@ -178,7 +178,7 @@ def _base_dtype(trainer: TrainerSettings):
     """Frozen weights are stored in the precision that they are used in; on CPUs in fp32, from which autocast converts."""
     import torch
 
-    from clif_exp.trainer import best_precision
+    from clif_exp.precision import best_precision
 
     precision = best_precision(trainer.device) if trainer.precision == "auto" else str(trainer.precision)
     if trainer.device == "cpu":

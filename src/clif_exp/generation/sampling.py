@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,26 +19,6 @@ EMBEDDINGS_FILE = "concept_embeddings.safetensors"
 def noise_seed(prompt: str, seed: int) -> int:
     """Seed of a picture's initial noise: depends on the prompt's text and its seed only, so neither order nor batch matters."""
     return int.from_bytes(hashlib.sha256(f"{seed}|{prompt}".encode()).digest()[:7], "big")
-
-
-def fast_cpu_dtype():
-    """Return torch.bfloat16 where the CPU multiplies it in hardware, else None.
-
-    Elsewhere bf16 is emulated and slower than fp32.
-    """
-    import torch
-
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    supported = any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
-    return torch.bfloat16 if supported else None
-
-
-def autocast(device: str, *, enabled: bool = True) -> contextlib.AbstractContextManager:
-    """bf16 autocast on CPUs that profit from it; on GPUs the weights are in half precision already, so nothing."""
-    import torch
-
-    dtype = fast_cpu_dtype() if enabled and str(device) == "cpu" else None
-    return torch.autocast("cpu", dtype=dtype) if dtype is not None else contextlib.nullcontext()
 
 
 def load_customised_pipeline(spec: BackboneSpec, *, diffusion: Path | None, device: str) -> tuple[Any, dict[str, int]]:
@@ -115,9 +94,11 @@ def sample(
     """
     import torch
 
+    from clif_exp.precision import cpu_autocast
+
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in noise_seeds]
     device = pipeline.unet.device.type
-    with torch.inference_mode(), autocast(device, enabled=mixed_precision):
+    with torch.inference_mode(), cpu_autocast(enabled=mixed_precision and device == "cpu"):
         pixels_BCHW = pipeline(
             prompt=list(prompts),
             generator=generators,

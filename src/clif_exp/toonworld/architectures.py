@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 RESOLUTION = 128  # pixels; latents are 8 x 16 x 16: Stable Diffusion's factor of 8, twice its channels
 LATENT_CHANNELS = 8
@@ -28,7 +29,7 @@ def clip_config(tokenizer, *, judge: bool = False):
     """Configuration of the contrastive CLIP, or of the judge's second CLIP, which differs in width, depth and patches."""
     from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
-    width, text_layers, vision_layers, heads, patch = (160, 3, 5, 5, 8) if judge else (TEXT_WIDTH, 4, 6, 6, 16)
+    width, text_layers, vision_layers, heads, patch = (160, 3, 4, 5, 8) if judge else (TEXT_WIDTH, 3, 4, 6, 16)
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -115,7 +116,7 @@ def build_unet():
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         layers_per_block=1,
-        block_out_channels=(64, 192, 256),
+        block_out_channels=(64, 128, 256),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=TEXT_WIDTH,
@@ -179,7 +180,7 @@ def write_pipeline(out: Path, *, tokenizer, text_encoder, unet, vae) -> None:
     """Save a folder that `StableDiffusionPipeline.from_pretrained` reads, in fp16, files of at most 15 MB."""
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline(
+    pipeline: Any = StableDiffusionPipeline(
         tokenizer=tokenizer,
         text_encoder=text_encoder.half(),
         unet=unet.half(),

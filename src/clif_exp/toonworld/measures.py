@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clif_exp.precision import cpu_autocast
 from clif_exp.toonworld.architectures import RESOLUTION
 from clif_exp.toonworld.draw import Rendering, render
 from clif_exp.toonworld.grammar import PLACE_PHRASES, caption, full_caption, phrase, truth
@@ -41,7 +43,10 @@ def match_by_place(readings: list[FigureReading], boxes: Sequence[tuple | None])
     matched: list[FigureReading | None] = []
     for box in boxes:
         best, best_distance = None, np.inf
-        for reading in readings if box is not None else ():
+        if box is None:
+            matched.append(None)
+            continue
+        for reading in readings:
             dx = abs(reading.box[0] + reading.box[2] - box[0] - box[2]) / (box[2] - box[0])
             dy = abs(reading.box[1] + reading.box[3] - box[1] - box[3]) / (box[3] - box[1])
             if max(dx, dy) < 1 and dx + dy < best_distance:
@@ -74,7 +79,7 @@ def oracle_row(oracle: Oracle, vae, *, count: int) -> Row:
         "blurred": F.avg_pool2d(F.pad(clean, (1, 1, 1, 1), mode="replicate"), 3, 1) * 0.5 + clean * 0.5,
         "noisy": (clean + 0.03 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1),
     }
-    row = {}
+    row: Row = {}
     for name, images in variants.items():
         row |= {f"{name}/{key}": value for key, value in oracle_accuracy(oracle, images, scenes, renderings).items()}
     return row | _doubts(oracle, count=3 * count)
@@ -126,7 +131,8 @@ def clip_row(folder: Path, *, cast_folder: Path, groups: int) -> Row:
     """Top-1 among 64 scenes with full captions both ways, told-apart swaps, and nearest neighbours of the cast's pictures."""
     from transformers import CLIPModel, CLIPTokenizer
 
-    model, tokenizer = CLIPModel.from_pretrained(folder), CLIPTokenizer.from_pretrained(folder)
+    model: Any = CLIPModel.from_pretrained(folder)
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
 
     def images(pictures: Tensor) -> Tensor:
         size = model.config.vision_config.image_size
@@ -214,7 +220,7 @@ def unet_row(
     """
     prompts = prompts_for(kind, count)
     pictures = sample(pipeline, [text for text, _, _ in prompts], steps=steps, guidance=guidance)
-    right: dict[str, list[float]] = defaultdict(list)
+    right: dict[str, list[bool]] = defaultdict(list)
     for readings, (_, characters, _) in zip(oracle.read(pictures), prompts, strict=True):
         right["number"].append(len(readings) == len(characters))
         figures = sorted(readings[: len(characters)], key=lambda reading: reading.box[0] + reading.box[2])
@@ -235,7 +241,7 @@ def sample(pipeline, prompts: Sequence[str], *, steps: int, guidance: float, see
     for start in range(0, len(prompts), batch_size):
         part = list(prompts[start : start + batch_size])
         generators = [torch.Generator().manual_seed(10_000 * seed + start + i) for i in range(len(part))]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with cpu_autocast():
             images = pipeline(part, num_inference_steps=steps, guidance_scale=guidance, generator=generators, output_type="pt").images
         pictures.append(images.float())
     return torch.cat(pictures)
@@ -244,7 +250,8 @@ def sample(pipeline, prompts: Sequence[str], *, steps: int, guidance: float, see
 def _contexts_right(judge_folder: Path, pictures: Tensor, contexts: list[str]) -> list[bool]:
     from transformers import CLIPModel, CLIPTokenizer
 
-    model, tokenizer = CLIPModel.from_pretrained(judge_folder), CLIPTokenizer.from_pretrained(judge_folder)
+    model: Any = CLIPModel.from_pretrained(judge_folder)
+    tokenizer = CLIPTokenizer.from_pretrained(judge_folder)
     size = model.config.vision_config.image_size
     tokens = tokenizer([f"a photo of a character {PLACE_PHRASES[context]}" for context in CONTEXTS], padding=True, return_tensors="pt")
     text = model.text_projection(model.text_model(**tokens).pooler_output)

@@ -72,7 +72,8 @@ class Oracle(nn.Module):
         self.box = nn.Conv2d(width, 4, 1)
         self.hidden = nn.Conv2d(width, 2 * width, 1)
         self.slots = nn.ModuleDict({slot: nn.Conv2d(2 * width, len(answers), 1) for slot, answers in ANSWERS.items()})
-        nn.init.constant_(self.centre.bias, -4.0)  # focal losses start from 'nothing there'
+        self.centre.bias.data.fill_(-4.0)  # type: ignore[union-attr]  # focal losses start from 'nothing there'
+        self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(len(ANSWERS)))  # per slot, fitted on held-out scenes
         self.register_buffer("threshold", torch.tensor(0.3))
 

@@ -7,6 +7,7 @@ words a full caption would hold speeds it up. The word heads are thrown away.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +23,14 @@ WORD_WEIGHT = 8.0
 
 
 class _WithWords(nn.Module):
-    def __init__(self, clip: nn.Module, words: int):
+    def __init__(self, clip: Any, words: int):
         super().__init__()
         self.clip = clip
         self.from_image = nn.Linear(clip.config.vision_config.hidden_size, words)
         self.from_text = nn.Linear(clip.config.text_config.hidden_size, words)
 
 
-def recipe(corpus: Corpus, *, judge: bool = False, steps: int = 5_000, batch_size: int = 128) -> Recipe:
+def recipe(corpus: Corpus, *, judge: bool = False, steps: int = 6_000, batch_size: int = 64) -> Recipe:
     """The CLIP of stage 1, or with `judge` the one that only evaluation uses (other width, patches, seed and pictures)."""
     tokenizer = build_tokenizer()
     torch.manual_seed(4321 if judge else 1234)
@@ -53,14 +54,14 @@ def recipe(corpus: Corpus, *, judge: bool = False, steps: int = 5_000, batch_siz
             "resolution": resolution,
         }
 
-    def publish(trained: nn.Module, out: Path) -> None:
+    def publish(trained: Any, out: Path) -> None:
         write_clip(out, tokenizer=tokenizer, clip=trained.clip)
 
     name = "judge_clip" if judge else "clip"
     return Recipe(name, model, batch, loss, publish, steps=steps, learning_rate=1e-3, average=0.998, weight_decay=0.05)
 
 
-def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     images = batch["images_BCHW"].float() / 127.5 - 1
     if images.shape[-1] != batch["resolution"]:
         images = F.interpolate(images, size=(batch["resolution"],) * 2, mode="area")
@@ -71,9 +72,11 @@ def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     logits = model.clip.logit_scale.exp().clamp(max=100) * text_ND @ image_ND.T
     labels = torch.arange(len(logits))
     contrastive = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
-    words = sum(
-        F.binary_cross_entropy_with_logits(head(features).float(), batch["words"])
-        for head, features in ((model.from_image, image), (model.from_text, text))
-    )
-    top1 = (logits.argmax(1) == labels).float().mean()
+    words = torch.stack(
+        [
+            F.binary_cross_entropy_with_logits(head(features).float(), batch["words"])
+            for head, features in ((model.from_image, image), (model.from_text, text))
+        ]
+    ).sum()
+    top1 = logits.argmax(1).eq(labels).float().mean()
     return contrastive + WORD_WEIGHT * words, {"contrastive": contrastive.detach(), "words": words.detach(), "top1": top1}

@@ -35,8 +35,8 @@ class Recipe:
     name: str
     model: nn.Module
     batch: Callable[[int], Batch]
-    loss: Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
-    publish: Callable[[nn.Module, Path], None]
+    loss: Callable[[Any, Batch], tuple[Tensor, dict[str, Tensor]]]
+    publish: Callable[[Any, Path], None]
     steps: int
     learning_rate: float
     average: float = 0.999
@@ -89,7 +89,7 @@ class _Slices(L.Callback):
         self.saved = self.printed = time.monotonic()
         self.steps_then: int | None = None
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
         module.averaged.update_parameters(module.model)  # here, so that a checkpoint never misses the last update
         now = time.monotonic()
         if self.steps_then is None:

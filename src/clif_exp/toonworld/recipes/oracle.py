@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from clif_exp.precision import cpu_autocast
 from clif_exp.toonworld.architectures import RESOLUTION
 from clif_exp.toonworld.draw import LABELS_PER_FIGURE, render
 from clif_exp.toonworld.grammar import PART_OF_SLOT, truth
@@ -141,13 +143,13 @@ def recipe(folder: Path, *, vae_folder: Path, steps: int = 6_000, batch_size: in
 
 
 @torch.no_grad()
-def _degrade(images_BCHW: Tensor, vae: nn.Module, generator: torch.Generator) -> Tensor:
+def _degrade(images_BCHW: Tensor, vae: Any, generator: torch.Generator) -> Tensor:
     """What generated pictures suffer: a quarter through the autoencoder with noisy latents, a quarter blurred, some noise."""
     images = images_BCHW.contiguous(memory_format=torch.channels_last)
     quarter = len(images) // 4
     order = torch.randperm(len(images), generator=generator)
     through, blurred, noisy = order[:quarter], order[quarter // 2 : quarter + quarter // 2], order[-quarter:]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with cpu_autocast():
         latents = vae.encode(images[through] * 2 - 1).latent_dist.mode().float()
         sigma = 0.3 * latents.std() * torch.rand(quarter, 1, 1, 1, generator=generator)
         decoded = vae.decode(latents + sigma * torch.randn(latents.shape, generator=generator)).sample.float()
@@ -160,7 +162,7 @@ def _degrade(images_BCHW: Tensor, vae: nn.Module, generator: torch.Generator) ->
     return images.clamp(0, 1)
 
 
-def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     maps = {key: value.float() for key, value in model(batch["images_BCHW"]).items()}
     boxes, answers = batch["boxes_BF4"], batch["answers_BFS"]
     present = ~boxes[..., 0].isnan()

@@ -6,17 +6,18 @@ outputs are told apart by their place instead of by the smallest loss: the drawn
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from clif_exp.toonworld.architectures import RESOLUTION, build_sam, write_sam
 from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
 
 PROMPTS = 8  # per picture: the image encoder's work is shared among them
-_MASK_SIDE = RESOLUTION // 2
 
 
 def _prompts(labels_HW: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -57,7 +58,7 @@ def recipe(corpus: Corpus, *, steps: int = 4_000, batch_size: int = 8) -> Recipe
                   learning_rate=8e-4, average=0.998, weight_decay=0.05)  # fmt: skip
 
 
-def loss(sam: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def loss(sam: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     images = (batch["images_BCHW"].float() - sam.pixel_mean) / sam.pixel_std
     embeddings = sam.image_encoder(images)
     positions = sam.prompt_encoder.get_dense_pe()
@@ -75,20 +76,26 @@ def loss(sam: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     else:
         chosen, truth = slice(0, 4), torch.cat([truth[:, 1:2], truth], dim=1)
     logits_NMHW = torch.cat(logits)[:, chosen].float()
-    full = F.interpolate(logits_NMHW, size=(RESOLUTION,) * 2, mode="bilinear", align_corners=False)
     with torch.no_grad():
-        shown = full > 0
+        shown = F.interpolate(logits_NMHW, size=(RESOLUTION,) * 2, mode="bilinear", align_corners=False) > 0
         iou = (shown & (truth > 0)).sum((2, 3)) / (shown | (truth > 0)).sum((2, 3)).clamp(min=1)
     quality = F.mse_loss(torch.cat(qualities)[:, chosen].float(), iou)
-    total = 20 * _focal(full, truth) + _dice(full, truth) + quality
+    # At the decoder's own resolution, against the share of each cell that the mask covers: a quarter of the work.
+    share = F.avg_pool2d(truth, RESOLUTION // logits_NMHW.shape[-1])
+    total = _focal(logits_NMHW, share) + _dice(logits_NMHW, share) + quality
     names = ("figure",) if batch["use_boxes"] else ("figure", "part", "whole", "all")
     return total, {f"iou_{name}": value for name, value in zip(names, iou.mean(0), strict=True)}
 
 
-def _focal(logits: Tensor, truth: Tensor, *, alpha: float = 0.5, gamma: float = 2.0) -> Tensor:
+def _focal(logits_NMHW: Tensor, truth_NMHW: Tensor, *, gamma: float = 2.0) -> Tensor:
+    """Focal loss per mask, divided by the mask's area (Lin et al. 2017, Sec. 3.3), so that a hat counts as much as a figure.
+
+    Averaged over the picture instead, as in SAM, parts of 1 % of it were never found.
+    """
     from torchvision.ops import sigmoid_focal_loss
 
-    return sigmoid_focal_loss(logits, truth, alpha=alpha, gamma=gamma, reduction="mean")
+    loss = sigmoid_focal_loss(logits_NMHW, truth_NMHW, alpha=0.5, gamma=gamma, reduction="none").sum((2, 3))
+    return (loss / truth_NMHW.sum((2, 3)).clamp(min=4)).mean()
 
 
 def _dice(logits: Tensor, truth: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ def recipe(
             "timesteps": torch.from_numpy(rng.permutation(times)),
         }
 
-    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         latents, times = batch["latents_BCHW"], batch["timesteps"]
         with torch.no_grad():
             context = text_encoder(batch["input_ids"]).last_hidden_state
@@ -55,7 +56,7 @@ def recipe(
         weight = (snr.clamp(max=MIN_SNR_GAMMA) / (snr + 1)).clamp(min=0.2)
         return (weight * error).mean(), {"velocity_error": error.detach().mean()}
 
-    def publish(trained: nn.Module, out: Path) -> None:
+    def publish(trained: Any, out: Path) -> None:
         trained.save_pretrained(out, safe_serialization=True)
 
     return Recipe("unet", model, batch, loss, publish, steps=steps, learning_rate=5e-4, average=0.9995)

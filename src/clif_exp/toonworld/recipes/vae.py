@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from clif_exp.precision import cpu_autocast
 from clif_exp.toonworld.architectures import LATENT_CHANNELS, RESOLUTION, build_vae
 from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
@@ -35,7 +37,7 @@ def recipe(corpus: Corpus, *, steps: int = 4_200, batch_size: int = 16) -> Recip
     model = build_vae()
 
     @torch.no_grad()
-    def publish(trained: nn.Module, out: Path) -> None:
+    def publish(trained: Any, out: Path) -> None:
         rows = np.sort(np.random.default_rng(0).choice(len(corpus), min(512, len(corpus)), replace=False))
         images = torch.from_numpy(corpus.images_NHWC[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
         latents = torch.cat([trained.encode(part).latent_dist.mode() for part in images.split(64)])
@@ -45,7 +47,7 @@ def recipe(corpus: Corpus, *, steps: int = 4_200, batch_size: int = 16) -> Recip
     return Recipe("vae", model, batch, loss, publish, steps=steps, learning_rate=1.5e-3, average=0.998)
 
 
-def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     images = batch["images_BCHW"].float() / 127.5 - 1
     posterior = model.encode(images).latent_dist
     decoded = model.decode(posterior.sample()).sample.float()
@@ -59,7 +61,7 @@ def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 @torch.no_grad()
-def encode_corpus(vae: nn.Module, corpus: Corpus, path: Path, *, batch_size: int = 64) -> np.ndarray:
+def encode_corpus(vae: Any, corpus: Corpus, path: Path, *, batch_size: int = 64) -> np.ndarray:
     """Latents (modes) of the whole corpus, float16 [N, C, 16, 16], unit variance, written to `path` once.
 
     `vae.config.scaling_factor` must be set to what makes their variance 1.
@@ -68,7 +70,7 @@ def encode_corpus(vae: nn.Module, corpus: Corpus, path: Path, *, batch_size: int
         latents = np.empty((len(corpus), LATENT_CHANNELS, RESOLUTION // 8, RESOLUTION // 8), np.float16)
         for start in range(0, len(corpus), batch_size):
             images = torch.from_numpy(corpus.images_NHWC[start : start + batch_size]).permute(0, 3, 1, 2).float() / 127.5 - 1
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with cpu_autocast():
                 latents[start : start + batch_size] = vae.encode(images).latent_dist.mode().float() * vae.config.scaling_factor
         partial = path.with_suffix(".partial.npy")
         np.save(partial, latents)
