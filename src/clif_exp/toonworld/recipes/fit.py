@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, IterableDataset
 
 Batch = dict[str, Any]
@@ -29,7 +29,7 @@ class Recipe:
         publish: (averaged model, folder) writes the weights in their shipped layout.
         steps: optimiser steps in all.
         learning_rate: peak; linear warm-up over 200 steps, constant, linear decay to zero over the last fifth.
-        average: decay of the exponential moving average of the weights.
+        average: decay of the exponential moving average of the weights, once it has ramped up.
     """
 
     name: str
@@ -41,6 +41,17 @@ class Recipe:
     learning_rate: float
     average: float = 0.999
     weight_decay: float = 0.01
+
+
+def _ramped(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential moving average whose memory grows with the run, so that short runs forget their random start."""
+
+    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        if not averaged.is_floating_point():
+            return current
+        return averaged.lerp(current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+
+    return average
 
 
 class _Steps(IterableDataset):
@@ -55,7 +66,7 @@ class _Fit(L.LightningModule):
     def __init__(self, recipe: Recipe):
         super().__init__()
         self.recipe, self.model = recipe, recipe.model
-        self.averaged = AveragedModel(recipe.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
+        self.averaged = AveragedModel(recipe.model, avg_fn=_ramped(recipe.average), use_buffers=True)
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         # Noise from the step, not from the history: a resumed run draws what an undisturbed one would.
