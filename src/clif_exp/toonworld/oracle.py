@@ -58,12 +58,13 @@ class _Block(nn.Module):
 class Oracle(nn.Module):
     """Figure detector with attribute heads; `read` is what evaluation uses."""
 
-    def __init__(self, *, width: int = 160, depth: int = 5):
+    def __init__(self, *, width: int = 128, depth: int = 4):
         super().__init__()
         self.hyperparameters = {"width": width, "depth": depth}
         self.body = nn.Sequential(
             nn.Conv2d(3, 32, 3, stride=2, padding=1),
             _Block(32, 64, stride=2),
+            _Block(64, 64),  # patterns and glasses are a few pixels wide: read them before the last halving
             _Block(64, width, stride=2),
             # Alternating dilation: at every centre the whole figure, and its neighbour, must be in sight.
             *[_Block(width, width, dilation=1 + i % 2) for i in range(depth)],

@@ -1,8 +1,8 @@
 """Train ToonWorld's base models: `python -m clif_exp.toonworld.train all --trainer cpu --max-time 900`.
 
 Runs in slices: stop it any time and the same command continues. `--publish` writes the averaged weights of a model in
-their shipped layout, `install` gathers all of them where `model=toonworld` finds them. The order is vae, clip,
-judge_clip, sam, oracle, unet: the U-Net needs the first two.
+their shipped layout, `install` gathers all of them where `model=toonworld` finds them; `restore` and
+`--warm` go on from there on another machine. The order is that of MODELS: the U-Net needs the autoencoder and CLIP.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-MODELS = ("vae", "clip", "judge_clip", "sam", "oracle", "unet")
+MODELS = ("vae", "clip", "judge_clip", "sam", "oracle", "unet", "vae_decoder")
 TRAINERS = ("cpu", "gpu")
-CORPUS: dict[str, Any] = {"size": 40_000, "seed": 1}
-JUDGE_CORPUS: dict[str, Any] = {"size": 6_000, "seed": 2}  # other pictures than the CLIP that it judges has seen
+SCENES = {"judge_clip": 6_000, "oracle": 24_000}  # pictures of their own: a judge must not have seen what it judges
+SEEDS = {"judge_clip": 2}
 
 
 def main() -> None:
     """Command line."""
     args = _parse()
-    if args.model == "install":
-        install(args.root / "weights", args.out)
+    if args.model in ("install", "restore"):
+        (install if args.model == "install" else restore)(args.root / "weights", args.out)
         return
     if args.threads:
         os.environ["OMP_NUM_THREADS"] = str(args.threads)
@@ -31,30 +31,36 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     from clif_exp.precision import best_precision
-    from clif_exp.toonworld.recipes.fit import fit, load_averaged
+    from clif_exp.toonworld.recipes.fit import fit, load_averaged, load_published
 
     # bf16 autocast is 5 times as fast as fp32 on CPUs with AMX, 2 times with AVX-512 bf16, and far slower on others.
     hardware = {"accelerator": args.trainer, "devices": 1, "precision": best_precision("cuda" if args.trainer == "gpu" else "cpu")}
     for name in MODELS if args.model == "all" else (args.model,):
-        recipe = make_recipe(name, root=args.root, steps=args.steps)
+        recipe = make_recipe(name, root=args.root, steps=args.steps, scenes=args.scenes)
         folder = args.root / name
+        if args.warm and name != "vae_decoder" and not (folder / "last.ckpt").exists():
+            load_published(recipe, folder=args.root / "weights" / name)
         finished = args.publish or fit(recipe, folder=folder, max_time=args.max_time, **hardware)
         if args.publish or finished:
-            recipe.publish(load_averaged(recipe, folder=folder), args.root / "weights" / name)
-            print(f"{name}: written to {args.root / 'weights' / name}")
+            out = args.root / "weights" / name.removesuffix("_decoder")
+            recipe.publish(load_averaged(recipe, folder=folder), out)
+            print(f"{name}: written to {out}")
 
 
-def make_recipe(name: str, *, root: Path, steps: int | None = None):
+def make_recipe(name: str, *, root: Path, steps: int | None = None, scenes: int | None = None):
     """The recipe of one model on the corpus below `root` (drawn on first use)."""
     from clif_exp.toonworld.recipes import clip, oracle, sam, unet, vae
     from clif_exp.toonworld.recipes.corpus import render_corpus
 
-    options = {} if steps is None else {"steps": steps}
+    options: dict[str, Any] = {} if steps is None else {"steps": steps}
+    scenes = scenes or SCENES.get(name, 40_000)
     if name == "oracle":
-        return oracle.recipe(root / "corpus", vae_folder=root / "weights" / "vae", **options)
-    corpus = render_corpus(root / "corpus", **(JUDGE_CORPUS if name == "judge_clip" else CORPUS))
+        return oracle.recipe(root / "corpus", scenes=scenes, vae_folder=root / "weights" / "vae", **options)
+    corpus = render_corpus(root / "corpus", size=scenes, seed=SEEDS.get(name, 1))
     if name in ("clip", "judge_clip"):
         return clip.recipe(corpus, judge=name == "judge_clip", **options)
+    if name == "vae_decoder":
+        return vae.decoder_recipe(corpus, folder=root / "weights" / "vae", **options)
     if name != "unet":
         return {"vae": vae, "sam": sam}[name].recipe(corpus, **options)
     from diffusers import AutoencoderKL
@@ -63,7 +69,7 @@ def make_recipe(name: str, *, root: Path, steps: int | None = None):
     from clif_exp.toonworld.architectures import build_text_encoder
 
     trained = AutoencoderKL.from_pretrained(root / "weights" / "vae")
-    latents = vae.encode_corpus(trained, corpus, root / "corpus" / "latents.npy")
+    latents = vae.encode_corpus(trained, corpus, root / "corpus" / f"latents-{scenes}.npy")
     model = CLIPModel.from_pretrained(root / "weights" / "clip", attn_implementation="eager").float()
     tokenizer = CLIPTokenizer.from_pretrained(root / "weights" / "clip")
     return unet.recipe(corpus, latents, tokenizer=tokenizer, text_encoder=build_text_encoder(model), **options)
@@ -90,16 +96,29 @@ def install(trained: Path, out: Path) -> None:
     print(f"installed in {out}")
 
 
+def restore(trained: Path, shipped: Path) -> None:
+    """The inverse of `install`: put shipped models where training looks for them, to go on from with `--warm`."""
+    import shutil
+
+    for name in ("clip", "judge_clip", "sam", "oracle"):
+        shutil.copytree(shipped / name, trained / name, dirs_exist_ok=True)
+    for name in ("unet", "vae"):
+        shutil.copytree(shipped / "pipeline" / name, trained / name, dirs_exist_ok=True)
+    print(f"restored to {trained}")
+
+
 def _parse() -> argparse.Namespace:
     default_root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "clif_exp" / "toonworld"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=(*MODELS, "all", "install"))
+    parser.add_argument("model", choices=(*MODELS, "all", "install", "restore"))
     parser.add_argument("--trainer", choices=TRAINERS, default="cpu")
     parser.add_argument("--max-time", type=float, help="seconds for this slice (per model); default: until finished")
     parser.add_argument("--steps", type=int, help="optimiser steps in all; default: the recipe's")
+    parser.add_argument("--scenes", type=int, help="drawn scenes to train on; default: the model's")
     parser.add_argument("--threads", type=int, help="CPU threads; two models on one thread each beat one on two")
     parser.add_argument("--root", type=Path, default=default_root, help=f"corpus, checkpoints, weights (default {default_root})")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights", help="where `install` writes")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights", help="the shipped weights")
+    parser.add_argument("--warm", action="store_true", help="start from the published weights of the model, not from random ones")
     parser.add_argument("--publish", action="store_true", help="only write the weights of the last checkpoint")
     return parser.parse_args()
 

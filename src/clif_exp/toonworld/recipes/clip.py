@@ -30,7 +30,7 @@ class _WithWords(nn.Module):
         self.from_text = nn.Linear(clip.config.text_config.hidden_size, words)
 
 
-def recipe(corpus: Corpus, *, judge: bool = False, steps: int = 6_000, batch_size: int = 64) -> Recipe:
+def recipe(corpus: Corpus, *, judge: bool = False, steps: int = 3_000, batch_size: int = 64) -> Recipe:
     """The CLIP of stage 1, or with `judge` the one that only evaluation uses (other width, patches, seed and pictures)."""
     tokenizer = build_tokenizer()
     torch.manual_seed(4321 if judge else 1234)
@@ -58,7 +58,7 @@ def recipe(corpus: Corpus, *, judge: bool = False, steps: int = 6_000, batch_siz
         write_clip(out, tokenizer=tokenizer, clip=trained.clip)
 
     name = "judge_clip" if judge else "clip"
-    return Recipe(name, model, batch, loss, publish, steps=steps, learning_rate=1e-3, average=0.998, weight_decay=0.05)
+    return Recipe(name, model, batch, loss, publish, steps=steps, learning_rate=2e-3, average=0.998, weight_decay=0.05)
 
 
 def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

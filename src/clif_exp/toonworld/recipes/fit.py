@@ -10,9 +10,12 @@ from typing import Any
 
 import lightning as L
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, IterableDataset
+
+from clif_exp.toonworld.recipes.muon import MuonAdamW
 
 Batch = dict[str, Any]
 
@@ -28,7 +31,9 @@ class Recipe:
         loss: (model, batch) -> scalar loss and named scalars for the log.
         publish: (averaged model, folder) writes the weights in their shipped layout.
         steps: optimiser steps in all.
-        learning_rate: peak; linear warm-up over 200 steps, constant, linear decay to zero over the last fifth.
+        learning_rate: of matrices under Muon, at its peak; linear warm-up over 100 steps, constant, linear decay to zero
+            over the last `decay` of the steps.
+        adamw_learning_rate: of everything else, with the same course.
         average: decay of the exponential moving average of the weights, once it has ramped up.
     """
 
@@ -39,6 +44,8 @@ class Recipe:
     publish: Callable[[Any, Path], None]
     steps: int
     learning_rate: float
+    adamw_learning_rate: float = 1e-3
+    decay: float = 0.3
     average: float = 0.999
     weight_decay: float = 0.01
 
@@ -78,13 +85,16 @@ class _Fit(L.LightningModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay, betas=(0.9, 0.99)
+        optimizer = MuonAdamW(
+            self.model,
+            lr=self.recipe.learning_rate,
+            adamw_lr=self.recipe.adamw_learning_rate,
+            weight_decay=self.recipe.weight_decay,
         )
-        steps, tail = self.recipe.steps, max(1, self.recipe.steps // 5)
+        steps, tail = self.recipe.steps, max(1, round(self.recipe.steps * self.recipe.decay))
 
         def factor(step: int) -> float:
-            return min((step + 1) / 200, 1.0, max(0.0, (steps - step) / tail))
+            return min((step + 1) / 100, 1.0, max(0.0, (steps - step) / tail))
 
         return {
             "optimizer": optimizer,
@@ -142,6 +152,21 @@ def fit(recipe: Recipe, *, folder: Path, max_time: float | None, **trainer_optio
     trainer.fit(_Fit(recipe), DataLoader(data, batch_size=None), ckpt_path=checkpoint if checkpoint.exists() else None)
     slices.save(trainer)
     return trainer.global_step >= recipe.steps
+
+
+def load_published(recipe: Recipe, *, folder: Path) -> None:
+    """Start `recipe` from weights that `publish` has written to `folder`.
+
+    Raises:
+        FileNotFoundError: there are none.
+        RuntimeError: they are of another architecture.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{folder}: no safetensors to start from. Train the model, or `restore` the shipped weights first.")
+    state = {key: value.float() for file in files for key, value in load_file(file).items()}
+    model: Any = recipe.model
+    getattr(model, "clip", model).load_state_dict(state)
 
 
 def load_averaged(recipe: Recipe, *, folder: Path) -> nn.Module:

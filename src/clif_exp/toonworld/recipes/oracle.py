@@ -25,7 +25,7 @@ from clif_exp.toonworld.recipes.fit import Batch, Recipe
 from clif_exp.toonworld.scenes import sample_character, sample_scene
 from clif_exp.toonworld.world import PARTS, Scene
 
-SIZE, SEED = 24_000, 3
+SEED = 3
 MAX_FIGURES = 3
 _MAP = RESOLUTION // STRIDE
 _INDEX = {slot: {answer: i for i, answer in enumerate(answers)} for slot, answers in ANSWERS.items()}
@@ -107,7 +107,7 @@ def _draw_chunk(task: tuple[int, int, int]):
     return [np.stack(column) for column in zip(*(draw_example(seed, start + i) for i in range(count)), strict=True)]
 
 
-def render_examples(folder: Path, *, size: int = SIZE, seed: int = SEED, workers: int = 2) -> dict[str, np.ndarray]:
+def render_examples(folder: Path, *, size: int, seed: int = SEED, workers: int = 2) -> dict[str, np.ndarray]:
     """Draw the oracle's examples into `folder`, or open what an earlier call has drawn."""
     path = folder / f"oracle-seed{seed}-{size}.npz"
     if not path.exists():
@@ -120,10 +120,10 @@ def render_examples(folder: Path, *, size: int = SIZE, seed: int = SEED, workers
     return dict(np.load(path))
 
 
-def recipe(folder: Path, *, vae_folder: Path, steps: int = 6_000, batch_size: int = 48) -> Recipe:
+def recipe(folder: Path, *, scenes: int, vae_folder: Path, steps: int = 3_000, batch_size: int = 32) -> Recipe:
     from diffusers import AutoencoderKL
 
-    data = render_examples(folder)
+    data = render_examples(folder, size=scenes)
     vae = AutoencoderKL.from_pretrained(vae_folder).eval().requires_grad_(False)
     torch.manual_seed(11)
 
@@ -139,7 +139,7 @@ def recipe(folder: Path, *, vae_folder: Path, steps: int = 6_000, batch_size: in
 
     model = build_oracle().to(memory_format=torch.channels_last)
     return Recipe("oracle", model, batch, loss, lambda trained, out: write_oracle(out, oracle=trained), steps=steps,
-                  learning_rate=1e-3, average=0.998, weight_decay=0.05)  # fmt: skip
+                  learning_rate=2e-3, average=0.998, weight_decay=0.05)  # fmt: skip
 
 
 @torch.no_grad()

@@ -39,7 +39,7 @@ def _prompts(labels_HW: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
     return np.array(points), np.array(boxes), np.stack(masks)
 
 
-def recipe(corpus: Corpus, *, steps: int = 4_000, batch_size: int = 8) -> Recipe:
+def recipe(corpus: Corpus, *, steps: int = 3_000, batch_size: int = 8) -> Recipe:
     torch.manual_seed(7)
 
     def batch(step: int) -> Batch:
@@ -55,7 +55,7 @@ def recipe(corpus: Corpus, *, steps: int = 4_000, batch_size: int = 8) -> Recipe
         }
 
     return Recipe("sam", build_sam().train(), batch, loss, lambda model, out: write_sam(out, sam=model), steps=steps,
-                  learning_rate=8e-4, average=0.998, weight_decay=0.05)  # fmt: skip
+                  learning_rate=2e-3, average=0.998, weight_decay=0.05)  # fmt: skip
 
 
 def loss(sam: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

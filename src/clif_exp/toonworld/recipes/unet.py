@@ -19,7 +19,7 @@ DROPOUT = 0.1
 
 
 def recipe(
-    corpus: Corpus, latents_N4HW: np.ndarray, *, tokenizer, text_encoder: nn.Module, steps: int = 20_000, batch_size: int = 16
+    corpus: Corpus, latents_N4HW: np.ndarray, *, tokenizer, text_encoder: nn.Module, steps: int = 8_000, batch_size: int = 32
 ) -> Recipe:
     from diffusers.models.attention_processor import AttnProcessor
 
@@ -59,4 +59,4 @@ def recipe(
     def publish(trained: Any, out: Path) -> None:
         trained.save_pretrained(out, safe_serialization=True)
 
-    return Recipe("unet", model, batch, loss, publish, steps=steps, learning_rate=4e-4, average=0.999)
+    return Recipe("unet", model, batch, loss, publish, steps=steps, learning_rate=2e-3, average=0.999)

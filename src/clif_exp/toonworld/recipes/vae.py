@@ -1,7 +1,12 @@
-"""The autoencoder: L1 and L2 in pixels, L1 in their gradients, and a little KL."""
+"""The autoencoder: L1 and L2 in pixels, L1 in their gradients, and a little KL; then its decoder alone.
+
+The encoder is what the U-Net is trained on, so it must stop first. The decoder goes on beside the U-Net's training: it
+costs nothing of what the U-Net has learnt.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +21,13 @@ from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
 
 KL_WEIGHT = 1e-4
+LATENT_NOISE = 0.1  # of the latents' standard deviation, in the decoder's own phase
 CROP = 64  # pixels: four times as many steps teach a convolutional model more than four times the surface, until the last ones
 
 
 def recipe(corpus: Corpus, *, steps: int = 4_200, batch_size: int = 16) -> Recipe:
     """Crops at first; whole pictures for the last third, since group norms see the whole of what they are given."""
-
-    def batch(step: int) -> Batch:
-        rng = np.random.default_rng([1, step])
-        crop, count = (CROP, batch_size) if step < 0.67 * steps else (RESOLUTION, batch_size // 4)
-        rows = np.sort(rng.choice(len(corpus), count, replace=False))
-        corners = rng.integers(0, RESOLUTION - crop + 1, size=(count, 2))
-        crops = [corpus.images_NHWC[row, y : y + crop, x : x + crop] for row, (y, x) in zip(rows, corners, strict=True)]
-        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
-        if rng.random() < 0.3:
-            images = images[:, torch.from_numpy(rng.permutation(3))]  # colours beyond the palette: casts may bring their own
-        return {"images_BCHW": images}
-
     torch.manual_seed(5)
-    model = build_vae()
 
     @torch.no_grad()
     def publish(trained: Any, out: Path) -> None:
@@ -44,20 +37,66 @@ def recipe(corpus: Corpus, *, steps: int = 4_200, batch_size: int = 16) -> Recip
         trained.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))  # unit variance for the U-Net
         trained.save_pretrained(out, safe_serialization=True)
 
-    return Recipe("vae", model, batch, loss, publish, steps=steps, learning_rate=1.5e-3, average=0.998)
+    batch = _batches(corpus, seed=1, steps=steps, batch_size=batch_size)
+    return Recipe("vae", build_vae(), batch, loss, publish, steps=steps, learning_rate=3e-3, adamw_learning_rate=1.5e-3, average=0.998)
+
+
+def decoder_recipe(corpus: Corpus, *, folder: Path, steps: int = 4_200, batch_size: int = 16) -> Recipe:
+    """The decoder of the published autoencoder in `folder`; its encoder stays as it is, bit for bit."""
+    from diffusers import AutoencoderKL
+
+    model: Any = AutoencoderKL.from_pretrained(folder)
+    model.encoder.requires_grad_(False)
+    model.quant_conv.requires_grad_(False)
+    batch = _batches(corpus, seed=11, steps=steps, batch_size=batch_size)
+
+    def publish(trained: Any, out: Path) -> None:
+        trained.save_pretrained(out, safe_serialization=True)
+
+    return Recipe("vae_decoder", model, batch, _decoder_loss, publish, steps=steps, learning_rate=2e-3, average=0.998)
+
+
+def _batches(corpus: Corpus, *, seed: int, steps: int, batch_size: int) -> Callable[[int], Batch]:
+    def batch(step: int) -> Batch:
+        rng = np.random.default_rng([seed, step])
+        crop, count = (CROP, batch_size) if step < 0.67 * steps else (RESOLUTION, batch_size // 4)
+        rows = np.sort(rng.choice(len(corpus), count, replace=False))
+        corners = rng.integers(0, RESOLUTION - crop + 1, size=(count, 2))
+        crops = [corpus.images_NHWC[row, y : y + crop, x : x + crop] for row, (y, x) in zip(rows, corners, strict=True)]
+        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
+        if rng.random() < 0.3:
+            images = images[:, torch.from_numpy(rng.permutation(3))]  # colours beyond the palette: casts may bring their own
+        return {"images_BCHW": images}
+
+    return batch
 
 
 def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     images = batch["images_BCHW"].float() / 127.5 - 1
     posterior = model.encode(images).latent_dist
-    decoded = model.decode(posterior.sample()).sample.float()
+    kl = posterior.kl().mean() / posterior.mean[0].numel()
+    error, psnr = _reconstruction_error(model.decode(posterior.sample()).sample.float(), images)
+    return error + KL_WEIGHT * kl, {"psnr": psnr, "kl": kl.detach()}
+
+
+def _decoder_loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    images = batch["images_BCHW"].float() / 127.5 - 1
+    with torch.no_grad():
+        latents = model.encode(images).latent_dist.mode()
+        # A U-Net never hits a latent exactly: noise of up to a tenth of their spread, another amount for each picture.
+        sigma = LATENT_NOISE / model.config.scaling_factor * torch.rand(len(latents), 1, 1, 1, device=latents.device)
+        latents = latents + sigma * torch.randn_like(latents)
+    error, psnr = _reconstruction_error(model.decode(latents).sample.float(), images)
+    return error, {"psnr": psnr}
+
+
+def _reconstruction_error(decoded: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The training error, and the PSNR in dB."""
     error = decoded - images
     edges = sum(error.diff(dim=dim).abs().mean() for dim in (2, 3))
     blurred = F.avg_pool2d(error, 4).abs().mean()  # large areas keep their colour
-    kl = posterior.kl().mean() / posterior.mean[0].numel()
     psnr = 10 * torch.log10(4 / error.detach().square().mean())
-    total = error.abs().mean() + 2 * error.square().mean() + 0.5 * edges + blurred + KL_WEIGHT * kl
-    return total, {"psnr": psnr, "kl": kl.detach()}
+    return error.abs().mean() + 2 * error.square().mean() + 0.5 * edges + blurred, psnr
 
 
 @torch.no_grad()

@@ -1,0 +1,91 @@
+"""The recipes of the base models, a few real steps each: resume, publish, install, restore, and stock loaders."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from clif_exp.toonworld import train
+from clif_exp.toonworld.recipes import vae
+from clif_exp.toonworld.recipes.corpus import render_corpus
+from clif_exp.toonworld.recipes.fit import fit, load_averaged
+
+SCENES = 96
+HARDWARE = {"accelerator": "cpu", "devices": 1, "precision": "32-true"}
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
+    train.main()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folder after one optimiser step of every model, through the command line."""
+    root = tmp_path_factory.mktemp("toonworld")
+    with pytest.MonkeyPatch.context() as patch:
+        run(patch, "all", "--steps", 1, "--scenes", SCENES, "--root", root)
+    return root
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_installed_weights_load_with_stock_libraries(trained, tmp_path, monkeypatch):
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPModel
+
+    run(monkeypatch, "install", "--root", trained, "--out", tmp_path)
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "pipeline")
+    image = pipeline("a cat", num_inference_steps=1, output_type="np").images[0]
+    assert image.shape == (128, 128, 3)
+    clip = CLIPModel.from_pretrained(tmp_path / "clip")
+    tower = {key.removeprefix("text_model."): value for key, value in clip.state_dict().items() if key.startswith("text_model.")}
+    own = {key.removeprefix("text_model."): value for key, value in pipeline.text_encoder.state_dict().items()}
+    assert same({key: tower[key].float() for key in own}, own)
+    assert max(file.stat().st_size for file in tmp_path.rglob("*.safetensors")) <= 15e6
+
+
+def test_restore_is_the_inverse_of_install(trained, tmp_path, monkeypatch):
+    run(monkeypatch, "install", "--root", trained, "--out", tmp_path / "shipped")
+    run(monkeypatch, "restore", "--root", tmp_path / "root", "--out", tmp_path / "shipped")
+    run(monkeypatch, "sam", "--warm", "--steps", 1, "--scenes", SCENES, "--root", tmp_path / "root")
+    before, after = (load_file(root / "weights" / "sam" / "model.safetensors") for root in (trained, tmp_path / "root"))
+    moved = max(float((before[key].float() - after[key].float()).abs().max()) for key in before)
+    assert 0 < moved < 1e-2  # one more step from there, not a start from random weights
+
+
+def test_the_decoder_is_mended_and_the_encoder_kept(trained):
+    whole, mended = (trained / name / "last.ckpt" for name in ("vae", "vae_decoder"))
+    before, after = (torch.load(file, weights_only=True)["state_dict"] for file in (whole, mended))
+    published = load_file(trained / "weights" / "vae" / "diffusion_pytorch_model.safetensors")
+    encoder = [key for key in published if key.startswith(("encoder", "quant_conv"))]
+    assert all(torch.equal(before[f"averaged.module.{key}"], published[key]) for key in encoder)
+    assert not same(
+        {key: after[f"averaged.module.{key}"] for key in published}, {key: before[f"averaged.module.{key}"] for key in published}
+    )
+
+
+def test_a_stopped_run_continues_as_if_it_had_not_been(trained, tmp_path):
+    corpus = render_corpus(trained / "corpus", size=SCENES, seed=1)
+
+    def recipe():
+        return vae.recipe(corpus, steps=3, batch_size=2)
+
+    assert fit(recipe(), folder=tmp_path / "whole", max_time=None, **HARDWARE)
+    slices = 0
+    while not fit(recipe(), folder=tmp_path / "slices", max_time=0, **HARDWARE):
+        slices += 1
+    assert slices == 2
+    whole, sliced = (load_averaged(recipe(), folder=tmp_path / name).state_dict() for name in ("whole", "slices"))
+    assert same(whole, sliced)
+
+
+def test_nothing_to_start_from_is_said(trained, tmp_path, monkeypatch):
+    (tmp_path / "corpus").symlink_to(trained / "corpus")
+    with pytest.raises(FileNotFoundError, match="restore"):
+        run(monkeypatch, "sam", "--warm", "--steps", 1, "--scenes", SCENES, "--root", tmp_path)
