@@ -8,6 +8,7 @@ their shipped layout, `install` gathers all of them where `model=toonworld` find
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -63,13 +64,13 @@ def make_recipe(name: str, *, root: Path, steps: int | None = None, scenes: int 
         return vae.decoder_recipe(corpus, folder=root / "weights" / "vae", **options)
     if name != "unet":
         return {"vae": vae, "sam": sam}[name].recipe(corpus, **options)
-    from diffusers import AutoencoderKL
     from transformers import CLIPModel, CLIPTokenizer
 
     from clif_exp.toonworld.architectures import build_text_encoder
 
-    trained = AutoencoderKL.from_pretrained(root / "weights" / "vae")
-    latents = vae.encode_corpus(trained, corpus, root / "corpus" / f"latents-{scenes}.npy")
+    autoencoder = root / "weights" / "vae"
+    version = hashlib.sha256((autoencoder / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()[:8]
+    latents = vae.encode_corpus(autoencoder, corpus, root / "corpus" / f"latents-{scenes}-{version}.npy")
     model = CLIPModel.from_pretrained(root / "weights" / "clip", attn_implementation="eager").float()
     tokenizer = CLIPTokenizer.from_pretrained(root / "weights" / "clip")
     return unet.recipe(corpus, latents, tokenizer=tokenizer, text_encoder=build_text_encoder(model), **options)

@@ -6,7 +6,10 @@ costs nothing of what the U-Net has learnt.
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +19,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clif_exp.precision import cpu_autocast
-from clif_exp.toonworld.architectures import LATENT_CHANNELS, RESOLUTION, build_vae
+from clif_exp.toonworld.architectures import RESOLUTION, build_vae
 from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
 
 KL_WEIGHT = 1e-4
 LATENT_NOISE = 0.1  # of the latents' standard deviation, in the decoder's own phase
 CROP = 64  # pixels: four times as many steps teach a convolutional model more than four times the surface, until the last ones
+
+_ENCODED = 1_000  # pictures per task of `encode_corpus`
 
 
 def recipe(corpus: Corpus, *, steps: int = 4_200, batch_size: int = 16) -> Recipe:
@@ -99,19 +104,38 @@ def _reconstruction_error(decoded: Tensor, images: Tensor) -> tuple[Tensor, Tens
     return error.abs().mean() + 2 * error.square().mean() + 0.5 * edges + blurred, psnr
 
 
-@torch.no_grad()
-def encode_corpus(vae: Any, corpus: Corpus, path: Path, *, batch_size: int = 64) -> np.ndarray:
+def encode_corpus(folder: Path, corpus: Corpus, path: Path, *, workers: int = 2) -> np.ndarray:
     """Latents (modes) of the whole corpus, float16 [N, C, 16, 16], unit variance, written to `path` once.
 
-    `vae.config.scaling_factor` must be set to what makes their variance 1.
+    Args:
+        folder: the published autoencoder, whose `scaling_factor` makes their variance 1.
+        corpus: pictures.
+        path: file to write, or to open if it is there.
+        workers: processes of one thread each.
     """
     if not path.exists():
-        latents = np.empty((len(corpus), LATENT_CHANNELS, RESOLUTION // 8, RESOLUTION // 8), np.float16)
-        for start in range(0, len(corpus), batch_size):
-            images = torch.from_numpy(corpus.images_NHWC[start : start + batch_size]).permute(0, 3, 1, 2).float() / 127.5 - 1
-            with cpu_autocast():
-                latents[start : start + batch_size] = vae.encode(images).latent_dist.mode().float() * vae.config.scaling_factor
+        tasks = [(folder, corpus.images_NHWC[start : start + _ENCODED]) for start in range(0, len(corpus), _ENCODED)]
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            latents = np.concatenate(list(pool.map(_encode, tasks)))
         partial = path.with_suffix(".partial.npy")
         np.save(partial, latents)
         partial.replace(path)
     return np.load(path)
+
+
+@torch.inference_mode()
+def _encode(task: tuple[Path, np.ndarray]) -> np.ndarray:
+    folder, images_NHWC = task
+    torch.set_num_threads(1)
+    vae = _load(folder)
+    images = torch.from_numpy(images_NHWC.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with cpu_autocast():
+        latents = torch.cat([vae.encode(part).latent_dist.mode().float() for part in images.split(32)])
+    return (latents * vae.config.scaling_factor).half().numpy()
+
+
+@cache
+def _load(folder: Path) -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL.from_pretrained(folder).eval()

@@ -1,0 +1,67 @@
+"""What the default run costs the first time (at most 10 minutes) and the second time (at most 30 seconds), on this machine.
+
+python benchmarks/whole_run.py --out benchmarks/results/whole_run.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+def run(folder: Path, overrides: list[str]) -> tuple[float, dict]:
+    """Run the default command in `folder`; returns its seconds of wall time and its summary."""
+    command = [sys.executable, "-m", "clif_exp", f"hydra.run.dir={folder / 'run'}", f"artifacts.root={folder / 'artifacts'}", *overrides]
+    started = time.monotonic()
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return time.monotonic() - started, json.loads((folder / "run" / "summary.json").read_text())
+
+
+def hardware() -> str:
+    """Processor and number of cores."""
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+
+
+def main() -> None:
+    """Print both times, and each stage's."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("overrides", nargs="*", help="of the config, such as dataset.size=18")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        first, summary = run(Path(name), args.overrides)
+        second, again = run(Path(name), args.overrides)
+    reused = all(stage["reused"] for stage in again["stages"].values())
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    result = {
+        "command": " ".join(["python -m clif_exp", *args.overrides]),
+        "hardware": hardware(),
+        "commit": commit,
+        "first_seconds": round(first, 1),
+        "second_seconds": round(second, 1),
+        "everything_reused": reused,
+        "peak_memory_mb": round(peak),
+        "stages": {stage: round(facts["seconds"], 1) for stage, facts in summary["stages"].items()},
+        "metrics": summary["metrics"],
+    }
+    print(f"first run {first:.0f} s (at most 600), second run {second:.1f} s (at most 30), peak memory {peak:.0f} MB, {result['hardware']}")
+    for stage, seconds in result["stages"].items():
+        print(f"  {stage:18s} {seconds:8.1f} s")
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
