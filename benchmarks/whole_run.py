@@ -1,6 +1,6 @@
 """What the default run costs the first time (at most 10 minutes) and the second time (at most 30 seconds), on this machine.
 
-python benchmarks/whole_run.py --out benchmarks/results/whole_run.json
+python benchmarks/whole_run.py --out experiments/default
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,12 +36,16 @@ def hardware() -> str:
 def main() -> None:
     """Print both times, and each stage's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--out", type=Path, help="folder for results.json and the grids of pictures")
     parser.add_argument("overrides", nargs="*", help="of the config, such as dataset.size=18")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         first, summary = run(Path(name), args.overrides)
         second, again = run(Path(name), args.overrides)
+        if args.out:
+            args.out.mkdir(parents=True, exist_ok=True)
+            for grid in ("concepts", "pairs", "augmented"):
+                shutil.copy(Path(name) / "run" / "samples" / f"{grid}.png", args.out / f"{grid}.png")
     reused = all(stage["reused"] for stage in again["stages"].values())
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
@@ -59,8 +64,7 @@ def main() -> None:
     for stage, seconds in result["stages"].items():
         print(f"  {stage:18s} {seconds:8.1f} s")
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(result, indent=2) + "\n")
+        (args.out / "results.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

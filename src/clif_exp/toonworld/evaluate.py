@@ -103,7 +103,7 @@ Small models of a drawn world (`clif_exp.toonworld`), trained by this project on
 
 | folder | class | loads with |
 | --- | --- | --- |
-| pipeline/ | Stable Diffusion, 128 px: text encoder, AutoencoderKL (8 x 16 x 16), U-Net (v-prediction) | `diffusers.StableDiffusionPipeline` |
+| pipeline/ | Stable Diffusion at 128 px: text encoder, AutoencoderKL (8 x 16 x 16), U-Net | `diffusers.StableDiffusionPipeline` |
 | clip/ | the contrastive CLIP of stage 1; its text tower is the pipeline's | `transformers.CLIPModel` |
 | judge_clip/ | another CLIP (other width, patches, pictures and seed), for evaluation only | `transformers.CLIPModel` |
 | sam/ | segment-anything's classes at 128 px | `clif_exp.toonworld.architectures.build_sam` |

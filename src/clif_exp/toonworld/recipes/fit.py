@@ -73,7 +73,7 @@ class _Fit(L.LightningModule):
     def __init__(self, recipe: Recipe):
         super().__init__()
         self.recipe, self.model = recipe, recipe.model
-        self.averaged = AveragedModel(recipe.model, avg_fn=_ramped(recipe.average), use_buffers=True)
+        self.averaged = AveragedModel(recipe.model, avg_fn=_ramped(recipe.average), use_buffers=True).requires_grad_(False)
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         # Noise from the step, not from the history: a resumed run draws what an undisturbed one would.
@@ -120,9 +120,10 @@ class _Slices(L.Callback):
             scalars = "  ".join(f"{key} {float(value):.4f}" for key, value in trainer.callback_metrics.items())
             print(f"{module.recipe.name} step {trainer.global_step}/{module.recipe.steps}  {rate:.2f} steps/s  {scalars}", flush=True)
             self.steps_then, self.printed = trainer.global_step, now
-        if self.deadline is not None and now > self.deadline:
+        # Saving is collective: ranks must agree on the step, and their clocks do not.
+        if trainer.strategy.reduce_boolean_decision(self.deadline is not None and now > self.deadline, all=False):
             trainer.should_stop = True
-        if now - self.saved > 300 or trainer.should_stop:
+        if trainer.should_stop or trainer.strategy.reduce_boolean_decision(now - self.saved > 300, all=False):
             self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
