@@ -24,7 +24,8 @@ BARS = {
     "clip/image_to_text": 0.95, "clip/text_to_image": 0.95, "clip/cast_nearest_neighbour": 0.95,
     "unet_single/species": 0.98, "unet_single/attributes": 0.93, "unet_single/context": 0.98,
     "unet_pair/species": 0.95, "unet_pair/attributes": 0.95,
-    "sam/iou/figure": 0.90, "sam/iou/part": 0.80,
+    "unet_relation/mean": 0.80,
+    "sam/iou/figure": 0.90, "sam/iou/part": 0.80, "sam/parts_found": 0.90,
 }  # fmt: skip
 
 
@@ -50,13 +51,16 @@ def measure(weights: Path, *, scale: float, grids: Path | None) -> dict[str, flo
         write_cast(Path(folder), cast_seed=100)
         for name in ("clip", "judge_clip"):
             rows[name] = measures.clip_row(weights / name, cast_folder=Path(folder), groups=max(1, round(6 * scale)))
-    rows["sam"] = measures.sam_row(sam, count=many(120))
+    rows["sam"] = measures.sam_row(sam, count=many(120)) | {"parts_found": measures.sam_coverage(sam, count=many(60))}
     for kind in ("single", "pair"):
         row, pictures = measures.unet_row(pipeline, oracle, weights / "judge_clip", kind=kind, count=many(96))
         rows[f"unet_{kind}"] = row
         if grids is not None:
             grids.mkdir(parents=True, exist_ok=True)
             save_image(pictures[:48], grids / f"{kind}.png", nrow=8, padding=1)
+    rows["unet_relation"], pictures = measures.relations_row(pipeline, oracle, count=many(80))
+    if grids is not None:
+        save_image(pictures, grids / "relations.png", nrow=16, padding=1)
     return {f"{model}/{name}": value for model, row in rows.items() for name, value in row.items()}
 
 

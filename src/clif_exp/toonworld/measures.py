@@ -82,7 +82,26 @@ def oracle_row(oracle: Oracle, vae, *, count: int) -> Row:
     row: Row = {}
     for name, images in variants.items():
         row |= {f"{name}/{key}": value for key, value in oracle_accuracy(oracle, images, scenes, renderings).items()}
+    row["calibration_error"] = _calibration_error(oracle, clean, scenes, renderings)
     return row | _doubts(oracle, count=3 * count)
+
+
+def _calibration_error(
+    oracle: Oracle, images: Tensor, scenes: Sequence[Scene], renderings: Sequence[Rendering], *, bins: int = 10
+) -> float:
+    """Expected calibration error of the answers (Guo et al. 2017, Eq. 3): mean gap between confidence and being right."""
+    sure, right = [], []
+    for readings, scene, rendering in zip(oracle.read(images), scenes, renderings, strict=True):
+        expected = truth(scene, rendering)
+        for reading, attributes in zip(match_by_place(readings, rendering.boxes[: len(expected)]), expected, strict=True):
+            for slot in SLOTS if reading is not None else ():
+                answer = reading.attributes[slot]
+                sure.append(reading.probabilities[slot][answer])
+                right.append(answer == attributes[slot])
+    confidence, correct = np.array(sure), np.array(right, float)
+    of_bin = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [abs(confidence[of_bin == b].sum() - correct[of_bin == b].sum()) for b in range(bins)]
+    return float(sum(gaps) / max(1, len(confidence)))
 
 
 def _doubts(oracle: Oracle, *, count: int) -> Row:
@@ -234,6 +253,29 @@ def unet_row(
     return {key: float(np.mean(value)) for key, value in right.items()}, pictures
 
 
+@torch.no_grad()
+def relations_row(pipeline, oracle: Oracle, *, count: int, steps: int = 25, guidance: float = 4.0) -> tuple[Row, Tensor]:
+    """Share of pictures of two species in which both are there and stand as the prompt says, per relation; pictures."""
+    from clif_exp.toonworld import relations
+    from clif_exp.toonworld.world import INTERACTIONS
+
+    prompts = {
+        relation: relations.prompts_of(relation, max(1, count // len(INTERACTIONS)), seed=HELD_OUT_SEED) for relation in INTERACTIONS
+    }
+    pictures = sample(pipeline, [text for group in prompts.values() for text, _, _ in group], steps=steps, guidance=guidance, seed=2)
+    readings = iter(oracle.read(pictures))
+    row: Row = {}
+    for relation, group in prompts.items():
+        right = []
+        for _, first, second in group:
+            boxes = {figure.attributes["species"]: figure.box for figure in reversed(next(readings))}  # the surest one last
+            right.append(first in boxes and second in boxes and relations.holds(relation, boxes[first], boxes[second]))
+        row[relation] = float(np.mean(right))
+    row["mean"] = float(np.mean(list(row.values())))
+    row["rules_on_truth"] = relations.rules_on_truth(count=200, seed=HELD_OUT_SEED)
+    return row, pictures
+
+
 def sample(pipeline, prompts: Sequence[str], *, steps: int, guidance: float, seed: int = 0, batch_size: int = 16) -> Tensor:
     """Pictures [N, 3, 128, 128] in [0, 1]; each prompt has its own noise, whatever the batch."""
     pictures = []
@@ -285,3 +327,18 @@ def sam_row(sam, *, count: int) -> Row:
             best = max((drawn[t] & mask).sum() / (drawn[t] | mask).sum() for t in ([token] if name == "part" else (0, token)))
             scores[name].append(float(best))
     return {f"iou/{name}": float(np.mean(values)) for name, values in scores.items()}
+
+
+def sam_coverage(sam, *, count: int, iou: float = 0.5) -> float:
+    """Share of the parts larger than 1 % of a picture that automatic masks find, by one mask of at least that IoU."""
+    from clif_exp.curation.sam import SamSegmenter
+
+    segmenter, found = SamSegmenter(sam, points_per_side=16), []
+    scenes = held_out(count, kinds=("single", "pair", "pair_white"), seed=8)
+    renderings = [render(scene, size=RESOLUTION) for scene in scenes]
+    for proposals, rendering in zip(segmenter.propose([rendering.image for rendering in renderings]), renderings, strict=True):
+        for label in np.unique(rendering.labels[rendering.labels > 0]):
+            part = rendering.labels == label
+            if part.mean() > 0.01:
+                found.append(max(((mask & part).sum() / (mask | part).sum() for mask in proposals.masks_NHW), default=0.0) >= iou)
+    return float(np.mean(found))

@@ -137,9 +137,32 @@ def recipe(folder: Path, *, scenes: int, vae_folder: Path, steps: int = 3_000, b
             "answers_BFS": torch.from_numpy(data["answers"][rows]),
         }
 
+    def publish(trained: Any, out: Path) -> None:
+        calibrate(trained, vae)
+        write_oracle(out, oracle=trained)
+
     model = build_oracle().to(memory_format=torch.channels_last)
-    return Recipe("oracle", model, batch, loss, lambda trained, out: write_oracle(out, oracle=trained), steps=steps,
-                  learning_rate=2e-3, average=0.998, weight_decay=0.05)  # fmt: skip
+    return Recipe("oracle", model, batch, loss, publish, steps=steps, learning_rate=2e-3, average=0.998, weight_decay=0.05)
+
+
+@torch.no_grad()
+def calibrate(model: Any, vae: Any, *, count: int = 512) -> None:
+    """Set the model's temperature per slot to the one of least cross-entropy on fresh examples (Guo et al. 2017)."""
+    examples = [draw_example(SEED + 1, index) for index in range(count)]
+    images = torch.from_numpy(np.stack([image for image, _, _ in examples])).permute(0, 3, 1, 2).float() / 255
+    images = _degrade(images, vae, torch.Generator().manual_seed(0))
+    parts = [model(part) for part in images.split(64)]
+    maps = {key: torch.cat([part[key] for part in parts]).float() for key in parts[0]}
+    boxes = torch.from_numpy(np.stack([boxes for _, boxes, _ in examples]))
+    answers = torch.from_numpy(np.stack([answers for _, _, answers in examples]))
+    b, figure = (~boxes[..., 0].isnan()).nonzero().T
+    centre = (boxes[b, figure, :2] + boxes[b, figure, 2:]) / 2 / STRIDE
+    x, y = centre.long().clamp(0, _MAP - 1).T
+    temperatures = torch.from_numpy(np.geomspace(0.25, 4.0, 81)).float()
+    for index, slot in enumerate(ANSWERS):
+        logits, target = maps[slot][b, :, y, x], answers[b, figure, index]
+        losses = torch.stack([F.cross_entropy(logits / temperature, target) for temperature in temperatures])
+        model.temperature[index] = temperatures[losses.argmin()]
 
 
 @torch.no_grad()
