@@ -6,8 +6,9 @@ with a model is ever run.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,6 +173,27 @@ def _file_digest(file: Path) -> bytes:
     return digest.digest()
 
 
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Load without bars of shards and components, which fill a run's output; the hub's bars of downloads stay."""
+    import diffusers
+    import transformers
+
+    libraries = (diffusers.utils.logging, transformers.utils.logging)
+    shown = [library.is_progress_bar_enabled() for library in libraries]
+    verbosity = diffusers.utils.logging.get_verbosity()
+    diffusers.utils.logging.set_verbosity_error()
+    for library in libraries:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers.utils.logging.set_verbosity(verbosity)
+        for library, was_shown in zip(libraries, shown, strict=True):
+            if was_shown:
+                library.enable_progress_bar()
+
+
 def load_pipeline(spec: BackboneSpec, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Any:
     """Load the stock diffusers pipeline, without a safety checker, silent, in eval mode, nothing requiring gradients."""
     import diffusers
@@ -181,12 +203,8 @@ def load_pipeline(spec: BackboneSpec, *, device: str | torch.device = "cpu", dty
     if FAMILIES[spec.family] == "StableDiffusionPipeline":
         arguments |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipeline_class = getattr(diffusers, FAMILIES[spec.family])
-    previous = diffusers.utils.logging.get_verbosity()
-    diffusers.utils.logging.set_verbosity_error()
-    try:
+    with quiet_loading():
         pipeline = pipeline_class.from_pretrained(spec.path, revision=spec.revision, **arguments)
-    finally:
-        diffusers.utils.logging.set_verbosity(previous)
     pipeline.set_progress_bar_config(disable=True)
     for part in (pipeline.unet, pipeline.vae, *_text_encoders(pipeline).values()):
         part.requires_grad_(False).eval()
@@ -231,7 +249,8 @@ def load_text_encoders(
     loaded: dict[str, tuple[Any, Any]] = {}
     for name in spec.contrastive:
         tokenizer = CLIPTokenizer.from_pretrained(**source, subfolder=name.replace("text_encoder", "tokenizer"))
-        encoder: Any = classes[name].from_pretrained(**source, subfolder=name, use_safetensors=True, dtype=dtype or torch.float32)
+        with quiet_loading():
+            encoder: Any = classes[name].from_pretrained(**source, subfolder=name, use_safetensors=True, dtype=dtype or torch.float32)
         if torch.device(device).type == "cpu":
             encoder.set_attn_implementation("eager")
         loaded[name] = (tokenizer, encoder.to(device).requires_grad_(False).eval())
@@ -258,7 +277,8 @@ def load_contrastive(
     from transformers import CLIPImageProcessor, CLIPModel
 
     checkpoint = spec.contrastive[encoder]
-    model: Any = CLIPModel.from_pretrained(checkpoint, use_safetensors=True, dtype=dtype or torch.float32)
+    with quiet_loading():
+        model: Any = CLIPModel.from_pretrained(checkpoint, use_safetensors=True, dtype=dtype or torch.float32)
     tokenizer, pipeline_encoder = load_text_encoders(replace(spec, contrastive={encoder: checkpoint}), dtype=torch.float32)[encoder]
     if check:
         check_same_text_tower(model, pipeline_encoder, what=f"model.contrastive.{encoder} ({checkpoint})")

@@ -227,7 +227,7 @@ def fit(
         log_every_n_steps=10,
         callbacks=[
             checkpoint, _TrainableOnly(), _Metrics(out / metrics_file, metrics, start),
-            *([budget] if budget else []), *([RichProgressBar()] if settings.progress else []), *callbacks,
+            *([budget] if budget else []), *([_Progress()] if settings.progress else []), *callbacks,
         ],
         enable_progress_bar=settings.progress,
         enable_model_summary=False,
@@ -274,6 +274,13 @@ def require_finite(loss: torch.Tensor, *, stage: str, step: int, batch: Sequence
             f"{stage}: the loss is {loss.item()} at step {step} (batch: {shown}{'; ...' if len(batch) > 4 else ''}). "
             "Lower the learning rate or use trainer.precision=32-true. The last good checkpoint stays."
         )
+
+
+class _Progress(RichProgressBar):
+    """Lightning's bar without its 'Epoch 0/-2': steps are what is counted here."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "steps"
 
 
 def quiet_lightning() -> None:

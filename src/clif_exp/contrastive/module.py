@@ -108,7 +108,8 @@ class ContrastiveModule(L.LightningModule):
         metrics = {"loss": contrast.item(), "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
         if step % self.settings.frozen_loss_every == 0:
             metrics["loss_frozen_rows"] = self._loss_with_initial_rows(batch)
-        self.log_dict({f"contrastive/{name}": value for name, value in metrics.items()}, prog_bar=True)
+        self.log_dict({f"contrastive/{name}": value for name, value in metrics.items()})
+        self.log("loss", metrics["loss"], prog_bar=True, logger=False)
         return {"loss": total, "metrics": metrics}
 
     @torch.no_grad()

@@ -132,7 +132,8 @@ class DiffusionModule(L.LightningModule):
         require_finite(loss, stage="diffusion", step=batch["step"], batch=batch["captions"])
         overall = self.trainer.strategy.reduce(loss.detach(), reduce_op="mean")  # over ranks; each saw its share only
         metrics = {"loss": overall.item(), "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
-        self.log_dict({f"diffusion/{name}": value for name, value in metrics.items()}, prog_bar=True)
+        self.log_dict({f"diffusion/{name}": value for name, value in metrics.items()})
+        self.log("loss", metrics["loss"], prog_bar=True, logger=False)
         return {"loss": loss, "metrics": metrics}
 
     def configure_optimizers(self) -> Any:

@@ -39,8 +39,11 @@ class Judge:
         import torch
         from transformers import AutoImageProcessor, AutoModel, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
+        from clif_exp.backbones import quiet_loading
+
         revision, image_revision = revision or "main", image_revision or "main"
-        clip: Any = CLIPModel.from_pretrained(path, revision=revision, use_safetensors=True, dtype=torch.float32)
+        with quiet_loading():
+            clip: Any = CLIPModel.from_pretrained(path, revision=revision, use_safetensors=True, dtype=torch.float32)
         self.clip = clip.to(device).eval()
         self.tokenizer = CLIPTokenizer.from_pretrained(path, revision=revision)
         self.processor = CLIPImageProcessor.from_pretrained(path, revision=revision)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,11 @@ def main() -> None:
         finished = args.publish or fit(recipe, folder=folder, max_time=args.max_time, **hardware)
         if (args.publish or finished) and int(os.environ.get("LOCAL_RANK", 0)) == 0:
             out = args.root / "weights" / name.removesuffix("_decoder")
-            recipe.publish(load_averaged(recipe, folder=folder), out)
+            partial = out.with_name(f"{out.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            recipe.publish(load_averaged(recipe, folder=folder), partial)
+            shutil.rmtree(out, ignore_errors=True)  # shards of an earlier, larger file would stay
+            partial.rename(out)
             print(f"{name}: written to {out}")
 
 
@@ -83,15 +88,15 @@ def make_recipe(name: str, *, root: Path, steps: int | None = None, scenes: int 
 
 def install(trained: Path, out: Path) -> None:
     """Gather trained models into the shipped layout: `pipeline/`, `clip/`, `sam/`, `oracle/`, `judge_clip/`."""
-    import shutil
-
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPModel, CLIPTokenizer
 
-    from clif_exp.toonworld.architectures import build_text_encoder, write_pipeline
+    from clif_exp.toonworld.architectures import FOLDERS, build_text_encoder, write_pipeline
 
-    for name in ("clip", "judge_clip", "sam", "oracle"):
-        shutil.copytree(trained / name, out / name, dirs_exist_ok=True)
+    for name in FOLDERS:
+        shutil.rmtree(out / name, ignore_errors=True)
+        if name != "pipeline":
+            shutil.copytree(trained / name, out / name)
     write_pipeline(
         out / "pipeline",
         tokenizer=CLIPTokenizer.from_pretrained(trained / "clip"),
@@ -104,12 +109,10 @@ def install(trained: Path, out: Path) -> None:
 
 def restore(trained: Path, shipped: Path) -> None:
     """The inverse of `install`: put shipped models where training looks for them, to go on from with `--warm`."""
-    import shutil
-
-    for name in ("clip", "judge_clip", "sam", "oracle"):
-        shutil.copytree(shipped / name, trained / name, dirs_exist_ok=True)
-    for name in ("unet", "vae"):
-        shutil.copytree(shipped / "pipeline" / name, trained / name, dirs_exist_ok=True)
+    sources = {name: shipped / name for name in ("clip", "judge_clip", "sam", "oracle")}
+    for name, source in (sources | {name: shipped / "pipeline" / name for name in ("unet", "vae")}).items():
+        shutil.rmtree(trained / name, ignore_errors=True)
+        shutil.copytree(source, trained / name)
     print(f"restored to {trained}")
 
 
