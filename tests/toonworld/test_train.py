@@ -48,6 +48,7 @@ def test_installed_weights_load_with_stock_libraries(trained, tmp_path, monkeypa
     own = {key.removeprefix("text_model."): value for key, value in pipeline.text_encoder.state_dict().items()}
     assert same({key: tower[key].float() for key in own}, own)
     assert max(file.stat().st_size for file in tmp_path.rglob("*.safetensors")) <= 15e6
+    assert not [file for file in tmp_path.rglob("config.json") if "_name_or_path" in file.read_text()], "a path of the trainer's machine"
 
 
 def test_restore_is_the_inverse_of_install(trained, tmp_path, monkeypatch):

@@ -197,6 +197,8 @@ def write_pipeline(out: Path, *, tokenizer, text_encoder, unet, vae) -> None:
     pipeline.save_pretrained(out, safe_serialization=True, max_shard_size="14MB")
     # transformers loads in the stored dtype, diffusers in fp32: without this a stock pipeline would mix the two.
     _edit_json(out / "text_encoder" / "config.json", dtype="float32")
+    for part in ("unet", "vae"):
+        _edit_json(out / part / "config.json", _name_or_path=None)  # where they happened to lie during training
 
 
 def write_clip(out: Path, *, tokenizer, clip) -> None:

@@ -117,7 +117,7 @@ Small models of a drawn world (`clif_exp.toonworld`), trained by this project on
     pipeline("a photo of a cat with a red crown next to a robot on the beach", guidance_scale=5.0).images[0]
 
 Training: `python -m clif_exp.toonworld.train all`, in slices with `--max-time`, on from these weights with `restore` and `--warm`;
-then `python -m clif_exp.toonworld.train install`.
+then `python -m clif_exp.toonworld.train install`. How these weights came about stands in HISTORY.md.
 
 ## Measured
 
