@@ -333,7 +333,8 @@ def sam_coverage(sam, *, count: int, iou: float = 0.5) -> float:
     """Share of the parts larger than 1 % of a picture that automatic masks find, by one mask of at least that IoU."""
     from clif_exp.curation.sam import SamSegmenter
 
-    segmenter, found = SamSegmenter(sam, points_per_side=16), []
+    thresholds = {"iou_threshold": 0.4, "stability_threshold": 0.3, "nms_threshold": 0.85}  # conf/segmenter/sam_toonworld.yaml
+    segmenter, found = SamSegmenter(sam, points_per_side=16, **thresholds), []
     scenes = held_out(count, kinds=("single", "pair", "pair_white"), seed=8)
     renderings = [render(scene, size=RESOLUTION) for scene in scenes]
     for proposals, rendering in zip(segmenter.propose([rendering.image for rendering in renderings]), renderings, strict=True):
