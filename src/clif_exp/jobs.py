@@ -104,7 +104,8 @@ def _processes(config: dict[str, Any]) -> int:
 
 def _run_as_process(overrides: list[str], path: Path, objective: str | None) -> tuple[int, float | None]:
     """Run a sweep's distributed job alone: its other ranks would repeat this process's command line, the whole sweep."""
-    command = [sys.executable, "-m", "clif_exp", *overrides, f"hydra.run.dir={path}"]
+    quoted = str(path).replace("'", "\\'")  # the folder's name holds '=' and ',', which Hydra's grammar would read
+    command = [sys.executable, "-m", "clif_exp", *overrides, f"hydra.run.dir='{quoted}'"]
     code = subprocess.run(command, check=False).returncode
     metrics = json.loads((path / "summary.json").read_text())["metrics"]
     return code, metrics.get(objective, float("nan")) if objective else None
