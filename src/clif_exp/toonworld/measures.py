@@ -94,7 +94,9 @@ def _calibration_error(
     for readings, scene, rendering in zip(oracle.read(images), scenes, renderings, strict=True):
         expected = truth(scene, rendering)
         for reading, attributes in zip(match_by_place(readings, rendering.boxes[: len(expected)]), expected, strict=True):
-            for slot in SLOTS if reading is not None else ():
+            if reading is None:
+                continue
+            for slot in SLOTS:
                 answer = reading.attributes[slot]
                 sure.append(reading.probabilities[slot][answer])
                 right.append(answer == attributes[slot])
@@ -333,8 +335,9 @@ def sam_coverage(sam, *, count: int, iou: float = 0.5) -> float:
     """Share of the parts larger than 1 % of a picture that automatic masks find, by one mask of at least that IoU."""
     from clif_exp.curation.sam import SamSegmenter
 
-    thresholds = {"iou_threshold": 0.4, "stability_threshold": 0.3, "nms_threshold": 0.85}  # conf/segmenter/sam_toonworld.yaml
-    segmenter, found = SamSegmenter(sam, points_per_side=16, **thresholds), []
+    # The thresholds of conf/segmenter/sam_toonworld.yaml.
+    segmenter = SamSegmenter(sam, points_per_side=16, iou_threshold=0.4, stability_threshold=0.3, nms_threshold=0.85)
+    found = []
     scenes = held_out(count, kinds=("single", "pair", "pair_white"), seed=8)
     renderings = [render(scene, size=RESOLUTION) for scene in scenes]
     for proposals, rendering in zip(segmenter.propose([rendering.image for rendering in renderings]), renderings, strict=True):
