@@ -114,6 +114,5 @@ def test_make_run_in_full(clif_exp, tmp_path):
     result = clif_exp("callbacks=quiet")
     assert result.code == 0, result.errors
     summary = result.summary()
-    assert summary["metrics"]["single/attendance"] > 0.5  # in pairs it is 0.44 with the first weights (experiments/default)
-    assert summary["metrics"]["multi/side"] > 0.9
+    assert summary["metrics"]["multi/attendance"] > 0.5
     json.dumps(summary, allow_nan=False)

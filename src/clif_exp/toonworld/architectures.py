@@ -110,8 +110,8 @@ def build_vae():
 def build_unet():
     """U-Net over 16 x 16 latents, with attention at 8 x 8 only.
 
-    As in SDXL the finest level carries no attention: half the cost, same bindings. A third level at 4 x 4 doubled the
-    parameters for a seventh of the arithmetic, which Muon pays for by the parameter.
+    As in SDXL the finest level carries no attention: it is costly there. No third level at 4 x 4: it is mostly
+    parameters, and Muon costs by the parameter.
     """
     from diffusers import UNet2DConditionModel
 

@@ -1,4 +1,4 @@
-"""Muon for matrices, AdamW for the rest, in one optimiser: base models need about half the steps that AdamW alone takes.
+"""Muon for matrices, AdamW for the rest, in one optimiser: base models learn more per step than with AdamW alone.
 
 Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest orthogonal matrix, so that all its directions learn
 alike. torch.optim.Muon takes neither convolutions nor a second group under AdamW, hence this file.
