@@ -1,7 +1,8 @@
-"""Both CLIPs: symmetric InfoNCE over captions that mention a random part of the truth, helped by a word loss on either side.
+"""Both CLIPs: symmetric InfoNCE over captions that mention a random part of the truth, helped by two losses on words.
 
 In so small a world the contrastive loss alone starts slowly; predicting from the picture, and from the caption, which
-words a full caption would hold speeds it up. The word heads are thrown away.
+words a full caption would hold speeds it up. A second loss asks every word for its place in the sentence (`binding`).
+The heads are thrown away. Some pictures are cut-outs on white, as the paper's region augmentation shows them.
 """
 
 from __future__ import annotations
@@ -12,14 +13,22 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
-from clif_exp.toonworld.architectures import build_clip, build_tokenizer, write_clip
-from clif_exp.toonworld.grammar import caption, full_caption
+from clif_exp.curation.similarity import on_white
+from clif_exp.toonworld.architectures import RESOLUTION, build_clip, build_tokenizer, write_clip
+from clif_exp.toonworld.draw import LABELS_PER_FIGURE
+from clif_exp.toonworld.grammar import article, caption, full_caption, item_phrase, phrase
+from clif_exp.toonworld.recipes import binding
 from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
+from clif_exp.toonworld.world import PARTS, Item
 
 WORD_WEIGHT = 8.0
+CUT_OUTS = 0.25  # share of the pictures
+SMALLEST = 50  # pixels of a part that is cut out
+_COVERED = {"hat": ("hat",), "top": ("top", "arms"), "bottom": ("bottom",), "accessory": ("accessory",)}
 
 
 class _WithWords(nn.Module):
@@ -28,6 +37,7 @@ class _WithWords(nn.Module):
         self.clip = clip
         self.from_image = nn.Linear(clip.config.vision_config.hidden_size, words)
         self.from_text = nn.Linear(clip.config.text_config.hidden_size, words)
+        self.from_words = nn.ModuleList(nn.Linear(clip.config.text_config.hidden_size, len(classes)) for classes in binding.CLASSES)
 
 
 def recipe(corpus: Corpus, *, judge: bool = False, steps: int = 3_000, batch_size: int = 64) -> Recipe:
@@ -40,17 +50,18 @@ def recipe(corpus: Corpus, *, judge: bool = False, steps: int = 3_000, batch_siz
     def batch(step: int) -> Batch:
         rng = np.random.default_rng([3 + judge, step])
         rows = np.sort(rng.choice(len(corpus), batch_size, replace=False))
-        scenes = [corpus.scenes[row] for row in rows]
-        text = tokenizer([caption(scene, rng) for scene in scenes], padding=True, return_tensors="pt")
-        full = tokenizer([full_caption(scene) for scene in scenes]).input_ids
+        pictures, captions, full_captions = zip(*(example(corpus, int(row), rng) for row in rows), strict=True)
+        text = tokenizer(list(captions), padding=True, return_tensors="pt")
         words = torch.zeros(batch_size, len(tokenizer))
-        for row, ids in enumerate(full):
+        for row, ids in enumerate(tokenizer(list(full_captions)).input_ids):
             words[row, ids] = 1
+        tokens = [tokenizer.convert_ids_to_tokens(ids[1 : int(mask.sum()) - 1].tolist()) for ids, mask in zip(*text.values(), strict=True)]
         return {
-            "images_BCHW": torch.from_numpy(corpus.images_NHWC[rows]).permute(0, 3, 1, 2),
+            "images_BCHW": torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2),
             "input_ids": text.input_ids,
             "attention_mask": text.attention_mask,
             "words": words,
+            "parse_BL4": binding.running_parse([[token.removesuffix("</w>") for token in caption] for caption in tokens]),
             "resolution": resolution,
         }
 
@@ -58,7 +69,42 @@ def recipe(corpus: Corpus, *, judge: bool = False, steps: int = 3_000, batch_siz
         write_clip(out, tokenizer=tokenizer, clip=trained.clip)
 
     name = "judge_clip" if judge else "clip"
-    return Recipe(name, model, batch, loss, publish, steps=steps, learning_rate=2e-3, average=0.998, weight_decay=0.05)
+    return Recipe(name, model, batch, loss, publish, steps=steps, learning_rate=2e-3, average=0.998, weight_decay=0.05, core="clip")
+
+
+def example(corpus: Corpus, row: int, rng: np.random.Generator) -> tuple[np.ndarray, str, str]:
+    """A picture (uint8 [128, 128, 3]), what is said of it, and everything that could be said of it."""
+    scene = corpus.scenes[row]
+    if rng.random() < CUT_OUTS and scene.figures:
+        cut_out = _cut_out(corpus, row, rng)
+        if cut_out is not None:
+            return cut_out
+    return corpus.images_NHWC[row], caption(scene, rng), full_caption(scene)
+
+
+def _cut_out(corpus: Corpus, row: int, rng: np.random.Generator) -> tuple[np.ndarray, str, str] | None:
+    """A figure, or something that it wears, alone on white; None if too little of it is to be seen."""
+    scene, labels_HW = corpus.scenes[row], corpus.labels_NHW[row]
+    element = int(rng.integers(len(scene.figures)))
+    who = scene.figures[element].character
+    worn = [part for part in _COVERED if getattr(who, part) != "none"]
+    part = str(rng.choice(["whole", *worn]))
+    within = (labels_HW > element * LABELS_PER_FIGURE) & (labels_HW <= (element + 1) * LABELS_PER_FIGURE)
+    if part != "whole":
+        covered = _COVERED[part][: 1 + int(rng.integers(len(_COVERED[part])))]
+        within &= np.isin(labels_HW, [1 + element * LABELS_PER_FIGURE + PARTS.index(name) for name in covered])
+    if within.sum() < SMALLEST:
+        return None
+    picture = on_white(corpus.images_NHWC[row], within, margin=rng.uniform(0.03, 0.3)).resize((RESOLUTION,) * 2, Image.Resampling.BILINEAR)
+    if part == "whole":
+        said, everything = phrase(who, rng), phrase(who, full=True)
+    else:
+        colour = "none" if part == "accessory" else getattr(who, f"{part}_colour")
+        item = Item(part, getattr(who, part), colour, 0.5, 0.5, 1.0, who.pattern if part == "top" else "plain", who.style)
+        said, everything = article(item.kind) if rng.random() < 0.3 else item_phrase(item, rng), item_phrase(item)
+    opening = "" if rng.random() < 0.1 else "a photo of "
+    ending = " on a white background" if rng.random() < 0.15 else ""
+    return np.asarray(picture), f"{opening}{said}{ending}", f"a photo of {everything} on a white background"
 
 
 def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -66,7 +112,8 @@ def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     if images.shape[-1] != batch["resolution"]:
         images = F.interpolate(images, size=(batch["resolution"],) * 2, mode="area")
     image = model.clip.vision_model(pixel_values=images).pooler_output
-    text = model.clip.text_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).pooler_output
+    read = model.clip.text_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    text = read.pooler_output
     image_ND = F.normalize(model.clip.visual_projection(image).float(), dim=-1)
     text_ND = F.normalize(model.clip.text_projection(text).float(), dim=-1)
     logits = model.clip.logit_scale.exp().clamp(max=100) * text_ND @ image_ND.T
@@ -78,5 +125,13 @@ def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
             for head, features in ((model.from_image, image), (model.from_text, text))
         ]
     ).sum()
+    states = read.last_hidden_state[:, 1 : 1 + batch["parse_BL4"].shape[1]]  # behind the start token
+    bound = torch.stack(
+        [
+            F.cross_entropy(head(states).float().flatten(0, 1), batch["parse_BL4"][..., index].flatten(), ignore_index=binding.IGNORED)
+            for index, head in enumerate(model.from_words)
+        ]
+    ).sum()
     top1 = logits.argmax(1).eq(labels).float().mean()
-    return contrastive + WORD_WEIGHT * words, {"contrastive": contrastive.detach(), "words": words.detach(), "top1": top1}
+    scalars = {"contrastive": contrastive.detach(), "words": words.detach(), "bound": bound.detach(), "top1": top1}
+    return contrastive + WORD_WEIGHT * words + bound, scalars

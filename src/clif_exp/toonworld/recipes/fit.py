@@ -35,6 +35,7 @@ class Recipe:
             over the last `decay` of the steps.
         adamw_learning_rate: of everything else, with the same course.
         average: decay of the exponential moving average of the weights, once it has ramped up.
+        core: attribute of `model` that `publish` writes, where the rest are heads for training alone.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Recipe:
     decay: float = 0.3
     average: float = 0.999
     weight_decay: float = 0.01
+    core: str | None = None
 
 
 def _ramped(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
@@ -166,8 +168,8 @@ def load_published(recipe: Recipe, *, folder: Path) -> None:
     if not files:
         raise FileNotFoundError(f"{folder}: no safetensors to start from. Train the model, or `restore` the shipped weights first.")
     state = {key: value.float() for file in files for key, value in load_file(file).items()}
-    model: Any = recipe.model
-    getattr(model, "clip", model).load_state_dict(state)
+    core = recipe.model if recipe.core is None else recipe.model.get_submodule(recipe.core)
+    core.load_state_dict(state)
 
 
 def load_averaged(recipe: Recipe, *, folder: Path) -> nn.Module:

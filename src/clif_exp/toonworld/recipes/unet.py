@@ -1,4 +1,8 @@
-"""The base diffusion model: v-prediction, min-SNR weights, zero terminal SNR, classifier-free dropout, averaged weights."""
+"""The base diffusion model: v-prediction, min-SNR weights, zero terminal SNR, classifier-free dropout, averaged weights.
+
+A head that is thrown away afterwards reads from the features what is where (`places`): it teaches the cross-attention
+which word belongs to which place long before the pixels would.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,40 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clif_exp.toonworld.architectures import build_scheduler, build_unet
-from clif_exp.toonworld.grammar import caption
+from clif_exp.toonworld.grammar import caption, full_caption
+from clif_exp.toonworld.recipes import places
 from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
+from clif_exp.toonworld.world import Scene
 
 MIN_SNR_GAMMA = 5.0
+WEIGHT_FLOOR = 0.4
 DROPOUT = 0.1
+FULL_CAPTIONS = 0.4  # share of captions that leave nothing out
+PLACES_WEIGHT = 0.03  # of the sum over all questions: about the size of the other term
+
+
+class _WithPlaces(nn.Module):
+    def __init__(self, unet: Any):
+        super().__init__()
+        self.unet = unet
+        width = unet.config.block_out_channels[-1]
+        self.reader = nn.Sequential(nn.GroupNorm(8, width), nn.Conv2d(width, sum(map(len, places.CLASSES.values())), 1))
+
+    def forward(self, noisy: Tensor, times: Tensor, context: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Predicted velocity, and logits per question of `places.CLASSES` behind the last attention."""
+        features: list[Tensor] = []
+        hook = self.unet.up_blocks[0].register_forward_hook(lambda _module, _inputs, output: features.append(output))
+        try:
+            velocity = self.unet(noisy, times, context).sample
+        finally:
+            hook.remove()
+        logits = self.reader(features[0]).float()
+        return velocity, list(logits.split([len(values) for values in places.CLASSES.values()], dim=1))
 
 
 def recipe(
@@ -24,8 +53,9 @@ def recipe(
     from diffusers.models.attention_processor import AttnProcessor
 
     torch.manual_seed(99)
-    model = build_unet()
-    model.set_attn_processor(AttnProcessor())  # plain attention: 1.3 times faster than torch's fused one at this size on CPUs
+    unet = build_unet()
+    unet.set_attn_processor(AttnProcessor())  # plain attention: 1.3 times faster than torch's fused one at this size on CPUs
+    model = _WithPlaces(unet)
     scheduler = build_scheduler()
     alphas = scheduler.alphas_cumprod
     text_encoder = text_encoder.eval().requires_grad_(False)
@@ -33,14 +63,18 @@ def recipe(
     def batch(step: int) -> Batch:
         rng = np.random.default_rng([5, step])
         rows = np.sort(rng.choice(len(corpus), batch_size, replace=False))
-        captions = ["" if rng.random() < DROPOUT else caption(corpus.scenes[row], rng) for row in rows]
+        scenes = [corpus.scenes[row] for row in rows]
+        captions = [_said(scene, rng) for scene in scenes]
         ids = tokenizer(captions, padding="max_length", return_tensors="pt").input_ids
         # Stratified timesteps: the batch covers the schedule evenly, which quietens the loss.
+        cell = corpus.labels_NHW.shape[1] // latents_N4HW.shape[2]
+        y, x = rng.integers(cell, size=2)  # another pixel of each cell every time: soft targets, on average
         times = ((np.arange(batch_size) + rng.random(batch_size)) / batch_size * len(alphas)).astype(np.int64)
         return {
             "latents_BCHW": torch.from_numpy(latents_N4HW[rows]).float(),
             "input_ids": ids,
             "timesteps": torch.from_numpy(rng.permutation(times)),
+            "places_BQHW": torch.from_numpy(places.targets(scenes, corpus.labels_NHW[rows][:, y::cell, x::cell])),
         }
 
     def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -50,13 +84,23 @@ def recipe(
         noise = torch.randn_like(latents)
         noisy = scheduler.add_noise(latents, noise, times)
         target = scheduler.get_velocity(latents, noise, times)
-        error = (model(noisy, times, context).sample.float() - target).square().mean(dim=(1, 2, 3))
+        velocity, answers = model(noisy, times, context)
+        error = (velocity.float() - target).square().mean(dim=(1, 2, 3))
         snr = alphas[times] / (1 - alphas[times])
         # Min-SNR for v-prediction (Hang et al. 2023), with a floor: near pure noise, where it would vanish, the layout is made.
-        weight = (snr.clamp(max=MIN_SNR_GAMMA) / (snr + 1)).clamp(min=0.2)
-        return (weight * error).mean(), {"velocity_error": error.detach().mean()}
+        weight = (snr.clamp(max=MIN_SNR_GAMMA) / (snr + 1)).clamp(min=WEIGHT_FLOOR)
+        wrong = [F.cross_entropy(found, batch["places_BQHW"][:, i], ignore_index=places.IGNORED) for i, found in enumerate(answers)]
+        told = dict(zip(places.CLASSES, wrong, strict=True))
+        scalars = {"velocity_error": error.detach().mean(), "colour": told["colour"].detach(), "kind": told["kind"].detach()}
+        return (weight * error).mean() + PLACES_WEIGHT * torch.stack(wrong).sum(), scalars
 
     def publish(trained: Any, out: Path) -> None:
-        trained.save_pretrained(out, safe_serialization=True)
+        trained.unet.save_pretrained(out, safe_serialization=True)
 
-    return Recipe("unet", model, batch, loss, publish, steps=steps, learning_rate=2e-3, average=0.999)
+    return Recipe("unet", model, batch, loss, publish, steps=steps, learning_rate=2e-3, average=0.999, core="unet")
+
+
+def _said(scene: Scene, rng: np.random.Generator) -> str:
+    if rng.random() < DROPOUT:
+        return ""
+    return full_caption(scene) if rng.random() < FULL_CAPTIONS else caption(scene, rng)

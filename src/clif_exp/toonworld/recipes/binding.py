@@ -1,0 +1,52 @@
+"""What a reader of a caption knows at each of its words, as targets that teach text encoders to bind words to things.
+
+A contrastive loss asks for the caption as a whole and leaves it open which word knows what: after it alone, a linear probe
+at "trousers" could not tell their colour in "a cat with a red cap and blue trousers". A U-Net reads single words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from clif_exp.toonworld.world import BASE_SLOTS
+
+_OPENS_A_PHRASE = frozenset(("a", "an", ",", "and", "with", "wearing", "in", "on", "at"))
+COLOURS = ("none", *(colour for colour in BASE_SLOTS["hat_colour"] if colour != "none"))
+PATTERNS = ("none", *BASE_SLOTS["pattern"][1:])
+SPECIES = ("none", *BASE_SLOTS["species"])
+FIGURES = ("none", "first", "second", "third")
+CLASSES = (COLOURS, PATTERNS, SPECIES, FIGURES)
+IGNORED = -100
+
+
+def running_parse(words: Sequence[Sequence[str]]) -> Tensor:
+    """Colour and pattern of the phrase so far, whose phrase it is and which figure that is, after each word.
+
+    Args:
+        words: tokens of N captions, in order; tokens that are no words of the world are passed over.
+
+    Returns:
+        int64 [N, L, 4], indices into `CLASSES`; `IGNORED` after a caption's last word.
+    """
+    longest = max(map(len, words))
+    return torch.tensor([_parse(caption) + [[IGNORED] * len(CLASSES)] * (longest - len(caption)) for caption in words])
+
+
+def _parse(words: Sequence[str]) -> list[list[int]]:
+    known = [0, 0, 0, 0]
+    said = []
+    for word in words:
+        if word in _OPENS_A_PHRASE:
+            known[:2] = [0, 0]
+        elif word in COLOURS[1:]:
+            known[0] = COLOURS.index(word)
+        elif word in PATTERNS[1:]:
+            known[1] = PATTERNS.index(word)
+        elif word in SPECIES[1:]:
+            known[2] = SPECIES.index(word)
+            known[3] = min(known[3] + 1, len(FIGURES) - 1)
+        said.append(list(known))
+    return said

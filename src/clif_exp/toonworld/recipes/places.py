@@ -1,0 +1,76 @@
+"""What is drawn where, as targets for a head on the U-Net's features that training throws away.
+
+Regressing pixels says little about which word belongs where; classifying every place from noisy latents and the caption
+says it directly. The idea is representation alignment (Yu et al. 2025, REPA) with the renderer's truth as the teacher.
+Only base models are trained so: customisation and judging never see these labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from clif_exp.toonworld.draw import LABELS_PER_FIGURE
+from clif_exp.toonworld.world import BASE_SLOTS, CONTEXTS, PARTS, PEOPLE, SPECIES, Figure, Item, Scene
+
+_NAMED = ("hat", "top", "bottom", "accessory")
+_COLOURS = BASE_SLOTS["hat_colour"][1:]
+CLASSES: dict[str, tuple[str, ...]] = {
+    "part": ("none", *PARTS),
+    "species": SPECIES,
+    "style": BASE_SLOTS["style"],
+    "colour": _COLOURS,
+    "kind": tuple(value for slot in _NAMED for value in BASE_SLOTS[slot] if value != "none"),
+    "pattern": BASE_SLOTS["pattern"],
+    "context": CONTEXTS,
+}
+IGNORED = -100
+
+
+def targets(scenes: Sequence[Scene], labels_NHW: np.ndarray) -> np.ndarray:
+    """Class indices of every place of a label map.
+
+    Args:
+        scenes: N scenes.
+        labels_NHW: uint8, see `draw.Rendering.labels`, of any resolution.
+
+    Returns:
+        int64 [N, len(CLASSES), H, W]; `IGNORED` where a question makes no sense.
+    """
+    return np.stack([_table(scene)[:, labels_HW] for scene, labels_HW in zip(scenes, labels_NHW, strict=True)])
+
+
+def _table(scene: Scene) -> np.ndarray:
+    """Label -> answers, int64 [len(CLASSES), 256]."""
+    table = np.full((len(CLASSES), 256), IGNORED, np.int64)
+    elements: list[Figure | Item] = [*scene.figures, *scene.items]
+    table[:, 0] = _indices({"part": "none", "context": scene.context, "style": scene.style})
+    for number, element in enumerate(elements):
+        for place, part in enumerate(PARTS):
+            answers = _of_figure(element, part) if isinstance(element, Figure) else _of_item(element)
+            table[:, 1 + number * LABELS_PER_FIGURE + place] = _indices(answers | {"part": part})
+    return table
+
+
+def _indices(answers: dict[str, str]) -> list[int]:
+    return [values.index(answers[name]) if answers.get(name) in values else IGNORED for name, values in CLASSES.items()]
+
+
+def _of_figure(figure: Figure, part: str) -> dict[str, str]:
+    who = figure.character
+    answers = {"species": who.species, "style": who.style}
+    if part in ("top", "arms"):
+        return answers | {"colour": who.top_colour, "kind": who.top, "pattern": who.pattern}
+    if part in ("hat", "bottom"):
+        return answers | {"colour": getattr(who, f"{part}_colour"), "kind": getattr(who, part)}
+    if part == "accessory":
+        return answers | {"kind": who.accessory}
+    if part == "hair" or (part in ("head", "tail") and who.species not in PEOPLE):
+        return answers | {"colour": who.coat}
+    return answers
+
+
+def _of_item(item: Item) -> dict[str, str]:
+    pattern = {"pattern": item.pattern} if item.part == "top" else {}
+    return {"style": item.style, "colour": item.colour, "kind": item.kind} | pattern
