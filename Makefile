@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 STAMP := $(VENV)/.installed
 ARGS ?=
+WORKERS ?= 2# processes that tests run in, by file, one thread each
 
 .PHONY: help install run test test-slow bench lint format lock build clean
 
@@ -34,7 +35,7 @@ run: $(STAMP) ## the whole method on the embedded default (ARGS="seed=1 dataset.
 	  $(BIN)/python -m clif_exp debug=fast model.path=.cache/untrained $(ARGS); fi
 
 test: $(STAMP) ## every promise, in minutes
-	@$(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: $(STAMP) ## the README's commands in full
 	@$(BIN)/python -m pytest -m "slow" $(ARGS)

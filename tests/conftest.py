@@ -48,8 +48,9 @@ def run_clif_exp(*arguments: str, folder: Path, python: str = sys.executable, ti
 
 @pytest.fixture(scope="session")
 def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all end-to-end tests: what one has computed, the others reuse."""
-    return tmp_path_factory.mktemp("store") / "artifacts"
+    """One store for all end-to-end tests: what one has computed, the others reuse, in whichever worker they run."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "store" / "artifacts"
 
 
 @pytest.fixture(scope="session")

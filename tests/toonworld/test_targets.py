@@ -15,7 +15,8 @@ def names(row) -> list[str]:
 
 
 def test_every_word_of_a_caption_knows_its_own_colour_pattern_owner_and_place():
-    words = "a photo of a grey cat with a red cap and blue striped trousers next to a man with brown hair".split()
+    caption = "a photo of a grey cat with a red cap and blue striped trousers next to a man with brown hair"
+    words = caption.split()
     parse = binding.running_parse([words, words[:6]])
     said = {word: names(parse[0, place]) for place, word in enumerate(words)}
     assert said["cat"] == ["grey", "none", "cat", "first"]

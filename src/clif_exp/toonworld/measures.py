@@ -111,9 +111,9 @@ def _doubts(oracle: Oracle, *, count: int) -> Row:
     from clif_exp.toonworld.oracle import ANSWERS
 
     examples = [draw_example(HELD_OUT_SEED, index) for index in range(count)]
-    images = torch.from_numpy(np.stack([image for image, _, _ in examples])).permute(0, 3, 1, 2).float() / 255
+    images = torch.from_numpy(np.stack([example.images for example in examples])).permute(0, 3, 1, 2).float() / 255
     said: dict[str, list[bool]] = defaultdict(list)
-    for readings, (_, boxes, answers) in zip(oracle.read(images), examples, strict=True):
+    for readings, (_, boxes, answers, _) in zip(oracle.read(images), examples, strict=True):
         present = ~np.isnan(boxes[:, 0])
         for reading, indices in zip(match_by_place(readings, boxes[present].tolist()), answers[present], strict=True):
             for (slot, values), index in zip(ANSWERS.items(), indices, strict=True):

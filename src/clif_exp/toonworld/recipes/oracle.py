@@ -2,6 +2,7 @@
 
 Its pictures are its own: scenes with every attribute (a cast's too), blends of two characters in one place (the slots
 that differ are `ambiguous`), figures partly erased (`not visible`), then blur, noise and the autoencoder's artefacts.
+A head that is thrown away reads what is where (`places`) half-way up, so that the rest has things to gather, not pixels.
 """
 
 from __future__ import annotations
@@ -9,36 +10,59 @@ from __future__ import annotations
 import dataclasses
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from clif_exp.precision import cpu_autocast
 from clif_exp.toonworld.architectures import RESOLUTION
 from clif_exp.toonworld.draw import LABELS_PER_FIGURE, render
 from clif_exp.toonworld.grammar import PART_OF_SLOT, truth
-from clif_exp.toonworld.oracle import AMBIGUOUS, ANSWERS, NOT_VISIBLE, STRIDE, build_oracle, write_oracle
+from clif_exp.toonworld.oracle import AMBIGUOUS, ANSWERS, NOT_VISIBLE, STRIDE, Oracle, build_oracle, write_oracle
+from clif_exp.toonworld.recipes import places
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
 from clif_exp.toonworld.scenes import sample_character, sample_scene
 from clif_exp.toonworld.world import PARTS, Scene
 
 SEED = 3
 MAX_FIGURES = 3
+PLACES_WEIGHT = 0.5
 _MAP = RESOLUTION // STRIDE
 _INDEX = {slot: {answer: i for i, answer in enumerate(answers)} for slot, answers in ANSWERS.items()}
 _CHUNK = 256
+_FIRST_OF_STRIDE_8 = 4  # place in the oracle's body
 
 
-def draw_example(seed: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Picture uint8 [128, 128, 3], boxes float [3, 4] in pixels (NaN where there is no figure), answers int [3, slots]."""
+class Example(NamedTuple):
+    """One picture to learn from, or to be examined with.
+
+    Attributes:
+        images: uint8 [128, 128, 3].
+        boxes: float [3, 4] in pixels, NaN where there is no figure.
+        answers: int64 [3, slots].
+        places: int16 [questions, 16, 16], see `places.targets`; all ignored where the picture is no plain scene.
+    """
+
+    images: np.ndarray
+    boxes: np.ndarray
+    answers: np.ndarray
+    places: np.ndarray
+
+
+def draw_example(seed: int, index: int) -> Example:
+    """Example number `index` of the series `seed`."""
     rng = np.random.default_rng([seed, index])
     scene = sample_scene(rng, allow_cast_only=True)
     rendering = render(scene, size=RESOLUTION)
     image, answers = rendering.image, truth(scene, rendering)
+    half = STRIDE // 2
+    cells = places.targets([scene], rendering.labels[None, half::STRIDE, half::STRIDE])[0].astype(np.int16)
     kind = rng.random()
+    if kind < 0.30 and scene.figures:
+        cells[:] = places.IGNORED
     if kind < 0.15 and scene.figures:
         image, answers = _blend(scene, rendering, answers, rng)
     elif kind < 0.30 and scene.figures:
@@ -50,7 +74,7 @@ def draw_example(seed: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndar
             continue
         boxes[row] = rendering.boxes[row]
         indices[row] = [_INDEX[slot][attributes[slot]] for slot in ANSWERS]
-    return image, boxes, indices
+    return Example(image, boxes, indices, cells)
 
 
 def _blend(scene: Scene, rendering, answers: list[dict[str, str]], rng: np.random.Generator):
@@ -102,22 +126,40 @@ def _erase(rendering, answers: list[dict[str, str]], rng: np.random.Generator):
     return image, answers
 
 
-def _draw_chunk(task: tuple[int, int, int]):
+def _draw_chunk(task: tuple[int, int, int]) -> Example:
     seed, start, count = task
-    return [np.stack(column) for column in zip(*(draw_example(seed, start + i) for i in range(count)), strict=True)]
+    return Example(*(np.stack(column) for column in zip(*(draw_example(seed, start + i) for i in range(count)), strict=True)))
 
 
 def render_examples(folder: Path, *, size: int, seed: int = SEED, workers: int = 2) -> dict[str, np.ndarray]:
     """Draw the oracle's examples into `folder`, or open what an earlier call has drawn."""
-    path = folder / f"oracle-seed{seed}-{size}.npz"
+    path = folder / f"oracle-places-seed{seed}-{size}.npz"
     if not path.exists():
         tasks = [(seed, start, min(_CHUNK, size - start)) for start in range(0, size, _CHUNK)]
         with ProcessPoolExecutor(workers) as pool:
-            images, boxes, answers = (np.concatenate(column) for column in zip(*pool.map(_draw_chunk, tasks), strict=True))
+            drawn = Example(*(np.concatenate(column) for column in zip(*pool.map(_draw_chunk, tasks), strict=True)))
         partial = path.with_name("partial.npz")
-        np.savez(partial, images=images, boxes=boxes, answers=answers)
+        np.savez(partial, **drawn._asdict())  # type: ignore[arg-type]  # its stub takes the names for options
         partial.replace(path)
     return dict(np.load(path))
+
+
+class _WithPlaces(nn.Module):
+    def __init__(self, oracle: Oracle):
+        super().__init__()
+        self.oracle = oracle
+        self.reader = nn.Conv2d(oracle.hyperparameters["width"], sum(map(len, places.CLASSES.values())), 1)
+
+    def forward(self, images_BCHW: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """The oracle's maps, and logits per question of `places.CLASSES` behind the first block of stride 8."""
+        features: list[Tensor] = []
+        hook = self.oracle.body[_FIRST_OF_STRIDE_8].register_forward_hook(lambda _module, _inputs, output: features.append(output))
+        try:
+            maps = self.oracle(images_BCHW)
+        finally:
+            hook.remove()
+        logits = self.reader(features[0]).float()
+        return maps, list(logits.split([len(values) for values in places.CLASSES.values()], dim=1))
 
 
 def recipe(folder: Path, *, scenes: int, vae_folder: Path, steps: int = 3_000, batch_size: int = 32) -> Recipe:
@@ -135,26 +177,27 @@ def recipe(folder: Path, *, scenes: int, vae_folder: Path, steps: int = 3_000, b
             "images_BCHW": _degrade(images, vae, torch.Generator().manual_seed(step)),
             "boxes_BF4": torch.from_numpy(data["boxes"][rows]),
             "answers_BFS": torch.from_numpy(data["answers"][rows]),
+            "places_BQHW": torch.from_numpy(data["places"][rows]).long(),
         }
 
     def publish(trained: Any, out: Path) -> None:
-        calibrate(trained, vae)
-        write_oracle(out, oracle=trained)
+        calibrate(trained.oracle, vae)
+        write_oracle(out, oracle=trained.oracle)
 
-    model = build_oracle().to(memory_format=torch.channels_last)
-    return Recipe("oracle", model, batch, loss, publish, steps=steps, learning_rate=2e-3, average=0.998, weight_decay=0.05)
+    model = _WithPlaces(build_oracle().to(memory_format=torch.channels_last))
+    return Recipe("oracle", model, batch, loss, publish, steps=steps, learning_rate=2e-3, average=0.998, weight_decay=0.05, core="oracle")
 
 
 @torch.no_grad()
 def calibrate(model: Any, vae: Any, *, count: int = 512) -> None:
     """Set the model's temperature per slot to the one of least cross-entropy on fresh examples (Guo et al. 2017)."""
     examples = [draw_example(SEED + 1, index) for index in range(count)]
-    images = torch.from_numpy(np.stack([image for image, _, _ in examples])).permute(0, 3, 1, 2).float() / 255
+    images = torch.from_numpy(np.stack([example.images for example in examples])).permute(0, 3, 1, 2).float() / 255
     images = _degrade(images, vae, torch.Generator().manual_seed(0))
     parts = [model(part) for part in images.split(64)]
     maps = {key: torch.cat([part[key] for part in parts]).float() for key in parts[0]}
-    boxes = torch.from_numpy(np.stack([boxes for _, boxes, _ in examples]))
-    answers = torch.from_numpy(np.stack([answers for _, _, answers in examples]))
+    boxes = torch.from_numpy(np.stack([example.boxes for example in examples]))
+    answers = torch.from_numpy(np.stack([example.answers for example in examples]))
     b, figure = (~boxes[..., 0].isnan()).nonzero().T
     centre = (boxes[b, figure, :2] + boxes[b, figure, 2:]) / 2 / STRIDE
     x, y = centre.long().clamp(0, _MAP - 1).T
@@ -186,7 +229,8 @@ def _degrade(images_BCHW: Tensor, vae: Any, generator: torch.Generator) -> Tenso
 
 
 def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    maps = {key: value.float() for key, value in model(batch["images_BCHW"]).items()}
+    found, answered = model(batch["images_BCHW"])
+    maps = {key: value.float() for key, value in found.items()}
     boxes, answers = batch["boxes_BF4"], batch["answers_BFS"]
     present = ~boxes[..., 0].isnan()
     centres = torch.stack([boxes[..., 0] + boxes[..., 2], boxes[..., 1] + boxes[..., 3]], dim=-1) / 2 / STRIDE
@@ -213,9 +257,11 @@ def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         logits, target = maps[slot][b, :, y, x], answers[b, figure, index]
         losses.append(F.cross_entropy(logits, target))
         correct.append((logits.argmax(1) == target).float().mean())
-    total = focal + 0.1 * regression + torch.stack(losses).mean()
-    return total, {"focal": focal.detach(), "box": regression.detach(), "right": torch.stack(correct).mean(),
-                   "species": correct[0]}  # fmt: skip
+    cells = batch["places_BQHW"]
+    where = torch.stack([F.cross_entropy(logits, cells[:, i], ignore_index=places.IGNORED) for i, logits in enumerate(answered)]).mean()
+    total = focal + 0.1 * regression + torch.stack(losses).mean() + PLACES_WEIGHT * where
+    return total, {"focal": focal.detach(), "box": regression.detach(), "where": where.detach(),
+                   "right": torch.stack(correct).mean(), "species": correct[0]}  # fmt: skip
 
 
 def _focal(logits: Tensor, heat: Tensor) -> Tensor:

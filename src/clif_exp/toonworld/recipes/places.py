@@ -1,8 +1,8 @@
-"""What is drawn where, as targets for a head on the U-Net's features that training throws away.
+"""What is drawn where, as targets for heads on the features of the U-Net and of the oracle that training throws away.
 
 Regressing pixels says little about which word belongs where; classifying every place from noisy latents and the caption
 says it directly. The idea is representation alignment (Yu et al. 2025, REPA) with the renderer's truth as the teacher.
-Only base models are trained so: customisation and judging never see these labels.
+Only these models' own training knows the labels: customisation never sees them.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from clif_exp.toonworld.draw import LABELS_PER_FIGURE
-from clif_exp.toonworld.world import BASE_SLOTS, CONTEXTS, PARTS, PEOPLE, SPECIES, Figure, Item, Scene
+from clif_exp.toonworld.world import CONTEXTS, PARTS, PEOPLE, SLOTS, SPECIES, Figure, Item, Scene
 
 _NAMED = ("hat", "top", "bottom", "accessory")
-_COLOURS = BASE_SLOTS["hat_colour"][1:]
+_COLOURS = SLOTS["hat_colour"][1:]
 CLASSES: dict[str, tuple[str, ...]] = {
     "part": ("none", *PARTS),
     "species": SPECIES,
-    "style": BASE_SLOTS["style"],
+    "style": SLOTS["style"],
     "colour": _COLOURS,
-    "kind": tuple(value for slot in _NAMED for value in BASE_SLOTS[slot] if value != "none"),
-    "pattern": BASE_SLOTS["pattern"],
+    "kind": tuple(value for slot in _NAMED for value in SLOTS[slot] if value != "none"),
+    "pattern": SLOTS["pattern"],
     "context": CONTEXTS,
 }
 IGNORED = -100
