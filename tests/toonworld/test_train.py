@@ -90,3 +90,16 @@ def test_nothing_to_start_from_is_said(trained, tmp_path, monkeypatch):
     (tmp_path / "corpus").symlink_to(trained / "corpus")
     with pytest.raises(FileNotFoundError, match="restore"):
         run(monkeypatch, "sam", "--warm", "--steps", 1, "--scenes", SCENES, "--root", tmp_path)
+
+
+def test_words_keep_their_ids_when_a_clip_goes_on(trained, tmp_path, monkeypatch):
+    """Building the tokenizer anew would give them others, and with them other meanings."""
+    from transformers import CLIPTokenizer
+
+    first = CLIPTokenizer.from_pretrained(trained / "weights" / "clip").get_vocab()
+    (tmp_path / "corpus").symlink_to(trained / "corpus")
+    (tmp_path / "weights").symlink_to(trained / "weights")
+    for steps in (1, 2):
+        recipe = train.make_recipe("clip", root=tmp_path, steps=steps, scenes=SCENES, warm=steps == 1)
+        recipe.publish(recipe.model, tmp_path / "published")
+        assert CLIPTokenizer.from_pretrained(tmp_path / "published").get_vocab() == first

@@ -43,7 +43,7 @@ def main() -> None:
     }
     hardware["strategy"] = "ddp" if args.devices > 1 else "auto"
     for name in MODELS if args.model == "all" else (args.model,):
-        recipe = make_recipe(name, root=args.root, steps=args.steps, scenes=args.scenes)
+        recipe = make_recipe(name, root=args.root, steps=args.steps, scenes=args.scenes, warm=args.warm)
         folder = args.root / name
         if args.warm and name != "vae_decoder" and not (folder / "last.ckpt").exists():
             load_published(recipe, folder=args.root / "weights" / name)
@@ -58,8 +58,8 @@ def main() -> None:
             print(f"{name}: written to {out}")
 
 
-def make_recipe(name: str, *, root: Path, steps: int | None = None, scenes: int | None = None):
-    """The recipe of one model on the corpus below `root` (drawn on first use)."""
+def make_recipe(name: str, *, root: Path, steps: int | None = None, scenes: int | None = None, warm: bool = False):
+    """The recipe of one model on the corpus below `root` (drawn on first use); `warm`: it will start from published weights."""
     from clif_exp.toonworld.recipes import clip, oracle, sam, unet, vae
     from clif_exp.toonworld.recipes.corpus import render_corpus
 
@@ -69,7 +69,8 @@ def make_recipe(name: str, *, root: Path, steps: int | None = None, scenes: int 
         return oracle.recipe(root / "corpus", scenes=scenes, vae_folder=root / "weights" / "vae", **options)
     corpus = render_corpus(root / "corpus", size=scenes, seed=SEEDS.get(name, 1))
     if name in ("clip", "judge_clip"):
-        return clip.recipe(corpus, judge=name == "judge_clip", **options)
+        tokenizer = _settled_tokenizer(root / name / "tokenizer", published=root / "weights" / name if warm else None)
+        return clip.recipe(corpus, tokenizer=tokenizer, judge=name == "judge_clip", **options)
     if name == "vae_decoder":
         return vae.decoder_recipe(corpus, folder=root / "weights" / "vae", **options)
     if name != "unet":
@@ -84,6 +85,18 @@ def make_recipe(name: str, *, root: Path, steps: int | None = None, scenes: int 
     model = CLIPModel.from_pretrained(root / "weights" / "clip", attn_implementation="eager").float()
     tokenizer = CLIPTokenizer.from_pretrained(root / "weights" / "clip")
     return unet.recipe(corpus, latents, tokenizer=tokenizer, text_encoder=build_text_encoder(model), **options)
+
+
+def _settled_tokenizer(folder: Path, *, published: Path | None):
+    """The tokenizer that a CLIP's run has started with: building one anew gives the same words other ids every time."""
+    from transformers import CLIPTokenizer
+
+    from clif_exp.toonworld.architectures import build_tokenizer
+
+    if not folder.exists():
+        tokenizer = build_tokenizer() if published is None else CLIPTokenizer.from_pretrained(published)
+        tokenizer.save_pretrained(folder)
+    return CLIPTokenizer.from_pretrained(folder)
 
 
 def install(trained: Path, out: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from clif_exp.curation.similarity import on_white
-from clif_exp.toonworld.architectures import RESOLUTION, build_clip, build_tokenizer, write_clip
+from clif_exp.toonworld.architectures import RESOLUTION, build_clip, write_clip
 from clif_exp.toonworld.draw import LABELS_PER_FIGURE
 from clif_exp.toonworld.grammar import article, caption, full_caption, item_phrase, phrase
 from clif_exp.toonworld.recipes import binding
@@ -40,9 +40,8 @@ class _WithWords(nn.Module):
         self.from_words = nn.ModuleList(nn.Linear(clip.config.text_config.hidden_size, len(classes)) for classes in binding.CLASSES)
 
 
-def recipe(corpus: Corpus, *, judge: bool = False, steps: int = 3_000, batch_size: int = 64) -> Recipe:
+def recipe(corpus: Corpus, *, tokenizer: Any, judge: bool = False, steps: int = 3_000, batch_size: int = 64) -> Recipe:
     """The CLIP of stage 1, or with `judge` the one that only evaluation uses (other width, patches, seed and pictures)."""
-    tokenizer = build_tokenizer()
     torch.manual_seed(4321 if judge else 1234)
     model = _WithWords(build_clip(tokenizer, judge=judge), len(tokenizer))
     resolution = model.clip.config.vision_config.image_size

@@ -103,4 +103,5 @@ def recipe(
 def _said(scene: Scene, rng: np.random.Generator) -> str:
     if rng.random() < DROPOUT:
         return ""
-    return full_caption(scene) if rng.random() < FULL_CAPTIONS else caption(scene, rng)
+    whole = len(scene.figures) < 3 and rng.random() < FULL_CAPTIONS  # three figures in full are more than 77 tokens
+    return full_caption(scene) if whole else caption(scene, rng)
