@@ -39,7 +39,7 @@ def run(stage: str, out: Path, *, backbone: dict, data: Path, precision: str = "
         train_diffusion(
             out, spec=spec, concepts=curated["concepts"], manifest=curated["manifests"]["M"], segments=None, embeddings=None,
             trainer=settings, seed=3, rank=2, alpha=4.0, steps=40, batch_size=3, train_embeddings=True, flip=True,
-            caption_dropout=0.2, ema_decay=0.9, offset_noise=0.1,
+            caption_dropout=0.2, ema_decay=0.9, offset_noise=0.1, validation={"every": 5, "pictures": 2, "timesteps": 2},
         )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,20 @@ def test_an_experiment_keeps_its_ablation_under_debug():
     assert composed("+experiment=ablate_raug", "debug=fast")["augmentation"]["region"]["num_pairs"] == 0
 
 
+def test_experiments_on_real_models_carry_the_released_codes_settings():
+    for family in ("sd15", "sdxl"):
+        config = validate(composed(f"+experiment=clif_{family}", "dataset=folder", "dataset.root=.", "trainer=gpu"))
+        first, second = config["contrastive"], config["diffusion"]
+        assert (config["name"], config["model"]["family"]) == (f"clif_{family}", family)
+        assert config["segmenter"]["name"] == "sam" and config["evaluation"]["reader"]["kind"] == "open_vocabulary"
+        assert (first["learning_rate"], first["batch_size"], first["weight_decay"]) == (1e-4, 128 * 2 * 8, 1e-2)
+        assert (second["learning_rate"], second["batch_size"], second["rank"]) == (2e-4, 5 * 2 * 8, 16)
+        assert first["gradient_clip"] == second["gradient_clip"] == 1.0 and second["train_embeddings"]
+    assert first["encoders"] == ["text_encoder"] and second["gradient_checkpointing"]
+    assert (first["reconstruction"]["learning_rate"], first["reconstruction"]["batch_size"]) == (2e-4, 4 * 2 * 8)
+    assert composed("+experiment=clif_sd15")["contrastive"]["reconstruction"] is None
+
+
 def test_what_a_choice_sets_at_the_top_level_holds():
     assert composed("hparams_search=grid")["objective"] == "multi/confusion"
     assert composed("debug=default")["artifacts"]["reuse"] is False
@@ -91,6 +106,21 @@ def test_what_a_choice_sets_at_the_top_level_holds():
         (["diffusion.rank=0"], ["diffusion.rank", "found 0", "train_embeddings"]),
         (["diffusion.learning_rate=fast"], ["diffusion.learning_rate", "'fast'"]),
         (["diffusion.pair_weight=0.8", "diffusion.prior_weight=0.3"], ["diffusion.pair_weight", "0.8", "at most 1"]),
+        (["diffusion.prior_weight=1.0", "diffusion.pair_weight=0.0"], ["diffusion.prior_weight", "less than 1"]),
+        (["diffusion.caption_dropout=1.0"], ["diffusion.caption_dropout", "less than 1"]),
+        (["diffusion.accumulate=3"], ["diffusion.accumulate", "batch_size=16 evenly"]),
+        (["diffusion.accumulate=4", "diffusion.batch_size=4", "trainer=ddp_sim"], ["2 devices x 4 parts", "batch_size=4"]),
+        (["diffusion.optimizer=adamw8bit"], ["diffusion.optimizer", "needs a GPU", "adamw"]),
+        (["diffusion.attention=flash"], ["diffusion.attention", "'sdpa'"]),
+        (["diffusion.validation.every=0"], ["diffusion.validation.every", "greater than or equal to 1"]),
+        (["contrastive.lora.target_modules=[to_q]"], ["contrastive.lora.target_modules", "'to_q'", "'q_proj'"]),
+        (["contrastive=lora", "contrastive.control=random_rows"], ["contrastive.control", "text_encoder=frozen"]),
+        (["contrastive=full", "method=mix_only"], ["contrastive.text_encoder", "'full'", "mix_only"]),
+        (["contrastive.encoders=[text_encoder_2]"], ["contrastive.encoders", "toonworld has one"]),
+        (
+            ["+experiment=clif_sdxl", "trainer=ddp", "trainer.devices=8", "diffusion.accumulate=2"],
+            ["contrastive.reconstruction.accumulate", "8 devices x 16", "batch_size=64"],
+        ),
         (["augmentation.global.num_pairs=-1"], ["augmentation.global.num_pairs", "-1"]),
         (["+augmentation.global.num_pair=1"], ["augmentation.global.num_pair", "'num_pairs'"]),
         (["augmentation.canvas=generated"], ["augmentation.global.canvas", "backgrounds"]),
@@ -109,6 +139,12 @@ def test_wrong_values_and_combinations_are_refused_with_the_field(overrides, par
     message = str(refusal.value)
     assert all(part in message for part in parts), message
     assert "\n" not in message
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_a_missing_optional_package_is_refused_with_its_name():
+    with pytest.raises(ValueError, match=r"diffusion.optimizer: found 'adamw8bit', .*pip install bitsandbytes, or use"):
+        validate(composed("trainer=gpu", "diffusion.optimizer=adamw8bit"))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ def write_tiny_backbone(root: Path, *, family: str, seed: int = 0, kl: bool = Tr
     import torch
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
-    from clif_exp.toonworld.architectures import build_scheduler
     from clif_exp.toonworld.tokenizer import build_tokenizer
 
     torch.manual_seed(seed)
@@ -24,7 +23,7 @@ def write_tiny_backbone(root: Path, *, family: str, seed: int = 0, kl: bool = Tr
     sdxl = family == "sdxl"
     clip, encoder = _clip_and_encoder(tokenizer, layers=2, drop=1 if family == "sd21" else 0)
     _write_clip(root / "clip", clip, tokenizer)
-    shared = {"vae": _vae(kl), "text_encoder": encoder, "tokenizer": tokenizer, "scheduler": build_scheduler()}
+    shared = {"vae": _vae(kl), "text_encoder": encoder, "tokenizer": tokenizer, "scheduler": _scheduler(family)}
     contrastive = {"text_encoder": str(root / "clip")}
     if sdxl:
         clip_2, encoder_2 = _clip_and_encoder(tokenizer, layers=3, projected=True)
@@ -62,6 +61,22 @@ def _clip_and_encoder(tokenizer, *, layers: int, drop: int = 0, projected: bool 
     if projected:
         encoder.text_projection.load_state_dict(clip.text_projection.state_dict())
     return clip, encoder
+
+
+def _scheduler(family: str):
+    """As the family's repository has it: what the U-Net predicts is said there."""
+    from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
+
+    from clif_exp.toonworld.architectures import build_scheduler
+
+    if family == "toonworld":
+        return build_scheduler()
+    betas = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+    if family == "sd15":
+        return PNDMScheduler(**betas, skip_prk_steps=True, set_alpha_to_one=False, prediction_type="epsilon")
+    if family == "sd21":
+        return DDIMScheduler(**betas, clip_sample=False, set_alpha_to_one=False, prediction_type="v_prediction")
+    return EulerDiscreteScheduler(**betas, timestep_spacing="leading", prediction_type="epsilon")
 
 
 def _write_clip(folder: Path, clip, tokenizer) -> None:

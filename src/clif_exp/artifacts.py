@@ -85,6 +85,7 @@ class ArtifactStore:
         before: Callable[[Artifact | None], None] = lambda found: None,
         work: float = 1.0,
         collective: bool = False,
+        help_build: Callable[[Path], None] | None = None,
     ) -> Artifact:
         """Return the artifact with this fingerprint; build and publish it if nobody has.
 
@@ -96,7 +97,8 @@ class ArtifactStore:
             build: fills the folder it is given, which may hold an earlier, killed build's work.
             before: told what was found (None: it will be built) before the work starts.
             work: how much there is to do, in units of the stage's choice; kept to estimate later builds.
-            collective: all ranks of a distributed run build together (training); otherwise rank 0 alone.
+            collective: all ranks of a distributed run build together (training); otherwise one process at a time.
+            help_build: what a process does that finds another one building: its share of the work in the folder it is given.
         """
         digest = fingerprint(stage, version=version, config=config, inputs=inputs)
         path = self.root / stage / digest
@@ -106,7 +108,19 @@ class ArtifactStore:
         if not wanted_anew and (found := self._published(stage, digest)):
             before(found)
             return found
-        with process_lock(self.lock_path(stage, digest), on_wait=lambda who: self.say(f"{stage}: waiting for {who}, which is building it")):
+
+        def wait(who: str) -> None:
+            if help_build is None or wanted_anew:
+                self.say(f"{stage}: waiting for {who}, which is building it")
+                return
+            self.say(f"{stage}: helping {who}, which is building it")
+            partial, patience = self.partial_path(stage, digest), time.monotonic() + 2
+            while not partial.is_dir() and time.monotonic() < patience:
+                time.sleep(0.02)  # it has the lock, and is about to make the folder
+            with contextlib.suppress(FileNotFoundError):  # finished and published meanwhile
+                help_build(partial)
+
+        with process_lock(self.lock_path(stage, digest), on_wait=wait):
             if not wanted_anew and (found := self._published(stage, digest)):
                 before(found)
                 return found

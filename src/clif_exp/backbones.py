@@ -257,6 +257,20 @@ def load_text_encoders(
     return loaded
 
 
+def text_layers(spec: BackboneSpec, encoder: str) -> tuple[int, int]:
+    """Return how many layers a pipeline's text encoder has, and how many of them the U-Net reads.
+
+    Of SDXL's two encoders the U-Net reads the penultimate layer; the second one's last layer reaches it through the pooled text.
+    SD 2.1 reads the penultimate layer of its CLIP too, but its pipeline holds one layer less to that end.
+    """
+    from transformers import CLIPTextConfig
+
+    loader: Any = CLIPTextConfig
+    config = loader.from_pretrained(str(spec.path), subfolder=encoder, revision=spec.revision)
+    layers = int(config.num_hidden_layers)
+    return layers, layers - 1 if spec.family == "sdxl" and encoder == "text_encoder" else layers
+
+
 def load_contrastive(
     spec: BackboneSpec,
     encoder: str = "text_encoder",

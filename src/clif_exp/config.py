@@ -7,6 +7,8 @@ settings are described in `clif_exp.config_rooms`.
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import shutil
 import types
 import typing
 from collections.abc import Mapping
@@ -171,11 +173,12 @@ def _check_rooms(config: Config) -> None:
     diffusion, method, family = config.diffusion, config.method.name, config.model.family
     if diffusion.rank == 0 and not diffusion.train_embeddings:
         raise ValueError("diffusion.rank: found 0 with diffusion.train_embeddings=false: nothing would train; change one of them")
+    _check_hardware(diffusion, config.trainer)
     if diffusion.pair_weight + diffusion.prior_weight > 1:
         both = f"found {diffusion.pair_weight}, with diffusion.prior_weight={diffusion.prior_weight}"
         raise ValueError(f"diffusion.pair_weight: {both}; they are shares of a batch, together at most 1")
-    if not config.method.contrastive and config.contrastive.control is not None:
-        raise ValueError(f"contrastive.control: found {config.contrastive.control!r}, but method={method} has no stage 1; use method=clif")
+    ranks = config.trainer.devices * config.trainer.num_nodes
+    _check_contrastive(config.contrastive, has_stage_1=config.method.contrastive, method=method, family=family, ranks=ranks)
     for name in ("global_", "region", "mix"):
         pairs, field = getattr(config.augmentation, name), f"augmentation.{name.rstrip('_')}"
         if pairs.canvas == "generated" and pairs.num_pairs and not config.augmentation.contexts.backgrounds:
@@ -190,6 +193,41 @@ def _check_rooms(config: Config) -> None:
         raise ValueError(f"generation.prompts.world: found 'toonworld' for a {family} model; use generation=real")
     if family != "toonworld" and config.evaluation.reader.kind == "oracle":
         raise ValueError(f"evaluation.reader.kind: found 'oracle' for a {family} model, which draws no ToonWorld; use evaluation=real")
+
+
+def _check_contrastive(contrastive: Contrastive, *, has_stage_1: bool, method: str, family: str, ranks: int) -> None:
+    unused = {"control": contrastive.control, "reconstruction": contrastive.reconstruction and "settings"}
+    unused["text_encoder"] = None if contrastive.text_encoder == "frozen" else contrastive.text_encoder
+    for field, found in unused.items():
+        if found is not None and not has_stage_1:
+            raise ValueError(f"contrastive.{field}: found {found!r}, but method={method} has no stage 1; use method=clif")
+    if contrastive.control is not None and contrastive.text_encoder != "frozen":
+        both = f"found {contrastive.control!r} with contrastive.text_encoder={contrastive.text_encoder}"
+        raise ValueError(f"contrastive.control: {both}, which it could not take back; use contrastive.text_encoder=frozen")
+    if "text_encoder_2" in (contrastive.encoders or []) and family != "sdxl":
+        raise ValueError(f"contrastive.encoders: found 'text_encoder_2', but {family} has one text encoder; use [text_encoder] or null")
+    if len(set(contrastive.encoders or [])) != len(contrastive.encoders or []):
+        raise ValueError(f"contrastive.encoders: found {contrastive.encoders}, with repetitions; name each once")
+    if (again := contrastive.reconstruction) is not None and again.batch_size % (ranks * again.accumulate):
+        field, split = "contrastive.reconstruction.accumulate", f"{ranks} devices x {again.accumulate} parts"
+        raise ValueError(f"{field}: found {again.accumulate}; {split} do not divide reconstruction.batch_size={again.batch_size} evenly")
+
+
+def _check_hardware(diffusion: Diffusion, trainer: Trainer) -> None:
+    shares, size = trainer.devices * trainer.num_nodes * diffusion.accumulate, diffusion.batch_size
+    if diffusion.accumulate > 1 and size % shares:
+        split = f"{trainer.devices * trainer.num_nodes} devices x {diffusion.accumulate} parts"
+        raise ValueError(f"diffusion.accumulate: found {diffusion.accumulate}; {split} do not divide diffusion.batch_size={size} evenly")
+    if diffusion.optimizer == "adamw8bit":
+        other = "use diffusion.optimizer=adamw"
+        if trainer.accelerator == "cpu":
+            raise ValueError(f"diffusion.optimizer: found 'adamw8bit' with trainer.accelerator=cpu; it needs a GPU: {other}")
+        if importlib.util.find_spec("bitsandbytes") is None:
+            missing = "the package bitsandbytes is not installed; pip install bitsandbytes"
+            raise ValueError(f"diffusion.optimizer: found 'adamw8bit', but {missing}, or {other}")
+    if diffusion.compile and trainer.accelerator == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        missing = "there is no C++ compiler, which torch.compile needs on CPUs"
+        raise ValueError(f"diffusion.compile: found true, but {missing}; install g++ or set it to false")
 
 
 def _check_objective(objective: str | None) -> None:

@@ -43,7 +43,7 @@ class SamSettings(Strict):
     model_type: Literal["vit_b", "vit_l", "vit_h"] | None = None
     sha256: str | None = None
     points_per_side: Positive = 16
-    points_per_batch: Positive = 128
+    points_per_batch: Positive | None = None
     images_per_batch: Positive = 8
     iou_threshold: Share = 0.8
     stability_threshold: Share = 0.9
@@ -109,6 +109,7 @@ class VlmSettings(Strict):
 class Naming(Strict):
     threshold: Share
     template: Name
+    others: list[Name] = []
 
 
 class Captioner(Strict):
@@ -177,19 +178,39 @@ class Augmentation(Strict):
 # --- training ---
 
 
+class TextLora(Strict):
+    rank: Positive
+    alpha: AboveZero
+    target_modules: Annotated[list[Literal["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]], Field(min_length=1)]
+
+
+class Reconstruction(Strict):
+    steps: Positive
+    batch_size: Positive
+    learning_rate: AboveZero
+    weight_decay: NotNegative
+    accumulate: Positive = 1
+
+
 class Contrastive(Strict):
     num_tokens: Annotated[int, Field(ge=1, le=16)]
+    encoders: Annotated[list[Literal["text_encoder", "text_encoder_2"]], Field(min_length=1)] | None
     steps: Count
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: AboveZero
     weight_decay: NotNegative
     warmup_steps: Count
     schedule: Literal["constant", "cosine"]
+    gradient_clip: AboveZero | None
     pooling: dict[Literal["G", "R"], Literal["eos", "concept"]]
     identical_parts: Annotated[float, Field(ge=-1, le=1)]
     scale: Literal["frozen", "learned"]
     max_scale: AboveZero
     norm_weight: NotNegative
+    text_encoder: Literal["frozen", "lora", "full"]
+    text_encoder_learning_rate: AboveZero
+    lora: TextLora
+    reconstruction: Reconstruction | None
     control: Literal["random_rows"] | None
 
 
@@ -197,6 +218,13 @@ class Samples(Strict):
     every: Count
     num_inference_steps: Positive
     guidance_scale: NotNegative
+    batch_size: Positive = 8
+
+
+class Validation(Strict):
+    every: Positive
+    pictures: Positive
+    timesteps: Positive
 
 
 class Diffusion(Strict):
@@ -214,16 +242,21 @@ class Diffusion(Strict):
     schedule: Literal["constant", "cosine"]
     gradient_clip: AboveZero | None
     pair_weight: Share
-    caption_dropout: Share
+    caption_dropout: Annotated[float, Field(ge=0, lt=1)]
     flip: bool
     masked_loss: bool
     background_weight: Share
     min_snr_gamma: AboveZero | None
     offset_noise: NotNegative
-    prior_weight: Share
+    prior_weight: Annotated[float, Field(ge=0, lt=1)]
     prior_images: Positive
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     gradient_checkpointing: bool
+    accumulate: Positive
+    optimizer: Literal["adamw", "adamw8bit"]
+    attention: Literal["auto", "sdpa", "plain"]
+    compile: bool
+    validation: Validation | None
     samples: Samples | None
 
 

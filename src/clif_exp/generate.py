@@ -161,6 +161,15 @@ def pipeline_class(card: dict[str, Any]) -> str:
     return next((tag for tag in card.get("tags", []) if tag.endswith("Pipeline")), "StableDiffusionPipeline")
 
 
+def text_encoders(model: Path, *, dtype: Any) -> dict[str, Any]:
+    """Load the text encoders that an export holds whole, by the name that the pipeline gives them."""
+    import transformers
+
+    classes = {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"}
+    there = {name: getattr(transformers, made) for name, made in classes.items() if (model / name / "config.json").exists()}
+    return {name: made.from_pretrained(model / name, use_safetensors=True, dtype=dtype) for name, made in there.items()}
+
+
 def load_export(model: Path, *, base: str, revision: str | None, class_name: str, device: str | None) -> Any:
     """Load an export with nothing but diffusers' own loaders."""
     import diffusers
@@ -173,6 +182,7 @@ def load_export(model: Path, *, base: str, revision: str | None, class_name: str
     options: dict[str, Any] = {"torch_dtype": torch.float32 if device == "cpu" else torch.float16, "use_safetensors": True}
     if class_name == "StableDiffusionPipeline":
         options |= {"safety_checker": None, "requires_safety_checker": False}
+    options |= text_encoders(model, dtype=options["torch_dtype"])
     pipeline = getattr(diffusers, class_name).from_pretrained(base, revision=revision, **options).to(device)
     for file in sorted((model / "embeddings").glob("*.safetensors")):
         rows = load_file(file)

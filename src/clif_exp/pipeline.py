@@ -34,6 +34,7 @@ _FIRST_GUESS = {
     "augment_R": 0.01,
     "augment_M": 0.01,
     "contrastive": 0.08,
+    "reconstruction": 0.3,
     "diffusion": 0.3,
     "generation": 0.4,
     "generation_prior": 0.4,
@@ -112,6 +113,7 @@ class Execution:
         work: float = 1.0,
         unit: str = "",
         collective: bool = False,
+        help_build: Callable[[Path], None] | None = None,
     ) -> Artifact | None:
         """Get an artifact as `mode(stage)` says, note it, and say beforehand what it costs.
 
@@ -125,7 +127,7 @@ class Execution:
         artifact: Artifact | None
         if mode == "run":
             artifact = store.get_or_build(
-                name, version=version, config=config, inputs=inputs, build=build, work=work, collective=collective,
+                name, version=version, config=config, inputs=inputs, build=build, work=work, collective=collective, help_build=help_build,
                 before=lambda found: self._announce(name, found, work=work, unit=unit),
             )  # fmt: skip
         else:
@@ -174,18 +176,21 @@ def prepare(config: dict[str, Any]) -> Plan:
     """
     from clif_exp.backbones import BackboneSpec, identity, resolve
     from clif_exp.concepts import read_concept_set
+    from clif_exp.diffusion.checks import check_settings as check_diffusion
     from clif_exp.evaluation.stage import check_settings as check_judges
     from clif_exp.preparation import check_concepts, materialise_dataset, select_prompts
 
     store = ArtifactStore(Path(config["artifacts"]["root"]), reuse=config["artifacts"]["reuse"], say=log.info)
     spec = resolve(BackboneSpec(**config["model"]))
+    if "diffusion" in config["stages"]:
+        check_diffusion(spec, config["diffusion"])
     if "evaluation" in config["stages"]:
         check_judges(spec, **config["evaluation"])
     settings = config["dataset"]
     dataset = materialise_dataset(store, settings)
     root = dataset.path if dataset else Path(settings["root"]).expanduser()
     concepts = read_concept_set(root, size=settings["size"])
-    check_concepts(concepts, spec=spec)
+    check_concepts(concepts, spec=spec, num_tokens=config["diffusion"]["num_tokens"])
     prompts = select_prompts(concepts, config["generation"])
     return Plan(config, store, spec, identity(spec), dataset, root, concepts, prompts)
 

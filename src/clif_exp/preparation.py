@@ -35,14 +35,31 @@ def materialise_dataset(store: ArtifactStore, settings: Mapping[str, Any]) -> Ar
     return store.get_or_build("dataset", version=version_of(module), config=config, inputs={}, build=build)
 
 
-def check_concepts(concepts: ConceptSet, *, spec: BackboneSpec) -> None:
-    """Refuse class words and names that do not fit the base model's tokenizer."""
+def check_concepts(concepts: ConceptSet, *, spec: BackboneSpec, num_tokens: int) -> None:
+    """Refuse class words, names and captions that do not fit the base model's tokenizer.
+
+    Args:
+        concepts: the set.
+        spec: resolved base models.
+        num_tokens: tokens per concept, which captions will hold.
+
+    Raises:
+        ValueError: names the concept, and the picture whose caption is too long.
+    """
     from transformers import CLIPTokenizer
 
     from clif_exp.concepts import check_against_tokenizer
 
     where: dict[str, Any] = {"subfolder": "tokenizer", "revision": spec.revision}
-    check_against_tokenizer(concepts, tokenizer=CLIPTokenizer.from_pretrained(str(spec.path), **where))
+    tokenizer = CLIPTokenizer.from_pretrained(str(spec.path), **where)
+    check_against_tokenizer(concepts, tokenizer=tokenizer)
+    for concept in concepts.concepts:
+        for image in concept.images:
+            words = (image.caption or "").replace(f"<{concept.name}>", "a " * num_tokens)
+            length = len(tokenizer(words).input_ids)
+            if length > tokenizer.model_max_length:
+                found = f"its caption has {length} tokens, the text encoder reads {tokenizer.model_max_length}"
+                raise ValueError(f"concept '{concept.name}': {Path(image.file).name}: {found}. Shorten it.")
 
 
 def select_prompts(concepts: ConceptSet, generation: Mapping[str, Any]) -> list[EvaluationPrompt]:

@@ -12,11 +12,13 @@ import json
 import logging
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.artifacts import Artifact, process_rank
 from clif_exp.run_directory import relative
+from clif_exp.stages_contrastive import train_contrastive
 
 if TYPE_CHECKING:
     from clif_exp.backbones import BackboneSpec
@@ -42,19 +44,24 @@ def curate(execution: Execution) -> None:
     """Segment, sample contexts, compose G, R and M pairs: five artifacts, so that an ablation only selects."""
     plan, version = execution.plan, version_of("curation/stage.py")
     config, device = plan.config, device_of(plan.config)
+
+    def build(out: Path, *, helping: bool = False) -> None:
+        _curation().segment_concepts(
+            out, concepts=plan.concepts, spec=plan.spec, segmenter=config["segmenter"], captioner=config["captioner"],
+            device=device, num_workers=config["num_workers"], helping=helping,
+        )  # fmt: skip
+
     segments = execution.artifact(
         "segments",
         stage="curation",
         version=version,
         config={"segmenter": config["segmenter"], "captioner": config["captioner"]},
         inputs={"concepts": plan.concepts_fingerprint, "base": plan.base},
-        build=lambda out: _curation().segment_concepts(
-            out, concepts=plan.concepts, spec=plan.spec, segmenter=config["segmenter"], captioner=config["captioner"],
-            device=device, num_workers=config["num_workers"],
-        ),
+        build=build,
+        help_build=partial(build, helping=True),
         work=sum(len(concept.images) for concept in plan.concepts.concepts),
         unit="pictures",
-    )  # fmt: skip
+    )
     contexts = _contexts(execution, version)
     for kind in KINDS:
         _compose(execution, kind, version=version, segments=segments, contexts=contexts)
@@ -106,19 +113,24 @@ def _compose(execution: Execution, kind: str, *, version: int, segments: Artifac
     needed = contexts if kind != "M" or settings["canvas"] == "generated" else None
     inputs = {"segments": segments.fingerprint} | ({"contexts": needed.fingerprint} if needed else {})
     seed = plan.config["augmentation"]["seed"]
+
+    def build(out: Path, *, helping: bool = False) -> None:
+        _curation().compose_pairs(
+            out, kind=kind, segments=segments.path, contexts=needed.path if needed else None,
+            settings=settings, seed=seed, num_workers=plan.config["num_workers"], helping=helping,
+        )  # fmt: skip
+
     execution.artifact(
         f"augment_{kind}",
         stage="curation",
         version=version,
         config={"settings": settings, "seed": seed, "resolution": plan.spec.resolution},
         inputs=inputs,
-        build=lambda out: _curation().compose_pairs(
-            out, kind=kind, segments=segments.path, contexts=needed.path if needed else None,
-            settings=settings, seed=seed, num_workers=plan.config["num_workers"],
-        ),
+        build=build,
+        help_build=partial(build, helping=True),
         work=settings["num_pairs"],
         unit="pairs",
-    )  # fmt: skip
+    )
 
 
 def _curation() -> Any:
@@ -132,46 +144,21 @@ def _curation() -> Any:
 
 def train(execution: Execution) -> None:
     """Stage 1 and stage 2, as far as the method has them; their curves go to the run's metrics.csv and the trackers."""
-    contrastive = _train_contrastive(execution)
+    config = execution.plan.config
+    contrastive = train_contrastive(execution, numerics=_numerics(config), trainer=lambda: _trainer(config), version_of=version_of)
     _train_diffusion(execution, contrastive)
-    curves = {name: artifact.path / "metrics.csv" for name, artifact in execution.artifacts.items() if name in ("contrastive", "diffusion")}
+    trained = ("contrastive", "reconstruction", "diffusion")
+    curves = {name: artifact.path / "metrics.csv" for name, artifact in execution.artifacts.items() if name in trained}
     execution.run.write_curves(curves)
     for name, file in curves.items():
         execution.trackers.log_curve(name, file)
 
 
-def _train_contrastive(execution: Execution) -> Artifact | None:
-    plan = execution.plan
-    if not plan.config["method"]["contrastive"]:
-        return None
-    settings = plan.config["contrastive"]
-    manifests = {kind: execution.artifacts[f"augment_{kind}"] for kind in ("G", "R") if f"augment_{kind}" in execution.artifacts}
-
-    def build(out: Path) -> None:
-        from clif_exp.contrastive.stage import train_contrastive
-
-        paths = {kind: artifact.path for kind, artifact in manifests.items()}
-        train_contrastive(
-            out, spec=plan.spec, concepts=plan.concepts, manifests=paths, seed=plan.config["seed"], trainer=_trainer(plan.config),
-            **settings,
-        )  # fmt: skip
-
-    return execution.artifact(
-        "contrastive",
-        stage="contrastive",
-        version=version_of("contrastive/stage.py"),
-        config={"settings": settings, "seed": plan.config["seed"], "hardware": _numerics(plan.config)},
-        inputs={"concepts": plan.concepts_fingerprint, "base": plan.base} | {kind: a.fingerprint for kind, a in manifests.items()},
-        build=build,
-        work=max(settings["steps"], 1),
-        unit="steps",
-        collective=True,
-    )
-
-
 def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> Artifact | None:
     plan = execution.plan
     settings = plan.config["diffusion"]
+    # Bit for bit the same with and without: a run that was out of memory goes on with it.
+    relevant = {key: value for key, value in settings.items() if key != "gradient_checkpointing"}
     inputs = {"concepts": plan.concepts_fingerprint, "base": plan.base}
     reads = {"manifest": execution.artifacts.get("augment_M"), "segments": execution.artifacts.get("segments"), "embeddings": contrastive}
     inputs |= {name: artifact.fingerprint for name, artifact in reads.items() if artifact is not None}
@@ -190,7 +177,7 @@ def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> Arti
         "diffusion",
         stage="diffusion",
         version=version_of("diffusion/stage.py"),
-        config={"settings": settings, "seed": plan.config["seed"], "hardware": _numerics(plan.config)},
+        config={"settings": relevant, "seed": plan.config["seed"], "hardware": _numerics(plan.config)},
         inputs=inputs,
         build=build,
         work=max(settings["steps"], 1),

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TextIO
 
 import lightning as L
@@ -23,6 +24,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from clif_exp.artifacts import process_rank
+from clif_exp.memory import explain_out_of_memory
 from clif_exp.precision import best_precision
 
 _LOG = logging.getLogger(__name__)
@@ -84,39 +86,56 @@ def step_generator(seed: int, step: int, *, stream: int = 0) -> torch.Generator:
 
 
 class _Steps(Dataset):
-    """Batch number `step` at index `step`."""
+    """The batch of every step, `parts` times in a row; ``batch["part"]`` says which part of it is to be computed."""
 
-    def __init__(self, make_batch: Callable[[int], Any], steps: int) -> None:
-        self.make_batch, self.steps = make_batch, steps
+    def __init__(self, make_batch: Callable[[int], Any], steps: int, parts: int) -> None:
+        self.make_batch, self.steps, self.parts = make_batch, steps, parts
+        self.last: tuple[int, Any] = (-1, None)
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps * self.parts
 
-    def __getitem__(self, step: int) -> Any:
-        return self.make_batch(step)
+    def __getitem__(self, index: int) -> Any:
+        step, part = divmod(index, self.parts)
+        if self.last[0] != step:
+            self.last = step, self.make_batch(step)
+        return {**self.last[1], "part": (part, self.parts)}
+
+
+def ends_step(batch: Mapping[str, Any]) -> bool:
+    """Return whether the optimiser has stepped after this part of a batch."""
+    part, parts = batch["part"]
+    return part == parts - 1
 
 
 class _FromStep(Sampler):
-    def __init__(self, start: int, steps: int) -> None:
-        self.start, self.steps = start, steps
+    """Indices of the batches from a step on."""
+
+    def __init__(self, start: int, steps: int, parts: int) -> None:
+        self.start, self.steps, self.parts = start, steps, parts
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.start, self.steps))
+        return iter(range(self.start * self.parts, self.steps * self.parts))
 
     def __len__(self) -> int:
-        return self.steps  # Lightning counts the steps before the resume too.
+        return self.steps * self.parts  # Lightning counts those before the resume too.
 
 
 class _Metrics(Callback):
-    """Writes one row per step to metrics.csv; on resume drops the rows that will be computed again."""
+    """Writes one row per step to metrics.csv; on resume drops the rows that will be computed again.
+
+    What a module knows before its first step (its attribute `first_metrics`) is the row of step 0.
+    """
 
     def __init__(self, path: Path, columns: Sequence[str], start: int) -> None:
         self.path, self.columns = path, ["step", *columns]
         kept: list[dict[str, str]] = []
         if start and path.is_file():
             with path.open(newline="") as stream:
-                kept = [row for row in csv.DictReader(stream) if row.get(columns[-1]) and int(row["step"]) <= start]
+                # A row that was cut off lacks cells; those up to `start` are whole.
+                kept = [row for row in csv.DictReader(stream) if None not in row.values() and int(row["step"]) <= start]
         self.rows = kept
+        self.parts: list[Mapping[str, float]] = []
         self.stream: TextIO | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -124,11 +143,18 @@ class _Metrics(Callback):
             self.stream = self.path.open("w", newline="")
             self.writer = csv.DictWriter(self.stream, self.columns, extrasaction="ignore")
             self.writer.writeheader()
-            self.writer.writerows(self.rows)
+            first = getattr(pl_module, "first_metrics", None)
+            self.writer.writerows([{"step": 0, **first}] if first and not self.rows else self.rows)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.parts.append(outputs["metrics"])
+        if not ends_step(batch):
+            return
+        names = dict.fromkeys(name for part in self.parts for name in part)
+        means = {name: fmean(part[name] for part in self.parts if name in part) for name in names}
+        self.parts = []
         if self.stream is not None:
-            self.writer.writerow({"step": batch["step"] + 1, **outputs["metrics"]})
+            self.writer.writerow({"step": batch["step"] + 1, **means})
             self.stream.flush()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -143,6 +169,8 @@ class _TimeBudget(Callback):
         self.deadline, self.folder, self.exhausted = time.monotonic() + seconds, folder, False
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if not ends_step(batch):
+            return
         over = trainer.strategy.reduce_boolean_decision(time.monotonic() >= self.deadline, all=False)
         if over and trainer.global_step < trainer.max_steps:
             trainer.save_checkpoint(self.folder / f"step={trainer.global_step}.ckpt")
@@ -156,6 +184,15 @@ class _TrainableOnly(Callback):
         trainable = {name for name, parameter in pl_module.named_parameters() if parameter.requires_grad}
         trainable |= set(getattr(pl_module, "extra_state_names", ()))
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trainable}
+
+
+class _Checkpoints(ModelCheckpoint):
+    """Saves between steps, never within one, and never over a good checkpoint with weights that are not finite."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        due = ends_step(batch) and trainer.global_step % self._every_n_train_steps == 0
+        if due and all(bool(torch.isfinite(p).all()) for p in pl_module.parameters() if p.requires_grad):
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, int] | None:
@@ -182,6 +219,8 @@ def fit(
     metrics_file: str = "metrics.csv",
     gradient_clip: float | None = None,
     callbacks: Sequence[Callback] = (),
+    accumulate: int = 1,
+    lower: str = "the batch size",
 ) -> None:
     """Train a module for `steps` steps, going on from the last checkpoint in `out/checkpoints` if there is one.
 
@@ -196,11 +235,13 @@ def fit(
         run_key: what the checkpoint belongs to; JSON. A checkpoint of something else is refused.
         metrics_file: file name under `out`.
         gradient_clip: norm, or None.
-        callbacks: more Lightning callbacks.
+        callbacks: more Lightning callbacks; they come before the row of metrics.csv is written.
+        accumulate: parts that a batch is computed in, one after the other; the module reads ``batch["part"]``.
+        lower: what to lower when memory runs out, for the error.
 
     Raises:
         TimeBudgetExhausted: after saving a checkpoint.
-        ValueError: `out/checkpoints` is of another run.
+        ValueError: `out/checkpoints` is of another run, or memory ran out.
     """
     if steps <= 0:
         return
@@ -210,7 +251,7 @@ def fit(
     last = newest_checkpoint(folder)
     path, start = last if last else (None, 0)
     budget = _TimeBudget(settings.max_time, folder) if settings.max_time else None
-    checkpoint = ModelCheckpoint(
+    checkpoint = _Checkpoints(
         folder, filename="{step}", every_n_train_steps=settings.checkpoint_every_n_steps, save_top_k=1,
         save_on_train_epoch_end=False, enable_version_counter=False,
     )  # fmt: skip
@@ -226,9 +267,10 @@ def fit(
         logger=list(settings.loggers) or False,
         log_every_n_steps=10,
         callbacks=[
-            checkpoint, _TrainableOnly(), _Metrics(out / metrics_file, metrics, start),
-            *([budget] if budget else []), *([_Progress()] if settings.progress else []), *callbacks,
+            checkpoint, _TrainableOnly(), *callbacks, _Metrics(out / metrics_file, metrics, start),
+            *([budget] if budget else []), *([_Progress()] if settings.progress else []),
         ],
+        accumulate_grad_batches=accumulate,
         enable_progress_bar=settings.progress,
         enable_model_summary=False,
         gradient_clip_val=gradient_clip,
@@ -236,10 +278,10 @@ def fit(
         default_root_dir=out,
     )  # fmt: skip
     loader = DataLoader(
-        _Steps(make_batch, steps), batch_size=None, sampler=_FromStep(start, steps), num_workers=settings.num_workers,
-        pin_memory=settings.device == "cuda",
+        _Steps(make_batch, steps, accumulate), batch_size=None, sampler=_FromStep(start, steps, accumulate),
+        num_workers=settings.num_workers, pin_memory=settings.device == "cuda",
     )  # fmt: skip
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), explain_out_of_memory(lambda: f"step {trainer.global_step + 1} of {steps}", lower=lower):
         for message in _EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
         trainer.fit(module, loader, ckpt_path=path, weights_only=True)

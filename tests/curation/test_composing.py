@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 from collections import defaultdict
 from pathlib import Path
 
@@ -115,6 +116,23 @@ def test_a_killed_run_is_finished_not_redone(tmp_path, cutouts):
     compose(tmp_path / "killed", cutouts, "M")
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
     assert (tmp_path / "killed" / "images" / "000004.png").stat().st_mtime_ns == kept
+
+
+def test_a_full_disk_names_the_file_and_the_remedy_and_what_is_finished_is_kept(tmp_path, cutouts):
+    compose(tmp_path / "whole", cutouts, "M")
+    sizes = [file.stat().st_size for file in sorted((tmp_path / "whole" / "images").iterdir())]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max(sizes[:5]), limits[1]))  # the kernel refuses larger files
+    try:
+        with pytest.raises(OSError, match=r"images/0000\d\d\.png: cannot be written .*Free some space or choose another artifacts.root"):
+            compose(tmp_path / "full", cutouts, "M")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    kept = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "full" / "images").iterdir()}
+    assert len(kept) >= 5 and not any(name.startswith(".") for name in kept) and not (tmp_path / "full" / "manifest.jsonl").exists()
+    compose(tmp_path / "full", cutouts, "M")
+    assert content(tmp_path / "full") == content(tmp_path / "whole")
+    assert all((tmp_path / "full" / "images" / name).stat().st_mtime_ns == time for name, time in kept.items())
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,26 @@ def test_where_sam_finds_nothing_the_run_says_so_and_goes_on(tmp_path, spec, dra
         )
 
 
+def test_a_users_point_box_or_mask_overrules_what_would_be_found(tmp_path, spec, drawn):
+    """The concept is the smaller of two things: left alone, the larger one in the middle is taken."""
+    image, small = np.full((96, 128, 3), 250, np.uint8), np.zeros((96, 128), bool)
+    image[20:90, 45:95] = (200, 40, 40)
+    image[30:60, 8:32] = (40, 60, 200)
+    small[30:60, 8:32] = True
+    Image.fromarray(image).save(tmp_path / "picture.png")
+    Image.fromarray(small.astype(np.uint8) * 255).save(tmp_path / "small.png")
+    said = {"nothing": "", "box": "box: [5, 27, 35, 63]", "point": "point: [20, 45]", "mask": "mask: small.png"}
+    entries = [f"  - name: {key}\n    class_word: cat\n    images: [{{file: picture.png, {words}}}]" for key, words in said.items()]
+    (tmp_path / "concepts.yaml").write_text("name: overruled\nconcepts:\n" + "\n".join(entries).replace(", }", "}") + "\n")
+    stage.segment_concepts(tmp_path / "out", concepts=read_concept_set(tmp_path), spec=spec, segmenter=REGIONS, captioner=LENIENT)
+    for line in read_segments(tmp_path / "out"):
+        found = np.asarray(Image.open(tmp_path / "out" / line["mask"])) > 127
+        if line["concept"] == "nothing":
+            assert iou(found, small) < 0.5
+        else:
+            assert line["how"] == line["concept"] and iou(found, small) > 0.9, line["concept"]
+
+
 def test_a_killed_segmentation_keeps_what_is_finished(tmp_path, spec, drawn, monkeypatch):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     stage.segment_concepts(whole, concepts=drawn, spec=spec, segmenter=REGIONS, captioner=LENIENT)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from clif_exp.diffusion.data import PAIR, SINGLE, MixedBatches, Mixture, TrainingPicture
+from clif_exp.diffusion.data import PAIR, PRIOR, SINGLE, MixedBatches, Mixture, TrainingPicture
 from clif_exp.trainer import TrainerSettings
 
 FP32 = TrainerSettings(precision="32-true")
@@ -29,6 +31,21 @@ def test_a_batch_depends_on_seed_and_step_only():
     assert not torch.equal(one["noise"], _mixed(seed=2)(7)["noise"])
 
 
+def test_prior_pictures_and_offset_noise_come_as_asked():
+    pictures = [TrainingPicture(None, SINGLE, "rick", ("a photo of <rick>",)), TrainingPicture(None, PRIOR, "man", ("a photo of a man",))]
+    mixture = Mixture(batch_size=8, pair_weight=0.0, prior_weight=0.25, seed=1)
+    made = [
+        MixedBatches(
+            pictures, torch.zeros(2, 4, 16, 16), None, mixture, num_timesteps=1000, captions=["", "a photo of <rick>", "a photo of a man"],
+            offset_noise=offset,
+        )(0)
+        for offset in (0.0, 0.5)
+    ]  # fmt: skip
+    assert made[0]["captions"].count("a photo of a man") == 2
+    spread = [batch["noise"].mean(dim=(2, 3)).std().item() for batch in made]
+    assert spread[0] < 0.12 and spread[1] == pytest.approx(0.5, rel=0.4), "an offset per picture and channel"
+
+
 def test_shares_are_kept_and_concepts_are_balanced():
     counts = {"a photo of <rick>": 0, "a photo of <morty>": 0, "<rick> and <morty>": 0}
     for step in range(200):
@@ -43,37 +60,6 @@ def test_pairs_are_never_mirrored_and_dropped_captions_are_empty():
     values = latents[:, 0, 0, 0].tolist()
     assert 3.0 in values and -3.0 not in values and (-1.0 in values or -2.0 in values)
     assert set(_mixed(caption_dropout=1.0)(0)["captions"]) == {""}
-
-
-def _module(prediction_type: str, gamma: float | None = None):
-    from diffusers import DDPMScheduler
-
-    from clif_exp.diffusion.module import DiffusionModule, Optimisation
-
-    module = DiffusionModule.__new__(DiffusionModule)
-    torch.nn.Module.__init__(module)
-    module.scheduler = DDPMScheduler(prediction_type=prediction_type, beta_schedule="scaled_linear")
-    module.settings = Optimisation(steps=1, learning_rate=1.0, embedding_learning_rate=1.0, min_snr_gamma=gamma)
-    return module
-
-
-def test_targets_follow_the_scheduler():
-    latents, noise, timesteps = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2), torch.tensor([10, 500, 990])
-    assert torch.equal(_module("epsilon")._target(latents, noise, timesteps), noise)
-    assert torch.equal(_module("sample")._target(latents, noise, timesteps), latents)
-    velocity = _module("v_prediction")._target(latents, noise, timesteps)
-    alphas = _module("v_prediction").scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
-    torch.testing.assert_close(velocity, alphas.sqrt() * noise - (1 - alphas).sqrt() * latents)
-
-
-def test_min_snr_equals_diffusers_recipe():
-    from diffusers.training_utils import compute_snr
-
-    timesteps = torch.tensor([5, 400, 900])
-    for kind, divide in (("epsilon", 0), ("v_prediction", 1)):
-        module = _module(kind, gamma=5.0)
-        snr = compute_snr(module.scheduler, timesteps)
-        torch.testing.assert_close(module._min_snr(timesteps), snr.clamp(max=5.0) / (snr + divide))
 
 
 @pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
@@ -110,7 +96,7 @@ def test_only_what_is_trained_moves_and_both_stages_run(family, tmp_path, backbo
     published = load_concept_embeddings(tmp_path / "two" / "concept_embeddings.safetensors")
     for encoder, concepts in rows.items():
         assert all(torch.equal(published[encoder][name], value) for name, value in concepts.items()), "frozen in stage 2"
-    assert [file.name for file in sorted((tmp_path / "two" / "samples").iterdir())] == ["step_000000.png", "step_000003.png"]
+    assert [file.name for file in sorted((tmp_path / "two" / "samples").glob("*.png"))] == ["step_000000.png", "step_000003.png"]
     assert not (tmp_path / "two" / "checkpoints").exists()
 
 
@@ -139,8 +125,11 @@ def test_settings_that_do_not_fit_are_refused(changes, message, tmp_path, backbo
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_batch(tmp_path, backbones, curated):
+    trainer = replace(FP32, checkpoint_every_n_steps=1)
+    diverges = {"learning_rate": float("inf"), "gradient_clip": None, "warmup_steps": 0, "steps": 3}
     with pytest.raises(ValueError, match=r"diffusion: the loss is nan at step [12] \(batch: .*<(rick|morty)>"):
-        _train(tmp_path, backbones, curated, learning_rate=float("inf"), gradient_clip=None, warmup_steps=0, steps=3)
+        _train(tmp_path, backbones, curated, trainer=trainer, **diverges)
+    assert not list((tmp_path / "checkpoints").glob("*.ckpt")), "weights that are not finite are no good checkpoint"
 
 
 def test_textual_inversion_trains_rows_only(tmp_path, backbones, curated):

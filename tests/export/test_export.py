@@ -63,7 +63,7 @@ def _load_embeddings(pipeline, folder, *, sdxl: bool) -> None:
             pipeline.load_textual_inversion({f"<{file.stem}>": rows[key]}, text_encoder=encoder, tokenizer=tokenizer)
 
 
-@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
 def test_a_stock_pipeline_draws_what_our_sampling_draws(family, exported):
     from clif_exp.generation.sampling import load_customised_pipeline, sample
 

@@ -13,8 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
+from clif_exp.contrastive.report import embedding_report
 from clif_exp.evaluation.examining import Row, judge_line
 from clif_exp.evaluation.readings import Figure
 from clif_exp.evaluation.stage import write_results, write_thumbnails
@@ -95,6 +97,22 @@ def publish_distances(out: Path, *, names: Sequence[str]) -> None:
     (out / "distances.json").write_text(json.dumps({"names": list(names), "stages": stages}))
 
 
+def publish_tokens(out: Path) -> None:
+    """What stage 1 writes, of rows that it pulled apart: by the real report, on made-up numbers."""
+    generator = torch.Generator().manual_seed(0)
+    table_VD = torch.randn(40, 16, generator=generator)
+    rows: dict[str, dict[str, torch.Tensor]] = {"before": {}, "after": {}}
+    for name in NAMES:
+        rows["before"][name] = table_VD[[3, 3]]
+        rows["after"][name] = table_VD[[3, 3]] + 0.8 * torch.randn(2, 16, generator=generator)
+    text = {when: {name: torch.nn.functional.normalize(r.mean(0), dim=-1) for name, r in named.items()} for when, named in rows.items()}
+    report = embedding_report(rows, text=text, table_VD=table_VD, words={i: f"word{i}</w>" for i in range(40)})
+    shares = [[NAMES[0], NAMES[1], 0.25]]
+    found = {"before": {"accuracy": 0.25, "chance": 0.25, "mistaken": []}, "after": {"accuracy": 0.9, "chance": 0.25, "mistaken": shares}}
+    report |= {"mistaken": found, "unread_change": 0.0, "loss": 1.2, "loss_frozen_rows": 2.5}
+    (out / "embedding_report.json").write_text(json.dumps({"text_encoder": report}))
+
+
 def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
     """Write all artifacts of the demonstration below `root`; return the run's summary and the artifacts."""
     cast = default_cast()
@@ -118,9 +136,16 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
         "step,loss,loss_frozen_rows,lr\n"
         + "".join(f"{step},{loss},{2.5 if step % 50 == 0 else ''},0.001\n" for step, loss in enumerate(losses))
     )
+    fixed = {step: 0.5 * math.exp(-step / 300) for step in range(0, 401, 100)}
+    publish_tokens(artifacts["contrastive"])
     (artifacts["diffusion"] / "metrics.csv").write_text(
-        "step,loss\n" + "".join(f"{step},{0.4 + 0.2 * math.sin(step * 3) ** 2}\n" for step in range(400))
+        "step,loss,validation_loss,lr\n"
+        + "".join(f"{step},{0.4 + 0.2 * math.sin(step * 3) ** 2},{fixed.get(step, '')},0.001\n" for step in range(400))
     )
+    (artifacts["diffusion"] / "samples").mkdir()
+    (artifacts["diffusion"] / "samples" / "prompts.txt").write_text("".join(f"a photo of <{name}>\n" for name in NAMES))
+    for step in (0, 200, 400):
+        Image.new("RGB", (128 * len(NAMES), 128), (step // 2, 90, 160)).save(artifacts["diffusion"] / "samples" / f"step_{step:06d}.png")
     stranger = replace(cast["luna"], species="man", hat="none", hat_colour="none")
     publish_augmented(artifacts["augment_G"], "G", "a photo of <milo> on the left and a man on the right", [cast["milo"], stranger])
     publish_augmented(

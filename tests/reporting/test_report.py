@@ -48,15 +48,25 @@ def test_the_page_shows_every_section_and_every_metric(page):
         "Who was taken for whom",
         "before and after",
         "Training",
+        "Concept tokens, before and after stage 1",
         "Augmented",
     ):
         assert heading in text, heading
+    assert "step 0 is the base model" in text, "the samples of stage 2"
     measured = [guide for name, guide in GUIDE.items() if name != "image_alignment_dino"]
     for guide in measured:
         assert f">{guide.title}<" in text and guide.meaning.replace("'", "&#39;") in text
     assert text.count('class="tile good"') and text.count('class="tile bad"')
     for anchor in re.findall(r'href="#(\w+)"', text):
         assert f'id="{anchor}"' in text
+
+
+def test_the_page_says_what_stage_1_did_to_the_tokens(page):
+    _, text = page
+    assert "90% after; guessing finds 25%" in text and "with the rows as they began 2.500" in text
+    cells = re.findall(r"<td class=\"name\">(\w+ \+ \w+)</td><td class=\"num\">0.000</td><td class=\"num\">(0\.\d+)</td>", text)
+    assert len(cells) == 6, "every pair of four concepts, all of which began on top of each other"
+    assert [float(distance) for _, distance in cells] == sorted(float(distance) for _, distance in cells)
 
 
 def test_what_users_write_is_escaped(page):
@@ -67,7 +77,7 @@ def test_what_users_write_is_escaped(page):
 
 def test_the_grids_are_pictures(page):
     folder, _ = page
-    for name in ("concepts", "pairs", "prior", "augmented"):
+    for name in ("concepts", "pairs", "prior", "augmented", "training"):
         pixels = np.asarray(Image.open(folder / "samples" / f"{name}.png"))
         assert pixels.shape[0] > 300 and pixels.shape[1] > 500 and pixels.std() > 20
 
@@ -102,7 +112,8 @@ def test_trackers_get_the_table_and_the_grids(run, tmp_path):
     write_report(tmp_path, summary=summary, artifacts=artifacts, config_yaml="", loggers=[board, CSVLogger(tmp_path / "csv")])
     board.finalize("success")
     events = EventAccumulator(board.log_dir).Reload()
-    assert "multi/confusion" in events.Tags()["scalars"] and "samples/pairs" in events.Tags()["images"]
+    assert "multi/confusion" in events.Tags()["scalars"]
+    assert {"samples/pairs", "samples/training"} <= set(events.Tags()["images"])
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(None, "–"), (3.21, "3.2 s"), (59.6, "60 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])

@@ -4,29 +4,70 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clif_exp.contrastive.pairs import Pair, read_pairs
 
-def image_features(
-    clip,
-    processor,
-    pictures: Sequence[tuple[Path, tuple[int, int, int, int] | None]],
+if TYPE_CHECKING:
+    from clif_exp.backbones import BackboneSpec
+
+VERSION = 1
+Box = tuple[int, int, int, int]
+
+
+def cache_image_features(
+    out: Path,
     *,
-    cache: Path,
-    batch_size: int = 64,
-) -> Tensor:
+    spec: BackboneSpec,
+    encoders: Sequence[str] | None,
+    manifests: Mapping[str, Path],
+    names: set[str],
+    parts: bool,
+    device: str,
+) -> None:
+    """Encode all pairs with the CLIPs of the text encoders, for every later stage 1 on them, whatever its settings and seed.
+
+    Args:
+        out: folder for one cache per encoder.
+        spec: resolved base models.
+        encoders: text encoders that are trained, all if None.
+        manifests: "G", "R" -> folder of that augmentation.
+        names: the concepts being customised.
+        parts: encode the parts of R pairs by themselves too.
+        device: torch device.
+    """
+    from clif_exp.backbones import load_contrastive
+
+    pairs = read_pairs(manifests, names=names)
+    for encoder in spec.contrastive:
+        if encoders is None or encoder in encoders:
+            clip, _, processor = load_contrastive(spec, encoder, device=device)
+            pair_features(clip, processor, pairs, cache=out / encoder, parts=parts)
+
+
+def pair_features(clip, processor, pairs: Sequence[Pair], *, cache: Path, parts: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the features of all pairs, and those of their parts alone (None where there are none), both float32 [N, D]."""
+    whole_ND = image_features(clip, processor, [(pair.file, None) for pair in pairs], cache=cache)
+    if not (parts and any(pair.meta.part for pair in pairs)):
+        return whole_ND, None
+    boxed = [(pair.file, pair.box if pair.meta.part else None) for pair in pairs]
+    return whole_ND, image_features(clip, processor, boxed, cache=cache)
+
+
+def image_features(clip, processor, pictures: Sequence[tuple[Path, Box | None]], *, cache: Path, batch_size: int = 64) -> Tensor:
     """Encode pictures, or crops of them, once; later calls with the same pictures read the cache.
 
     Args:
         clip: CLIPModel.
         processor: its CLIPImageProcessor.
-        pictures: (file, crop box in px or None).
-        cache: folder of caches; a cache is named by the content of the pictures.
+        pictures: (file, crop box in px or None); the same twice is encoded once.
+        cache: folder of caches of this CLIP; a cache is named by the content of the pictures.
         batch_size: pictures per forward pass.
 
     Returns:
@@ -34,14 +75,16 @@ def image_features(
     """
     from safetensors.torch import load_file, save_file
 
-    digest = hashlib.sha256()
-    for file, box in pictures:
-        digest.update(hashlib.sha256(file.read_bytes()).digest() + repr(box).encode())
-    cached = cache / f"image_features_{digest.hexdigest()[:16]}.safetensors"
+    contents = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in dict.fromkeys(file for file, _ in pictures)}
+    keys = [(contents[file], box) for file, box in pictures]
+    cached = cache / f"image_features_{hashlib.sha256(repr(keys).encode()).hexdigest()[:16]}.safetensors"
     if cached.is_file():
         return load_file(str(cached))["features"]
-    features = [_encode(clip, processor, pictures[start : start + batch_size]) for start in range(0, len(pictures), batch_size)]
-    features_ND = torch.cat(features)
+    distinct = dict(zip(keys, pictures, strict=True))
+    chosen = list(distinct.values())
+    features = [_encode(clip, processor, chosen[start : start + batch_size]) for start in range(0, len(chosen), batch_size)]
+    number = {key: index for index, key in enumerate(distinct)}
+    features_ND = torch.cat(features)[torch.tensor([number[key] for key in keys])]
     cache.mkdir(parents=True, exist_ok=True)
     partial = cached.with_suffix(f".{os.getpid()}.partial")  # every rank may be making it
     save_file({"features": features_ND}, str(partial))
@@ -50,7 +93,7 @@ def image_features(
 
 
 @torch.inference_mode()
-def _encode(clip, processor, pictures: Sequence[tuple[Path, tuple[int, int, int, int] | None]]) -> Tensor:
+def _encode(clip, processor, pictures: Sequence[tuple[Path, Box | None]]) -> Tensor:
     from PIL import Image
 
     images = []

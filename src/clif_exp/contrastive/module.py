@@ -1,9 +1,9 @@
-"""Stage 1's Lightning module: the text tower of CLIP with the concepts' rows as its only trainable weights."""
+"""Stage 1's Lightning module: CLIP's text tower, of which the concepts' rows train, and more by option."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import lightning as L
@@ -13,24 +13,26 @@ from torch import Tensor, nn
 
 from clif_exp.contrastive.loss import gather_with_gradient, symmetric_info_nce
 from clif_exp.contrastive.pooling import pool
+from clif_exp.text_tuning import TextTuning, make_trainable, tuned_state
 from clif_exp.tokens import ConceptRows
 from clif_exp.trainer import require_finite
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How the rows are optimised.
+    """How the rows, and what trains beside them, are optimised.
 
     Args:
         steps: optimiser steps.
         learning_rate: AdamW's, its peak.
-        weight_decay: AdamW's; acts on the trained rows only.
+        weight_decay: AdamW's; acts on what trains only.
         warmup_steps: linear warm-up.
         schedule: "constant" or "cosine" (to zero).
         scale: "frozen" (CLIP's own temperature) or "learned".
         max_scale: cap of a learned scale.
         norm_weight: weight of a term that keeps the rows' norms near the vocabulary's mean norm.
         frozen_loss_every: steps between evaluations of the loss with the rows at their initial values.
+        tuning: what of the text encoder trains beside the rows.
     """
 
     steps: int
@@ -42,24 +44,28 @@ class Optimisation:
     max_scale: float = 100.0
     norm_weight: float = 0.0
     frozen_loss_every: int = 10
+    tuning: TextTuning = field(default_factory=TextTuning)
 
 
 class ContrastiveModule(L.LightningModule):
     """Contrasts captions with cached image features (CLIF, Eq. 5).
 
     Args:
-        clip: CLIPModel, frozen; only its text tower is kept.
+        clip: CLIPModel; only its text tower is kept, and frozen but for what `optimisation.tuning` names. The projection stays
+            frozen: the U-Net never reads behind it, so what it learnt would be lost.
         rows: the concepts' rows, inserted into that tower.
         image_features_ND: L2-normalised features of all pairs, float32 [N, D].
         optimisation: see there.
+        seed: of a LoRA's initial weights.
     """
 
     image_features_ND: Tensor
     initial_rows: Tensor
 
-    def __init__(self, clip, *, rows: ConceptRows, image_features_ND: Tensor, optimisation: Optimisation) -> None:
+    def __init__(self, clip, *, rows: ConceptRows, image_features_ND: Tensor, optimisation: Optimisation, seed: int = 0) -> None:
         super().__init__()
         self.text_model = clip.text_model.requires_grad_(False).eval()
+        self.encoder_weights = make_trainable(self.text_model, tuning=optimisation.tuning, seed=seed)
         self.text_projection = clip.text_projection.requires_grad_(False)
         self.rows = rows
         self.row_weight = rows.weight
@@ -82,49 +88,61 @@ class ContrastiveModule(L.LightningModule):
         return F.normalize(self.text_projection(pool(hidden_BLD, positions_B)).float(), dim=-1)
 
     def scale(self) -> Tensor:
-        """Return the inverse temperature; a learned one is capped."""
-        return self.log_scale.clamp(max=math.log(self.settings.max_scale)).exp()
+        """Return the inverse temperature."""
+        return self.log_scale.exp()
 
-    def loss(self, batch: dict) -> Tensor:
-        """Return the contrastive loss of the joined batch of all ranks."""
-        local = slice(*self._share(len(batch["indices"])))
+    def loss(self, batch: dict, *, rank: int = 0, ranks: int = 1) -> Tensor:
+        """Return the contrastive loss of the joined batch of all ranks, of which this one encodes its share."""
+        size = len(batch["indices"]) // ranks
+        local = slice(rank * size, (rank + 1) * size)
         text_BD = self.text_features(batch["ids"][local], batch["positions"][local])
         text_ND = gather_with_gradient(text_BD)
         image_ND = self.image_features_ND[batch["indices"]]
         return symmetric_info_nce(text_ND, image_ND, targets_NN=batch["targets"], scale=self.scale())
 
-    def _share(self, size: int) -> tuple[int, int]:
-        per_rank = size // self.trainer.world_size
-        return self.trainer.global_rank * per_rank, (self.trainer.global_rank + 1) * per_rank
+    def trained_encoder(self) -> dict[str, Tensor]:
+        """Return what trained beside the rows, as `text_tuning` files hold it."""
+        return tuned_state(self.text_model, tuning=self.settings.tuning)
 
     def training_step(self, batch: dict, _index: int) -> dict:
-        """One step; the batch is what `stage.PairBatches` makes."""
+        """One step; the batch is what `batches.PairBatches` makes."""
         step = batch["step"]
-        contrast = self.loss(batch)
+        if self.log_scale.requires_grad:
+            with torch.no_grad():
+                # The parameter itself is capped: clamping its use only would leave it without a gradient above the cap, for good.
+                self.log_scale.clamp_(max=math.log(self.settings.max_scale))
+        # Before the loss's graph is built, whose norm term would not stand the rows being exchanged under it.
+        frozen = self._loss_with_initial_rows(batch) if step % self.settings.frozen_loss_every == 0 else None
+        contrast = self._loss_here(batch)
         require_finite(contrast, stage="contrastive", step=step, batch=batch["captions"])
         total = contrast
         if self.settings.norm_weight:
             total = total + self.settings.norm_weight * ((self.row_weight.norm(dim=1) / self.vocabulary_norm - 1) ** 2).mean()
         metrics = {"loss": contrast.item(), "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
-        if step % self.settings.frozen_loss_every == 0:
-            metrics["loss_frozen_rows"] = self._loss_with_initial_rows(batch)
+        if frozen is not None:
+            metrics["loss_frozen_rows"] = frozen
         self.log_dict({f"contrastive/{name}": value for name, value in metrics.items()})
         self.log("loss", metrics["loss"], prog_bar=True, logger=False)
         return {"loss": total, "metrics": metrics}
+
+    def _loss_here(self, batch: dict) -> Tensor:
+        return self.loss(batch, rank=self.trainer.global_rank, ranks=self.trainer.world_size)
 
     @torch.no_grad()
     def _loss_with_initial_rows(self, batch: dict) -> float:
         trained = self.row_weight.detach().clone()
         self.row_weight.copy_(self.initial_rows)
         try:
-            return self.loss(batch).item()
+            return self._loss_here(batch).item()
         finally:
             self.row_weight.copy_(trained)
 
     def configure_optimizers(self) -> Any:
-        """AdamW over the rows (and a learned scale, which never decays)."""
+        """AdamW over the rows, what of the encoder trains, and a learned scale, which never decays."""
         settings = self.settings
-        groups = [{"params": [self.row_weight], "weight_decay": settings.weight_decay}]
+        groups: list[dict[str, Any]] = [{"params": [self.row_weight], "weight_decay": settings.weight_decay}]
+        if self.encoder_weights:
+            groups.append({"params": self.encoder_weights, "weight_decay": settings.weight_decay, "lr": settings.tuning.learning_rate})
         if self.log_scale.requires_grad:
             groups.append({"params": [self.log_scale], "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)

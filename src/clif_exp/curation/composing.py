@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from clif_exp.curation.masks import write_mask, write_png
-from clif_exp.curation.planning import Kind, Layout, Library, plan_pair
+from clif_exp.curation.planning import Kind, Layout, Library, picture_file, plan_pair
+from clif_exp.curation.sharing import claim, share
 
 log = logging.getLogger(__name__)
 _CHUNK = 64  # pictures per task
@@ -46,17 +47,20 @@ def compose_all(job: Job, *, num_pairs: int, num_workers: int) -> Iterator[dict[
         The lines of the manifest, in order. Only one chunk per worker is in memory.
     """
     for folder in ("images", "masks"):
-        (job.out / folder).mkdir(parents=True, exist_ok=True)
+        (job.out / folder).mkdir(exist_ok=True)
     chunks = [range(start, min(start + _CHUNK, num_pairs)) for start in range(0, num_pairs, _CHUNK)]
     if num_workers <= 1 or num_pairs < _WORTH_WORKERS:
         for chunk in chunks:
             yield from _compose_chunk(job, chunk)
-        return
-    # spawn: a fork of a process that holds torch's threads may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
-        for lines in pool.map(functools.partial(_compose_chunk, job), chunks):
-            yield from lines
+    else:
+        # spawn: a fork of a process that holds torch's threads may hang.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
+            for lines in pool.map(functools.partial(_compose_chunk, job), chunks):
+                yield from lines
+    # Chunks that another process had in hand: wait for them, or take them up should it have died.
+    by_key = {_key(chunk): chunk for chunk in chunks}
+    share(job.out, by_key, done=lambda key: _is_drawn(job, by_key[key]), work=lambda key: _draw_chunk(job, _plan(job, by_key[key])))
 
 
 def draw(line: Mapping[str, Any], *, roots: Mapping[str, Path], resolution: int) -> tuple[Image.Image, list[np.ndarray]]:
@@ -93,17 +97,33 @@ def draw(line: Mapping[str, Any], *, roots: Mapping[str, Path], resolution: int)
 
 
 def _compose_chunk(job: Job, chunk: range) -> list[dict[str, Any]]:
-    lines = []
-    for index in chunk:
-        line = plan_pair(job.kind, index, library=job.library, layout=job.layout, seed=job.seed)
-        lines.append(line)
+    lines = _plan(job, chunk)
+    with claim(job.out, _key(chunk)) as mine:
+        if mine:
+            _draw_chunk(job, lines)
+    return lines
+
+
+def _plan(job: Job, chunk: range) -> list[dict[str, Any]]:
+    return [plan_pair(job.kind, index, library=job.library, layout=job.layout, seed=job.seed) for index in chunk]
+
+
+def _draw_chunk(job: Job, lines: list[dict[str, Any]]) -> None:
+    for line in lines:
         if (job.out / line["file"]).is_file():
             continue  # drawn before the run was interrupted: pictures appear last and whole
         image, masks = draw(line, roots=job.roots, resolution=job.layout.resolution)
         for source, mask in zip(line["sources"], masks, strict=True):
             write_mask(job.out / source["mask"], mask)
         write_png(job.out / line["file"], image)
-    return lines
+
+
+def _key(chunk: range) -> str:
+    return f"{chunk.start:06d}"
+
+
+def _is_drawn(job: Job, chunk: range) -> bool:
+    return all((job.out / picture_file(index)).is_file() for index in chunk)
 
 
 @functools.lru_cache(maxsize=256)

@@ -60,12 +60,12 @@ def over_segment(
 
 def name_parts(
     image: np.ndarray, masks: Sequence[np.ndarray], *, names: Sequence[str], class_word: str, clip: RegionText,
-    threshold: float = 0.4, template: str = "a photo of a {name}",
+    threshold: float = 0.4, template: str = "a photo of a {name}", others: Sequence[str] = (),
 ) -> list[Part]:  # fmt: skip
     """Match part names to regions by CLIP similarity, one to one.
 
-    The probability of a name is taken over all names and the class word itself, which stands for "none of these":
-    a region that looks most like the whole gets no name. Under the threshold a region stays unnamed.
+    The probability of a name is taken over all names, the class word itself and `others`, which stand for "none of these":
+    a region that looks most like the whole, or like a face, gets no name. Under the threshold a region stays unnamed.
 
     Args:
         image: uint8 RGB [H, W, 3].
@@ -75,6 +75,7 @@ def name_parts(
         clip: compares regions with names.
         threshold: smallest probability of a name.
         template: caption of a single part, with {name}.
+        others: what else a region may show, such as "face"; never given as names.
 
     Returns:
         One `Part` per mask, in order.
@@ -87,7 +88,7 @@ def name_parts(
     names = list(names)
     if not names:
         return [Part(mask, None, 0.0, 0.0) for mask in masks]
-    texts = clip.texts([template.format(name=name) for name in [*names, class_word]])
+    texts = clip.texts([template.format(name=name) for name in [*names, class_word, *(other for other in others if other not in names)]])
     cosines_PN = clip.regions(image, masks) @ texts.T
     probabilities_PN = softmax(clip.scale * cosines_PN, axis=1)[:, : len(names)]
     rows, columns = linear_sum_assignment(-probabilities_PN)

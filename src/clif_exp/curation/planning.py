@@ -130,7 +130,7 @@ def plan_pair(kind: Kind, index: int, *, library: Library, layout: Layout, seed:
         caption = f"{caption} {background[1]}"
     stem = f"{index:06d}"
     return {
-        "file": f"images/{stem}.png",
+        "file": picture_file(index),
         "caption": caption,
         "kind": kind,
         "seed": [seed, kind, index],
@@ -142,6 +142,11 @@ def plan_pair(kind: Kind, index: int, *, library: Library, layout: Layout, seed:
             for slot, (cutout, place) in enumerate(zip(cutouts, places, strict=True))
         ],
     }
+
+
+def picture_file(index: int) -> str:
+    """Where the picture of this index lies in its artifact."""
+    return f"images/{index:06d}.png"
 
 
 def side_name(slot: int, slots: int) -> str | int:

@@ -109,6 +109,10 @@ def _find_whole(
     if reference.box is not None or reference.point is not None:
         kind = "box" if reference.box is not None else "point"
         prompted = segmenter.prompt(image, point=None if reference.box is not None else reference.point, box=reference.box)
+        if kind == "point":  # a point lies in a button, a jacket and a person: the one that could be the concept is meant
+            meant = choose_whole(image, prompted, class_word=concept.class_word, clip=clip, **choose)
+            if meant is not None:
+                return Segmented(image, meant.mask_HW, kind, meant.score, meant.measures)
         best = _best_prompted(prompted, image.shape[:2])
         if best is not None:
             return Segmented(image, tidy(prompted.masks_NHW[best]), kind, float(prompted.scores_N[best]), {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ from clif_exp.curation.settings import FIELDS, Kind, Layout, read_layout
 
 __all__ = ["VERSION", "compose_pairs", "generate_contexts", "seen_pairs", "segment_concepts"]
 
-VERSION = 1  # raise when the same inputs give other results
+VERSION = 2  # raise when the same inputs give other results
 
 log = logging.getLogger(__name__)
 
 
 def segment_concepts(
     out: Path, *, concepts: ConceptSet, spec: BackboneSpec, segmenter: Mapping[str, Any], captioner: Mapping[str, Any],
-    device: str = "cpu", num_workers: int = 1,
+    device: str = "cpu", num_workers: int = 1, helping: bool = False,
 ) -> None:  # fmt: skip
     """Cut every concept and its parts out of its pictures (CLIF, section 4.1).
 
@@ -41,6 +41,7 @@ def segment_concepts(
         captioner: conf/captioner: name, settings, naming.
         device: where SAM and CLIP run.
         num_workers: unused so far; results do not depend on it.
+        helping: take a share of the concepts of a folder that another process fills and finishes.
 
     Raises:
         ValueError: nothing was found in a picture; names it and what would do.
@@ -49,28 +50,34 @@ def segment_concepts(
     from clif_exp.curation.progress import track
     from clif_exp.curation.segmenters import build_segmenter
     from clif_exp.curation.segmenting import segment_concept
+    from clif_exp.curation.sharing import forget, share
     from clif_exp.curation.similarity import RegionText
 
     out = Path(out)
     for folder in ("masks", "cutouts", "done"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
+        (out / folder).mkdir(parents=not helping, exist_ok=True)
     asker = build_captioner(captioner, device=device)
     finder = build_segmenter(segmenter, spec=spec, device=device)
+    by_name = {concept.name: concept for concept in track(concepts.concepts, "segmenting concepts")}
     clip: RegionText | None = None
-    for concept in track(concepts.concepts, "segmenting concepts"):
-        done = out / "done" / f"{concept.name}.json"
-        if done.is_file():
-            continue
+
+    def work(name: str) -> None:
+        nonlocal clip
         clip = clip or RegionText(spec, device=device)
         found = segment_concept(
-            concept, segmenter=finder, captioner=asker, clip=clip, choose=segmenter.get("choose"),
+            by_name[name], segmenter=finder, captioner=asker, clip=clip, choose=segmenter.get("choose"),
             over_segmentation=segmenter.get("over_segmentation"), naming=captioner.get("naming"),
             fallback=bool(segmenter.get("fallback", True)),
         )  # fmt: skip
-        lines = [line for number, one in enumerate(found) for line in _write_segmented(out, concept, number, one)]
-        write_bytes(done, json.dumps(lines).encode())
-    lines = [line for concept in concepts.concepts for line in json.loads((out / "done" / f"{concept.name}.json").read_text())]
+        lines = [line for number, one in enumerate(found) for line in _write_segmented(out, by_name[name], number, one)]
+        write_bytes(out / "done" / f"{name}.json", json.dumps(lines).encode())
+
+    share(out, by_name, done=lambda name: (out / "done" / f"{name}.json").is_file(), work=work)
+    if helping:
+        return
+    lines = [line for name in by_name for line in json.loads((out / "done" / f"{name}.json").read_text())]
     write_jsonl(out / "segments.jsonl", lines)
+    forget(out)
     _remove_folder(out / "done")
     named = sum(line["part"] is not None for line in lines)
     log.info(
@@ -145,8 +152,9 @@ def generate_contexts(
 
 
 def compose_pairs(
-    out: Path, *, kind: Kind, segments: Path, contexts: Path | None, settings: Mapping[str, Any], seed: int, num_workers: int = 1
-) -> None:
+    out: Path, *, kind: Kind, segments: Path, contexts: Path | None, settings: Mapping[str, Any], seed: int, num_workers: int = 1,
+    helping: bool = False,
+) -> None:  # fmt: skip
     """Compose the augmented pictures of one kind (CLIF, section 4.1 and Fig. 4).
 
     Writes `manifest.jsonl`, `images/` (RGB PNG) and `masks/` (grey PNG, what is visible of each source).
@@ -159,6 +167,7 @@ def compose_pairs(
         settings: `num_pairs` and the fields of `planning.Layout`.
         seed: of all random choices, together with kind and index.
         num_workers: processes; the bytes are the same for any number.
+        helping: take a share of the pictures of a folder that another process fills and finishes.
 
     Raises:
         ValueError: an unknown or unfit setting, or nothing to place.
@@ -166,6 +175,7 @@ def compose_pairs(
     from clif_exp.curation.composing import Job, compose_all
     from clif_exp.curation.manifest import read_library
     from clif_exp.curation.progress import track
+    from clif_exp.curation.sharing import forget
 
     num_pairs, layout = read_layout(kind, settings)
     library = read_library(Path(segments), Path(contexts) if contexts is not None else None)
@@ -173,8 +183,14 @@ def compose_pairs(
         _check_library(kind, library, layout)
     roots = {"segments": Path(segments), "contexts": Path(contexts) if contexts is not None else Path(segments)}
     job = Job(kind=kind, seed=seed, library=library, layout=layout, roots=roots, out=Path(out))
-    lines = compose_all(job, num_pairs=num_pairs, num_workers=num_workers)
-    write_jsonl(Path(out) / "manifest.jsonl", track(lines, f"composing {kind} pairs", total=num_pairs))
+    if not helping:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    lines = track(compose_all(job, num_pairs=num_pairs, num_workers=num_workers), f"composing {kind} pairs", total=num_pairs)
+    if helping:
+        deque(lines, maxlen=0)
+        return
+    write_jsonl(Path(out) / "manifest.jsonl", lines)
+    forget(Path(out))
 
 
 def _write_segmented(out: Path, concept: Concept, number: int, found: Any) -> list[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def add_lora(unet, *, rank: int, alpha: float, target_modules: Sequence[str], seed: int) -> None:
@@ -23,16 +24,10 @@ def add_lora(unet, *, rank: int, alpha: float, target_modules: Sequence[str], se
     from diffusers.training_utils import cast_training_params
     from peft import LoraConfig
 
-    for target in target_modules:
-        layers = [(n, m) for n, m in unet.named_modules() if n.endswith(f".{target}") and hasattr(m, "in_features")]
-        if not layers:
-            known = sorted({n.split(".")[-1] if not n[-1].isdigit() else ".".join(n.split(".")[-2:]) for n, m in
-                            unet.named_modules() if isinstance(m, torch.nn.Linear) and "attn" in n})  # fmt: skip
-            raise ValueError(f"diffusion.target_modules: no layer ends in {target!r}. Attention layers here: {', '.join(known)}.")
-        name, narrow = min(layers, key=lambda item: min(item[1].in_features, item[1].out_features))
-        width = min(narrow.in_features, narrow.out_features)
-        if rank > width:
-            raise ValueError(f"diffusion.rank: found {rank}, but {name} is {width} wide. Choose a rank of at most {width}.")
+    from clif_exp.diffusion.checks import check_lora
+
+    layers = {name: (m.out_features, m.in_features) for name, m in unet.named_modules() if isinstance(m, torch.nn.Linear)}
+    check_lora(layers, rank=rank, target_modules=target_modules)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = LoraConfig(
@@ -45,15 +40,41 @@ def add_lora(unet, *, rank: int, alpha: float, target_modules: Sequence[str], se
     cast_training_params(unet, dtype=torch.float32)
 
 
-def save_lora(unet, out: Path, *, pipeline_class) -> None:
-    """Write the adapter as pytorch_lora_weights.safetensors, with its alpha, which is lost without the metadata."""
+def spare_conversions(unet, *, dtype) -> None:
+    """Spare a U-Net that runs under autocast the conversions of every step; what it computes stays the same bit for bit.
+
+    Args:
+        unet: UNet2DConditionModel, with its adapter; changes in place.
+        dtype: what autocast computes in.
+    """
+    import torch
+
+    for module in unet.modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d) and not module.weight.requires_grad:
+            module.to(dtype)  # autocast would make this copy of a frozen matrix in every pass, and hold it for the backward one
+        if hasattr(module, "cast_input_dtype_enabled"):
+            # peft would turn inputs into fp32, and autocast turn them back: a copy for each of the layers that share one.
+            module.cast_input_dtype_enabled = False
+
+
+def save_lora(unet, out: Path, *, pipeline_class, text_lora: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
+    """Write pytorch_lora_weights.safetensors, with its alpha, which is lost without the metadata; nothing where there is no LoRA.
+
+    Args:
+        unet: with an adapter, or None.
+        out: folder.
+        pipeline_class: the stock pipeline that will load it.
+        text_lora: text encoder -> (layers, settings) of stage 1's LoRA, `text_tuning.read_text_lora`.
+    """
     from peft.utils import get_peft_model_state_dict
 
-    metadata = unet.peft_config["default"].to_dict()
-    # Sets come in another order in every process; the same weights shall be the same file.
-    metadata = {key: sorted(value) if isinstance(value, set) else value for key, value in metadata.items()}
-    pipeline_class.save_lora_weights(
-        out,
-        unet_lora_layers=get_peft_model_state_dict(unet),
-        unet_lora_adapter_metadata=metadata,
-    )
+    layers: dict[str, Any] = {}
+    if unet is not None:
+        metadata = unet.peft_config["default"].to_dict()
+        # Sets come in another order in every process; the same weights shall be the same file.
+        metadata = {key: sorted(value) if isinstance(value, set) else value for key, value in metadata.items()}
+        layers |= {"unet_lora_layers": get_peft_model_state_dict(unet), "unet_lora_adapter_metadata": metadata}
+    for encoder, (state, settings) in text_lora.items():
+        layers |= {f"{encoder}_lora_layers": dict(state), f"{encoder}_lora_adapter_metadata": dict(settings)}
+    if layers:
+        pipeline_class.save_lora_weights(out, **layers)

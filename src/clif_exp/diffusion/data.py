@@ -95,10 +95,12 @@ def load_weights(masks: Sequence[Path], *, resolution: int, latent_size: tuple[i
 
 
 @torch.no_grad()
-def encode_pictures(vae, pictures: Sequence[TrainingPicture], *, resolution: int, flip: bool, batch_size: int = 16) -> Tensor:
+def encode_pictures(vae, pictures: Sequence[TrainingPicture], *, resolution: int, flip: bool) -> Tensor:
     """Encode all pictures once: latents float32 [N, C, h, w]; with `flip` [2 N, C, h, w], the mirrored ones last."""
     from clif_exp.backbones import encode_images
 
+    # An autoencoder needs most memory at full resolution: about as many pixels at a time as one picture of SDXL has.
+    batch_size = max(1, min(8, 1024**2 // resolution**2))
     latents = []
     for mirrored in (False, True) if flip else (False,):
         for start in range(0, len(pictures), batch_size):
@@ -140,7 +142,7 @@ class MixedBatches:
         num_timesteps: of the noise schedule.
         captions: all distinct captions; index 0 is the empty one.
         offset_noise: strength of a per-channel noise offset.
-        ranks: processes that share a batch.
+        shares: equal shares that a batch is split into: over ranks, and into parts that are computed one after the other.
     """
 
     pictures: Sequence[TrainingPicture]
@@ -150,7 +152,7 @@ class MixedBatches:
     num_timesteps: int
     captions: Sequence[str]
     offset_noise: float = 0.0
-    ranks: int = 1
+    shares: int = 1
     _by_subject: dict[str, list[list[int]]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -159,9 +161,10 @@ class MixedBatches:
             subjects.setdefault((picture.kind, picture.subject), []).append(index)
         self._by_subject = {kind: [m for (k, _), m in subjects.items() if k == kind] for kind in (SINGLE, PAIR, PRIOR)}
         self._caption_index = {caption: index for index, caption in enumerate(self.captions)}
-        self.size = self.mixture.batch_size // self.ranks * self.ranks
+        self.size = self.mixture.batch_size // self.shares * self.shares
         if self.size == 0:
-            raise ValueError(f"diffusion.batch_size: found {self.mixture.batch_size}; {self.ranks} ranks need one each at least.")
+            needed = f"{self.shares} shares (ranks x diffusion.accumulate) need one picture each at least"
+            raise ValueError(f"diffusion.batch_size: found {self.mixture.batch_size}; {needed}.")
 
     def __call__(self, step: int) -> dict[str, Any]:
         generator = step_generator(self.mixture.seed, step, stream=2)

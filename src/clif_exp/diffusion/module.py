@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,8 +14,9 @@ from torch import Tensor, nn
 
 from clif_exp.contrastive.module import schedule_factor
 from clif_exp.diffusion.conditioning import TextEncoders
+from clif_exp.diffusion.targets import NoiseSchedule
 from clif_exp.tokens import ConceptRows
-from clif_exp.trainer import require_finite
+from clif_exp.trainer import ends_step, require_finite
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Optimisation:
         schedule: "constant" or "cosine" (to zero).
         min_snr_gamma: min-SNR weighting (Hang et al. 2023), or None.
         ema_decay: decay of an average of the trained weights that is published in their stead; 0 switches it off.
+        optimizer: "adamw" or "adamw8bit" (bitsandbytes; its states take a quarter of the memory).
     """
 
     steps: int
@@ -39,6 +43,7 @@ class Optimisation:
     schedule: Literal["constant", "cosine"] = "constant"
     min_snr_gamma: float | None = None
     ema_decay: float = 0.0
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
 
 
 class DiffusionModule(L.LightningModule):
@@ -46,28 +51,33 @@ class DiffusionModule(L.LightningModule):
 
     Args:
         unet: UNet2DConditionModel with an adapter, or without (then only the rows train).
-        scheduler: a DDPMScheduler with the base's schedule; its `prediction_type` says what the U-Net predicts.
+        schedule: how latents are noised and what the U-Net predicts, as the base's scheduler says.
         text: the text encoders, holding the concepts' tokens.
         rows: trainable rows per encoder; empty: the embeddings are frozen and `encoded` is used.
         encoded: cached conditioning of all captions ("hidden" [K, 77, D], ...), or None with trainable rows.
         caption_ids: token ids of all captions per encoder, int64 [K, 77].
         optimisation: see there.
+        compiled: run the U-Net through torch.compile.
     """
 
     def __init__(
         self,
         unet,
         *,
-        scheduler,
+        schedule: NoiseSchedule,
         text: TextEncoders,
         rows: dict[str, ConceptRows],
         encoded: dict[str, Tensor] | None,
         caption_ids: dict[str, Tensor],
         optimisation: Optimisation,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.unet = unet
-        self.scheduler, self.text, self.rows, self.settings = scheduler, text, rows, optimisation
+        # A function, not a wrapped module: weights keep their names, and the sampler its own, uncompiled U-Net.
+        self.predict = torch.compile(unet.forward) if compiled else unet.forward
+        self.schedule, self.text, self.rows, self.settings = schedule, text, rows, optimisation
+        self.first_metrics: dict[str, float] = {}
         self.encoded, self.caption_ids = encoded, caption_ids
         self.row_weights = nn.ParameterDict({name: r.weight for name, r in rows.items()})
         # Frozen encoders move to the device only if every step needs them.
@@ -92,39 +102,27 @@ class DiffusionModule(L.LightningModule):
             encoded = self.text.encode({name: ids[caption_indices_B.cpu()] for name, ids in self.caption_ids.items()})
         return self.text.unet_arguments(encoded)
 
-    def denoising_loss(self, batch: dict[str, Any]) -> Tensor:
-        """Return the loss of this rank's share of a batch (`data.MixedBatches`), a scalar."""
-        size = len(batch["latents"]) // self.trainer.world_size
-        local = slice(self.trainer.global_rank * size, (self.trainer.global_rank + 1) * size)
-        latents, noise, timesteps = (batch[key][local] for key in ("latents", "noise", "timesteps"))
-        noisy = self.scheduler.add_noise(latents, noise, timesteps)
-        target = self._target(latents, noise, timesteps)
-        predicted = self.unet(noisy.to(self.unet.dtype), timesteps, **self.conditioning(batch["caption_indices"][local])).sample
+    def errors(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return the squared error of every picture (Eq. 4), weighed by its mask if the batch has weights, float32 [B]."""
+        latents, noise, timesteps = batch["latents"], batch["noise"], batch["timesteps"]
+        noisy = self.schedule.noisy(latents, noise, timesteps).to(self.unet.dtype)
+        target = self.schedule.target(latents, noise, timesteps)
+        predicted = self.predict(noisy, self.schedule.read(timesteps), **self.conditioning(batch["caption_indices"])).sample
         error_BCHW = (predicted.float() - target.float()) ** 2
         if "weights" in batch:
-            error_BCHW = error_BCHW * batch["weights"][local]
-        error_B = error_BCHW.mean(dim=(1, 2, 3))
+            error_BCHW = error_BCHW * batch["weights"]
+        return error_BCHW.mean(dim=(1, 2, 3))
+
+    def denoising_loss(self, batch: dict[str, Any]) -> Tensor:
+        """Return the loss of this rank's share of a part of a batch (`data.MixedBatches`), a scalar."""
+        part, parts = batch["part"]
+        size = len(batch["latents"]) // (self.trainer.world_size * parts)
+        start = (self.trainer.global_rank * parts + part) * size
+        local = {name: value[start : start + size] for name, value in batch.items() if isinstance(value, Tensor)}
+        error_B = self.errors(local)
         if self.settings.min_snr_gamma is not None:
-            error_B = error_B * self._min_snr(timesteps)
+            error_B = error_B * self.schedule.min_snr(local["timesteps"], gamma=self.settings.min_snr_gamma)
         return error_B.mean()
-
-    def _target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        kind = self.scheduler.config.prediction_type
-        if kind == "epsilon":
-            return noise
-        if kind == "v_prediction":
-            return self.scheduler.get_velocity(latents, noise, timesteps)
-        if kind == "sample":
-            return latents
-        raise ValueError(f"scheduler: found prediction_type {kind!r}; known are epsilon, v_prediction and sample.")
-
-    def _min_snr(self, timesteps_B: Tensor) -> Tensor:
-        """min(SNR, gamma) over what the prediction type weighs by itself already (Hang et al. 2023, section 3.4)."""
-        alphas = self.scheduler.alphas_cumprod.to(timesteps_B.device)[timesteps_B].float()
-        snr = alphas / (1 - alphas).clamp(min=1e-8)
-        capped = snr.clamp(max=self.settings.min_snr_gamma)
-        kind = self.scheduler.config.prediction_type
-        return {"epsilon": capped / snr.clamp(min=1e-8), "v_prediction": capped / (snr + 1), "sample": capped}[kind]
 
     def training_step(self, batch: dict[str, Any], _index: int) -> dict[str, Any]:
         """One step."""
@@ -137,13 +135,14 @@ class DiffusionModule(L.LightningModule):
         return {"loss": loss, "metrics": metrics}
 
     def configure_optimizers(self) -> Any:
-        """AdamW over the adapter and, if trained, the rows."""
+        """The optimiser over the adapter and, if trained, the rows."""
         settings = self.settings
         adapter = [p for p in self.unet.parameters() if p.requires_grad]
         groups = [{"params": adapter, "lr": settings.learning_rate}] if adapter else []
         if self.rows:
             groups.append({"params": list(self.row_weights.values()), "lr": settings.embedding_learning_rate})
-        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        kind = eight_bit_adam() if settings.optimizer == "adamw8bit" else torch.optim.AdamW
+        optimizer = kind(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -151,16 +150,49 @@ class DiffusionModule(L.LightningModule):
         settings = self.settings
         return schedule_factor(step, steps=settings.steps, warmup_steps=settings.warmup_steps, schedule=settings.schedule)
 
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Hold the average of the trained weights inside, where one is kept: what would be published now."""
+        pairs = [(parameter, getattr(self, f"ema_{i}")) for i, parameter in enumerate(self.trained())] if self.settings.ema_decay else []
+        trained = [parameter.detach().clone() for parameter, _ in pairs]
+        with torch.no_grad():
+            for parameter, average in pairs:
+                parameter.copy_(average)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for (parameter, _), value in zip(pairs, trained, strict=True):
+                    parameter.copy_(value)
+
+
+def eight_bit_adam() -> Any:
+    """Return bitsandbytes' AdamW8bit.
+
+    Raises:
+        ValueError: the package is not installed.
+    """
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        remedy = "pip install bitsandbytes (it needs a GPU), or use diffusion.optimizer=adamw"
+        raise ValueError(f"diffusion.optimizer: found 'adamw8bit', but the package bitsandbytes does not import; {remedy}.") from error
+    return AdamW8bit
+
 
 class WeightAverage(Callback):
     """Keeps the average of the trained weights and publishes it at the end.
 
+    Early on the average follows faster than its decay says, or it would remember the untrained start for ever.
     A callback, not a hook of the module: those run after the checkpoint of the step is written, which would lose an update.
     """
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs, batch, batch_idx) -> None:
+        if not ends_step(batch):
+            return
+        decay = min(pl_module.settings.ema_decay, (1 + trainer.global_step) / (10 + trainer.global_step))
         for index, parameter in enumerate(pl_module.trained()):
-            getattr(pl_module, f"ema_{index}").lerp_(parameter.detach(), 1 - pl_module.settings.ema_decay)
+            getattr(pl_module, f"ema_{index}").lerp_(parameter.detach(), 1 - decay)
 
     @torch.no_grad()
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+
+from clif_exp.trainer import ends_step
 
 
 def sample_prompts(names: Sequence[str], *, limit: int = 4) -> list[str]:
@@ -19,7 +22,7 @@ def sample_prompts(names: Sequence[str], *, limit: int = 4) -> list[str]:
 
 
 class SampleGrids(Callback):
-    """Writes `samples/step_NNNNNN.png`: one row of pictures, a column per prompt.
+    """Writes `samples/step_NNNNNN.png`: one row of pictures, a column per prompt (`samples/prompts.txt`).
 
     Args:
         pipeline: the stock pipeline around the U-Net in training.
@@ -28,20 +31,22 @@ class SampleGrids(Callback):
         every: steps between grids; 0 writes those of step 0 and the last step only.
         num_inference_steps: of the sampler.
         guidance_scale: of the sampler.
+        batch_size: pictures at a time.
     """
 
     def __init__(
-        self, pipeline, *, prompts: Sequence[str], folder: Path, every: int, num_inference_steps: int, guidance_scale: float
-    ) -> None:
+        self, pipeline, *, prompts: Sequence[str], folder: Path, every: int, num_inference_steps: int, guidance_scale: float,
+        batch_size: int = 8,
+    ) -> None:  # fmt: skip
         self.pipeline, self.prompts, self.folder, self.every = pipeline, list(prompts), folder, every
-        self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
+        self.num_inference_steps, self.guidance_scale, self.batch_size = num_inference_steps, guidance_scale, batch_size
 
     def on_train_start(self, trainer: L.Trainer, pl_module) -> None:
         if trainer.global_step == 0:
             self._write(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module, outputs, batch, batch_idx) -> None:
-        if self.every and trainer.global_step % self.every == 0 and trainer.global_step < trainer.max_steps:
+        if self.every and ends_step(batch) and trainer.global_step % self.every == 0 and trainer.global_step < trainer.max_steps:
             self._write(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module) -> None:
@@ -53,18 +58,30 @@ class SampleGrids(Callback):
             return
         from PIL import Image
 
+        parts = {name: part for name, part in self.pipeline.components.items() if isinstance(part, torch.nn.Module)}
+        homes: dict[str, Any] = {name: part.device for name, part in parts.items()}
+        self.pipeline.to(pl_module.device)
+        with pl_module.averaged():
+            for rows in pl_module.rows.values():
+                rows.write_back()
+            images = [image for start in range(0, len(self.prompts), self.batch_size) for image in self._draw(trainer, start)]
         for rows in pl_module.rows.values():
             rows.write_back()
-        self.pipeline.to(pl_module.device)
-        generators = [torch.Generator().manual_seed(index) for index in range(len(self.prompts))]
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
-            images = self.pipeline(
-                prompt=self.prompts, generator=generators, num_inference_steps=self.num_inference_steps,
-                guidance_scale=self.guidance_scale,
-            ).images  # fmt: skip
+        for name, part in parts.items():
+            part.to(homes[name])  # what training does not need may wait elsewhere
         width, height = images[0].size
         grid = Image.new("RGB", (width * len(images), height), "white")
         for column, image in enumerate(images):
             grid.paste(image, (column * width, 0))
         self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "prompts.txt").write_text("\n".join(self.prompts) + "\n")
         grid.save(self.folder / f"step_{trainer.global_step:06d}.png")
+
+    @torch.no_grad()
+    def _draw(self, trainer: L.Trainer, start: int) -> list:
+        prompts = self.prompts[start : start + self.batch_size]
+        generators = [torch.Generator().manual_seed(start + index) for index in range(len(prompts))]
+        with trainer.precision_plugin.forward_context():
+            return self.pipeline(
+                prompt=prompts, generator=generators, num_inference_steps=self.num_inference_steps, guidance_scale=self.guidance_scale
+            ).images

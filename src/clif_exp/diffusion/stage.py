@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,10 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from clif_exp.backbones import BackboneSpec
     from clif_exp.concepts import ConceptSet
-    from clif_exp.diffusion.data import TrainingPicture
+    from clif_exp.diffusion.data import MixedBatches, TrainingPicture
     from clif_exp.trainer import TrainerSettings
 
-VERSION = 1
+VERSION = 2
+# What a user can lower when memory runs out, the cheapest first; checkpointing changes no result, so the run goes on with it.
+_LOWER = (
+    "what a step holds: diffusion.gradient_checkpointing=true or a higher diffusion.accumulate, then diffusion.batch_size "
+    "or model.resolution (conf/diffusion/low_memory.yaml has recipes)"
+)
 _LOG = logging.getLogger(__name__)
 
 
@@ -54,12 +58,17 @@ def train_diffusion(
     prior_images: int = 32,
     ema_decay: float = 0.0,
     gradient_checkpointing: bool = False,
+    accumulate: int = 1,
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw",
+    attention: Literal["auto", "sdpa", "plain"] = "auto",
+    compile: bool = False,
+    validation: Mapping[str, int] | None = None,
     samples: Mapping[str, Any] | None = None,
 ) -> None:
     """Train one LoRA (and, by option, the concepts' rows) on single pictures and M pairs, and publish them.
 
-    Writes pytorch_lora_weights.safetensors (unless rank is 0), concept_embeddings.safetensors, metrics.csv (step, loss, lr)
-    and samples/step_NNNNNN.png.
+    Writes pytorch_lora_weights.safetensors (unless rank is 0), concept_embeddings.safetensors, metrics.csv (step, loss,
+    validation_loss, lr) and samples/step_NNNNNN.png.
 
     Args:
         out: the stage's folder; a killed run's partial work in it is finished.
@@ -67,7 +76,8 @@ def train_diffusion(
         concepts: what is customised.
         manifest: folder of the M pairs, or None (no mixing).
         segments: folder of curation's segments, whose masks a masked loss uses; or None.
-        embeddings: file of stage 1, or None: rows start from the class words.
+        embeddings: file of stage 1, or None: rows start from the class words. What stage 1 changed in the text encoders lies
+            beside it, is put into them and published again.
         trainer: how to run.
         seed: of everything random.
         num_tokens: tokens per concept if `embeddings` is None.
@@ -94,6 +104,11 @@ def train_diffusion(
         prior_images: such pictures per class word.
         ema_decay: averages the trained weights; 0 switches it off.
         gradient_checkpointing: trades time for memory.
+        accumulate: parts that a batch is computed in, one after the other: less memory, the same result up to rounding.
+        optimizer: "adamw", or "adamw8bit" of the package bitsandbytes.
+        attention: "sdpa" (torch's fused kernels), "plain", or "auto": plain on CPUs, where it is faster for small models.
+        compile: run the U-Net through torch.compile.
+        validation: `every`, `pictures`, `timesteps` of the loss at fixed noise; None computes none.
         samples: `every`, `num_inference_steps`, `guidance_scale` of the sample grids; None writes none.
 
     Raises:
@@ -101,65 +116,78 @@ def train_diffusion(
         TimeBudgetExhausted: `trainer.max_time` ran out; the same call goes on.
     """
     from clif_exp.artifacts import process_rank
-    from clif_exp.backbones import load_pipeline, text_encoders_of
-    from clif_exp.diffusion.adapters import add_lora, save_lora
-    from clif_exp.diffusion.conditioning import TextEncoders
+    from clif_exp.backbones import load_pipeline
+    from clif_exp.diffusion.adapters import add_lora, save_lora, spare_conversions
     from clif_exp.diffusion.data import MixedBatches, Mixture
-    from clif_exp.diffusion.module import DiffusionModule, Optimisation, WeightAverage
+    from clif_exp.diffusion.module import DiffusionModule, Optimisation
+    from clif_exp.diffusion.prior import draw_prior
+    from clif_exp.diffusion.targets import noise_schedule
+    from clif_exp.memory import explain_out_of_memory
+    from clif_exp.text_tuning import carry_text_tuning, read_text_lora
     from clif_exp.tokens import ConceptRows, save_concept_embeddings
     from clif_exp.trainer import fit, quiet_lightning
 
     _check(rank=rank, train_embeddings=train_embeddings, pair_weight=pair_weight, prior_weight=prior_weight)
     quiet_lightning()
     out = Path(out)
+    optimisation = Optimisation(
+        steps=steps, learning_rate=learning_rate, embedding_learning_rate=embedding_learning_rate, weight_decay=weight_decay,
+        warmup_steps=warmup_steps, schedule=schedule, min_snr_gamma=min_snr_gamma, ema_decay=ema_decay, optimizer=optimizer,
+    )  # fmt: skip
     pipeline = load_pipeline(spec, device=trainer.device, dtype=_base_dtype(trainer))
+    noising = noise_schedule(pipeline.scheduler)
     if prior_weight:
-        _draw_prior(out / "prior", pipeline, concepts, count=prior_images, seed=seed)
+        draw_prior(out / "prior", pipeline, concepts, count=prior_images, seed=seed)
     token_ids = _insert_concepts(pipeline, concepts, embeddings=embeddings, num_tokens=num_tokens)
     prior = out / "prior" if prior_weight else None
     pictures = _pictures(concepts, manifest=manifest, segments=segments if masked_loss else None, prior=prior)
-    latents, weights = _encode(pipeline.vae, pictures, spec=spec, flip=flip, background=background_weight if masked_loss else None)
     captions = list(dict.fromkeys(["", *(caption for picture in pictures for caption in picture.captions)]))
-    text = TextEncoders(
-        text_encoders_of(pipeline), num_tokens={name: len(ids) for name, ids in token_ids["text_encoder"].items()},
-        penultimate=spec.family == "sdxl", resolution=spec.resolution,
-    )  # fmt: skip
-    rows = {}
-    if train_embeddings:
-        rows = {name: ConceptRows(encoder, token_ids=token_ids[name]) for name, (_, encoder) in text.encoders.items()}
+    text = _text_side(pipeline, spec=spec, token_ids=token_ids)
+    caption_ids = text.tokenize(captions)  # refuses a caption that is too long before anything is encoded
+    rows, encoded = {}, None
+    with explain_out_of_memory(lambda: "the encoding of the training pictures", lower="model.resolution"):
+        background = background_weight if masked_loss else None
+        latents, weights = _encode(pipeline.vae, pictures, spec=spec, flip=flip, background=background)
+        if train_embeddings:
+            rows = {name: ConceptRows(encoder, token_ids=token_ids[name]) for name, (_, encoder) in text.encoders.items()}
+        else:
+            encoded = text.encode_captions(captions)
+    _park(pipeline, text_too=not train_embeddings)
+    _set_attention(pipeline.unet, attention)
     if rank:
         add_lora(pipeline.unet, rank=rank, alpha=alpha, target_modules=target_modules, seed=seed)
+    if (autocast := _autocast_dtype(trainer)) is not None:
+        spare_conversions(pipeline.unet, dtype=autocast)
     if gradient_checkpointing:
         pipeline.unet.enable_gradient_checkpointing()
-    optimisation = Optimisation(
-        steps=steps, learning_rate=learning_rate, embedding_learning_rate=embedding_learning_rate, weight_decay=weight_decay,
-        warmup_steps=warmup_steps, schedule=schedule, min_snr_gamma=min_snr_gamma, ema_decay=ema_decay,
-    )  # fmt: skip
-    scheduler = _training_scheduler(pipeline)
     module = DiffusionModule(
-        pipeline.unet, scheduler=scheduler, text=text, rows=rows, encoded=None if rows else text.encode_captions(captions),
-        caption_ids=text.tokenize(captions), optimisation=optimisation,
+        pipeline.unet, schedule=noising, text=text, rows=rows, encoded=encoded, caption_ids=caption_ids, optimisation=optimisation,
+        compiled=compile,
     )  # fmt: skip
     batches = MixedBatches(
         pictures, latents, weights,
         Mixture(batch_size, pair_weight, prior_weight, caption_dropout=caption_dropout, flip=flip, seed=seed),
-        num_timesteps=scheduler.config.num_train_timesteps, captions=captions, offset_noise=offset_noise,
-        ranks=trainer.devices * trainer.num_nodes,
+        num_timesteps=noising.num_timesteps, captions=captions, offset_noise=offset_noise,
+        shares=trainer.devices * trainer.num_nodes * accumulate,
     )  # fmt: skip
     _LOG.info("Diffusion stage: %d steps of %d pictures, %d pictures in all.", steps, batches.size, len(pictures))
     fit(
-        module, out=out, make_batch=batches, steps=steps, settings=trainer, metrics=["loss", "lr"],
+        module, out=out, make_batch=batches, steps=steps, settings=trainer, metrics=["loss", "validation_loss", "lr"],
         run_key={"optimisation": asdict(optimisation), "rank": rank, "batch": batches.size, "seed": seed, "captions": captions},
-        gradient_clip=gradient_clip,
-        callbacks=[*([WeightAverage()] if ema_decay else []), *_sampling(pipeline, concepts, out=out, samples=samples)],
+        gradient_clip=gradient_clip, accumulate=accumulate, lower=_LOWER,
+        callbacks=_callbacks(pipeline, concepts, batches=batches, out=out, validation=validation, samples=samples, ema=bool(ema_decay)),
     )  # fmt: skip
     if process_rank() > 0:
         return
-    if rank:
-        save_lora(pipeline.unet, out, pipeline_class=type(pipeline))
+    stage_1 = Path(embeddings).parent if embeddings else None
+    text_lora = read_text_lora(stage_1) if stage_1 else {}
+    save_lora(pipeline.unet if rank else None, out, pipeline_class=type(pipeline), text_lora=text_lora)
+    if stage_1:
+        carry_text_tuning(stage_1, out)
     for encoder_rows in rows.values():
         encoder_rows.detach()
-    save_concept_embeddings(out / "concept_embeddings.safetensors", _read_rows(text, token_ids))
+    published = _published_rows(text, token_ids, rows=rows, embeddings=embeddings)
+    save_concept_embeddings(out / "concept_embeddings.safetensors", published)
 
 
 def _check(*, rank: int, train_embeddings: bool, pair_weight: float, prior_weight: float) -> None:
@@ -175,20 +203,25 @@ def _check(*, rank: int, train_embeddings: bool, pair_weight: float, prior_weigh
 
 
 def _base_dtype(trainer: TrainerSettings):
-    """Frozen weights are stored in the precision that they are used in; on CPUs in fp32, from which autocast converts."""
+    """Frozen weights are stored in the precision that they are used in; on CPUs what is cached is computed in fp32."""
+    import torch
+
+    return torch.float32 if trainer.device == "cpu" else _autocast_dtype(trainer) or torch.float32
+
+
+def _autocast_dtype(trainer: TrainerSettings):
     import torch
 
     from clif_exp.precision import best_precision
 
     precision = best_precision(trainer.device) if trainer.precision == "auto" else str(trainer.precision)
-    if trainer.device == "cpu":
-        return torch.float32
-    return torch.bfloat16 if precision.startswith("bf16") else torch.float16 if precision.startswith("16") else torch.float32
+    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
 
 
 def _insert_concepts(pipeline, concepts: ConceptSet, *, embeddings: Path | None, num_tokens: int) -> dict[str, dict[str, list[int]]]:
     """Add the concepts' tokens to every text encoder; return encoder -> concept -> token ids."""
     from clif_exp.backbones import text_encoders_of
+    from clif_exp.text_tuning import apply_text_tuning
     from clif_exp.tokens import add_concept_tokens, apply_concept_embeddings, load_concept_embeddings
 
     trained = load_concept_embeddings(embeddings) if embeddings else {}
@@ -203,10 +236,20 @@ def _insert_concepts(pipeline, concepts: ConceptSet, *, embeddings: Path | None,
             raise ValueError(f"{embeddings}: holds no rows of '{missing[0]}' for {name}. It belongs to another concept set or model.")
         rows = {concept.name: trained[name][concept.name] for concept in concepts.concepts}
         ids[name] = apply_concept_embeddings(tokenizer, encoder, rows)
+    if embeddings is not None:
+        apply_text_tuning(Path(embeddings).parent, {name: encoder for name, (_, encoder) in text_encoders_of(pipeline).items()})
     return ids
 
 
-def _read_rows(text, token_ids) -> dict[str, dict[str, Any]]:
+def _published_rows(text, token_ids, *, rows, embeddings: Path | None) -> dict[str, dict[str, Any]]:
+    """Return the rows as trained or as given; the token tables may hold them in half precision."""
+    from clif_exp.tokens import load_concept_embeddings
+
+    if rows:
+        return {name: encoder_rows.rows() for name, encoder_rows in rows.items()}
+    if embeddings is not None:
+        given = load_concept_embeddings(embeddings)
+        return {name: {concept: given[name][concept] for concept in concepts} for name, concepts in token_ids.items()}
     tables = {name: encoder.get_input_embeddings().weight for name, (_, encoder) in text.encoders.items()}
     return {name: {concept: tables[name][ids] for concept, ids in token_ids[name].items()} for name in tables}
 
@@ -231,12 +274,28 @@ def _segment_masks(segments: Path) -> dict[tuple[str, int], Path]:
     return {(x["concept"], x["image"]): Path(segments) / x["mask"] for x in lines if x["kind"] == "whole"}
 
 
+def _text_side(pipeline, *, spec: BackboneSpec, token_ids):
+    from clif_exp.backbones import text_encoders_of
+    from clif_exp.diffusion.conditioning import TextEncoders
+
+    return TextEncoders(
+        text_encoders_of(pipeline), num_tokens={name: len(ids) for name, ids in token_ids["text_encoder"].items()},
+        penultimate=spec.family == "sdxl", resolution=spec.resolution,
+    )  # fmt: skip
+
+
 def _encode(vae, pictures: Sequence[TrainingPicture], *, spec: BackboneSpec, flip: bool, background: float | None):
     import torch
 
     from clif_exp.diffusion.data import encode_pictures, load_weights
 
+    # Once, so in full precision: SDXL's autoencoder overflows in fp16, and bf16 latents would lose detail.
+    stored = vae.dtype
+    if stored != torch.float32:
+        vae.to(torch.float32)
     latents = encode_pictures(vae, pictures, resolution=spec.resolution, flip=flip)
+    if stored != torch.float32:
+        vae.to(stored)
     if background is None:
         return latents, None
     size = (latents.shape[2], latents.shape[3])
@@ -244,34 +303,38 @@ def _encode(vae, pictures: Sequence[TrainingPicture], *, spec: BackboneSpec, fli
     return latents, torch.stack(weights)
 
 
-def _training_scheduler(pipeline):
-    from diffusers import DDPMScheduler
+def _park(pipeline, *, text_too: bool) -> None:
+    """Move what the steps do not need off the device, now that its work is cached."""
+    from clif_exp.backbones import text_encoders_of
 
-    return DDPMScheduler.from_config(pipeline.scheduler.config)
-
-
-def _draw_prior(folder: Path, pipeline, concepts: ConceptSet, *, count: int, seed: int) -> None:
-    """Draw what the base model makes of each class word, once; finished pictures of a killed run are kept."""
-    import torch
-
-    for word in sorted({concept.class_word for concept in concepts.concepts}):
-        target = folder / word.replace(" ", "_")
-        target.mkdir(parents=True, exist_ok=True)
-        for index in range(count):
-            file = target / f"{index:04d}.png"
-            if file.is_file():
-                continue
-            generator = torch.Generator().manual_seed(seed * 100_003 + index)
-            image = pipeline(prompt=f"a photo of a {word}", generator=generator, num_inference_steps=25).images[0]
-            partial = file.with_suffix(f".{os.getpid()}.partial")
-            image.save(partial, format="PNG")
-            partial.replace(file)
+    for part in (pipeline.vae, *([encoder for _, encoder in text_encoders_of(pipeline).values()] if text_too else [])):
+        part.to("cpu")
 
 
-def _sampling(pipeline, concepts: ConceptSet, *, out: Path, samples: Mapping[str, Any] | None) -> list:
+def _set_attention(unet, attention: str) -> None:
+    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+
+    if attention != "auto":
+        unet.set_attn_processor(AttnProcessor2_0() if attention == "sdpa" else AttnProcessor())
+
+
+def _callbacks(
+    pipeline, concepts: ConceptSet, *, batches: MixedBatches, out: Path, validation: Mapping[str, int] | None,
+    samples: Mapping[str, Any] | None, ema: bool,
+) -> list:  # fmt: skip
+    """The average comes first: the others show what would be published."""
+    from clif_exp.diffusion.module import WeightAverage
     from clif_exp.diffusion.samples import SampleGrids, sample_prompts
+    from clif_exp.diffusion.validation import FixedLoss, fixed_batch
 
-    if samples is None:
-        return []
-    names = [concept.name for concept in concepts.concepts]
-    return [SampleGrids(pipeline, prompts=sample_prompts(names), folder=out / "samples", **samples)]
+    callbacks: list = [WeightAverage()] if ema else []
+    if validation is not None:
+        fixed = fixed_batch(
+            batches.pictures, batches.latents_NCHW, captions=batches.captions, count=validation["pictures"],
+            timesteps=validation["timesteps"], num_timesteps=batches.num_timesteps,
+        )  # fmt: skip
+        callbacks.append(FixedLoss(fixed, every=validation["every"], batch_size=batches.size // batches.shares))
+    if samples is not None:
+        names = [concept.name for concept in concepts.concepts]
+        callbacks.append(SampleGrids(pipeline, prompts=sample_prompts(names), folder=out / "samples", **samples))
+    return callbacks

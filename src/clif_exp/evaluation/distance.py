@@ -91,6 +91,7 @@ def measure_distances(
     """
     from clif_exp.backbones import load_pipeline, load_text_encoders
     from clif_exp.generation.sampling import EMBEDDINGS_FILE, LORA_FILE, load_lora
+    from clif_exp.text_tuning import apply_text_tuning
 
     names = list(concepts)
     pipeline: Any = load_pipeline(spec, device=device)
@@ -102,6 +103,7 @@ def measure_distances(
         elif (folder / EMBEDDINGS_FILE).exists():
             rows = load_concept_embeddings(folder / EMBEDDINGS_FILE)["text_encoder"]
             ids = apply_concept_embeddings(tokenizer, encoder, {name: rows[name] for name in names})
+            apply_text_tuning(folder, {"text_encoder": encoder}, only_these=True)
         else:
             continue
         if folder is not None and (folder / LORA_FILE).exists():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Taught with CLIF to `{base_model}`{revision}, {count} concepts together.
 
 ## Use
 
-{use}
+{use}{whole}
 ComfyUI, A1111: put `kohya.safetensors` with the LoRAs and the files of `embeddings/` with the embeddings. There an embedding is
 called by its file name{call}.
 
@@ -40,11 +40,19 @@ called by its file name{call}.
 
 _USE = """```python
 from diffusers import {pipeline}
-pipe = {pipeline}.from_pretrained("{base_model}"{pin})
+{encoders}pipe = {pipeline}.from_pretrained("{base_model}"{pin}{passed})
 {lora}for concept in {names}:
     {load}
 pipe("{prompt}").images[0]
 ```
+"""
+
+_CLASSES = {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"}
+_ENCODER = '{name} = transformers.{made}.from_pretrained("{name}")\n'
+_WHOLE = """
+Stage 1 trained whole text encoders: the pictures need {folders} in place of the base model's; no LoRA file carries them.
+ComfyUI loads `model.safetensors` in there as a CLIP (folder `text_encoders`); A1111 has no place for it, so train with
+`contrastive=lora` to use the result there.
 """
 
 _LOAD_ONE = 'pipe.load_textual_inversion(f"embeddings/{concept}.safetensors")'
@@ -54,8 +62,9 @@ _LOAD_TWO = """rows = safetensors.torch.load_file(f"embeddings/{concept}.safeten
 
 
 def model_card(
-    *, spec: BackboneSpec, concepts: ConceptSet, num_tokens: Mapping[str, int], config: Mapping[str, Any], has_lora: bool, sample: bool
-) -> str:
+    *, spec: BackboneSpec, concepts: ConceptSet, num_tokens: Mapping[str, int], config: Mapping[str, Any], has_lora: bool, sample: bool,
+    encoders: Sequence[str] = (),
+) -> str:  # fmt: skip
     """Return the text of README.md.
 
     Args:
@@ -65,6 +74,7 @@ def model_card(
         config: what made the files; shown as it is.
         has_lora: the export holds a LoRA.
         sample: the export holds sample.png.
+        encoders: text encoders that the export holds whole.
     """
     from clif_exp.backbones import FAMILIES, is_local
 
@@ -78,12 +88,15 @@ def model_card(
         pipeline=pipeline, base_model=base_model, pin=f', revision="{spec.revision}"' if spec.revision else "", names=names,
         lora='pipe.load_lora_weights(".", weight_name="pytorch_lora_weights.safetensors")\n' if has_lora else "",
         load=_LOAD_TWO if spec.family == "sdxl" else _LOAD_ONE, prompt=prompt,
+        encoders="".join(_ENCODER.format(name=name, made=_CLASSES[name]) for name in encoders),
+        passed="".join(f", {name}={name}" for name in encoders),
     )  # fmt: skip
     words = "\n".join(f"| `<{c.name}>` | a {c.class_word} | {num_tokens[c.name]} |" for c in concepts.concepts)
     return _FRONT.format(
         base_model=base_model, pipeline=pipeline, instance=f'instance_prompt: "{prompt}"\n', names=", ".join(names),
         revision=f" at revision `{spec.revision}`" if spec.revision else "", count=len(names),
         sample="\n![sample](sample.png)\n" if sample else "", words=words, use=use, call=f": `{names[0]}` instead of `<{names[0]}>`",
+        whole=_WHOLE.format(folders=" and ".join(f"`{name}/`" for name in encoders)) if encoders else "",
         set_name=concepts.name, fingerprint=concepts.fingerprint(), facts=_facts(config),
     )  # fmt: skip
 

@@ -26,7 +26,8 @@ def load_customised_pipeline(spec: BackboneSpec, *, diffusion: Path | None, devi
 
     Args:
         spec: the base models.
-        diffusion: folder with `concept_embeddings.safetensors` and, unless the method trains none, LoRA weights; None for the base.
+        diffusion: folder with `concept_embeddings.safetensors` and, unless the method trains none, LoRA weights and those of a
+            wholly trained text encoder; None for the base.
         device: torch device.
 
     Returns:
@@ -34,7 +35,8 @@ def load_customised_pipeline(spec: BackboneSpec, *, diffusion: Path | None, devi
     """
     import torch
 
-    from clif_exp.backbones import load_pipeline
+    from clif_exp.backbones import load_pipeline, text_encoders_of
+    from clif_exp.text_tuning import apply_text_tuning
     from clif_exp.tokens import apply_concept_embeddings, load_concept_embeddings
 
     dtype = torch.float32 if str(device) == "cpu" else torch.float16
@@ -46,6 +48,9 @@ def load_customised_pipeline(spec: BackboneSpec, *, diffusion: Path | None, devi
                 tokenizer = getattr(pipeline, encoder.replace("text_encoder", "tokenizer"))
                 apply_concept_embeddings(tokenizer, getattr(pipeline, encoder), rows)
                 num_tokens.update({name: len(vectors) for name, vectors in rows.items()})
+        # A LoRA of the text encoders comes with the U-Net's, in the file that the stock pipeline loads below.
+        encoders = {name: encoder for name, (_, encoder) in text_encoders_of(pipeline).items()}
+        apply_text_tuning(diffusion, encoders, lora=False)
         if (diffusion / LORA_FILE).exists():
             load_lora(pipeline, diffusion)
             if dtype == torch.float32:
@@ -56,7 +61,7 @@ def load_customised_pipeline(spec: BackboneSpec, *, diffusion: Path | None, devi
 
 
 def load_lora(pipeline: Any, folder: Path) -> None:
-    """Load a folder's U-Net LoRA, without diffusers' warning that the text encoder has none."""
+    """Load a folder's LoRA of the U-Net and, if stage 1 trained one, of the text encoders, without a warning where it did not."""
     from diffusers.utils import logging
 
     previous = logging.get_verbosity()

@@ -75,6 +75,37 @@ def write_grid(out: Path, rows: Sequence[tuple[str, Sequence[Tile]]], *, side: i
     canvas.save(out)
 
 
+def write_strips(
+    out: Path, strips: Sequence[tuple[str, Path]], *, columns: Sequence[str], side: int = 128, label: int = 80, limit: int = 8
+) -> None:
+    """Stack pictures that are rows of tiles already, such as sample grids of several steps, as one PNG.
+
+    Args:
+        out: file to write; nothing is written without strips.
+        strips: label and file of each; of more than `limit` the first, the last and some between.
+        columns: what each column shows.
+        side: height of a strip, px.
+        label: width of the label column, px.
+        limit: strips at most.
+    """
+    if not strips:
+        return
+    chosen = [strips[round(place * (len(strips) - 1) / max(1, min(limit, len(strips)) - 1))] for place in range(min(limit, len(strips)))]
+    gap, head = 6, 46
+    font, small = ImageFont.load_default(14), ImageFont.load_default(11)
+    canvas = Image.new("RGB", (label + len(columns) * side, head + len(chosen) * (side + gap)), "white")
+    draw = ImageDraw.Draw(canvas)
+    for column, text in enumerate(columns):
+        draw.multiline_text((label + column * side + 3, 3), "\n".join(wrap(text, small, side - 8).split("\n")[:3]), fill=MUTED, font=small)
+    for row, (name, file) in enumerate(chosen):
+        top = head + row * (side + gap)
+        draw.text((8, top + 4), name, fill=INK, font=font)
+        with Image.open(file) as strip:
+            canvas.paste(strip.convert("RGB").resize((len(columns) * side, side), Image.Resampling.LANCZOS), (label, top))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    canvas.save(out)
+
+
 def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """Break a text into lines of at most `width` px, between words."""
     lines = [""]

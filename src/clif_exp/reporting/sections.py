@@ -216,7 +216,11 @@ def loss_plots(artifacts: Mapping[str, Path]) -> list[dict[str, str]]:
     """The loss of both training stages."""
     texts = {
         "contrastive": ("Stage 1: contrastive loss", "Where the loss with frozen rows falls too, context alone explains the pairs."),
-        "diffusion": ("Stage 2: denoising loss", "Noisy by nature: the noise level changes with every step."),
+        "reconstruction": ("Stage 1: reconstruction loss", "The rows of all encoders, by denoising the reference pictures."),
+        "diffusion": (
+            "Stage 2: denoising loss",
+            "Noisy by nature: the noise level changes with every step. The validation loss is at fixed pictures, noise and timesteps.",
+        ),
     }
     found = []
     for name, (title, caption) in texts.items():
@@ -224,6 +228,15 @@ def loss_plots(artifacts: Mapping[str, Path]) -> list[dict[str, str]]:
         if file is not None and file.exists() and (curves := plots.read_curves(file)):
             found.append({"uri": plots.plot_curves(curves, title=title), "caption": caption})
     return found
+
+
+def training_strips(diffusion: Path | None) -> tuple[list[tuple[str, Path]], list[str]]:
+    """The sample grids that stage 2 drew on its way, labelled by step, and the prompts of their columns."""
+    folder = diffusion / "samples" if diffusion else None
+    if folder is None or not (folder / "prompts.txt").is_file():
+        return [], []
+    strips = [(f"step {int(file.stem.split('_')[1])}", file) for file in sorted(folder.glob("step_*.png"))]
+    return strips, (folder / "prompts.txt").read_text().splitlines()
 
 
 def stage_rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from clif_exp.reporting import sections
-from clif_exp.reporting.pictures import write_grid
+from clif_exp.reporting.pictures import data_uri, write_grid, write_strips
+from clif_exp.reporting.tokens import token_tables
 from clif_exp.reporting.trackers import log_to_trackers
 
 VERSION = 1
@@ -44,6 +45,8 @@ def write_report(
     augmented = sections.augmented_rows(artifacts)
     for name, rows in (("concepts", single), ("pairs", pairs), ("prior", prior), ("augmented", augmented)):
         write_grid(run_dir / "samples" / f"{name}.png", rows)
+    strips, columns = sections.training_strips(artifacts.get("diffusion"))
+    write_strips(run_dir / "samples" / "training.png", strips, columns=columns)
     matrices = _read_json(artifacts.get("evaluation"), "confusion_matrix.json") or {}
     distances = _read_json(artifacts.get("evaluation"), "distances.json")
     page = _environment().get_template("report.html.j2").render(
@@ -59,6 +62,8 @@ def write_report(
         confusion_plots=sections.confusion_plots(matrices),
         distance_plots=sections.distance_plots(distances, matrices),
         loss_plots=sections.loss_plots(artifacts),
+        tokens=token_tables(artifacts.get("contrastive")),
+        training=data_uri(run_dir / "samples" / "training.png", side=1100) if strips else None,
         stages=sections.stage_rows(summary),
         config=config_yaml,
     )  # fmt: skip

@@ -1,0 +1,152 @@
+"""What curation gets right on ToonWorld, judged by the renderer's own masks, which curation never sees.
+
+python benchmarks/curation_truth.py --out experiments/curation [model.path=FOLDER ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from whole_run import hardware
+
+from clif_exp.artifacts import git_commit
+from clif_exp.toonworld.cast import default_cast, part_nouns, reference_scenes
+from clif_exp.toonworld.draw import Rendering, render
+from clif_exp.toonworld.world import PARTS, SLOTS
+
+BARS = {"concept_miou": ">= 0.90", "parts_right": ">= 0.85", "parts_wrong": "<= 0.03", "captions_true": ">= 0.99"}
+SMALLEST_PART = 0.02  # share of the figure; over_segmentation.min_area
+PART_OF_NOUN = {"hat": "hat"} | {noun: slot for slot in ("top", "bottom", "accessory") for noun in SLOTS[slot]}
+
+
+def curate(folder: Path, overrides: list[str]) -> tuple[dict[str, Path], dict[str, float]]:
+    """Run the real curation stage; its artifacts by name, and their seconds."""
+    store = folder / "artifacts"
+    command = [sys.executable, "-m", "clif_exp", "stages=[curation]", "segmenter=sam_toonworld", "dataset.size=18"]
+    command += [f"hydra.run.dir={folder / 'run'}", f"artifacts.root={store}", *overrides]
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    stages = json.loads((folder / "run" / "summary.json").read_text())["stages"]
+    found = {name: store / name / facts["fingerprint"] for name, facts in stages.items() if name != "curation"}
+    return found, {name: round(facts["seconds"], 1) for name, facts in stages.items()}
+
+
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    """A JSON-lines file."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def mask(file: Path) -> np.ndarray:
+    """A grey PNG as bool."""
+    return np.asarray(Image.open(file)) > 127
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union."""
+    return float((a & b).sum() / max(1, (a | b).sum()))
+
+
+def true_part(rendering: Rendering, noun: str) -> np.ndarray:
+    """Where the part that a noun names is visible."""
+    return rendering.labels == 1 + PARTS.index(PART_OF_NOUN[noun])
+
+
+def judge_segments(folder: Path, truth: dict[tuple[str, int], Rendering]) -> tuple[dict[str, Any], dict[str, bool]]:
+    """Judge wholes and named parts.
+
+    A named part is right if more than half of its region is the part it is named after. Shares are of all listed parts that
+    are to be seen (at least 2 % of their figure); the rest stayed unnamed.
+
+    Returns:
+        The measures, and for each cut-out whether it shows what it is said to show.
+    """
+    shown: dict[str, bool] = {}
+    ious, part_ious, mistakes, by_noun = [], [], Counter(), defaultdict(Counter)
+    cast = default_cast()
+    for (name, _), rendering in truth.items():
+        for noun in part_nouns(cast[name]):
+            if true_part(rendering, noun).sum() >= SMALLEST_PART * rendering.mask(0).sum():
+                by_noun[noun]["there"] += 1
+    for line in lines_of(folder / "segments.jsonl"):
+        rendering, found = truth[line["concept"], line["image"]], mask(folder / line["mask"])
+        if line["kind"] == "whole":
+            ious.append(overlap(found, rendering.mask(0)))
+            shown[line["cutout"]] = ious[-1] >= 0.5
+        elif line["part"] is not None:
+            part = true_part(rendering, line["part"])
+            right = bool((found & part).sum() > 0.5 * found.sum())
+            shown[line["cutout"]] = right
+            by_noun[line["part"]]["right" if right else "wrong"] += 1
+            part_ious.append(overlap(found, part))
+            if not right:
+                labels = np.bincount(rendering.labels[found], minlength=len(PARTS) + 1)[: len(PARTS) + 1]
+                mistakes[f"{('background', *PARTS)[int(labels.argmax())]} called {line['part']}"] += 1
+    total = {key: sum(counts[key] for counts in by_noun.values()) for key in ("there", "right", "wrong")}
+    return {
+        "concept_miou": round(float(np.mean(ious)), 4),
+        "concepts_missed": sum(iou < 0.5 for iou in ious),
+        "pictures": len(ious),
+        "parts_there": total["there"],
+        "parts_right": round(total["right"] / total["there"], 4),
+        "parts_wrong": round(total["wrong"] / total["there"], 4),
+        "named_parts_miou": round(float(np.mean(part_ious)), 4) if part_ious else None,
+        "by_noun": {noun: dict(counts) for noun, counts in sorted(by_noun.items())},
+        "mistakes": dict(mistakes.most_common(8)),
+    }, shown
+
+
+def caption_is_true(line: dict[str, Any], folder: Path, shown: dict[str, bool]) -> bool:
+    """Whether a picture shows what its caption says: who, which part, how many, and in this order from left to right.
+
+    Concepts and their parts by the renderer's masks; general concepts, which no renderer has drawn, by place and number only.
+    """
+    match = re.fullmatch(r"a photo of (.+) on the left and (.+) on the right", line["caption"])
+    said = match.groups() if match else re.split(r", | and ", line["caption"].removeprefix("a photo of ").removesuffix(" in a row"))
+    sources = line["sources"]
+    masks = [mask(folder / source["mask"]) for source in sources]
+    if len(said) != len(sources) or not all(found.any() for found in masks):
+        return False
+    middles = [np.flatnonzero(found.any(axis=0)).mean() for found in masks]
+    named = all(phrase == source["name"] for phrase, source in zip(said, sources, strict=True))
+    real = all(shown[source["source"]] for source in sources if source["root"] == "segments")
+    return middles == sorted(middles) and named and real
+
+
+def main() -> None:
+    """Curate, judge, and print the measures beside their bars."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="folder for truth.json")
+    parser.add_argument("--work", type=Path, help="folder to keep the artifacts in, for a next run; else a temporary one")
+    parser.add_argument("overrides", nargs="*", help="of the config, such as captioner.naming.threshold=0.5")
+    args = parser.parse_args()
+    truth = {(name, i): render(scene) for name, who in default_cast().items() for i, scene in enumerate(reference_scenes(name, who))}
+    with tempfile.TemporaryDirectory() as folder:
+        artifacts, seconds = curate((args.work or Path(folder)).absolute(), args.overrides)
+        result, shown = judge_segments(artifacts["segments"], truth)
+        captions = {}
+        for name in [name for name in artifacts if name.startswith("augment_")]:
+            lines = lines_of(artifacts[name] / "manifest.jsonl")
+            captions[name[-1]] = [caption_is_true(line, artifacts[name], shown) for line in lines]
+    everything = [one for group in captions.values() for one in group]
+    result["captions_true"] = round(float(np.mean(everything)), 4) if everything else None
+    result |= {f"captions_true_{kind}": round(float(np.mean(group)), 4) for kind, group in captions.items()}
+    for key, bar in BARS.items():
+        print(f"{key:14s} {result[key]} (bar {bar})")
+    print(json.dumps(result))
+    facts = {"overrides": args.overrides, "hardware": hardware(), "commit": git_commit(), "seconds": seconds, "bars": BARS}
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "truth.json").write_text(json.dumps(facts | {"measures": result}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Noise and targets, as the base model's scheduler says: a U-Net that predicts noise, velocity, the picture or the flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from clif_exp.diffusion.checks import no_min_snr, prediction_of
+
+
+class NoiseSchedule(Protocol):
+    """How latents are noised and what the U-Net is to say about it. Timesteps are int64 [B] in [0, num_timesteps)."""
+
+    @property
+    def num_timesteps(self) -> int:
+        """How many timesteps there are to draw from."""
+        ...
+
+    def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Mix latents and noise, [B, C, h, w]."""
+        ...
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Return what the U-Net is to predict, [B, C, h, w]."""
+        ...
+
+    def read(self, timesteps: Tensor) -> Tensor:
+        """Return the timesteps as the U-Net reads them, [B]."""
+        ...
+
+    def min_snr(self, timesteps: Tensor, *, gamma: float) -> Tensor:
+        """Return min-SNR weights, float32 [B]."""
+        ...
+
+
+@dataclass(frozen=True)
+class VariancePreserving:
+    """Stable Diffusion's schedules.
+
+    Args:
+        scheduler: a DDPMScheduler with the base's betas.
+        prediction: "epsilon", "v_prediction" or "sample".
+    """
+
+    scheduler: Any
+    prediction: str
+
+    @property
+    def num_timesteps(self) -> int:
+        """How many timesteps there are to draw from."""
+        return self.scheduler.config.num_train_timesteps
+
+    def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Mix latents and noise."""
+        return self.scheduler.add_noise(latents, noise, timesteps)
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Return the noise, the velocity (Salimans and Ho 2022) or the latents themselves."""
+        if self.prediction == "v_prediction":
+            return self.scheduler.get_velocity(latents, noise, timesteps)
+        return noise if self.prediction == "epsilon" else latents
+
+    def read(self, timesteps: Tensor) -> Tensor:
+        """Return the timesteps as they are."""
+        return timesteps
+
+    def min_snr(self, timesteps: Tensor, *, gamma: float) -> Tensor:
+        """min(SNR, gamma) over what the prediction weighs by itself already (Hang et al. 2023, section 3.4)."""
+        alphas = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps].float()
+        snr = alphas / (1 - alphas).clamp(min=1e-8)
+        capped = snr.clamp(max=gamma)
+        return {"epsilon": capped / snr.clamp(min=1e-8), "v_prediction": capped / (snr + 1), "sample": capped}[self.prediction]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Rectified flow (Liu et al. 2023): a straight line from latents to noise, and its constant velocity as the target.
+
+    Args:
+        num_timesteps: of the base's scheduler.
+        shift: of its noise levels towards noise; 1 leaves them even.
+    """
+
+    num_timesteps: int
+    shift: float = 1.0
+
+    def levels(self, timesteps: Tensor) -> Tensor:
+        """Return noise levels in (0, 1], float32 [B]."""
+        even = (timesteps.float() + 1) / self.num_timesteps
+        return self.shift * even / (1 + (self.shift - 1) * even)
+
+    def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Mix latents and noise."""
+        levels = self.levels(timesteps).view(-1, 1, 1, 1)
+        return (1 - levels) * latents + levels * noise
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Return the flow, from the latents to the noise."""
+        return noise - latents
+
+    def read(self, timesteps: Tensor) -> Tensor:
+        """Return the noise levels in units of timesteps, as the samplers hand them to the U-Net."""
+        return self.levels(timesteps) * self.num_timesteps
+
+    def min_snr(self, timesteps: Tensor, *, gamma: float) -> Tensor:
+        """Refuse: the weighting is defined for diffusion.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(no_min_snr(gamma))
+
+
+def noise_schedule(scheduler: Any) -> NoiseSchedule:
+    """Make the training schedule of a pipeline's scheduler.
+
+    Args:
+        scheduler: any diffusers scheduler; only its config is read.
+
+    Raises:
+        ValueError: the scheduler trains something unknown.
+    """
+    from diffusers import DDPMScheduler
+
+    config = dict(scheduler.config) | {"_class_name": type(scheduler).__name__}
+    kind = prediction_of(config)
+    if kind == "flow_prediction":
+        shift = config.get("flow_shift", config.get("shift", 1.0))
+        return Flow(config["num_train_timesteps"], float(shift or 1.0))
+    return VariancePreserving(DDPMScheduler.from_config(scheduler.config), kind)
+
+
+def even_timesteps(count: int, *, num_timesteps: int) -> Tensor:
+    """Return the middles of `count` equal stretches of the schedule, int64 [count]."""
+    return ((torch.arange(count) + 0.5) / count * num_timesteps).long()
