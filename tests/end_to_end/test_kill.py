@@ -53,7 +53,8 @@ def test_killing_and_rerunning_ends_as_if_undisturbed(clif_exp, base_models, tmp
     assert again.code == 0, again.errors
     assert again.summary()["metrics"] == undisturbed["metrics"]
     assert not again.summary()["stages"][stage]["reused"] or stage == "generation"
-    assert not list(store.glob("*/*.partial"))
+    own = [folder for folder in store.iterdir() if not folder.is_symlink()]  # in the shared ones other tests may be at work
+    assert own and not [left for folder in own for left in folder.glob("*.partial")]
 
 
 def test_a_stage_that_runs_out_of_time_goes_on_from_its_checkpoint(clif_exp, tmp_path):
