@@ -63,12 +63,11 @@ def difference(one, other) -> float:
     return max((a[name] - b[name]).abs().max().item() for name in a)
 
 
-def apart(one, other) -> float:
-    """Distance of what two runs have learnt, as a share of it. Not the largest difference: where a gradient is nothing but
-    rounding, Adam steps by its sign, so single weights may differ by whole steps. B starts at 0: all of it is learnt."""
-    a, b = (torch.cat([value.flatten() for key, value in sorted(load_file(folder / WEIGHTS).items()) if "lora_B" in key or "up" in key])
-            for folder in (one, other))  # fmt: skip
-    return ((a - b).norm() / a.norm()).item()
+def usual_difference(one, other) -> float:
+    """The difference that all but one in a hundred weights stay below: where a gradient is nothing but rounding, Adam steps by
+    its sign, so a few single weights may differ by whole steps."""
+    a, b = load_file(one / WEIGHTS), load_file(other / WEIGHTS)
+    return torch.cat([(a[name] - b[name]).abs().flatten() for name in a]).quantile(0.99).item()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +110,7 @@ def test_what_saves_memory_changes_no_result(train, plain):
             folders.append(train(**option))
     assert held[1] < 0.5 * held[0], "of the activations"
     assert difference(folders[0], folders[1]) == 0, "bit for bit"
-    assert apart(folders[0], folders[2]) < 0.1
+    assert usual_difference(folders[0], folders[2]) < 1e-4
     for whole, parts in zip(rows(folders[0]), rows(folders[2]), strict=True):
         assert whole["step"] == parts["step"] and float(whole["loss"]) == pytest.approx(float(parts["loss"]), rel=1e-4)
 
@@ -136,7 +135,7 @@ def test_a_run_in_parts_goes_on_exactly(train, tmp_path):
 
 
 def test_both_kinds_of_attention_agree(train, plain):
-    assert apart(train(attention="sdpa"), plain) < 0.1
+    assert usual_difference(train(attention="sdpa"), plain) < 1e-4
 
 
 def test_the_validation_loss_has_no_noise_of_its_own(train, plain):
@@ -224,4 +223,4 @@ def test_out_of_memory_says_what_to_lower_and_keeps_the_checkpoint(tmp_path):
 
 @pytest.mark.slow
 def test_a_compiled_unet_learns_the_same(train, plain):
-    assert apart(train(compile=True), plain) < 0.1
+    assert usual_difference(train(compile=True), plain) < 1e-3
