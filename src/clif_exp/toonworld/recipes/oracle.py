@@ -148,18 +148,11 @@ class _WithPlaces(nn.Module):
     def __init__(self, oracle: Oracle):
         super().__init__()
         self.oracle = oracle
-        self.reader = nn.Conv2d(oracle.hyperparameters["width"], sum(map(len, places.CLASSES.values())), 1)
+        self.reader = nn.Conv2d(oracle.hyperparameters["width"], places.ANSWERS, 1)
 
     def forward(self, images_BCHW: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         """The oracle's maps, and logits per question of `places.CLASSES` behind the first block of stride 8."""
-        features: list[Tensor] = []
-        hook = self.oracle.body[_FIRST_OF_STRIDE_8].register_forward_hook(lambda _module, _inputs, output: features.append(output))
-        try:
-            maps = self.oracle(images_BCHW)
-        finally:
-            hook.remove()
-        logits = self.reader(features[0]).float()
-        return maps, list(logits.split([len(values) for values in places.CLASSES.values()], dim=1))
+        return places.read(lambda: self.oracle(images_BCHW), layer=self.oracle.body[_FIRST_OF_STRIDE_8], reader=self.reader)
 
 
 def recipe(folder: Path, *, scenes: int, vae_folder: Path, steps: int = 3_000, batch_size: int = 32) -> Recipe:

@@ -7,9 +7,11 @@ Only these models' own training knows the labels: customisation never sees them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from torch import Tensor, nn
 
 from clif_exp.toonworld.draw import LABELS_PER_FIGURE
 from clif_exp.toonworld.world import CONTEXTS, PARTS, PEOPLE, SLOTS, SPECIES, Figure, Item, Scene
@@ -39,6 +41,29 @@ def targets(scenes: Sequence[Scene], labels_NHW: np.ndarray) -> np.ndarray:
         int64 [N, len(CLASSES), H, W]; `IGNORED` where a question makes no sense.
     """
     return np.stack([_table(scene)[:, labels_HW] for scene, labels_HW in zip(scenes, labels_NHW, strict=True)])
+
+
+ANSWERS = sum(map(len, CLASSES.values()))
+
+
+def read(call: Callable[[], Any], *, layer: nn.Module, reader: nn.Module) -> tuple[Any, list[Tensor]]:
+    """Call a model and read its places from the features behind one of its layers.
+
+    Args:
+        call: runs the model.
+        layer: whose output [B, C, H, W] is read.
+        reader: head with `ANSWERS` output channels.
+
+    Returns:
+        What `call` returned, and float logits [B, classes, H, W] per question of `CLASSES`.
+    """
+    features: list[Tensor] = []
+    hook = layer.register_forward_hook(lambda _module, _inputs, output: features.append(output))
+    try:
+        result = call()
+    finally:
+        hook.remove()
+    return result, list(reader(features[0]).float().split([len(values) for values in CLASSES.values()], dim=1))
 
 
 def _table(scene: Scene) -> np.ndarray:

@@ -33,18 +33,11 @@ class _WithPlaces(nn.Module):
         super().__init__()
         self.unet = unet
         width = unet.config.block_out_channels[-1]
-        self.reader = nn.Sequential(nn.GroupNorm(8, width), nn.Conv2d(width, sum(map(len, places.CLASSES.values())), 1))
+        self.reader = nn.Sequential(nn.GroupNorm(8, width), nn.Conv2d(width, places.ANSWERS, 1))
 
     def forward(self, noisy: Tensor, times: Tensor, context: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Predicted velocity, and logits per question of `places.CLASSES` behind the last attention."""
-        features: list[Tensor] = []
-        hook = self.unet.up_blocks[0].register_forward_hook(lambda _module, _inputs, output: features.append(output))
-        try:
-            velocity = self.unet(noisy, times, context).sample
-        finally:
-            hook.remove()
-        logits = self.reader(features[0]).float()
-        return velocity, list(logits.split([len(values) for values in places.CLASSES.values()], dim=1))
+        return places.read(lambda: self.unet(noisy, times, context).sample, layer=self.unet.up_blocks[0], reader=self.reader)
 
 
 def recipe(
