@@ -11,14 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from whole_run import hardware
 
 from clif_exp.contrastive.batches import GroupedBatches, PairBatches
 from clif_exp.contrastive.loss import symmetric_info_nce
@@ -26,6 +24,7 @@ from clif_exp.contrastive.module import ContrastiveModule, Optimisation
 from clif_exp.contrastive.pairs import Pair
 from clif_exp.contrastive.pooling import eos_positions, pool
 from clif_exp.contrastive.targets import PairMeta
+from clif_exp.provenance import git_commit, hardware
 from clif_exp.tokens import ConceptRows, add_concept_tokens, tokenize
 
 CONTEXTS = ("policeman", "chef", "robot", "dog", "cat", "horse", "nurse", "knight", "bear", "girl")
@@ -203,7 +202,7 @@ def main() -> None:
     result = {
         "command": f"python benchmarks/contrastive.py --batch {args.batch} --repeats {args.repeats} --threads {args.threads}",
         "hardware": f"{hardware()}, {args.threads} thread, fp32",
-        "commit": subprocess.run(["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=False).stdout.strip(),
+        "commit": git_commit(digits=7),
         **compare(batch=args.batch, repeats=args.repeats),
         **scaling(batches=[8, 16, 32], concepts=[2, 18, 100], repeats=args.repeats),
     }

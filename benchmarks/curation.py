@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from whole_run import hardware
 
-from clif_exp.artifacts import _reset_peak_memory, git_commit, peak_memory_mb
+from clif_exp.artifacts import _reset_peak_memory, peak_memory_mb
 from clif_exp.backbones import packaged_weights
 from clif_exp.curation.masks import iou, write_jsonl, write_png
 from clif_exp.curation.sam import SamSegmenter
 from clif_exp.curation.stage import compose_pairs
+from clif_exp.provenance import git_commit, hardware
 from clif_exp.toonworld.architectures import build_sam
 from clif_exp.toonworld.cast import default_cast, reference_scenes
 from clif_exp.toonworld.draw import cutout, render
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--all-cores", action="store_true", help="also with all cores; OpenMP crawls where others use them")
     parser.add_argument("--vit-b", action="store_true", help="also one picture at 1,024 px")
     args = parser.parse_args()
-    result: dict[str, Any] = {"hardware": hardware(), "commit": git_commit()}
+    result: dict[str, Any] = {"hardware": hardware(), "commit": git_commit(digits=7)}
     result["composer"] = composer(pairs=args.pairs, workers=os.cpu_count() or 1)
     print(result["composer"], flush=True)
     _write(args.out, result)

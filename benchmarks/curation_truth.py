@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from whole_run import hardware
 
-from clif_exp.artifacts import git_commit
+from clif_exp.provenance import git_commit, hardware
 from clif_exp.toonworld.cast import default_cast, part_nouns, reference_scenes
 from clif_exp.toonworld.draw import Rendering, render
 from clif_exp.toonworld.world import PARTS, SLOTS
@@ -142,7 +141,7 @@ def main() -> None:
     for key, bar in BARS.items():
         print(f"{key:14s} {result[key]} (bar {bar})")
     print(json.dumps(result))
-    facts = {"overrides": args.overrides, "hardware": hardware(), "commit": git_commit(), "seconds": seconds, "bars": BARS}
+    facts = {"overrides": args.overrides, "hardware": hardware(), "commit": git_commit(digits=7), "seconds": seconds, "bars": BARS}
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / "truth.json").write_text(json.dumps(facts | {"measures": result}, indent=2) + "\n")

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from _diffusion_loops import write_data
-from whole_run import hardware
+
+from clif_exp.provenance import git_commit, hardware
 
 LOOPS = Path(__file__).with_name("_diffusion_loops.py")
 
@@ -115,8 +116,7 @@ def main() -> None:
     args = parser.parse_args()
     file = args.out / "results.json" if args.out else None
     result = json.loads(file.read_text()) if file and file.is_file() else {}
-    commit = subprocess.run(["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=False).stdout.strip()
-    facts = {"hardware": hardware(), "threads": args.threads, "commit": commit, "load": round(os.getloadavg()[0], 1)}
+    facts = {"hardware": hardware(), "threads": args.threads, "commit": git_commit(digits=7), "load": round(os.getloadavg()[0], 1)}
     for name, measure in (("comparison", comparison), ("scaling", scaling), ("first_step", first_step)):
         if not args.only or name in args.only:
             result[name] = measure(args.threads) | facts

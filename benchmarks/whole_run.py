@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import shutil
 import subprocess
@@ -17,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from clif_exp.provenance import git_commit, hardware
+
 
 def run(folder: Path, overrides: list[str]) -> tuple[float, dict]:
     """Run the default command in `folder`; returns its seconds of wall time and its summary."""
@@ -24,13 +24,6 @@ def run(folder: Path, overrides: list[str]) -> tuple[float, dict]:
     started = time.monotonic()
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return time.monotonic() - started, json.loads((folder / "run" / "summary.json").read_text())
-
-
-def hardware() -> str:
-    """Processor and number of cores."""
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 
 def main() -> None:
@@ -47,12 +40,11 @@ def main() -> None:
             for grid in ("concepts", "pairs", "augmented"):
                 shutil.copy(Path(name) / "run" / "samples" / f"{grid}.png", args.out / f"{grid}.png")
     reused = all(stage["reused"] for stage in again["stages"].values())
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     result = {
         "command": " ".join(["python -m clif_exp", *args.overrides]),
         "hardware": hardware(),
-        "commit": commit,
+        "commit": git_commit(digits=7),
         "first_seconds": round(first, 1),
         "second_seconds": round(second, 1),
         "everything_reused": reused,

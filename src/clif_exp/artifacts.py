@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from clif_exp.locks import process_lock
+from clif_exp.provenance import git_commit
 
 RECORD = "artifact.json"
 _VERSIONED = ("clif_exp", "torch", "diffusers", "transformers", "lightning", "peft")
@@ -258,20 +258,6 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
-
-
-def git_commit() -> str | None:
-    """The checkout's commit, with "+" if tracked files differ from it; None outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        output = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
-            capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
-        return output.stdout.strip()
-    return None
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ _TEMPLATE = """<!doctype html>
 <h1>Curation: {{ title }}</h1>
 <p>{{ summary }}</p>
 {% for concept in concepts %}
-<h2>&lt;{{ concept.name }}&gt; <span class="dim">a {{ concept.class_word }}</span></h2>
+<h2>&lt;{{ concept.name }}&gt; <span class="dim">{{ concept.class_word }}</span></h2>
 {% for title, shown in concept.rows %}{% if shown %}<h3>{{ title }}</h3><div class="row">
 {% for one in shown %}<figure><img src="{{ one.src }}" alt="{{ one.text }}">
 <figcaption>{{ one.text }}</figcaption></figure>{% endfor %}

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import subprocess
 import tempfile
 import time
 from pathlib import Path
+
+from clif_exp.provenance import git_commit, hardware
 
 # measure -> (bar, higher is better)
 BARS = {
@@ -76,8 +76,7 @@ def main() -> None:
     results = measure(args.weights, scale=args.scale, grids=args.grids)
     _print(results)
     if args.card:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-        facts = {"commit": commit, "hardware": _processor(), "seconds": round(time.monotonic() - started), "scale": args.scale}
+        facts = {"commit": git_commit(digits=7), "hardware": hardware(), "seconds": round(time.monotonic() - started), "scale": args.scale}
         rounded = {key: round(value, 4) for key, value in results.items()}
         (args.weights / "measures.json").write_text(json.dumps(facts | {"bars": BARS, "measures": rounded}, indent=2) + "\n")
         (args.weights / "README.md").write_text(model_card(rounded, facts, size=_size(args.weights)))
@@ -148,14 +147,6 @@ def _print(results: dict[str, float]) -> None:
         verdict = "" if bar is None else "[green]meets it[/]" if value >= bar else "[red]below[/]"
         table.add_row(name, f"{value:.3f}", "" if bar is None else f"{bar:.2f}", verdict)
     Console().print(table)
-
-
-def _processor() -> str:
-    import os
-
-    models = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")] \
-        if Path("/proc/cpuinfo").exists() else []  # fmt: skip
-    return f"{models[0] if models else platform.processor()}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ MIN_SNR_GAMMA = 5.0
 WEIGHT_FLOOR = 0.4
 DROPOUT = 0.1
 FULL_CAPTIONS = 0.4  # share of captions that leave nothing out
+PAIR_WEIGHT = 2.5  # how often a scene of two comes up beside any other: who wears what and stands where is the harder part
 PLACES_WEIGHT = 0.03  # of the sum over all questions: about the size of the other term
 
 
@@ -52,10 +53,12 @@ def recipe(
     scheduler = build_scheduler()
     alphas = scheduler.alphas_cumprod
     text_encoder = text_encoder.eval().requires_grad_(False)
+    chances = np.array([PAIR_WEIGHT if len(scene.figures) == 2 else 1.0 for scene in corpus.scenes])
+    chances /= chances.sum()
 
     def batch(step: int) -> Batch:
         rng = np.random.default_rng([5, step])
-        rows = np.sort(rng.choice(len(corpus), batch_size, replace=False))
+        rows = np.sort(rng.choice(len(corpus), batch_size, replace=False, p=chances))
         scenes = [corpus.scenes[row] for row in rows]
         captions = [_said(scene, rng) for scene in scenes]
         ids = tokenizer(captions, padding="max_length", return_tensors="pt").input_ids
