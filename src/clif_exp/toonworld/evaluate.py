@@ -24,7 +24,7 @@ BARS = {
     "clip/image_to_text": 0.95, "clip/text_to_image": 0.95, "clip/cast_nearest_neighbour": 0.95,
     "unet_single/species": 0.98, "unet_single/attributes": 0.93, "unet_single/context": 0.98,
     "unet_pair/species": 0.95, "unet_pair/attributes": 0.95,
-    "unet_relation/mean": 0.80,
+    "unet_relation/mean": 0.80, "unet_stock/right": 0.80,
     "sam/iou/figure": 0.90, "sam/iou/part": 0.80, "sam/parts_found": 0.90,
 }  # fmt: skip
 
@@ -35,7 +35,7 @@ def measure(weights: Path, *, scale: float, grids: Path | None) -> dict[str, flo
     from diffusers import StableDiffusionPipeline
     from torchvision.utils import save_image
 
-    from clif_exp.toonworld import measures
+    from clif_exp.toonworld import measures, measures_unet
     from clif_exp.toonworld.architectures import build_sam
     from clif_exp.toonworld.cast import write_cast
     from clif_exp.toonworld.oracle import load_oracle
@@ -52,15 +52,16 @@ def measure(weights: Path, *, scale: float, grids: Path | None) -> dict[str, flo
         for name in ("clip", "judge_clip"):
             rows[name] = measures.clip_row(weights / name, cast_folder=Path(folder), groups=max(1, round(6 * scale)))
     rows["sam"] = measures.sam_row(sam, count=many(120)) | {"parts_found": measures.sam_coverage(sam, count=many(60))}
+    judge, drawn = weights / "judge_clip", {}
     for kind in ("single", "pair"):
-        row, pictures = measures.unet_row(pipeline, oracle, weights / "judge_clip", kind=kind, count=many(96))
-        rows[f"unet_{kind}"] = row
-        if grids is not None:
-            grids.mkdir(parents=True, exist_ok=True)
-            save_image(pictures[:48], grids / f"{kind}.png", nrow=8, padding=1)
-    rows["unet_relation"], pictures = measures.relations_row(pipeline, oracle, count=many(80))
-    if grids is not None:
-        save_image(pictures, grids / "relations.png", nrow=16, padding=1)
+        rows[f"unet_{kind}"], drawn[kind] = measures_unet.unet_row(pipeline, oracle, judge, kind=kind, count=many(96))
+    rows["unet_relation"], drawn["relations"] = measures_unet.relations_row(pipeline, oracle, count=many(80))
+    rows["unet_stock"], drawn["stock"] = measures_unet.stock_row(pipeline, oracle, judge)
+    rows["unet_unknown"], drawn["unknown"] = measures_unet.unknown_row(pipeline, oracle, count=many(48))
+    for name, pictures in drawn.items():
+        if grids is None:
+            break
+        save_image(pictures, grids / f"{name}.png", nrow=16 if name == "relations" else 8, padding=1)
     return {f"{model}/{name}": value for model, row in rows.items() for name, value in row.items()}
 
 

@@ -1,4 +1,4 @@
-"""What ToonWorld's base models can and cannot do: one function per model, each on scenes that no recipe has drawn."""
+"""What ToonWorld's oracle, autoencoder, CLIPs and SAM can and cannot do, on scenes that no recipe has drawn."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clif_exp.precision import cpu_autocast
 from clif_exp.toonworld.architectures import RESOLUTION
 from clif_exp.toonworld.draw import Rendering, render
-from clif_exp.toonworld.grammar import PLACE_PHRASES, caption, full_caption, phrase, truth
+from clif_exp.toonworld.grammar import caption, full_caption, truth
 from clif_exp.toonworld.oracle import AMBIGUOUS, NOT_VISIBLE, FigureReading, Oracle
 from clif_exp.toonworld.recipes.oracle import draw_example
-from clif_exp.toonworld.scenes import sample_character, sample_scene
-from clif_exp.toonworld.world import CONTEXTS, SLOTS, Scene
+from clif_exp.toonworld.scenes import sample_scene
+from clif_exp.toonworld.world import SLOTS, Scene
 
 HELD_OUT_SEED = 77_000  # no recipe uses it
 Row = dict[str, float]
@@ -211,98 +210,6 @@ def _cast_neighbours(images, folder: Path) -> float:
     (reference, names), (query, truth_names) = load("images"), load("held_out")
     nearest = (query @ reference.T).argmax(1).tolist()
     return float(np.mean([names[i] == name for i, name in zip(nearest, truth_names, strict=True)]))
-
-
-def prompts_for(kind: str, count: int) -> list[tuple[str, list, str]]:
-    """Prompts that name everything they will be judged by: text, characters, context."""
-    prompts = []
-    for index in range(count):
-        rng = np.random.default_rng([HELD_OUT_SEED, 5, index])
-        context = CONTEXTS[index % (len(CONTEXTS) - 1)]
-        first, second = (sample_character(rng) for _ in range(2))
-        while second.species == first.species:
-            second = sample_character(rng)
-        if kind == "single":
-            prompts.append((f"a photo of {phrase(first, full=True)} {PLACE_PHRASES[context]}", [first], context))
-        else:
-            both = f"{phrase(first, full=True)} on the left and {phrase(second, full=True)} on the right"
-            prompts.append((f"a photo of {both} {PLACE_PHRASES[context]}", [first, second], context))
-    return prompts
-
-
-@torch.no_grad()
-def unet_row(
-    pipeline, oracle: Oracle, judge_folder: Path, *, kind: str, count: int, steps: int = 25, guidance: float = 4.0
-) -> tuple[Row, Tensor]:
-    """Sample prompts that name every attribute and let the oracle read the pictures.
-
-    Returns:
-        Shares: right number of figures, species, attributes on the right figure, context (by the judge's CLIP); pictures.
-    """
-    prompts = prompts_for(kind, count)
-    pictures = sample(pipeline, [text for text, _, _ in prompts], steps=steps, guidance=guidance)
-    right: dict[str, list[bool]] = defaultdict(list)
-    for readings, (_, characters, _) in zip(oracle.read(pictures), prompts, strict=True):
-        right["number"].append(len(readings) == len(characters))
-        figures = sorted(readings[: len(characters)], key=lambda reading: reading.box[0] + reading.box[2])
-        seen = {reading.attributes["species"] for reading in readings}
-        right["species"].append(all(character.species in seen for character in characters))
-        for index, character in enumerate(characters):
-            wanted = character.attributes()
-            got = figures[index].attributes if index < len(figures) else {}
-            right["attributes"] += [got.get(slot) == value for slot, value in wanted.items() if slot != "species" and value != "none"]
-    right["context"] = _contexts_right(judge_folder, pictures, [context for _, _, context in prompts])
-    return {key: float(np.mean(value)) for key, value in right.items()}, pictures
-
-
-@torch.no_grad()
-def relations_row(pipeline, oracle: Oracle, *, count: int, steps: int = 25, guidance: float = 4.0) -> tuple[Row, Tensor]:
-    """Share of pictures of two species in which both are there and stand as the prompt says, per relation; pictures."""
-    from clif_exp.toonworld import relations
-    from clif_exp.toonworld.world import INTERACTIONS
-
-    prompts = {
-        relation: relations.prompts_of(relation, max(1, count // len(INTERACTIONS)), seed=HELD_OUT_SEED) for relation in INTERACTIONS
-    }
-    pictures = sample(pipeline, [text for group in prompts.values() for text, _, _ in group], steps=steps, guidance=guidance, seed=2)
-    readings = iter(oracle.read(pictures))
-    row: Row = {}
-    for relation, group in prompts.items():
-        right = []
-        for _, first, second in group:
-            boxes = {figure.attributes["species"]: figure.box for figure in reversed(next(readings))}  # the surest one last
-            right.append(first in boxes and second in boxes and relations.holds(relation, boxes[first], boxes[second]))
-        row[relation] = float(np.mean(right))
-    row["mean"] = float(np.mean(list(row.values())))
-    row["rules_on_truth"] = relations.rules_on_truth(count=200, seed=HELD_OUT_SEED)
-    return row, pictures
-
-
-def sample(pipeline, prompts: Sequence[str], *, steps: int, guidance: float, seed: int = 0, batch_size: int = 16) -> Tensor:
-    """Pictures [N, 3, 128, 128] in [0, 1]; each prompt has its own noise, whatever the batch."""
-    pictures = []
-    pipeline.set_progress_bar_config(disable=True)
-    for start in range(0, len(prompts), batch_size):
-        part = list(prompts[start : start + batch_size])
-        generators = [torch.Generator().manual_seed(10_000 * seed + start + i) for i in range(len(part))]
-        with cpu_autocast():
-            images = pipeline(part, num_inference_steps=steps, guidance_scale=guidance, generator=generators, output_type="pt").images
-        pictures.append(images.float())
-    return torch.cat(pictures)
-
-
-def _contexts_right(judge_folder: Path, pictures: Tensor, contexts: list[str]) -> list[bool]:
-    from transformers import CLIPModel, CLIPTokenizer
-
-    model: Any = CLIPModel.from_pretrained(judge_folder)
-    tokenizer = CLIPTokenizer.from_pretrained(judge_folder)
-    size = model.config.vision_config.image_size
-    tokens = tokenizer([f"a photo of a character {PLACE_PHRASES[context]}" for context in CONTEXTS], padding=True, return_tensors="pt")
-    text = model.text_projection(model.text_model(**tokens).pooler_output)
-    pixels = F.interpolate(pictures, size=(size, size), mode="area") * 2 - 1
-    image = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
-    best = (F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T).argmax(1).tolist()
-    return [CONTEXTS[index] == context for index, context in zip(best, contexts, strict=True)]
 
 
 @torch.no_grad()

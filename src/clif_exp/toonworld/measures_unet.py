@@ -1,0 +1,163 @@
+"""What ToonWorld's pipeline draws when it is asked by prompts alone, read by the oracle and the judge's CLIP."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clif_exp.precision import cpu_autocast
+from clif_exp.toonworld import relations
+from clif_exp.toonworld.cast import default_cast
+from clif_exp.toonworld.grammar import PLACE_PHRASES, phrase
+from clif_exp.toonworld.measures import HELD_OUT_SEED, Row
+from clif_exp.toonworld.oracle import FigureReading, Oracle
+from clif_exp.toonworld.scenes import sample_character
+from clif_exp.toonworld.world import CAST_ONLY, CONTEXTS, INTERACTIONS, Character
+
+
+def prompts_for(kind: str, count: int) -> list[tuple[str, list, str]]:
+    """Prompts that name everything they will be judged by: text, characters, context."""
+    prompts = []
+    for index in range(count):
+        rng = np.random.default_rng([HELD_OUT_SEED, 5, index])
+        context = CONTEXTS[index % (len(CONTEXTS) - 1)]
+        first, second = (sample_character(rng) for _ in range(2))
+        while second.species == first.species:
+            second = sample_character(rng)
+        if kind == "single":
+            prompts.append((f"a photo of {phrase(first, full=True)} {PLACE_PHRASES[context]}", [first], context))
+        else:
+            both = f"{phrase(first, full=True)} on the left and {phrase(second, full=True)} on the right"
+            prompts.append((f"a photo of {both} {PLACE_PHRASES[context]}", [first, second], context))
+    return prompts
+
+
+@torch.no_grad()
+def unet_row(
+    pipeline, oracle: Oracle, judge_folder: Path, *, kind: str, count: int, steps: int = 25, guidance: float = 4.0
+) -> tuple[Row, Tensor]:
+    """Sample prompts that name every attribute and let the oracle read the pictures.
+
+    Returns:
+        Shares: right number of figures, species, attributes on the right figure, context (by the judge's CLIP); pictures.
+    """
+    prompts = prompts_for(kind, count)
+    pictures = sample(pipeline, [text for text, _, _ in prompts], steps=steps, guidance=guidance)
+    right: dict[str, list[bool]] = defaultdict(list)
+    for readings, (_, characters, _) in zip(oracle.read(pictures), prompts, strict=True):
+        right["number"].append(len(readings) == len(characters))
+        figures = sorted(readings[: len(characters)], key=lambda reading: reading.box[0] + reading.box[2])
+        seen = {reading.attributes["species"] for reading in readings}
+        right["species"].append(all(character.species in seen for character in characters))
+        for index, character in enumerate(characters):
+            wanted = character.attributes()
+            got = figures[index].attributes if index < len(figures) else {}
+            right["attributes"] += [got.get(slot) == value for slot, value in wanted.items() if slot != "species" and value != "none"]
+    right["context"] = _contexts_right(judge_folder, pictures, [context for _, _, context in prompts])
+    return {key: float(np.mean(value)) for key, value in right.items()}, pictures
+
+
+@torch.no_grad()
+def relations_row(pipeline, oracle: Oracle, *, count: int, steps: int = 25, guidance: float = 4.0) -> tuple[Row, Tensor]:
+    """Share of pictures of two species in which both are there and stand as the prompt says, per relation; pictures."""
+    prompts = {
+        relation: relations.prompts_of(relation, max(1, count // len(INTERACTIONS)), seed=HELD_OUT_SEED) for relation in INTERACTIONS
+    }
+    pictures = sample(pipeline, [text for group in prompts.values() for text, _, _ in group], steps=steps, guidance=guidance, seed=2)
+    readings = iter(oracle.read(pictures))
+    row: Row = {}
+    for relation, group in prompts.items():
+        right = []
+        for _, first, second in group:
+            boxes = {figure.attributes["species"]: figure.box for figure in reversed(next(readings))}  # the surest one last
+            right.append(first in boxes and second in boxes and relations.holds(relation, boxes[first], boxes[second]))
+        row[relation] = float(np.mean(right))
+    row["mean"] = float(np.mean(list(row.values())))
+    row["rules_on_truth"] = relations.rules_on_truth(count=200, seed=HELD_OUT_SEED)
+    return row, pictures
+
+
+STOCK_PROMPT = "a photo of a cat with a red crown next to a robot on the beach"
+
+
+@torch.no_grad()
+def stock_row(pipeline, oracle: Oracle, judge_folder: Path, *, seeds: int = 10) -> tuple[Row, Tensor]:
+    """Share of seeds in which `STOCK_PROMPT` is drawn rightly: two figures, the crown on the cat, the place; pictures."""
+    pictures = sample(pipeline, [STOCK_PROMPT] * seeds, steps=30, guidance=5.0, seed=3)
+    places = _contexts_right(judge_folder, pictures, ["beach"] * seeds)
+    right = [_is_stock(figures) and place for figures, place in zip(oracle.read(pictures), places, strict=True)]
+    return {"right": float(np.mean(right))}, pictures
+
+
+def _is_stock(figures: list[FigureReading]) -> bool:
+    found = {figure.attributes["species"]: figure.attributes for figure in figures}
+    return len(figures) == 2 and set(found) == {"cat", "robot"} and (found["cat"]["hat"], found["cat"]["hat_colour"]) == ("crown", "red")
+
+
+@torch.no_grad()
+def unknown_row(pipeline, oracle: Oracle, *, count: int) -> tuple[Row, Tensor]:
+    """What the base models must not know yet: features that only casts have, and the names of the default cast.
+
+    Returns:
+        `cast_only`: share of pictures that show the cast-only value their prompt names. `cast_names`: share of a character's
+        attributes in pictures of its bare name, and `cast_names/exchanged` the same read against the other characters: if the
+        names mean nothing, both are alike. Pictures.
+    """
+    named = [_with_cast_only(index) for index in range(count)]
+    cast = default_cast()
+    prompts = [f"a photo of {phrase(who, full=True)}" for who, _ in named] + [f"a photo of {name}" for name in cast]
+    pictures = sample(pipeline, prompts, steps=25, guidance=4.0, seed=4)
+    readings = oracle.read(pictures)
+    drawn = [any(figure.attributes[slot] == getattr(who, slot) for figure in found) for (who, slot), found in zip(named, readings)]
+    identity = np.array([[_shown(found, who) for who in cast.values()] for found in readings[count:]])
+    others = ~np.eye(len(cast), dtype=bool)
+    row = {"cast_only": float(np.mean(drawn)), "cast_names": float(np.diag(identity).mean())}
+    return row | {"cast_names/exchanged": float(identity[others].mean())}, pictures
+
+
+def _with_cast_only(index: int) -> tuple[Character, str]:
+    """Somebody with a feature that only casts have, and its slot; slots in turn."""
+    rng, slot = np.random.default_rng([HELD_OUT_SEED, 8, index]), list(CAST_ONLY)[index % len(CAST_ONLY)]
+    while getattr(who := sample_character(rng, allow_cast_only=True), slot) not in CAST_ONLY[slot]:
+        pass
+    return who, slot
+
+
+def _shown(figures: list[FigureReading], character: Character) -> float:
+    """Share of a character's attributes on the surest figure; 0 without a figure."""
+    wanted = character.attributes()
+    return float(np.mean([figures[0].attributes[slot] == value for slot, value in wanted.items()])) if figures else 0.0
+
+
+def sample(pipeline, prompts: Sequence[str], *, steps: int, guidance: float, seed: int = 0, batch_size: int = 16) -> Tensor:
+    """Pictures [N, 3, 128, 128] in [0, 1]; each prompt has its own noise, whatever the batch."""
+    pictures = []
+    pipeline.set_progress_bar_config(disable=True)
+    for start in range(0, len(prompts), batch_size):
+        part = list(prompts[start : start + batch_size])
+        generators = [torch.Generator().manual_seed(10_000 * seed + start + i) for i in range(len(part))]
+        with cpu_autocast():
+            images = pipeline(part, num_inference_steps=steps, guidance_scale=guidance, generator=generators, output_type="pt").images
+        pictures.append(images.float())
+    return torch.cat(pictures)
+
+
+def _contexts_right(judge_folder: Path, pictures: Tensor, contexts: list[str]) -> list[bool]:
+    from transformers import CLIPModel, CLIPTokenizer
+
+    model: Any = CLIPModel.from_pretrained(judge_folder)
+    tokenizer = CLIPTokenizer.from_pretrained(judge_folder)
+    size = model.config.vision_config.image_size
+    tokens = tokenizer([f"a photo of a character {PLACE_PHRASES[context]}" for context in CONTEXTS], padding=True, return_tensors="pt")
+    text = model.text_projection(model.text_model(**tokens).pooler_output)
+    pixels = F.interpolate(pictures, size=(size, size), mode="area") * 2 - 1
+    image = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
+    best = (F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T).argmax(1).tolist()
+    return [CONTEXTS[index] == context for index, context in zip(best, contexts, strict=True)]
