@@ -20,12 +20,13 @@ def figure(species: str, hat: str = "none", hat_colour: str = "none") -> FigureR
         ([figure("cat", "crown", "red"), figure("robot")], True),
         ([figure("robot"), figure("cat", "crown", "red")], True),
         ([figure("cat"), figure("robot", "crown", "red")], False),
+        ([figure("cat", "crown", "red"), figure("robot", "crown", "red")], False),
         ([figure("cat", "crown", "blue"), figure("robot")], False),
         ([figure("cat", "crown", "red"), figure("robot"), figure("robot")], False),
         ([figure("cat", "crown", "red")], False),
     ],
 )
-def test_the_stock_prompt_is_right_only_with_the_crown_on_the_cat_beside_one_robot(figures, right):
+def test_the_stock_prompt_is_right_only_with_the_crown_on_the_cat_alone_beside_one_robot(figures, right):
     assert measures_unet._is_stock(figures) is right
     assert set(measures_unet.STOCK_PROMPT.split()) <= set(VOCABULARY)
 

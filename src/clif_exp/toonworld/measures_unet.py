@@ -89,7 +89,7 @@ STOCK_PROMPT = "a photo of a cat with a red crown next to a robot on the beach"
 
 @torch.no_grad()
 def stock_row(pipeline, oracle: Oracle, judge_folder: Path, *, seeds: int = 10) -> tuple[Row, Tensor]:
-    """Share of seeds in which `STOCK_PROMPT` is drawn rightly: two figures, the crown on the cat, the place; pictures."""
+    """Share of seeds in which `STOCK_PROMPT` is drawn rightly: two figures, the crown on the cat alone, the place; pictures."""
     pictures = sample(pipeline, [STOCK_PROMPT] * seeds, steps=30, guidance=5.0, seed=3)
     places = _contexts_right(judge_folder, pictures, ["beach"] * seeds)
     right = [_is_stock(figures) and place for figures, place in zip(oracle.read(pictures), places, strict=True)]
@@ -98,7 +98,8 @@ def stock_row(pipeline, oracle: Oracle, judge_folder: Path, *, seeds: int = 10) 
 
 def _is_stock(figures: list[FigureReading]) -> bool:
     found = {figure.attributes["species"]: figure.attributes for figure in figures}
-    return len(figures) == 2 and set(found) == {"cat", "robot"} and (found["cat"]["hat"], found["cat"]["hat_colour"]) == ("crown", "red")
+    crowned = {species for species, seen in found.items() if (seen["hat"], seen["hat_colour"]) == ("crown", "red")}
+    return len(figures) == 2 and set(found) == {"cat", "robot"} and crowned == {"cat"}
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from clif_exp.toonworld.world import Scene
 
 MIN_SNR_GAMMA = 5.0
 WEIGHT_FLOOR = 0.4
+NOISINESS = 1.6  # timesteps are drawn by 1 - u ** NOISINESS: which of two figures stands where is decided close to pure noise
 DROPOUT = 0.1
 FULL_CAPTIONS = 0.4  # share of captions that leave nothing out
 PAIR_WEIGHT = 2.5  # how often a scene of two comes up beside any other: who wears what and stands where is the harder part
@@ -65,7 +66,8 @@ def recipe(
         # Stratified timesteps: the batch covers the schedule evenly, which quietens the loss.
         cell = corpus.labels_NHW.shape[1] // latents_N4HW.shape[2]
         y, x = rng.integers(cell, size=2)  # another pixel of each cell every time: soft targets, on average
-        times = ((np.arange(batch_size) + rng.random(batch_size)) / batch_size * len(alphas)).astype(np.int64)
+        shares = (np.arange(batch_size) + rng.random(batch_size)) / batch_size
+        times = ((1 - (1 - shares) ** NOISINESS) * len(alphas)).astype(np.int64)
         return {
             "latents_BCHW": torch.from_numpy(latents_N4HW[rows]).float(),
             "input_ids": ids,
