@@ -67,10 +67,10 @@ def _scheduler(family: str):
     """As the family's repository has it: what the U-Net predicts is said there."""
     from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
 
-    from clif_exp.toonworld.architectures import build_scheduler
+    from clif_exp.toonworld.architectures import build_sampler
 
     if family == "toonworld":
-        return build_scheduler()
+        return build_sampler()
     betas = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
     if family == "sd15":
         return PNDMScheduler(**betas, skip_prk_steps=True, set_alpha_to_one=False, prediction_type="epsilon")
