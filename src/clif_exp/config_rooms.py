@@ -248,6 +248,7 @@ class Diffusion(Strict):
     background_weight: Share
     min_snr_gamma: AboveZero | None
     offset_noise: NotNegative
+    noise_bias: Annotated[float, Field(ge=1, le=4)]
     prior_weight: Annotated[float, Field(ge=0, lt=1)]
     prior_images: Positive
     ema_decay: Annotated[float, Field(ge=0, lt=1)]

@@ -31,6 +31,18 @@ def test_a_batch_depends_on_seed_and_step_only():
     assert not torch.equal(one["noise"], _mixed(seed=2)(7)["noise"])
 
 
+@pytest.mark.parametrize(("bias", "late"), [(1.0, 0.1), (2.0, 0.316)])
+def test_timesteps_cover_the_schedule_in_every_batch_and_lean_to_noise_as_asked(bias, late):
+    batches = _mixed(batch_size=64)
+    batches.noise_bias = bias
+    times = torch.stack([batches(step)["timesteps"] for step in range(50)])
+    assert times.min() >= 0 and times.max() < 1000
+    assert (times >= 900).float().mean().item() == pytest.approx(late, abs=0.01)
+    spread = (times >= 900).float().mean(dim=1).std().item()
+    assert spread < 0.02, "an independent draw would spread by 0.04 and more from batch to batch"
+    assert not torch.equal(times[0], times[0].sort().values), "ranks take slices of a batch"
+
+
 def test_prior_pictures_and_offset_noise_come_as_asked():
     pictures = [TrainingPicture(None, SINGLE, "rick", ("a photo of <rick>",)), TrainingPicture(None, PRIOR, "man", ("a photo of a man",))]
     mixture = Mixture(batch_size=8, pair_weight=0.0, prior_weight=0.25, seed=1)

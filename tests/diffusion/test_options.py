@@ -73,7 +73,7 @@ def usual_difference(one, other) -> float:
 @pytest.mark.parametrize(
     "option",
     [
-        {"masked_loss": True}, {"min_snr_gamma": 1.0}, {"offset_noise": 0.5}, {"caption_dropout": 0.9}, {"flip": True},
+        {"masked_loss": True}, {"min_snr_gamma": 1.0}, {"offset_noise": 0.5}, {"noise_bias": 2.0}, {"caption_dropout": 0.9}, {"flip": True},
         {"pair_weight": 0.0}, {"prior_weight": 0.5, "prior_images": 1}, {"ema_decay": 0.5}, {"weight_decay": 5.0},
         {"gradient_clip": 1e-3}, {"alpha": 1.0}, {"target_modules": ["to_k"]},
     ],

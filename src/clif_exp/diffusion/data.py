@@ -142,6 +142,7 @@ class MixedBatches:
         num_timesteps: of the noise schedule.
         captions: all distinct captions; index 0 is the empty one.
         offset_noise: strength of a per-channel noise offset.
+        noise_bias: timesteps are drawn by 1 - u ** noise_bias, u uniform: 1 draws all alike, more draws noisy ones more often.
         shares: equal shares that a batch is split into: over ranks, and into parts that are computed one after the other.
     """
 
@@ -152,6 +153,7 @@ class MixedBatches:
     num_timesteps: int
     captions: Sequence[str]
     offset_noise: float = 0.0
+    noise_bias: float = 1.0
     shares: int = 1
     _by_subject: dict[str, list[list[int]]] = field(init=False)
 
@@ -186,7 +188,7 @@ class MixedBatches:
             "step": step,
             "latents": latents,
             "noise": noise,
-            "timesteps": torch.randint(0, self.num_timesteps, (len(chosen),), generator=generator),
+            "timesteps": self._timesteps(generator),
             "caption_indices": torch.tensor([self._caption_index[caption] for caption in captions]),
             "captions": captions,
         }
@@ -195,6 +197,12 @@ class MixedBatches:
             mirrored_rows = torch.tensor([row >= len(self.pictures) for row in rows])
             batch["weights"] = torch.where(mirrored_rows[:, None, None, None], weights.flip(-1), weights)
         return batch
+
+    def _timesteps(self, generator: torch.Generator) -> Tensor:
+        """Spread a batch evenly over the schedule: its loss says more about the weights, and less about the luck of the draw."""
+        even = (torch.arange(self.size) + torch.rand(self.size, generator=generator)) / self.size
+        timesteps = ((1 - (1 - even) ** self.noise_bias) * self.num_timesteps).long().clamp(max=self.num_timesteps - 1)
+        return timesteps[torch.randperm(self.size, generator=generator)]
 
     def _kinds(self, generator: torch.Generator) -> list[str]:
         """Split a batch by the weights; what is left after whole pictures is drawn, so the long-run shares are exact."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from clif_exp.diffusion.data import MixedBatches, TrainingPicture
     from clif_exp.trainer import TrainerSettings
 
-VERSION = 2
+VERSION = 3
 # What a user can lower when memory runs out, the cheapest first; checkpointing changes no result, so the run goes on with it.
 _LOWER = (
     "what a step holds: diffusion.gradient_checkpointing=true or a higher diffusion.accumulate, then diffusion.batch_size "
@@ -54,6 +54,7 @@ def train_diffusion(
     background_weight: float = 0.1,
     min_snr_gamma: float | None = None,
     offset_noise: float = 0.0,
+    noise_bias: float = 1.0,
     prior_weight: float = 0.0,
     prior_images: int = 32,
     ema_decay: float = 0.0,
@@ -100,6 +101,7 @@ def train_diffusion(
         background_weight: weight outside of the masks.
         min_snr_gamma: min-SNR weighting, or None.
         offset_noise: strength of a per-channel noise offset.
+        noise_bias: above 1, noisy timesteps are drawn more often (`data.MixedBatches`).
         prior_weight: share of pictures that the base model itself draws of the class words (prior preservation).
         prior_images: such pictures per class word.
         ema_decay: averages the trained weights; 0 switches it off.
@@ -167,7 +169,7 @@ def train_diffusion(
     batches = MixedBatches(
         pictures, latents, weights,
         Mixture(batch_size, pair_weight, prior_weight, caption_dropout=caption_dropout, flip=flip, seed=seed),
-        num_timesteps=noising.num_timesteps, captions=captions, offset_noise=offset_noise,
+        num_timesteps=noising.num_timesteps, captions=captions, offset_noise=offset_noise, noise_bias=noise_bias,
         shares=trainer.devices * trainer.num_nodes * accumulate,
     )  # fmt: skip
     _LOG.info("Diffusion stage: %d steps of %d pictures, %d pictures in all.", steps, batches.size, len(pictures))
