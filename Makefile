@@ -37,8 +37,8 @@ run: $(STAMP) ## the whole method on the embedded default (ARGS="seed=1 dataset.
 test: $(STAMP) ## every promise, in minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n $(WORKERS) --dist loadfile $(ARGS)
 
-test-slow: $(STAMP) ## the README's commands in full
-	@$(BIN)/python -m pytest -m "slow" $(ARGS)
+test-slow: $(STAMP) ## the README's commands in full, models of full size, kills in every stage (about half an hour)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow" -n $(WORKERS) --dist loadgroup $(ARGS)
 
 bench: $(STAMP) ## what things cost beside what a user would run instead
 	@for b in benchmarks/[a-z]*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done

@@ -71,12 +71,12 @@ def base_models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def clif_exp(tmp_path: Path, shared_store: Path, base_models: list[str]) -> Callable[..., Result]:
     """Run the program in an empty folder, with the shared store unless another is named (None: its own)."""
 
-    def run(*arguments: str, store: Path | None = shared_store, **environment: str) -> Result:
+    def run(*arguments: str, store: Path | None = shared_store, timeout: float = 900, **environment: str) -> Result:
         given = [] if store is None else [f"artifacts.root={store}"]
         # Flags first: argparse does not take overrides on both sides of them.
         flags = [argument for argument in arguments if argument.startswith("-")]
         rest = [argument for argument in arguments if not argument.startswith("-")]
-        return run_clif_exp(*flags, *base_models, *rest, *given, folder=tmp_path, **environment)
+        return run_clif_exp(*flags, *base_models, *rest, *given, folder=tmp_path, timeout=timeout, **environment)
 
     return run
 

@@ -20,6 +20,9 @@ PARAMETERS = {
 }
 
 
+pytestmark = pytest.mark.xdist_group("full size")  # one after the other: each fills much of the memory
+
+
 @pytest.fixture(scope="module")
 def full_size():
     source = importlib.util.spec_from_file_location("full_size_models", Path(__file__).parents[1] / "full_size_models.py")

@@ -5,12 +5,6 @@ from __future__ import annotations
 import json
 
 
-def test_a_fresh_cast_is_customised(clif_exp):
-    result = clif_exp("debug=fast", "dataset.cast_seed=7")
-    assert result.code == 0, result.errors
-    assert result.summary()["metrics"]
-
-
 def test_photographs_go_the_whole_way(clif_exp, shared_store):
     result = clif_exp("debug=fast", "dataset=photos", "dataset.size=null", "segmenter=felzenszwalb")
     assert result.code == 0, result.errors

@@ -1,0 +1,52 @@
+"""The README's own commands: each runs as written, at the smallest budget here, in full in `make test-slow`."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def commands() -> list[str]:
+    """Arguments of the README's `python -m clif_exp` lines, without those that need a download or a folder of one's own."""
+    lines = re.findall(r"^ {4}python -m clif_exp (?P<arguments>[^#\n]+?) *(?:#.*)?$", README.read_text(), re.M)
+    return [line for line in lines if "my_concepts" not in line and "--help" not in line]
+
+
+def run(clif_exp, line: str, *more: str, timeout: float = 900):
+    result = clif_exp(*shlex.split(line), *more, timeout=timeout, WANDB_SILENT="true")
+    assert result.code == 0, result.errors[-2000:]
+    jobs = 1
+    for values in re.findall(r"[\w.+/]+=([^\s\[\]]+,[^\s\[\]]+)", line):
+        jobs *= len(values.split(","))
+    assert len(result.folders) == jobs
+    for index in range(jobs):
+        summary = result.summary(index)
+        assert summary["status"] == "finished" and summary["metrics"], summary
+    return result
+
+
+def test_the_commands_are_found_in_the_readme():
+    found = " ".join(commands())
+    assert len(commands()) >= 6
+    for part in ("+experiment=ablate_raug", "-m +experiment=clif,", "dataset=photos", "dataset.cast_seed=7", "method=mix_only"):
+        assert part in found, part
+
+
+@pytest.mark.parametrize("line", commands())
+def test_each_command_runs_with_a_tiny_budget(clif_exp, line):
+    run(clif_exp, line, *([] if "debug=fast" in line else ["debug=fast"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [line for line in commands() if "debug=fast" not in line])
+def test_each_command_runs_in_full(clif_exp, line):
+    # One seed stands for three: what differs is the noise, and it costs an hour.
+    result = run(clif_exp, line.replace("seed=0,1,2", "seed=0"), timeout=5400)
+    assert all((folder / "report.html").stat().st_size > 100_000 for folder in result.folders)
+    singles = [result.summary(index)["metrics"].get("single/attendance") for index in range(len(result.folders))]
+    assert all(share is None or share >= 0.5 for share in singles), "customised characters are recognised when alone"
