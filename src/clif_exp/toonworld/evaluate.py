@@ -55,7 +55,8 @@ def measure(weights: Path, *, scale: float, grids: Path | None) -> dict[str, flo
     judge, drawn = weights / "judge_clip", {}
     for kind in ("single", "pair"):
         rows[f"unet_{kind}"], drawn[kind] = measures_unet.unet_row(pipeline, oracle, judge, kind=kind, count=many(96))
-    rows["unet_relation"], drawn["relations"] = measures_unet.relations_row(pipeline, oracle, count=many(80))
+    rows["unet_relation"], drawn["relations"] = measures_unet.relations_row(pipeline, oracle, count=many(160))
+    rows["unet_relation"] |= measures_unet.without_fresh_noise(pipeline, oracle, count=many(160))
     rows["unet_stock"], drawn["stock"] = measures_unet.stock_row(pipeline, oracle, judge)
     rows["unet_unknown"], drawn["unknown"] = measures_unet.unknown_row(pipeline, oracle, count=many(48))
     for name, pictures in drawn.items():

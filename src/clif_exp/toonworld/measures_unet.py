@@ -84,6 +84,19 @@ def relations_row(pipeline, oracle: Oracle, *, count: int, steps: int = 25, guid
     return row, pictures
 
 
+def without_fresh_noise(pipeline, oracle: Oracle, *, count: int) -> Row:
+    """The relations again with a deterministic sampler: what the pipeline's own one is worth."""
+    from diffusers import DDIMScheduler
+
+    own = pipeline.scheduler
+    try:
+        pipeline.scheduler = DDIMScheduler.from_config(own.config)
+        row, _ = relations_row(pipeline, oracle, count=count)
+    finally:
+        pipeline.scheduler = own
+    return {f"deterministic/{name}": row[name] for name in ("next to", "mean")}
+
+
 STOCK_PROMPT = "a photo of a cat with a red crown next to a robot on the beach"
 
 
