@@ -43,6 +43,8 @@ def measure(weights: Path, *, scale: float, grids: Path | None) -> dict[str, flo
     def many(count: int) -> int:
         return max(8, round(count * scale))
 
+    if grids is not None:
+        grids.mkdir(parents=True, exist_ok=True)  # before the expensive part
     oracle, sam = load_oracle(weights / "oracle"), build_sam(weights / "sam")
     pipeline = StableDiffusionPipeline.from_pretrained(weights / "pipeline", torch_dtype=torch.float32)
     rows = {"oracle": measures.oracle_row(oracle, pipeline.vae, count=many(400))}
