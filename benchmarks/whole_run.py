@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for results.json and the grids of pictures")
     parser.add_argument("overrides", nargs="*", help="of the config, such as dataset.size=18")
     args = parser.parse_args()
+    commit = git_commit(digits=7)  # before this run's own pictures change the checkout
     with tempfile.TemporaryDirectory() as name:
         first, summary = run(Path(name), args.overrides)
         second, again = run(Path(name), args.overrides)
@@ -44,7 +45,7 @@ def main() -> None:
     result = {
         "command": " ".join(["python -m clif_exp", *args.overrides]),
         "hardware": hardware(),
-        "commit": git_commit(digits=7),
+        "commit": commit,
         "first_seconds": round(first, 1),
         "second_seconds": round(second, 1),
         "everything_reused": reused,
