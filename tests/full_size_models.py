@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 _CLASSIC = {
@@ -118,6 +119,7 @@ def build_pipeline(family: str, tokenizer: Any) -> Any:
     encoders = {name: fill(build_text_encoder(family, name, tokenizer), dtype=torch.bfloat16) for name in ENCODERS[family]}
     parts = {"vae": fill(vae, dtype=torch.bfloat16), "unet": fill(build_unet(family), dtype=torch.bfloat16), "scheduler": scheduler}
     if family == "sdxl":
-        return StableDiffusionXLPipeline(**parts, **encoders, tokenizer=tokenizer, tokenizer_2=tokenizer, add_watermarker=False)
+        second = copy.deepcopy(tokenizer)  # as from files: tokens are added to each of them
+        return StableDiffusionXLPipeline(**parts, **encoders, tokenizer=tokenizer, tokenizer_2=second, add_watermarker=False)
     safety = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     return StableDiffusionPipeline(**parts, **encoders, tokenizer=tokenizer, **safety)
