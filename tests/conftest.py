@@ -43,7 +43,8 @@ def run_clif_exp(*arguments: str, folder: Path, python: str = sys.executable, ti
     )
     # a sweep's folders do not change their names: those written to count as new
     found = sorted(set(folder.glob("**/summary.json")) - before, key=lambda file: file.stat().st_mtime)
-    return Result(completed.returncode, completed.stdout, completed.stderr, [file.parent for file in found])
+    folders = [file.parent for file in found if not file.parent.name.startswith(".rank_")]
+    return Result(completed.returncode, completed.stdout, completed.stderr, folders)
 
 
 @pytest.fixture(scope="session")

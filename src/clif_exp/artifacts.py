@@ -102,8 +102,8 @@ class ArtifactStore:
         """
         digest = fingerprint(stage, version=version, config=config, inputs=inputs)
         path = self.root / stage / digest
-        if collective and process_rank() > 0:
-            return self._join(stage, digest, build)
+        if process_rank() > 0:
+            return self._join(stage, digest, build) if collective else self._assist(stage, digest, help_build)
         wanted_anew = not self.reuse and digest not in self._fresh
         if not wanted_anew and (found := self._published(stage, digest)):
             before(found)
@@ -184,13 +184,25 @@ class ArtifactStore:
                 time.sleep(0.5)
         return found
 
+    def _assist(self, stage: str, digest: str, help_build: Callable[[Path], None] | None) -> Artifact:
+        """Take a share, as a rank above 0, of a build that is rank 0's, and wait for the rest of it."""
+        helped = help_build is None
+        while (found := self._published(stage, digest)) is None:
+            partial = self.partial_path(stage, digest)
+            if not helped and help_build is not None and partial.is_dir():
+                with contextlib.suppress(FileNotFoundError):  # finished and published meanwhile
+                    help_build(partial)
+                helped = True
+            time.sleep(0.2)
+        return found
+
 
 def process_rank() -> int:
     """This process's rank in a distributed run, as its launcher says; 0 outside one."""
     for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
         if name in os.environ and (name != "SLURM_PROCID" or int(os.environ.get("SLURM_NTASKS", "1")) > 1):
             return int(os.environ[name])
-    return 0
+    return int(os.environ.get("NODE_RANK", "0"))  # the first rank of a further machine, before it has started its own
 
 
 def _build(partial: Path, build: Callable[[Path], None], record: dict[str, Any]) -> tuple[float, float]:

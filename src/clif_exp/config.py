@@ -165,6 +165,8 @@ def _check_combinations(config: Config) -> None:
         raise ValueError(f"dataset.cast_seed: found {config.dataset.cast_seed}, but only dataset=toonworld draws casts; remove it")
     if config.trainer.strategy == "auto" and config.trainer.devices * config.trainer.num_nodes > 1:
         raise ValueError(f"trainer.strategy: found 'auto' for {config.trainer.devices} devices; use trainer=ddp or trainer=ddp_sim")
+    if not config.artifacts.reuse and config.trainer.devices * config.trainer.num_nodes > 1:
+        raise ValueError("artifacts.reuse: found false with several ranks, which share the store; give a new artifacts.root=FOLDER")
     if config.trainer.precision == "16-mixed" and config.trainer.accelerator == "cpu":
         raise ValueError("trainer.precision: found '16-mixed' on the CPU; use bf16-mixed, 32-true or auto")
 

@@ -20,10 +20,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from clif_exp.artifacts import process_rank
 from clif_exp.config import validate
+from clif_exp.ranks import OUT_OF_TIME, RankFailed, all_ranks, follow_rank_0
 from clif_exp.run_directory import RunDirectory, relative
 
 log = logging.getLogger("clif_exp")
-REFUSED, FAILED, OUT_OF_TIME, INTERRUPTED, TERMINATED = 2, 1, 75, 130, 143
+REFUSED, FAILED, INTERRUPTED, TERMINATED = 2, 1, 130, 143
 
 
 class Terminated(SystemExit):
@@ -44,24 +45,27 @@ def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     hydra_config = HydraConfig.get()
     path = Path(hydra_config.runtime.output_dir)
-    # Ranks above 0 of a distributed run help in its training stages; its folder is rank 0's.
+    # Ranks above 0 of a distributed run take their share of its stages; its folder is rank 0's.
     folder = path if process_rank() == 0 else path / f".rank_{process_rank()}"
     raw = OmegaConf.to_container(composed, resolve=False)
     run = RunDirectory(folder, **_identity(raw, dict(hydra_config.runtime.choices)))
     signal.signal(signal.SIGTERM, _terminate)
+    follow_rank_0()
     try:
         try:
             config = validate(_resolve(composed))
-            if hydra_config.mode == RunMode.MULTIRUN and _processes(config) > 1:
-                return _run_as_process(list(hydra_config.overrides.task), path, config["objective"])
+        except ValueError as error:
+            return _refused(run, error, traceback=traceback)
+        if hydra_config.mode == RunMode.MULTIRUN and config["trainer"]["devices"] > 1:
+            return _run_as_process(list(hydra_config.overrides.task), path, config["objective"])
+        with all_ranks(config["trainer"]["devices"], folder=path):
             from clif_exp import pipeline
 
-            plan = pipeline.prepare(config)
-        except (ValueError, FileNotFoundError) as error:
-            if traceback:
-                raise
-            return _close(run, "refused", str(error), REFUSED), float("nan")
-        pipeline.execute(plan, run=run, config_yaml=OmegaConf.to_yaml(composed, resolve=True))
+            try:
+                plan = pipeline.prepare(config)
+            except (ValueError, FileNotFoundError) as error:
+                return _refused(run, error, traceback=traceback)
+            pipeline.execute(plan, run=run, config_yaml=OmegaConf.to_yaml(composed, resolve=True))
         run.close("finished")
         return 0, run.summary["metrics"].get(config["objective"]) if config["objective"] else None
     except Exception as error:
@@ -97,11 +101,6 @@ def _resolve(composed: DictConfig) -> dict[str, Any]:
         raise ValueError(f"{key}: {str(error).splitlines()[0]}") from error
 
 
-def _processes(config: dict[str, Any]) -> int:
-    devices = config["trainer"]["devices"]
-    return devices if isinstance(devices, int) else 2  # "auto" or a list: be careful
-
-
 def _run_as_process(overrides: list[str], path: Path, objective: str | None) -> tuple[int, float | None]:
     """Run a sweep's distributed job alone: its other ranks would repeat this process's command line, the whole sweep."""
     quoted = str(path).replace("'", "\\'")  # the folder's name holds '=' and ',', which Hydra's grammar would read
@@ -109,6 +108,12 @@ def _run_as_process(overrides: list[str], path: Path, objective: str | None) -> 
     code = subprocess.run(command, check=False).returncode
     metrics = json.loads((path / "summary.json").read_text())["metrics"]
     return code, metrics.get(objective, float("nan")) if objective else None
+
+
+def _refused(run: RunDirectory, error: Exception, *, traceback: bool) -> tuple[int, float]:
+    if traceback:
+        raise error
+    return _close(run, "refused", str(error), REFUSED), float("nan")
 
 
 def _failed(run: RunDirectory, error: Exception, *, traceback: bool) -> int:
@@ -121,7 +126,7 @@ def _failed(run: RunDirectory, error: Exception, *, traceback: bool) -> int:
     pipeline = sys.modules.get("clif_exp.pipeline")
     if pipeline is not None and isinstance(error, pipeline.Refused) and not traceback:
         return _close(run, "refused", str(error), REFUSED)
-    text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, ValueError | RankFailed) else f"{type(error).__name__}: {error}"
     code = _close(run, "failed", text, FAILED)
     if traceback:
         raise error

@@ -214,15 +214,16 @@ def execute(plan: Plan, *, run: RunDirectory, config_yaml: str) -> None:
         if plan.dataset is not None:
             execution.artifacts["dataset"] = plan.dataset
             run.add_stage("dataset", plan.dataset)
+        stages.use_own_device(plan.config)
         stages.curate(execution)
         stages.train(execution)
-        if process_rank() > 0:
-            return  # helped in training; the rest is rank 0's
-        stages.export(execution)
+        if process_rank() == 0:
+            stages.export(execution)
         stages.generate(execution)
         stages.evaluate(execution)
-        stages.report(execution, config_yaml)
-        show_results(run)
+        if process_rank() == 0:
+            stages.report(execution, config_yaml)
+            show_results(run)
         code = 0
     finally:
         trackers.finish(code)

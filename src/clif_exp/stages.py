@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -89,15 +90,19 @@ def _contexts(execution: Execution, version: int) -> Artifact | None:
     kinds = [plan.config["augmentation"][name] for name in KINDS.values()]
     if not any(kind["num_pairs"] and (kind is not kinds[-1] or kind["canvas"] == "generated") for kind in kinds):
         return None
+
+    def build(out: Path, *, helping: bool = False) -> None:
+        segmenter, device = plan.config["segmenter"], device_of(plan.config)
+        _curation().generate_contexts(out, spec=plan.spec, segmenter=segmenter, device=device, helping=helping, **settings)
+
     return execution.artifact(
         "contexts",
         stage="curation",
         version=version,
         config={"contexts": settings, "segmenter": plan.config["segmenter"]},
         inputs={"base": plan.base},
-        build=lambda out: _curation().generate_contexts(
-            out, spec=plan.spec, segmenter=plan.config["segmenter"], device=device_of(plan.config), **settings
-        ),
+        build=build,
+        help_build=partial(build, helping=True),
         work=round(settings["images_per_name"] * settings["oversampling"] * (len(settings["names"]) + len(settings["part_names"]))),
         unit="pictures",
     )
@@ -207,6 +212,15 @@ def device_of(config: Mapping[str, Any]) -> str:
     return "cuda" if accelerator in ("gpu", "cuda") else "cpu"
 
 
+def use_own_device(config: Mapping[str, Any]) -> None:
+    """Make "cuda" mean this rank's own GPU, outside the training loops too."""
+    local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID"))
+    if local is not None and device_of(config) == "cuda":
+        import torch
+
+        torch.cuda.set_device(int(local))
+
+
 # --- what comes after -------------------------------------------------------------------------------------------------
 
 
@@ -244,11 +258,11 @@ def generate(execution: Execution) -> None:
 def _sample(execution: Execution, name: str, *, model: Artifact | None, prompts: list[EvaluationPrompt], settings: dict[str, Any]) -> None:
     plan = execution.plan
 
-    def build(out: Path) -> None:
+    def build(out: Path, *, helping: bool = False) -> None:
         from clif_exp.generation.stage import generate as sample
 
         path = model.path if model else None
-        sample(out, spec=plan.spec, diffusion=path, prompts=prompts, device=device_of(plan.config), **settings)
+        sample(out, spec=plan.spec, diffusion=path, prompts=prompts, device=device_of(plan.config), helping=helping, **settings)
 
     described = [json.loads(json.dumps(prompt.to_json())) for prompt in prompts]
     execution.artifact(
@@ -258,6 +272,7 @@ def _sample(execution: Execution, name: str, *, model: Artifact | None, prompts:
         config={"prompts": described, **{key: value for key, value in settings.items() if key != "batch_size"}},
         inputs={"base": plan.base} | ({"diffusion": model.fingerprint} if model else {}),
         build=build,
+        help_build=partial(build, helping=True),
         work=len(prompts) * len(settings["seeds"]),
         unit="pictures",
     )
@@ -273,13 +288,13 @@ def evaluate(execution: Execution) -> None:
 
     paths = {name: artifact.path for name, artifact in reads.items()}
 
-    def build(out: Path) -> None:
+    def build(out: Path, *, helping: bool = False) -> None:
         from clif_exp.evaluation.stage import evaluate as judge
 
         judge(
             out, generations=paths["generation"], concepts=plan.concepts, dataset_root=plan.root, spec=plan.spec,
             prior_before=paths.get("generation_prior"), contrastive=paths.get("contrastive"), diffusion=paths.get("diffusion"),
-            device=device_of(plan.config), **settings,
+            device=device_of(plan.config), helping=helping, **settings,
         )  # fmt: skip
 
     artifact = execution.artifact(
@@ -291,6 +306,7 @@ def evaluate(execution: Execution) -> None:
         | {"concepts": plan.concepts_fingerprint, "truth": _content([plan.root / "truth.json", plan.root / "held_out"])}
         | {"judges": _content(_judges(plan.spec, settings))},
         build=build,
+        help_build=partial(build, helping=True),
         work=len(plan.prompts) * len(plan.config["generation"]["seeds"]),
         unit="pictures",
     )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clif_exp.artifacts import Artifact, process_rank
+from clif_exp.artifacts import Artifact
 
 if TYPE_CHECKING:
     from clif_exp.pipeline import Execution
@@ -77,10 +76,6 @@ def _image_features(execution: Execution, manifests: Mapping[str, Artifact], *, 
         "config": {"encoders": settings["encoders"], "parts": settings["identical_parts"] < 1.0, "device": device},
         "inputs": {"base": plan.base} | {kind: artifact.fingerprint for kind, artifact in manifests.items()},
     }
-    if process_rank() > 0:  # rank 0 makes them
-        while (found := plan.store.find("image_features", **shared)) is None:
-            time.sleep(0.5)
-        return found.path
 
     def build(out: Path) -> None:
         from clif_exp.contrastive.features import cache_image_features
@@ -90,7 +85,7 @@ def _image_features(execution: Execution, manifests: Mapping[str, Artifact], *, 
             names={concept.name for concept in plan.concepts.concepts}, parts=shared["config"]["parts"], device=device,
         )  # fmt: skip
 
-    return plan.store.get_or_build("image_features", build=build, **shared).path
+    return plan.store.get_or_build("image_features", build=build, help_build=build, **shared).path
 
 
 def _reconstruct(

@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from clif_exp.curation.sharing import claim, share
 from clif_exp.curation.stage import compose_pairs
+from clif_exp.sharing import claim, share
 
 PAIRS = 512
 SETTINGS = {"num_pairs": PAIRS, "resolution": 64}
@@ -64,7 +64,7 @@ def test_two_processes_share_the_pictures_and_end_with_the_bytes_of_one(tmp_path
 
 def test_what_a_dead_process_had_in_hand_is_taken_up(tmp_path):
     holder = subprocess.Popen(
-        [sys.executable, "-c", "import sys, time; from pathlib import Path; from clif_exp.curation.sharing import claim\n"
+        [sys.executable, "-c", "import sys, time; from pathlib import Path; from clif_exp.sharing import claim\n"
          "with claim(Path(sys.argv[1]), 'b') as mine:\n print(mine, flush=True); time.sleep(60)", str(tmp_path)],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip

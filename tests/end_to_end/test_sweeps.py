@@ -56,12 +56,6 @@ def test_a_search_from_the_config_runs_all_its_jobs(clif_exp):
     assert len(result.folders) == 4 and all(folder.parent.name == "grid" for folder in result.folders)
 
 
-def test_ddp_over_two_processes_gives_one_run(clif_exp):
-    result = clif_exp("debug=fast", "trainer=ddp_sim")
-    assert result.code == 0, result.errors[-2000:]
-    assert result.summary()["status"] == "finished" and result.summary()["metrics"]
-
-
 @pytest.mark.slow
 def test_ddp_jobs_of_a_sweep_run_one_after_another(clif_exp):
     result = clif_exp("-m", "debug=fast", "trainer=ddp_sim", "seed=0,1")

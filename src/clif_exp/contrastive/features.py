@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clif_exp.contrastive.pairs import Pair, read_pairs
+from clif_exp.sharing import share
 
 if TYPE_CHECKING:
     from clif_exp.backbones import BackboneSpec
@@ -32,6 +32,8 @@ def cache_image_features(
     device: str,
 ) -> None:
     """Encode all pairs with the CLIPs of the text encoders, for every later stage 1 on them, whatever its settings and seed.
+
+    Processes that call this at the same time share the work.
 
     Args:
         out: folder for one cache per encoder.
@@ -63,6 +65,8 @@ def pair_features(clip, processor, pairs: Sequence[Pair], *, cache: Path, parts:
 def image_features(clip, processor, pictures: Sequence[tuple[Path, Box | None]], *, cache: Path, batch_size: int = 64) -> Tensor:
     """Encode pictures, or crops of them, once; later calls with the same pictures read the cache.
 
+    Processes that call this with the same pictures at the same time share the work.
+
     Args:
         clip: CLIPModel.
         processor: its CLIPImageProcessor.
@@ -77,19 +81,24 @@ def image_features(clip, processor, pictures: Sequence[tuple[Path, Box | None]],
 
     contents = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in dict.fromkeys(file for file, _ in pictures)}
     keys = [(contents[file], box) for file, box in pictures]
-    cached = cache / f"image_features_{hashlib.sha256(repr(keys).encode()).hexdigest()[:16]}.safetensors"
-    if cached.is_file():
-        return load_file(str(cached))["features"]
+    own = cache / f"image_features_{hashlib.sha256(repr(keys).encode()).hexdigest()[:16]}"
+    own.mkdir(parents=True, exist_ok=True)
     distinct = dict(zip(keys, pictures, strict=True))
     chosen = list(distinct.values())
-    features = [_encode(clip, processor, chosen[start : start + batch_size]) for start in range(0, len(chosen), batch_size)]
+    batches = {f"{start:06d}": chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)}
+
+    def file_of(key: str) -> Path:
+        return own / f"{key}.safetensors"
+
+    def work(key: str) -> None:
+        partial = own / f".{key}.partial"
+        save_file({"features": _encode(clip, processor, batches[key])}, str(partial))
+        partial.replace(file_of(key))
+
+    share(own, batches, done=lambda key: file_of(key).is_file(), work=work, description="encoding pictures")
+    features = torch.cat([load_file(str(file_of(key)))["features"] for key in batches])
     number = {key: index for index, key in enumerate(distinct)}
-    features_ND = torch.cat(features)[torch.tensor([number[key] for key in keys])]
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = cached.with_suffix(f".{os.getpid()}.partial")  # every rank may be making it
-    save_file({"features": features_ND}, str(partial))
-    partial.replace(cached)
-    return features_ND
+    return features[torch.tensor([number[key] for key in keys])]
 
 
 @torch.inference_mode()

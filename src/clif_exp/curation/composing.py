@@ -16,7 +16,7 @@ from PIL import Image
 
 from clif_exp.curation.masks import write_mask, write_png
 from clif_exp.curation.planning import Kind, Layout, Library, picture_file, plan_pair
-from clif_exp.curation.sharing import claim, share
+from clif_exp.sharing import claim, share
 
 log = logging.getLogger(__name__)
 _CHUNK = 64  # pictures per task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ import numpy as np
 from PIL import Image
 
 from clif_exp.backbones import BackboneSpec, load_pipeline
-from clif_exp.curation.masks import cut_out, plain_background, write_png
+from clif_exp.curation.masks import cut_out, plain_background, write_bytes, write_png
 from clif_exp.curation.planning import with_article
 from clif_exp.curation.segmenters import build_segmenter
 from clif_exp.curation.segmenting import Segmented, find_object
 from clif_exp.curation.similarity import RegionText
+from clif_exp.sharing import share
 
+SCREENED = "screened"  # folder of what is cut out and screened so far
 _BATCH = 16  # pictures segmented at once
 
 
@@ -75,28 +78,31 @@ def sample(
     out: Path, candidates: Sequence[Candidate], *, spec: BackboneSpec, num_inference_steps: int, guidance_scale: float,
     batch_size: int, device: str,
 ) -> None:  # fmt: skip
-    """Sample the pictures that are not there yet from the base diffusion model, in batches.
+    """Sample the pictures that are not there yet from the base diffusion model, in batches that processes share.
 
     A batch is drawn whole or not at all, because its pictures' last bits depend on their neighbours.
     """
-    from clif_exp.curation.progress import track
+    (out / "pictures").mkdir(exist_ok=True)
+    batches = {f"batch_{start:05d}": candidates[start : start + batch_size] for start in range(0, len(candidates), batch_size)}
+    pipeline: Any = None
 
-    (out / "pictures").mkdir(parents=True, exist_ok=True)
-    batches = [candidates[start : start + batch_size] for start in range(0, len(candidates), batch_size)]
-    missing = [batch for batch in batches if not all((out / c.file).is_file() for c in batch)]
-    if not missing:
-        return
-    import torch
+    def done(key: str) -> bool:
+        return all((out / candidate.file).is_file() for candidate in batches[key])
 
-    pipeline = load_pipeline(spec, device=device, dtype=torch.float32 if torch.device(device).type == "cpu" else torch.float16)
-    for batch in track(missing, f"sampling {len(candidates)} general concepts"):
-        generators = [torch.Generator("cpu").manual_seed(candidate.seed) for candidate in batch]
+    def work(key: str) -> None:
+        import torch
+
+        nonlocal pipeline
+        pipeline = pipeline or load_pipeline(spec, device=device, dtype=torch.float32 if device == "cpu" else torch.float16)
+        generators = [torch.Generator("cpu").manual_seed(candidate.seed) for candidate in batches[key]]
         images = pipeline(
-            prompt=[candidate.prompt for candidate in batch], generator=generators, num_inference_steps=num_inference_steps,
+            prompt=[candidate.prompt for candidate in batches[key]], generator=generators, num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale, height=spec.resolution, width=spec.resolution,
         ).images  # fmt: skip
-        for candidate, image in zip(batch, images, strict=True):
+        for candidate, image in zip(batches[key], images, strict=True):
             write_png(out / candidate.file, image.convert("RGB"))
+
+    share(out, batches, done=done, work=work, description="sampling general concepts")
 
 
 def screened_out(found: Segmented | None, *, name: str, names: Sequence[str], clip: RegionText, screen: Screen) -> tuple[str | None, float]:
@@ -170,16 +176,9 @@ def as_settings(value: Mapping[str, Any] | Screen | None) -> Screen:
 
 
 def cut_and_screen(
-    out: Path,
-    candidates: Sequence[Candidate],
-    *,
-    spec: BackboneSpec,
-    segmenter: Mapping[str, Any],
-    device: str,
-    screen: Screen,
-    wanted: int,
+    out: Path, candidates: Sequence[Candidate], *, spec: BackboneSpec, segmenter: Mapping[str, Any], device: str, screen: Screen
 ) -> list[dict[str, Any]]:
-    """Cut out every sampled picture and keep the best of each name; the lines of contexts.jsonl.
+    """Cut out and screen every sampled picture, in batches that processes share; the lines of contexts.jsonl, none kept yet.
 
     Args:
         out: the artifact's folder, with the sampled pictures.
@@ -188,19 +187,20 @@ def cut_and_screen(
         segmenter: conf/segmenter.
         device: where SAM and CLIP run.
         screen: what a cut-out must fulfil.
-        wanted: cut-outs to keep per name.
     """
-    from clif_exp.curation.progress import track
-
-    (out / "cutouts").mkdir(parents=True, exist_ok=True)
-    finder, clip = build_segmenter(segmenter, spec=spec, device=device), RegionText(spec, device=device)
+    for folder in ("cutouts", SCREENED):
+        (out / folder).mkdir(exist_ok=True)
     by_kind = {kind: list(dict.fromkeys(c.name for c in candidates if c.kind == kind)) for kind in ("whole", "part")}
-    lines = [{**_line(candidate), "cutout": candidate.file, "kept": True} for candidate in candidates if candidate.kind == "background"]
     things = [candidate for candidate in candidates if candidate.kind != "background"]
-    for start in track(range(0, len(things), _BATCH), "cutting out general concepts"):
-        batch = things[start : start + _BATCH]
-        images = [open_rgb(out / candidate.file) for candidate in batch]
-        for candidate, image, proposals in zip(batch, images, finder.propose(images), strict=True):
+    batches = {f"{SCREENED}_{start:05d}": things[start : start + _BATCH] for start in range(0, len(things), _BATCH)}
+    models: list[Any] = []
+
+    def work(key: str) -> None:
+        if not models:
+            models.extend((build_segmenter(segmenter, spec=spec, device=device), RegionText(spec, device=device)))
+        finder, clip = models
+        images, lines = [open_rgb(out / candidate.file) for candidate in batches[key]], []
+        for candidate, image, proposals in zip(batches[key], images, finder.propose(images), strict=True):
             found = find_object(
                 image, proposals, word=candidate.name, segmenter=finder, clip=clip, choose=segmenter.get("choose") or {},
                 fallback=bool(segmenter.get("fallback", True)),
@@ -212,8 +212,14 @@ def cut_and_screen(
                 line |= {"cutout": candidate.file.replace("pictures/", "cutouts/"), "cutout_size": list(cutout.size), "how": found.how}
                 write_png(out / line["cutout"], cutout)
             lines.append(line)
-    _keep_best(lines, wanted=wanted, keep_best=screen.keep_best)
-    return lines
+        write_bytes(out / SCREENED / f"{key}.json", json.dumps(lines).encode())
+
+    def done(key: str) -> bool:
+        return (out / SCREENED / f"{key}.json").is_file()
+
+    share(out, batches, done=done, work=work, description="cutting out general concepts")
+    lines = [{**_line(candidate), "cutout": candidate.file, "kept": True} for candidate in candidates if candidate.kind == "background"]
+    return lines + [line for key in batches for line in json.loads((out / SCREENED / f"{key}.json").read_text())]
 
 
 def _line(candidate: Candidate) -> dict[str, Any]:
@@ -221,8 +227,14 @@ def _line(candidate: Candidate) -> dict[str, Any]:
     return fields | {"picture": candidate.file, "cutout": None, "cutout_size": None, "similarity": None, "reason": None, "kept": False}
 
 
-def _keep_best(lines: list[dict[str, Any]], *, wanted: int, keep_best: bool) -> None:
-    """Mark the most similar pictures of each name as kept, in place."""
+def keep_best_of_each(lines: list[dict[str, Any]], *, wanted: int, keep_best: bool) -> None:
+    """Mark the most similar pictures of each name as kept, in place.
+
+    Args:
+        lines: from `cut_and_screen`.
+        wanted: cut-outs to keep per name.
+        keep_best: keep the best one of a name even if none passed.
+    """
     for kind, name in dict.fromkeys((line["kind"], line["name"]) for line in lines if line["kind"] != "background"):
         own = sorted((x for x in lines if (x["kind"], x["name"]) == (kind, name)), key=lambda x: -x["similarity"])
         passed = [line for line in own if line["reason"] is None][:wanted]

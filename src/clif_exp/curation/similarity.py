@@ -42,13 +42,14 @@ class RegionText:
         """Features of captions, float32 [N, D]."""
         import torch
 
-        new = [caption for caption in dict.fromkeys(captions) if caption not in self._texts]
-        if new:
-            tokens = self.tokenizer(new, padding=True, truncation=True, return_tensors="pt").to(self.device)
+        for caption in captions:
+            if caption in self._texts:
+                continue
+            # One by one: in a batch the last digits depend on the neighbours, and so on which process has met which words before.
+            tokens = self.tokenizer([caption], truncation=True, return_tensors="pt").to(self.device)
             with torch.inference_mode():
                 found = self.model.get_text_features(**tokens).pooler_output
-            rows = torch.nn.functional.normalize(found.float(), dim=-1).cpu().numpy()
-            self._texts.update(zip(new, rows, strict=True))
+            self._texts[caption] = torch.nn.functional.normalize(found.float(), dim=-1)[0].cpu().numpy()
         return np.stack([self._texts[caption] for caption in captions])
 
     def regions(self, image_HW3: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:

@@ -19,7 +19,7 @@ from clif_exp.curation.settings import FIELDS, Kind, Layout, read_layout
 
 __all__ = ["VERSION", "compose_pairs", "generate_contexts", "seen_pairs", "segment_concepts"]
 
-VERSION = 2  # raise when the same inputs give other results
+VERSION = 3  # raise when the same inputs give other results
 
 log = logging.getLogger(__name__)
 
@@ -47,18 +47,17 @@ def segment_concepts(
         ValueError: nothing was found in a picture; names it and what would do.
     """
     from clif_exp.curation.captioners import build_captioner
-    from clif_exp.curation.progress import track
     from clif_exp.curation.segmenters import build_segmenter
     from clif_exp.curation.segmenting import segment_concept
-    from clif_exp.curation.sharing import forget, share
     from clif_exp.curation.similarity import RegionText
+    from clif_exp.sharing import forget, share
 
     out = Path(out)
     for folder in ("masks", "cutouts", "done"):
         (out / folder).mkdir(parents=not helping, exist_ok=True)
     asker = build_captioner(captioner, device=device)
     finder = build_segmenter(segmenter, spec=spec, device=device)
-    by_name = {concept.name: concept for concept in track(concepts.concepts, "segmenting concepts")}
+    by_name = {concept.name: concept for concept in concepts.concepts}
     clip: RegionText | None = None
 
     def work(name: str) -> None:
@@ -72,7 +71,10 @@ def segment_concepts(
         lines = [line for number, one in enumerate(found) for line in _write_segmented(out, by_name[name], number, one)]
         write_bytes(out / "done" / f"{name}.json", json.dumps(lines).encode())
 
-    share(out, by_name, done=lambda name: (out / "done" / f"{name}.json").is_file(), work=work)
+    def done(name: str) -> bool:
+        return (out / "done" / f"{name}.json").is_file()
+
+    share(out, by_name, done=done, work=work, description="segmenting concepts")
     if helping:
         return
     lines = [line for name in by_name for line in json.loads((out / "done" / f"{name}.json").read_text())]
@@ -92,7 +94,7 @@ def generate_contexts(
     out: Path, *, spec: BackboneSpec, names: Sequence[str], part_names: Sequence[str], images_per_name: int, seed: int,
     segmenter: Mapping[str, Any], num_inference_steps: int, guidance_scale: float, device: str = "cpu", batch_size: int = 16,
     oversampling: float = 1.5, template: str = "a photo of {name} on a white background", backgrounds: Sequence[str] = (),
-    background_template: str = "a photo of an empty {name}", screen: Mapping[str, Any] | None = None,
+    background_template: str = "a photo of an empty {name}", screen: Mapping[str, Any] | None = None, helping: bool = False,
 ) -> None:  # fmt: skip
     """Let the base diffusion model draw general concepts, cut them out and keep those that pass the screen.
 
@@ -116,28 +118,28 @@ def generate_contexts(
         backgrounds: places, for canvas=generated; kept whole.
         background_template: their prompt, with {name}.
         screen: settings of `contexts.Screen`.
+        helping: take a share of the pictures of a folder that another process fills and finishes.
 
     Raises:
         ValueError: not a single general concept passed the screen.
     """
-    from clif_exp.curation.contexts import as_settings, cut_and_screen, list_candidates, sample
+    from clif_exp.curation import contexts
+    from clif_exp.sharing import forget
 
     out = Path(out)
-    thresholds = as_settings(screen)
-    candidates = list_candidates(
+    thresholds = contexts.as_settings(screen)
+    candidates = contexts.list_candidates(
         names=names, part_names=part_names, backgrounds=backgrounds, images_per_name=images_per_name, oversampling=oversampling,
         template=template, background_template=background_template, seed=seed,
     )  # fmt: skip
-    sample(
-        out,
-        candidates,
-        spec=spec,
-        num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
-        batch_size=batch_size,
-        device=device,
-    )
-    lines = cut_and_screen(out, candidates, spec=spec, segmenter=segmenter, device=device, screen=thresholds, wanted=images_per_name)
+    if not helping:
+        out.mkdir(parents=True, exist_ok=True)
+    sampler = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "batch_size": batch_size}
+    contexts.sample(out, candidates, spec=spec, device=device, **sampler)  # type: ignore[arg-type]
+    lines = contexts.cut_and_screen(out, candidates, spec=spec, segmenter=segmenter, device=device, screen=thresholds)
+    if helping:
+        return
+    contexts.keep_best_of_each(lines, wanted=images_per_name, keep_best=thresholds.keep_best)
     for kind, group in (("whole", names), ("part", part_names)):
         kept = Counter(line["name"] for line in lines if line["kept"] and line["kind"] == kind)
         if group and not kept:
@@ -149,6 +151,8 @@ def generate_contexts(
         for name in [name for name in group if not kept[name]]:
             log.warning("general concept '%s': no picture passed the screen; it is left out", name)
     write_jsonl(out / "contexts.jsonl", lines)
+    forget(out)
+    _remove_folder(out / contexts.SCREENED)
 
 
 def compose_pairs(
@@ -174,8 +178,8 @@ def compose_pairs(
     """
     from clif_exp.curation.composing import Job, compose_all
     from clif_exp.curation.manifest import read_library
-    from clif_exp.curation.progress import track
-    from clif_exp.curation.sharing import forget
+    from clif_exp.progress import track
+    from clif_exp.sharing import forget
 
     num_pairs, layout = read_layout(kind, settings)
     library = read_library(Path(segments), Path(contexts) if contexts is not None else None)

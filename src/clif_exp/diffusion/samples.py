@@ -54,8 +54,7 @@ class SampleGrids(Callback):
             self._write(trainer, pl_module)
 
     def _write(self, trainer: L.Trainer, pl_module) -> None:
-        if not trainer.is_global_zero:
-            return
+        """Draw and write one grid; every rank draws its share of the columns."""
         from PIL import Image
 
         parts = {name: part for name, part in self.pipeline.components.items() if isinstance(part, torch.nn.Module)}
@@ -64,11 +63,16 @@ class SampleGrids(Callback):
         with pl_module.averaged():
             for rows in pl_module.rows.values():
                 rows.write_back()
-            images = [image for start in range(0, len(self.prompts), self.batch_size) for image in self._draw(trainer, start)]
+            own = range(trainer.global_rank, len(self.prompts), trainer.world_size)
+            batches = (own[start : start + self.batch_size] for start in range(0, len(own), self.batch_size))
+            drawn = [image for batch in batches for image in self._draw(trainer, batch)]
         for rows in pl_module.rows.values():
             rows.write_back()
         for name, part in parts.items():
             part.to(homes[name])  # what training does not need may wait elsewhere
+        images = _gathered(trainer, drawn, total=len(self.prompts))
+        if not trainer.is_global_zero:
+            return
         width, height = images[0].size
         grid = Image.new("RGB", (width * len(images), height), "white")
         for column, image in enumerate(images):
@@ -78,10 +82,22 @@ class SampleGrids(Callback):
         grid.save(self.folder / f"step_{trainer.global_step:06d}.png")
 
     @torch.no_grad()
-    def _draw(self, trainer: L.Trainer, start: int) -> list:
-        prompts = self.prompts[start : start + self.batch_size]
-        generators = [torch.Generator().manual_seed(start + index) for index in range(len(prompts))]
+    def _draw(self, trainer: L.Trainer, numbers: Sequence[int]) -> list:
+        """Pictures of some of the prompts, each from its own seed."""
+        prompts = [self.prompts[number] for number in numbers]
+        generators = [torch.Generator().manual_seed(number) for number in numbers]
         with trainer.precision_plugin.forward_context():
             return self.pipeline(
                 prompt=prompts, generator=generators, num_inference_steps=self.num_inference_steps, guidance_scale=self.guidance_scale
             ).images
+
+
+def _gathered(trainer: L.Trainer, own: list, *, total: int) -> list:
+    """The pictures of all ranks in the order of the prompts, on rank 0; elsewhere whatever is there."""
+    if trainer.world_size == 1:
+        return own
+    import torch.distributed as dist
+
+    everybody: list | None = [None] * trainer.world_size if trainer.is_global_zero else None
+    dist.gather_object(own, everybody)
+    return own if everybody is None else [everybody[number % trainer.world_size][number // trainer.world_size] for number in range(total)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from clif_exp.evaluation.alignment import Judge, image_scores, text_scores
 from clif_exp.evaluation.assignment import Truth
 from clif_exp.evaluation.confusion import Judgement, judge_picture
 from clif_exp.evaluation.readings import Figure, FigureReader
+from clif_exp.sharing import share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,17 +64,39 @@ class Examiner:
             if judge.dino is not None:
                 self.dino_references[name] = judge.embed_images_dino(pictures)
 
-    def examine(self, folder: Path) -> list[Row]:
-        """Score and judge every picture of a generation artifact, in the order of its manifest."""
-        lines = [json.loads(line) for line in (folder / "generations.jsonl").read_text().splitlines()]
-        texts = sorted({line["text_for_alignment"] for line in lines})
-        text_of = dict(zip(texts, self.judge.embed_texts(texts), strict=True))
-        rows: list[Row] = []
-        for start in range(0, len(lines), self.batch_size):
-            rows += self._examine_batch(folder, lines[start : start + self.batch_size], text_of)
-        return rows
+    def examine(self, folder: Path, *, work: Path) -> list[Row]:
+        """Score and judge every picture of a generation artifact, in batches that processes share.
 
-    def _examine_batch(self, folder: Path, lines: Sequence[Mapping[str, Any]], text_of: Mapping[str, Tensor]) -> list[Row]:
+        Args:
+            folder: the artifact.
+            work: folder for what is examined so far; its parent exists as long as there is something to do.
+
+        Returns:
+            One row per picture, in the order of the manifest.
+        """
+        lines = [json.loads(line) for line in (folder / "generations.jsonl").read_text().splitlines()]
+        batches = {f"batch_{start:06d}": lines[start : start + self.batch_size] for start in range(0, len(lines), self.batch_size)}
+        work.mkdir(exist_ok=True)
+        text_of: dict[str, Tensor] = {}
+
+        def examine_batch(key: str) -> None:
+            if not text_of:
+                texts = sorted({line["text_for_alignment"] for line in lines})
+                text_of.update(zip(texts, self.judge.embed_texts(texts), strict=True))
+            content = json.dumps(self._look(folder, batches[key], text_of))
+            partial = work / f".{key}.partial"
+            partial.write_text(content)
+            partial.replace(work / f"{key}.json")
+
+        def done(key: str) -> bool:
+            return (work / f"{key}.json").is_file()
+
+        share(work, batches, done=done, work=examine_batch, description="judging")
+        seen = [found for key in batches for found in json.loads((work / f"{key}.json").read_text())]
+        return [self._judged(line, found) for line, found in zip(lines, seen, strict=True)]
+
+    def _look(self, folder: Path, lines: Sequence[Mapping[str, Any]], text_of: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+        """What the judges see in pictures: scores, and the figures as JSON."""
         import torch
 
         pictures = [open_picture(folder / line["file"]) for line in lines]
@@ -86,13 +109,20 @@ class Examiner:
         if self.judge.dino is not None:
             scores["image_alignment_dino"] = image_scores(self.judge.embed_images_dino(pictures), named, self.dino_references)
         readings: Sequence[list[Figure] | None] = self.eye.read(pictures) if self.eye is not None else [None] * len(lines)
-        rows = []
-        for index, (line, figures) in enumerate(zip(lines, readings, strict=True)):
-            judgement = None
-            if figures is not None:
-                judgement = judge_line(line, figures, names=self.names, truth=self.truth, threshold=self.threshold)
-            rows.append(Row(line, {key: values[index] for key, values in scores.items()}, figures, judgement))
-        return rows
+        return [
+            {
+                "scores": {key: values[index] for key, values in scores.items()},
+                "figures": None if figures is None else [asdict(figure) for figure in figures],
+            }
+            for index, figures in enumerate(readings)
+        ]
+
+    def _judged(self, line: Mapping[str, Any], found: Mapping[str, Any]) -> Row:
+        if found["figures"] is None:
+            return Row(line, found["scores"])
+        figures = [Figure(**figure | {"box": tuple(figure["box"])}) for figure in found["figures"]]
+        judgement = judge_line(line, figures, names=self.names, truth=self.truth, threshold=self.threshold)
+        return Row(line, found["scores"], figures, judgement)
 
 
 def judge_line(

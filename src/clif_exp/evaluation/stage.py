@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -42,6 +43,7 @@ def evaluate(
     identity_threshold: float = 0.75,
     batch_size: int = 32,
     device: str = "cpu",
+    helping: bool = False,
 ) -> None:
     """Judge the pictures of a run and write `metrics.json`, `per_image.jsonl`, `confusion_matrix.json` and `distances.json`.
 
@@ -59,6 +61,7 @@ def evaluate(
         identity_threshold: identity that `confusion` asks of every concept, in [0, 1].
         batch_size: pictures at a time.
         device: torch device.
+        helping: take a share of the pictures, for a folder that another process fills and finishes.
     """
     check_settings(
         spec,
@@ -80,9 +83,14 @@ def evaluate(
         log.warning("evaluation: %s has no truth.json, so identity, leakage and their like are not measured", dataset_root)
 
     examiner = Examiner(clip, eye, names=names, truth=truth, references=references, threshold=presence_threshold, batch_size=batch_size)
-    rows = examiner.examine(generations)
-    before = examiner.examine(prior_before) if prior_before is not None else []
-    out.mkdir(parents=True, exist_ok=True)
+    if not helping:
+        out.mkdir(parents=True, exist_ok=True)
+    rows = examiner.examine(generations, work=out / "examined")
+    before = examiner.examine(prior_before, work=out / "examined_prior") if prior_before is not None else []
+    if helping:
+        return
+    for work in ("examined", "examined_prior"):
+        shutil.rmtree(out / work, ignore_errors=True)
     write_thumbnails(out / "references", references)
     if contrastive is not None or diffusion is not None:
         from clif_exp.evaluation.distance import measure_distances

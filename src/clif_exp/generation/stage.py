@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.prompts import EvaluationPrompt
+from clif_exp.sharing import forget, share
 
 if TYPE_CHECKING:
     from clif_exp.backbones import BackboneSpec
@@ -46,6 +47,7 @@ def generate(
     batch_size: int,
     device: str = "cpu",
     mixed_precision: bool = True,
+    helping: bool = False,
 ) -> None:
     """Sample `prompts` x `seeds` into `out/images/` and describe them in `out/generations.jsonl`.
 
@@ -63,6 +65,7 @@ def generate(
         batch_size: pictures at a time. Changes no picture beyond the rounding of the arithmetic.
         device: torch device.
         mixed_precision: allow bf16 autocast on CPUs that have it in hardware.
+        helping: take a share of the pictures of a folder that another process fills and finishes.
 
     Raises:
         ValueError: no seeds, repeated seeds or repeated prompt ids, or settings out of range.
@@ -71,12 +74,13 @@ def generate(
     from clif_exp.generation.sampling import noise_seed
 
     pictures = [Picture(prompt, seed, noise_seed(prompt.text, seed)) for prompt in prompts for seed in seeds]
-    (out / "images").mkdir(parents=True, exist_ok=True)
-    batches = [pictures[start : start + batch_size] for start in range(0, len(pictures), batch_size)]
-    missing = [batch for batch in batches if not all((out / picture.file).exists() for picture in batch)]
-    if missing:
-        settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "mixed_precision": mixed_precision}
-        _sample_batches(out, missing, spec=spec, diffusion=diffusion, device=device, settings=settings)
+    (out / "images").mkdir(parents=not helping, exist_ok=True)
+    batches = {f"batch_{start:06d}": pictures[start : start + batch_size] for start in range(0, len(pictures), batch_size)}
+    settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "mixed_precision": mixed_precision}
+    _sample_batches(out, batches, spec=spec, diffusion=diffusion, device=device, settings=settings)
+    if helping:
+        return
+    forget(out)
     lines = [json.dumps(describe(picture)) for picture in pictures]
     _write_atomically(out / MANIFEST, ("\n".join(lines) + "\n").encode() if lines else b"")
 
@@ -91,38 +95,50 @@ def describe(picture: Picture) -> dict[str, Any]:
 
 def _sample_batches(
     out: Path,
-    batches: Sequence[Sequence[Picture]],
+    batches: Mapping[str, Sequence[Picture]],
     *,
     spec: BackboneSpec,
     diffusion: Path | None,
     device: str,
     settings: Mapping[str, Any],
 ) -> None:
+    """Make the batches that are not there yet; other processes may be at it as well."""
     import io
 
     from PIL import Image
-    from rich.progress import track
 
     from clif_exp.generation.sampling import load_customised_pipeline, sample
 
-    pipeline, _ = load_customised_pipeline(spec, diffusion=diffusion, device=device)
-    total, started = sum(map(len, batches)), time.perf_counter()
-    log.info("generation: %d pictures, %d steps each, on %s", total, settings["num_inference_steps"], device)
-    for index, batch in enumerate(track(batches, description="generation", transient=True)):
+    pipeline: Any = None
+    started, made = 0.0, 0
+
+    def done(key: str) -> bool:
+        return all((out / picture.file).exists() for picture in batches[key])
+
+    def work(key: str) -> None:
+        nonlocal pipeline, started, made
+        if pipeline is None:
+            pipeline, _ = load_customised_pipeline(spec, diffusion=diffusion, device=device)
+            started = time.perf_counter()
+            log.info("generation: %d pictures, %d steps each, on %s", total, settings["num_inference_steps"], device)
         arrays = sample(
             pipeline,
             # Not expanded: stock pipelines write placeholders of several tokens out themselves, and would do it twice.
-            [picture.prompt.text for picture in batch],
-            noise_seeds=[picture.noise_seed for picture in batch],
+            [picture.prompt.text for picture in batches[key]],
+            noise_seeds=[picture.noise_seed for picture in batches[key]],
             **settings,
         )
-        for picture, pixels_HWC in zip(batch, arrays, strict=True):
+        for picture, pixels_HWC in zip(batches[key], arrays, strict=True):
             buffer = io.BytesIO()
             Image.fromarray(pixels_HWC).save(buffer, format="PNG")
             _write_atomically(out / picture.file, buffer.getvalue())
-        if index == 0 and len(batches) > 1:
-            seconds = (time.perf_counter() - started) / len(batch)
-            log.info("generation: %.2f s a picture, about %.0f s to go", seconds, seconds * (total - len(batch)))
+        if not made and len(batches) > 1:
+            seconds = (time.perf_counter() - started) / len(batches[key])
+            log.info("generation: %.2f s a picture, about %.0f s to go", seconds, seconds * (total - len(batches[key])))
+        made += 1
+
+    total = sum(len(batch) for key, batch in batches.items() if not done(key))
+    share(out, batches, done=done, work=work, description="generation")
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

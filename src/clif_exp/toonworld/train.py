@@ -60,7 +60,7 @@ def main() -> None:
 
 def make_recipe(name: str, *, root: Path, steps: int | None = None, scenes: int | None = None, warm: bool = False):
     """The recipe of one model on the corpus below `root` (drawn on first use); `warm`: it will start from published weights."""
-    from clif_exp.toonworld.recipes import clip, oracle, sam, unet, vae
+    from clif_exp.toonworld.recipes import clip, leaks, oracle, sam, unet, vae
     from clif_exp.toonworld.recipes.corpus import render_corpus
 
     options: dict[str, Any] = {} if steps is None else {"steps": steps}
@@ -82,9 +82,10 @@ def make_recipe(name: str, *, root: Path, steps: int | None = None, scenes: int 
     autoencoder = root / "weights" / "vae"
     version = hashlib.sha256((autoencoder / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()[:8]
     latents = vae.encode_corpus(autoencoder, corpus, root / "corpus" / f"latents-{scenes}-{version}.npy")
+    leaked = leaks.encode_leaks(autoencoder, corpus, root / "corpus" / f"leaks-{scenes}-{version}.npy")
     model = CLIPModel.from_pretrained(root / "weights" / "clip", attn_implementation="eager").float()
     tokenizer = CLIPTokenizer.from_pretrained(root / "weights" / "clip")
-    return unet.recipe(corpus, latents, tokenizer=tokenizer, text_encoder=build_text_encoder(model), **options)
+    return unet.recipe(corpus, latents, leaked, tokenizer=tokenizer, text_encoder=build_text_encoder(model), **options)
 
 
 def _settled_tokenizer(folder: Path, *, published: Path | None):

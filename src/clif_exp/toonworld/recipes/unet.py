@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from clif_exp.toonworld.architectures import build_scheduler, build_unet
 from clif_exp.toonworld.grammar import caption, full_caption
-from clif_exp.toonworld.recipes import places
+from clif_exp.toonworld.recipes import leaks, places
 from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
 from clif_exp.toonworld.world import Scene
@@ -25,8 +25,10 @@ MIN_SNR_GAMMA = 5.0
 WEIGHT_FLOOR = 0.4
 NOISINESS = 1.6  # timesteps are drawn by 1 - u ** NOISINESS: which of two figures stands where is decided close to pure noise
 DROPOUT = 0.1
-FULL_CAPTIONS = 0.4  # share of captions that leave nothing out
+FULL_CAPTIONS = 0.3  # share of captions that leave nothing out
 PAIR_WEIGHT = 2.5  # how often a scene of two comes up beside any other: who wears what and stands where is the harder part
+LEAKS = 0.4  # share of the pairs, at noisy timesteps, whose input shows a leak (`leaks`) and whose target does not
+LEAK_FROM = 400  # timestep: an SNR of 0.75; below, what a figure wears is settled
 PLACES_WEIGHT = 0.03  # of the sum over all questions: about the size of the other term
 
 
@@ -43,8 +45,16 @@ class _WithPlaces(nn.Module):
 
 
 def recipe(
-    corpus: Corpus, latents_N4HW: np.ndarray, *, tokenizer, text_encoder: nn.Module, steps: int = 8_000, batch_size: int = 32
+    corpus: Corpus,
+    latents_NCHW: np.ndarray,
+    leaks_PCHW: np.ndarray,
+    *,
+    tokenizer,
+    text_encoder: nn.Module,
+    steps: int = 8_000,
+    batch_size: int = 32,
 ) -> Recipe:
+    """The U-Net on latents of the corpus and of `leaks.encode_leaks`, for the text encoder that it will ship with."""
     from diffusers.models.attention_processor import AttnProcessor
 
     torch.manual_seed(99)
@@ -56,6 +66,7 @@ def recipe(
     text_encoder = text_encoder.eval().requires_grad_(False)
     chances = np.array([PAIR_WEIGHT if len(scene.figures) == 2 else 1.0 for scene in corpus.scenes])
     chances /= chances.sum()
+    leak_of = dict(zip(leaks.pairs_of(corpus).tolist(), range(len(leaks_PCHW)), strict=True))
 
     def batch(step: int) -> Batch:
         rng = np.random.default_rng([5, step])
@@ -64,14 +75,21 @@ def recipe(
         captions = [_said(scene, rng) for scene in scenes]
         ids = tokenizer(captions, padding="max_length", return_tensors="pt").input_ids
         # Stratified timesteps: the batch covers the schedule evenly, which quietens the loss.
-        cell = corpus.labels_NHW.shape[1] // latents_N4HW.shape[2]
+        cell = corpus.labels_NHW.shape[1] // latents_NCHW.shape[2]
         y, x = rng.integers(cell, size=2)  # another pixel of each cell every time: soft targets, on average
         shares = (np.arange(batch_size) + rng.random(batch_size)) / batch_size
         times = ((1 - (1 - shares) ** NOISINESS) * len(alphas)).astype(np.int64)
+        times = rng.permutation(times)
+        shown_BCHW = latents_NCHW[rows].astype(np.float32)
+        for place, (row, said) in enumerate(zip(rows.tolist(), captions, strict=True)):
+            if said and row in leak_of and times[place] >= LEAK_FROM and rng.random() < LEAKS:
+                share = rng.uniform(0.3, 1.0)
+                shown_BCHW[place] += share * (leaks_PCHW[leak_of[row]].astype(np.float32) - shown_BCHW[place])
         return {
-            "latents_BCHW": torch.from_numpy(latents_N4HW[rows]).float(),
+            "latents_BCHW": torch.from_numpy(latents_NCHW[rows]).float(),
+            "shown_BCHW": torch.from_numpy(shown_BCHW),
             "input_ids": ids,
-            "timesteps": torch.from_numpy(rng.permutation(times)),
+            "timesteps": torch.from_numpy(times),
             "places_BQHW": torch.from_numpy(places.targets(scenes, corpus.labels_NHW[rows][:, y::cell, x::cell])),
         }
 
@@ -79,9 +97,10 @@ def recipe(
         latents, times = batch["latents_BCHW"], batch["timesteps"]
         with torch.no_grad():
             context = text_encoder(batch["input_ids"]).last_hidden_state
-        noise = torch.randn_like(latents)
-        noisy = scheduler.add_noise(latents, noise, times)
-        target = scheduler.get_velocity(latents, noise, times)
+        noisy = scheduler.add_noise(batch["shown_BCHW"], torch.randn_like(latents), times)
+        # The velocity that leads from here to the true latents; without a leak it is diffusers' get_velocity.
+        alpha_B111 = alphas[times].view(-1, 1, 1, 1)
+        target = (alpha_B111.sqrt() * noisy - latents) / (1 - alpha_B111).sqrt()
         velocity, answers = model(noisy, times, context)
         error = (velocity.float() - target).square().mean(dim=(1, 2, 3))
         snr = alphas[times] / (1 - alphas[times])

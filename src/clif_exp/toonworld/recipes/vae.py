@@ -10,6 +10,7 @@ import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -114,18 +115,23 @@ def encode_corpus(folder: Path, corpus: Corpus, path: Path, *, workers: int = 2)
         workers: processes of one thread each.
     """
     if not path.exists():
-        tasks = [(folder, corpus.images_NHWC[start : start + _ENCODED]) for start in range(0, len(corpus), _ENCODED)]
+        starts = range(0, len(corpus), _ENCODED)
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            latents = np.concatenate(list(pool.map(_encode, tasks)))
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, latents)
-        partial.replace(path)
+            parts = pool.map(encode_pictures, repeat(folder), (corpus.images_NHWC[start : start + _ENCODED] for start in starts))
+            save_latents(path, np.concatenate(list(parts)))
     return np.load(path)
 
 
+def save_latents(path: Path, latents_NCHW: np.ndarray) -> None:
+    """Write an array so that a file of this name is always whole."""
+    partial = path.with_suffix(".partial.npy")
+    np.save(partial, latents_NCHW)
+    partial.replace(path)
+
+
 @torch.inference_mode()
-def _encode(task: tuple[Path, np.ndarray]) -> np.ndarray:
-    folder, images_NHWC = task
+def encode_pictures(folder: Path, images_NHWC: np.ndarray) -> np.ndarray:
+    """Latents of uint8 pictures [N, 128, 128, 3], float16 [N, C, 16, 16], by a worker process of one thread."""
     torch.set_num_threads(1)
     vae = _load(folder)
     images = torch.from_numpy(images_NHWC.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1

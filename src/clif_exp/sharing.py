@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from clif_exp.locks import process_lock
+from clif_exp.progress import track
 
 _LOCKS, _POLL_SECONDS = ".sharing", 0.2
 
@@ -31,7 +32,9 @@ def claim(out: Path, key: str) -> Iterator[bool]:
             yield True
 
 
-def share(out: Path, keys: Iterable[str], *, done: Callable[[str], bool], work: Callable[[str], None]) -> None:
+def share(
+    out: Path, keys: Iterable[str], *, done: Callable[[str], bool], work: Callable[[str], None], description: str = "working"
+) -> None:
     """Do what nobody else does, until all is done, whoever did it.
 
     Args:
@@ -39,11 +42,12 @@ def share(out: Path, keys: Iterable[str], *, done: Callable[[str], bool], work: 
         keys: names of the items, fit for file names.
         done: whether an item is finished; must become true by the last thing that `work` does.
         work: does one item; its result must not depend on who does it.
+        description: what is going on, for the progress bar.
     """
     open_keys = list(keys)
     while open_keys := [key for key in open_keys if not done(key)]:
         worked = False
-        for key in open_keys:
+        for key in track(open_keys, description):
             with claim(out, key) as mine:
                 if mine and not done(key):
                     work(key)

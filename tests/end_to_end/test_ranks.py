@@ -1,0 +1,79 @@
+"""Runs over two ranks: one result, made by both, and no rank left over when the other one goes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+RUN = ("debug=fast", "trainer=ddp_sim")
+
+
+def content(store: Path, name: str, fingerprint: str) -> dict[str, str]:
+    folder = store / name / fingerprint
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "artifact.json"]
+    return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def test_two_ranks_share_every_stage_and_give_one_run(clif_exp, tmp_path, shared_store):
+    alone = clif_exp("debug=fast").summary()
+    both = clif_exp(*RUN, "generation.batch_size=1", store=tmp_path / "store")
+    assert both.code == 0, both.errors[-2000:]
+    summary = both.summary()
+    assert summary["status"] == "finished" and summary["metrics"].keys() == alone["metrics"].keys()
+    for name in ("segments", "contexts", "augment_G", "augment_R", "augment_M"):
+        own = summary["stages"][name]["fingerprint"]
+        assert own == alone["stages"][name]["fingerprint"], name
+        assert content(tmp_path / "store", name, own) == content(shared_store, name, own), name
+    helper = both.folders[-1] / ".rank_1"
+    assert json.loads((helper / "summary.json").read_text())["status"] == "finished"
+    assert "generation:" in (helper / "output.log").read_text(), "rank 1 has sampled too"
+    assert both.output.count("Diffusion stage:") == 1, "what rank 1 says is in its own file"
+    assert not list((tmp_path / "store").glob("*/*.partial"))
+
+
+@contextlib.contextmanager
+def running(folder: Path, store: Path, base_models: list[str]) -> Iterator[tuple[subprocess.Popen, int]]:
+    """Start a run over two ranks and wait until stage 2 is under way; yields rank 0, and the process id of rank 1."""
+    with open(folder / "output.txt", "w") as output:
+        command = [sys.executable, "-m", "clif_exp", *RUN, "diffusion.steps=400", *base_models, f"artifacts.root={store}"]
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+    started, deadline = time.time(), time.monotonic() + 300
+    while not [file for file in store.glob("diffusion/*.partial/metrics.csv") if file.stat().st_mtime > started]:
+        assert process.poll() is None and time.monotonic() < deadline, (folder / "output.txt").read_text()
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (helper,) = [int(child) for child in children if "clif_exp" in Path(f"/proc/{child}/cmdline").read_text()]
+    try:
+        yield process, helper
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds rank 1 through /proc")
+def test_no_rank_outlives_the_other(base_models, tmp_path):
+    with running(tmp_path, tmp_path / "store", base_models) as (process, helper):
+        os.kill(helper, signal.SIGKILL)
+        assert process.wait(90) == 1
+    said = (tmp_path / "output.txt").read_text()
+    assert "clif_exp: error: rank 1 was killed by signal 9" in said and "Traceback" not in said
+    (file,) = tmp_path.glob("runs/*/*/summary.json")
+    assert json.loads(file.read_text())["status"] == "failed"
+
+    with running(tmp_path, tmp_path / "store", base_models) as (process, helper):  # goes on from the last checkpoint
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 30
+        while Path(f"/proc/{helper}").exists():
+            assert time.monotonic() < deadline, "rank 1 goes on without rank 0"
+            time.sleep(0.2)
