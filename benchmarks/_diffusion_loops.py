@@ -59,20 +59,20 @@ def _spec() -> Any:
     return resolve(BackboneSpec(family="toonworld", resolution=128))
 
 
-def ours(root: Path, *, concepts: int, batch_size: int, steps: int, precision: str, accumulate: int = 1) -> dict[str, Any]:
-    """Train stage 2 as the pipeline does; a step's time is what passes between two rows of metrics.csv."""
+def ours(root: Path, *, concepts: int, batch_size: int, steps: int, precision: str, ranks: int = 1) -> dict[str, Any]:
+    """Train stage 2 as the pipeline does; a step's time is what rank 0 works between two rows of metrics.csv."""
     from clif_exp.diffusion.stage import train_diffusion
     from clif_exp.trainer import TrainerSettings
 
     times: list[float] = [time.process_time()]
     out, done = root / "stage", threading.Event()
-    out.mkdir()
+    out.mkdir(exist_ok=True)  # Lightning starts a second rank by the same command
     watcher = threading.Thread(target=_watch, args=(out / "metrics.csv", times, done))
     watcher.start()
     train_diffusion(
         out, spec=_spec(), concepts=_concepts(root, concepts), manifest=root / "M", segments=None, embeddings=None,
-        trainer=TrainerSettings(precision=precision), steps=steps, batch_size=batch_size, target_modules=TARGETS, learning_rate=3e-3,
-        schedule="constant", warmup_steps=0, accumulate=accumulate,
+        trainer=TrainerSettings(precision=precision, devices=ranks, strategy="ddp" if ranks > 1 else "auto"), steps=steps,
+        batch_size=batch_size, target_modules=TARGETS, learning_rate=3e-3, schedule="constant", warmup_steps=0,
     )  # fmt: skip
     done.set()
     watcher.join()

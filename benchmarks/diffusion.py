@@ -29,12 +29,12 @@ LOOPS = Path(__file__).with_name("_diffusion_loops.py")
 
 
 def run(
-    loop: str, *, concepts: int = 4, batch_size: int = 16, steps: int = 10, precision: str = "auto", threads: int = 1
+    loop: str, *, concepts: int = 4, batch_size: int = 16, steps: int = 10, precision: str = "auto", threads: int = 1, **more: int
 ) -> dict[str, Any]:
     """Run one loop in a process of its own; `step` is the median of its steps' processor seconds after the first two."""
     with tempfile.TemporaryDirectory() as root:
         write_data(Path(root), concepts=concepts)
-        settings = {"root": root, "concepts": concepts, "batch_size": batch_size, "steps": steps, "precision": precision}
+        settings = {"root": root, "concepts": concepts, "batch_size": batch_size, "steps": steps, "precision": precision, **more}
         command = [sys.executable, str(LOOPS), loop, json.dumps(settings | {"threads": threads})]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -64,10 +64,12 @@ def _difference(ours: list[float], stock: list[float]) -> float:
 
 
 def scaling(threads: int) -> dict[str, Any]:
-    """Seconds per step against the batch, and per step and before the first one against the number of concepts."""
+    """Seconds per step against the batch, the ranks (8 pictures each) and the concepts, and before the first step against these."""
     batches = {size: run("ours", batch_size=size, steps=8, threads=threads)["step"] for size in (4, 8, 16, 32)}
     concepts = {count: run("ours", concepts=count, batch_size=8, steps=8, threads=threads) for count in (2, 18, 100)}
+    ranks = {count: run("ours", batch_size=8 * count, steps=8, threads=threads, ranks=count)["step"] for count in (1, 2)}
     return {
+        "step_by_ranks": {count: round(seconds, 4) for count, seconds in ranks.items()},
         "step_by_batch_size": {size: round(seconds, 4) for size, seconds in batches.items()},
         "step_by_concepts": {count: round(result["step"], 4) for count, result in concepts.items()},
         "before_first_step_by_concepts": {count: round(result["before_first_step"], 2) for count, result in concepts.items()},

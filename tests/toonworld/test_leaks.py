@@ -1,0 +1,34 @@
+"""What the U-Net is trained out of: pairs in which somebody wears what belongs to the other."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+
+from clif_exp.toonworld.recipes.leaks import leaked, pairs_of
+from clif_exp.toonworld.scenes import sample_scene
+
+
+def test_what_leaks_comes_from_the_other_and_stays_in_place():
+    changed = []
+    for seed in range(40):
+        scene = sample_scene(np.random.default_rng(seed), kind="pair")
+        other = leaked(scene, np.random.default_rng(seed))
+        before, after = ([asdict(figure.character) for figure in one.figures] for one in (scene, other))
+        for own, neighbour, now in zip(before, before[::-1], after, strict=True):
+            assert all(now[slot] in (own[slot], neighbour[slot]) for slot in now)
+        moved = {slot for own, now in zip(before, after, strict=True) for slot in now if now[slot] != own[slot]}
+        changed.append(moved)
+        places = [[(f.x, f.y, f.scale, f.pose, f.flip) for f in one.figures] for one in (scene, other)]
+        assert places[0] == places[1] and (other.context, other.interaction) == (scene.context, scene.interaction)
+        assert other == leaked(scene, np.random.default_rng(seed)), "the same seed gives the same leak"
+    assert {"hat", "top", "coat", "accessory", "species"} <= set().union(*changed)
+    assert np.mean([bool(moved) for moved in changed]) > 0.8  # look-alikes may have nothing to exchange
+
+
+def test_pairs_are_the_scenes_of_two():
+    class Corpus:
+        scenes = [sample_scene(np.random.default_rng(seed), kind=kind) for seed, kind in enumerate(("single", "pair", "row", "pair_white"))]
+
+    assert pairs_of(Corpus).tolist() == [1, 3]  # type: ignore[arg-type]
