@@ -106,6 +106,7 @@ class SamSegmenter:
         stability_threshold: masks whose area depends on the cut-off are dropped below this; 0 keeps all.
         stability_offset: logits by which the cut-off is shifted for that.
         nms_threshold: of two masks whose boxes overlap more than this (IoU) the better one stays.
+        mixed_precision: encode pictures in bf16 where a CPU has it in hardware: faster, and masks no longer to the pixel.
         device: where the model runs.
     """
 
@@ -114,7 +115,7 @@ class SamSegmenter:
     def __init__(
         self, model: Sam, *, points_per_side: int = 16, points_per_batch: int | None = None, images_per_batch: int = 8,
         iou_threshold: float = 0.8, stability_threshold: float = 0.9, stability_offset: float = 1.0,
-        nms_threshold: float = 0.7, device: str = "cpu",
+        nms_threshold: float = 0.7, mixed_precision: bool = False, device: str = "cpu",
     ) -> None:  # fmt: skip
         from segment_anything.utils.transforms import ResizeLongestSide
 
@@ -123,7 +124,7 @@ class SamSegmenter:
         self.model = model.to(device)
         self.decode_points = PointDecoder(self.model)
         self.transform = ResizeLongestSide(model.image_encoder.img_size)
-        self.points_per_side, self.images_per_batch = points_per_side, images_per_batch
+        self.points_per_side, self.images_per_batch, self.mixed_precision = points_per_side, images_per_batch, mixed_precision
         self.points_at_once = points_per_batch or (32 if str(device).startswith("cpu") else 256)
         self.iou_threshold, self.nms_threshold = iou_threshold, nms_threshold
         self.stability_threshold, self.stability_offset = stability_threshold, stability_offset
@@ -155,12 +156,15 @@ class SamSegmenter:
     def _encoded(self, images: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, Tensor]]:
         import torch
 
+        from clif_exp.precision import cpu_autocast
+
         for start in range(0, len(images), self.images_per_batch):
             chunk = images[start : start + self.images_per_batch]
             resized = [torch.as_tensor(self.transform.apply_image(image)).permute(2, 0, 1) for image in chunk]
             with torch.inference_mode():
                 batch_BCHW = torch.stack([self.model.preprocess(image.to(self.model.device)) for image in resized])
-                embeddings = self.model.image_encoder(batch_BCHW)
+                with cpu_autocast(enabled=self.mixed_precision and self.model.device.type == "cpu"):
+                    embeddings = self.model.image_encoder(batch_BCHW).float()
             yield from zip(chunk, embeddings.split(1), strict=True)
 
     def _decode(self, embedding: Tensor, *, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None, multimask: bool):
