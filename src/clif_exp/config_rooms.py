@@ -49,6 +49,7 @@ class SamSettings(Strict):
     stability_threshold: Share = 0.9
     stability_offset: AboveZero = 1.0
     nms_threshold: Share = 0.7
+    mixed_precision: bool = False
 
 
 class RegionSettings(Strict):
