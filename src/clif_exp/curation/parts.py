@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clif_exp.curation.masks import iou, tidy
+from clif_exp.curation.planning import with_article
 from clif_exp.curation.segmenters import Proposals
 from clif_exp.curation.similarity import RegionText
 
@@ -60,7 +61,7 @@ def over_segment(
 
 def name_parts(
     image: np.ndarray, masks: Sequence[np.ndarray], *, names: Sequence[str], class_word: str, clip: RegionText,
-    threshold: float = 0.4, template: str = "a photo of a {name}", others: Sequence[str] = (),
+    threshold: float = 0.4, template: str = "a photo of {name}", others: Sequence[str] = (),
 ) -> list[Part]:  # fmt: skip
     """Match part names to regions by CLIP similarity, one to one.
 
@@ -74,7 +75,7 @@ def name_parts(
         class_word: what the concept is as a whole.
         clip: compares regions with names.
         threshold: smallest probability of a name.
-        template: caption of a single part, with {name}.
+        template: caption of a single part, with {name} (which brings its article).
         others: what else a region may show, such as "face"; never given as names.
 
     Returns:
@@ -88,7 +89,8 @@ def name_parts(
     names = list(names)
     if not names:
         return [Part(mask, None, 0.0, 0.0) for mask in masks]
-    texts = clip.texts([template.format(name=name) for name in [*names, class_word, *(other for other in others if other not in names)]])
+    asked = [*names, class_word, *(other for other in others if other not in names)]
+    texts = clip.texts([template.format(name=with_article(name)) for name in asked])
     cosines_PN = clip.regions(image, masks) @ texts.T
     probabilities_PN = softmax(clip.scale * cosines_PN, axis=1)[:, : len(names)]
     rows, columns = linear_sum_assignment(-probabilities_PN)

@@ -17,9 +17,10 @@ import numpy as np
 from clif_exp.curation.settings import Kind, Layout
 
 _CODES = {"G": 1, "R": 2, "M": 3}
-_PLURALS = {
+_UNCOUNTED = {
     "trousers", "jeans", "shorts", "glasses", "sunglasses", "shoes", "boots", "gloves", "pants", "goggles", "socks", "scissors",
-    "leggings", "headphones", "clothes", "wings", "ears", "eyes",
+    "leggings", "headphones", "clothes", "wings", "ears", "eyes", "arms", "legs", "hands", "feet", "hair",
+    "fur",
 }  # fmt: skip
 SEEN_SHARE = 0.7
 
@@ -87,9 +88,9 @@ def seen_pairs(names: Sequence[str], *, seed: int = 0, share: float = SEEN_SHARE
 
 
 def with_article(name: str) -> str:
-    """Put "a" or "an" before a noun phrase, unless it has an article or is a plural."""
+    """Put "a" or "an" before a noun phrase, unless it has an article or takes none."""
     words = name.split()
-    if words[0] in {"a", "an", "the", "some"} or words[-1] in _PLURALS:
+    if words[0] in {"a", "an", "the", "some"} or words[-1] in _UNCOUNTED:
         return name
     return f"{'an' if words[0][0] in 'aeiou' else 'a'} {name}"
 

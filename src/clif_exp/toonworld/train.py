@@ -14,7 +14,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-MODELS = ("vae", "clip", "judge_clip", "sam", "oracle", "unet", "vae_decoder")
+MODELS = ("vae", "clip", "judge_clip", "sam", "oracle", "unet", "vae_decoder", "clip_image")
+CONTINUED = {"vae_decoder": "vae", "clip_image": "clip"}  # go on from the published weights of another, and take their place
 TRAINERS = ("cpu", "gpu")
 SCENES = {"judge_clip": 6_000, "oracle": 24_000}  # pictures of their own: a judge must not have seen what it judges
 SEEDS = {"judge_clip": 2}
@@ -45,11 +46,11 @@ def main() -> None:
     for name in MODELS if args.model == "all" else (args.model,):
         recipe = make_recipe(name, root=args.root, steps=args.steps, scenes=args.scenes, warm=args.warm)
         folder = args.root / name
-        if args.warm and name != "vae_decoder" and not (folder / "last.ckpt").exists():
+        if args.warm and name not in CONTINUED and not (folder / "last.ckpt").exists():
             load_published(recipe, folder=args.root / "weights" / name)
         finished = args.publish or fit(recipe, folder=folder, max_time=args.max_time, **hardware)
         if (args.publish or finished) and int(os.environ.get("LOCAL_RANK", 0)) == 0:
-            out = args.root / "weights" / name.removesuffix("_decoder")
+            out = args.root / "weights" / CONTINUED.get(name, name)
             partial = out.with_name(f"{out.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
             recipe.publish(load_averaged(recipe, folder=folder), partial)
@@ -71,6 +72,8 @@ def make_recipe(name: str, *, root: Path, steps: int | None = None, scenes: int 
     if name in ("clip", "judge_clip"):
         tokenizer = _settled_tokenizer(root / name / "tokenizer", published=root / "weights" / name if warm else None)
         return clip.recipe(corpus, tokenizer=tokenizer, judge=name == "judge_clip", **options)
+    if name == "clip_image":
+        return clip.image_recipe(corpus, folder=root / "weights" / "clip", **options)
     if name == "vae_decoder":
         return vae.decoder_recipe(corpus, folder=root / "weights" / "vae", **options)
     if name != "unet":

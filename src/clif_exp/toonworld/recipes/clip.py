@@ -2,7 +2,8 @@
 
 In so small a world the contrastive loss alone starts slowly; predicting from the picture, and from the caption, which
 words a full caption would hold speeds it up. A second loss asks every word for its place in the sentence (`binding`).
-The heads are thrown away. Some pictures are cut-outs on white, as the paper's region augmentation shows them.
+The heads are thrown away. Some pictures are cut-outs on white, as the paper's region augmentation shows them. The image
+tower can go on alone (`image_recipe`), mostly on cut-outs: the U-Net reads the text tower, which stays as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy import ndimage
 from torch import Tensor, nn
 
 from clif_exp.curation.similarity import on_white
@@ -27,8 +29,12 @@ from clif_exp.toonworld.world import PARTS, Item
 
 WORD_WEIGHT = 8.0
 CUT_OUTS = 0.25  # share of the pictures
-SMALLEST = 50  # pixels of a part that is cut out
+CUT_OUTS_ALONE = 0.6  # where the image tower goes on alone
+SMALLEST = 40  # pixels of a part that is cut out
 _COVERED = {"hat": ("hat",), "top": ("top", "arms"), "bottom": ("bottom",), "accessory": ("accessory",)}
+
+# What a figure has besides clothes: who names parts by CLIP must know them to leave them out.
+_BODY = {"head": ("a head", "a face"), "hair": ("hair",), "arms": ("arms",), "legs": ("legs",), "tail": ("a tail",)}
 
 
 class _WithWords(nn.Module):
@@ -71,10 +77,47 @@ def recipe(corpus: Corpus, *, tokenizer: Any, judge: bool = False, steps: int = 
     return Recipe(name, model, batch, loss, publish, steps=steps, learning_rate=2e-3, average=0.998, weight_decay=0.05, core="clip")
 
 
-def example(corpus: Corpus, row: int, rng: np.random.Generator) -> tuple[np.ndarray, str, str]:
+def image_recipe(corpus: Corpus, *, folder: Path, steps: int = 1_500, batch_size: int = 64) -> Recipe:
+    """The image tower of the published CLIP in `folder`; its text tower stays as it is, bit for bit."""
+    from transformers import CLIPModel, CLIPTokenizer
+
+    model: Any = CLIPModel.from_pretrained(folder, attn_implementation="eager").float()
+    for part in (model.text_model, model.text_projection):
+        part.requires_grad_(False)
+    model.logit_scale.requires_grad_(False)
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+
+    def batch(step: int) -> Batch:
+        rng = np.random.default_rng([31, step])
+        rows = np.sort(rng.choice(len(corpus), batch_size, replace=False))
+        pictures, captions, _ = zip(*(example(corpus, int(row), rng, cut_outs=CUT_OUTS_ALONE) for row in rows), strict=True)
+        # Two pictures of one caption are no mistake for each other: both are right.
+        same = torch.tensor([[float(one == other) for other in captions] for one in captions])
+        text = tokenizer(list(captions), padding=True, return_tensors="pt")
+        return {**text, "images_BCHW": torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2), "targets_BB": same / same.sum(1)}
+
+    def publish(trained: Any, out: Path) -> None:
+        write_clip(out, tokenizer=tokenizer, clip=trained)
+
+    return Recipe("clip_image", model, batch, _image_loss, publish, steps=steps, learning_rate=1e-3, average=0.998, weight_decay=0.05)
+
+
+def _image_loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    with torch.no_grad():
+        text = model.text_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).pooler_output
+        text_ND = F.normalize(model.text_projection(text).float(), dim=-1)
+    image = model.vision_model(pixel_values=batch["images_BCHW"].float() / 127.5 - 1).pooler_output
+    logits = model.logit_scale.exp().clamp(max=100) * text_ND @ F.normalize(model.visual_projection(image).float(), dim=-1).T
+    targets = batch["targets_BB"]
+    loss = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+    right = targets.gather(1, logits.argmax(1, keepdim=True)) > 0
+    return loss, {"top1": right.float().mean()}
+
+
+def example(corpus: Corpus, row: int, rng: np.random.Generator, *, cut_outs: float = CUT_OUTS) -> tuple[np.ndarray, str, str]:
     """A picture (uint8 [128, 128, 3]), what is said of it, and everything that could be said of it."""
     scene = corpus.scenes[row]
-    if rng.random() < CUT_OUTS and scene.figures:
+    if rng.random() < cut_outs and scene.figures:
         cut_out = _cut_out(corpus, row, rng)
         if cut_out is not None:
             return cut_out
@@ -82,21 +125,26 @@ def example(corpus: Corpus, row: int, rng: np.random.Generator) -> tuple[np.ndar
 
 
 def _cut_out(corpus: Corpus, row: int, rng: np.random.Generator) -> tuple[np.ndarray, str, str] | None:
-    """A figure, or something that it wears, alone on white; None if too little of it is to be seen."""
+    """A figure, or some or one piece of what it wears or has, alone on white; None if too little of it is to be seen."""
     scene, labels_HW = corpus.scenes[row], corpus.labels_NHW[row]
     element = int(rng.integers(len(scene.figures)))
     who = scene.figures[element].character
     worn = [part for part in _COVERED if getattr(who, part) != "none"]
-    part = str(rng.choice(["whole", *worn]))
+    part = str(rng.choice(["whole", *worn, *worn, *_BODY]))
     within = (labels_HW > element * LABELS_PER_FIGURE) & (labels_HW <= (element + 1) * LABELS_PER_FIGURE)
     if part != "whole":
-        covered = _COVERED[part][: 1 + int(rng.integers(len(_COVERED[part])))]
+        covered = _COVERED[part][: 1 + int(rng.integers(len(_COVERED[part])))] if part in _COVERED else (part,)
         within &= np.isin(labels_HW, [1 + element * LABELS_PER_FIGURE + PARTS.index(name) for name in covered])
+        if rng.random() < 0.5:  # a segmenter gives one arm, or half a jacket beside a scarf
+            pieces, count = ndimage.label(within)
+            within = pieces == 1 + rng.integers(count) if count else within
     if within.sum() < SMALLEST:
         return None
     picture = on_white(corpus.images_NHWC[row], within, margin=rng.uniform(0.03, 0.3)).resize((RESOLUTION,) * 2, Image.Resampling.BILINEAR)
     if part == "whole":
         said, everything = phrase(who, rng), phrase(who, full=True)
+    elif part in _BODY:
+        said = everything = str(rng.choice(_BODY[part]))
     else:
         colour = "none" if part == "accessory" else getattr(who, f"{part}_colour")
         item = Item(part, getattr(who, part), colour, 0.5, 0.5, 1.0, who.pattern if part == "top" else "plain", who.style)
