@@ -71,6 +71,16 @@ def test_the_decoder_is_mended_and_the_encoder_kept(trained):
     )
 
 
+def test_the_image_tower_goes_on_and_the_text_tower_is_kept(trained):
+    """The U-Net was trained on what the text tower says."""
+    before = torch.load(trained / "clip" / "last.ckpt", weights_only=True)["state_dict"]
+    published = load_file(trained / "weights" / "clip" / "model.safetensors")
+    whole = {key: before[f"averaged.module.clip.{key}"].half() for key in published}
+    kept = [key for key in published if key.startswith(("text_", "logit_scale"))]
+    assert len(kept) > 10 and all(torch.equal(whole[key], published[key]) for key in kept)
+    assert not same({key: whole[key] for key in published if key not in kept}, {k: v for k, v in published.items() if k not in kept})
+
+
 def test_a_stopped_run_continues_as_if_it_had_not_been(trained, tmp_path):
     corpus = render_corpus(trained / "corpus", size=SCENES, seed=1)
 

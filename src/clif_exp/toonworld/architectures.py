@@ -171,7 +171,7 @@ def build_sam(weights: Path | None = None):
     from safetensors.torch import load_file
     from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
-    width, patch, embed = 64, 8, RESOLUTION // 8
+    width, patch, embed = 128, 8, RESOLUTION // 8
     norm = partial(torch.nn.LayerNorm, eps=1e-6)
     encoder = ImageEncoderViT(
         img_size=RESOLUTION, patch_size=patch, embed_dim=128, depth=4, num_heads=4, out_chans=width,
@@ -217,6 +217,7 @@ def write_clip(out: Path, *, tokenizer, clip) -> None:
     clip.half().save_pretrained(out, max_shard_size="14MB")
     _edit_json(out / "config.json", dtype="float32")
     tokenizer.save_pretrained(out)
+    _edit_json(out / "tokenizer_config.json", is_local=None, local_files_only=None)  # where it was loaded from says nothing to others
     build_image_processor(clip).save_pretrained(out)
 
 

@@ -97,7 +97,8 @@ def image_recipe(corpus: Corpus, *, folder: Path, steps: int = 1_500, batch_size
         return {**text, "images_BCHW": torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2), "targets_BB": same / same.sum(1)}
 
     def publish(trained: Any, out: Path) -> None:
-        write_clip(out, tokenizer=tokenizer, clip=trained)
+        # Read anew: padding a batch has left its mark on the tokenizer.
+        write_clip(out, tokenizer=CLIPTokenizer.from_pretrained(folder), clip=trained)
 
     return Recipe("clip_image", model, batch, _image_loss, publish, steps=steps, learning_rate=1e-3, average=0.998, weight_decay=0.05)
 
