@@ -153,7 +153,7 @@ class Colours:
     words: ClassVar = {"hat": (1, 0, 0), "coat": (0, 1, 0), "shoes": (0, 0, 1), "man": (1, 1, 1)}
 
     def texts(self, captions):
-        rows = np.array([self.words[caption.removeprefix("a photo of a ")] for caption in captions], float)
+        rows = np.array([self.words[caption.removeprefix("a photo of ").removeprefix("a ")] for caption in captions], float)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     def regions(self, image, masks):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from clif_exp.curation.masks import iou, mask_box, plain_background, tidy
+from clif_exp.curation.planning import with_article
 from clif_exp.curation.segmenters import Proposals
 from clif_exp.curation.similarity import RegionText
 
@@ -89,7 +90,7 @@ def choose_whole(
     ]
     order = np.argsort([-m.score(weights) for m in measured], kind="stable")[:_SHORTLIST]
     if clip is not None and weights["similarity"] > 0:
-        cosines = clip.regions(image, [masks[eligible[k]] for k in order]) @ clip.texts([f"a photo of a {class_word}"])[0]
+        cosines = clip.regions(image, [masks[eligible[k]] for k in order]) @ clip.texts([f"a photo of {with_article(class_word)}"])[0]
         relative = (cosines - cosines.min()) / max(float(np.ptp(cosines)), 1e-6)
         rescored = {k: Measures(**{**asdict(measured[k]), "similarity": float(r)}) for k, r in zip(order, relative, strict=True)}
     else:
