@@ -18,9 +18,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from clif_exp.provenance import git_commit, hardware
 
 COLUMNS = {
@@ -79,20 +76,12 @@ def main() -> None:
             seeds = results["runs"].setdefault(name, {})
             if str(seed) in seeds:
                 continue
-            seeds[str(seed)] = run(overrides, seed=seed, common=facts["common"], store=(args.store or Path("artifacts")).absolute())
+            metrics = run(overrides, seed=seed, common=facts["common"], store=(args.store or Path("artifacts")).absolute())
+            seeds[str(seed)] = metrics | {"commit": facts["commit"]}  # of this run: the table may be finished by a later one
             file.write_text(json.dumps(results, indent=1) + "\n")
             (args.out / "table.md").write_text(table(results) + "\n")
             print(f"{name}, seed {seed}: { {metric: seeds[str(seed)].get(metric) for metric in COLUMNS} }", flush=True)
-    print_table(results)
-
-
-def print_table(results: dict[str, Any]) -> None:
-    """Show the means in the terminal."""
-    shown = Table("", *COLUMNS.values())
-    for name, seeds in results["runs"].items():
-        means = [[found[metric] for found in seeds.values() if found.get(metric) is not None] for metric in COLUMNS]
-        shown.add_row(name, *(f"{fmean(values):.3f}" if values else "" for values in means))
-    Console().print(shown)
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ def all_ranks(devices: int, *, folder: Path) -> Iterator[None]:
     shared = _addresses()
     own = {"LOCAL_RANK": "0", "RANK": str(first), **shared}
     others = _Others(folder)
+    before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
     try:
         for local in range(1, devices):
@@ -82,8 +83,11 @@ def all_ranks(devices: int, *, folder: Path) -> Iterator[None]:
         raise
     finally:
         others.stop()
-        for name in own:
-            os.environ.pop(name, None)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
 
 
 def _addresses() -> dict[str, str]:
