@@ -40,6 +40,7 @@ class BackboneSpec:
             text tower equals the pipeline's.
         resolution: side of the pictures in px.
         segmenter_checkpoint: SAM weights, or None for the segmenter's own choice.
+        domain: the only kind of pictures that the models know, as a dataset's `domain`; None: any.
     """
 
     family: str
@@ -48,6 +49,7 @@ class BackboneSpec:
     contrastive: Mapping[str, str] = field(default_factory=dict)
     resolution: int = 512
     segmenter_checkpoint: str | None = None
+    domain: str | None = None
 
 
 def packaged_weights() -> Path:

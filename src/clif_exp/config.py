@@ -54,6 +54,7 @@ class Dataset(Strict):
     root: str | None
     size: Annotated[int, Field(ge=1)] | None
     cast_seed: Annotated[int, Field(ge=0)] | None
+    domain: Name
 
 
 class Artifacts(Strict):

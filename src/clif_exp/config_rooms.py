@@ -33,6 +33,7 @@ class Model(Strict):
     contrastive: dict[Literal["text_encoder", "text_encoder_2"], str]
     resolution: Annotated[int, Field(ge=32, multiple_of=8)]
     segmenter_checkpoint: str | None
+    domain: Name | None
 
 
 # --- curation ---
@@ -108,6 +109,7 @@ class VlmSettings(Strict):
 
 
 class Naming(Strict):
+    enabled: bool = True
     threshold: Share
     template: Name
     others: list[Name] = []

@@ -178,10 +178,11 @@ def prepare(config: dict[str, Any]) -> Plan:
     from clif_exp.concepts import read_concept_set
     from clif_exp.diffusion.checks import check_settings as check_diffusion
     from clif_exp.evaluation.stage import check_settings as check_judges
-    from clif_exp.preparation import check_concepts, materialise_dataset, select_prompts
+    from clif_exp.preparation import check_concepts, leave_parts_unnamed, materialise_dataset, select_prompts
 
     store = ArtifactStore(Path(config["artifacts"]["root"]), reuse=config["artifacts"]["reuse"], say=log.info)
     spec = resolve(BackboneSpec(**config["model"]))
+    config = leave_parts_unnamed(config) if spec.domain not in (None, config["dataset"]["domain"]) else config
     if "diffusion" in config["stages"]:
         check_diffusion(spec, config["diffusion"])
     if "evaluation" in config["stages"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from clif_exp.backbones import BackboneSpec
     from clif_exp.concepts import ConceptSet
     from clif_exp.prompts import EvaluationPrompt
+
+log = logging.getLogger("clif_exp")
 
 
 def materialise_dataset(store: ArtifactStore, settings: Mapping[str, Any]) -> Artifact | None:
@@ -33,6 +36,21 @@ def materialise_dataset(store: ArtifactStore, settings: Mapping[str, Any]) -> Ar
 
     module = "toonworld/cast.py" if settings["name"] == "toonworld" else "curation/photos.py"
     return store.get_or_build("dataset", version=version_of(module), config=config, inputs={}, build=build)
+
+
+def leave_parts_unnamed(config: dict[str, Any]) -> dict[str, Any]:
+    """Turn part names and R-Aug off, for pictures that the base model knows nothing of: its CLIP would call collars faces."""
+    model, domain = config["model"], config["dataset"]["domain"]
+    log.warning(
+        "model=%s knows pictures of %s only, dataset.domain is %s: parts stay unnamed and R-Aug is left out. "
+        "A model of such pictures (model=sd15) names them; if they are drawings of %s, say so with dataset.domain=%s",
+        *(model["family"], model["domain"], domain, model["domain"], model["domain"]),
+    )
+    captioner, augmentation = config["captioner"], config["augmentation"]
+    return config | {
+        "captioner": captioner | {"naming": captioner["naming"] | {"enabled": False}},
+        "augmentation": augmentation | {"region": augmentation["region"] | {"num_pairs": 0}},
+    }
 
 
 def check_concepts(concepts: ConceptSet, *, spec: BackboneSpec, num_tokens: int) -> None:

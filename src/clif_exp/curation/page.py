@@ -16,6 +16,7 @@ from clif_exp.curation.manifest import read_contexts, read_manifest, read_segmen
 from clif_exp.curation.masks import write_bytes
 from clif_exp.pictures import load_rgb
 
+_UNNAMED_SHOWN = 12
 _TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Curation: {{ title }}</title>
 <style>
@@ -76,7 +77,7 @@ def write_page(
         own = [line for line in lines if line["concept"] == concept.name]
         rows = [
             ("Masks", [_masked(load_rgb(concept.images[x["image"]].file), segments, x, side) for x in own if x["kind"] == "whole"]),
-            ("Parts", [_part(segments, x, side) for x in own if x["kind"] == "part" and x["part"] is not None]),
+            ("Parts", [_part(segments, x, side) for x in _parts_to_show(own)]),
         ]
         for kind, manifest in augmented.items():
             pictures = [line for line in manifest if any(source["concept"] == concept.name for source in line["sources"])]
@@ -104,8 +105,15 @@ def _masked(picture: Image.Image, segments: Path, line: Mapping[str, Any], side:
     return _shown(Image.fromarray(faded.astype(np.uint8)), f"{line['file']}, by {line['how']}, {line['score']:.2f}", side)
 
 
+def _parts_to_show(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The named ones, or some where nothing has a name."""
+    parts = [line for line in lines if line["kind"] == "part"]
+    return [line for line in parts if line["part"] is not None] or parts[:: max(1, len(parts) // _UNNAMED_SHOWN)][:_UNNAMED_SHOWN]
+
+
 def _part(segments: Path, line: Mapping[str, Any], side: int) -> dict[str, str]:
-    return _shown(Image.open(segments / line["cutout"]), f"{line['part']} {line['score']:.2f} ({line['file']})", side)
+    text = "unnamed" if line["part"] is None else f"{line['part']} {line['score']:.2f}"
+    return _shown(Image.open(segments / line["cutout"]), f"{text} ({line['file']})", side)
 
 
 def _context(contexts: Path, line: Mapping[str, Any], side: int) -> dict[str, str]:

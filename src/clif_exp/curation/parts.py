@@ -61,7 +61,7 @@ def over_segment(
 
 def name_parts(
     image: np.ndarray, masks: Sequence[np.ndarray], *, names: Sequence[str], class_word: str, clip: RegionText,
-    threshold: float = 0.4, template: str = "a photo of {name}", others: Sequence[str] = (),
+    threshold: float = 0.4, template: str = "a photo of {name}", others: Sequence[str] = (), enabled: bool = True,
 ) -> list[Part]:  # fmt: skip
     """Match part names to regions by CLIP similarity, one to one.
 
@@ -77,6 +77,7 @@ def name_parts(
         threshold: smallest probability of a name.
         template: caption of a single part, with {name} (which brings its article).
         others: what else a region may show, such as "face"; never given as names.
+        enabled: False leaves every region unnamed.
 
     Returns:
         One `Part` per mask, in order.
@@ -87,7 +88,7 @@ def name_parts(
     if not masks:
         return []
     names = list(names)
-    if not names:
+    if not names or not enabled:
         return [Part(mask, None, 0.0, 0.0) for mask in masks]
     asked = [*names, class_word, *(other for other in others if other not in names)]
     texts = clip.texts([template.format(name=with_article(name)) for name in asked])
