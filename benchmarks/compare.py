@@ -1,6 +1,6 @@
 """Runs of the default budget side by side: each variant with each seed, one shared store, a table of means over the seeds.
 
-python benchmarks/compare.py --out experiments/methods --seeds 0 1 \
+python benchmarks/compare.py --out experiments/methods \
     clif: "joint_lora: method=joint_lora" "random rows: method=random_rows" --seeds 0 1
 
 A variant is a name, a colon and its overrides. results.json is written after every run, and a run that it holds already is not

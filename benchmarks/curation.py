@@ -31,8 +31,8 @@ from clif_exp.toonworld.draw import cutout, render
 
 # Grid and thresholds of conf/segmenter/sam_toonworld.yaml, for both sides.
 TOONWORLD = {"points_per_side": 16, "iou": 0.4, "stability": 0.3, "nms": 0.85}
-# Untrained masks are noise: with thresholds of 0 and 1 both sides keep and draw all.
-COST_ALONE = {"points_per_side": 8, "iou": 0.0, "stability": 0.0, "nms": 1.0}
+# Grid of conf/segmenter/sam.yaml. Untrained masks are noise: with thresholds of 0 and 1 both sides keep and draw all.
+COST_ALONE = {"points_per_side": 16, "iou": 0.0, "stability": 0.0, "nms": 1.0}
 Side = Callable[[list[np.ndarray]], list[np.ndarray]]
 
 
