@@ -221,13 +221,9 @@ def _check_hardware(diffusion: Diffusion, trainer: Trainer) -> None:
     if diffusion.accumulate > 1 and size % shares:
         split = f"{trainer.devices * trainer.num_nodes} devices x {diffusion.accumulate} parts"
         raise ValueError(f"diffusion.accumulate: found {diffusion.accumulate}; {split} do not divide diffusion.batch_size={size} evenly")
-    if diffusion.optimizer == "adamw8bit":
-        other = "use diffusion.optimizer=adamw"
-        if trainer.accelerator == "cpu":
-            raise ValueError(f"diffusion.optimizer: found 'adamw8bit' with trainer.accelerator=cpu; it needs a GPU: {other}")
-        if importlib.util.find_spec("bitsandbytes") is None:
-            missing = "the package bitsandbytes is not installed; pip install bitsandbytes"
-            raise ValueError(f"diffusion.optimizer: found 'adamw8bit', but {missing}, or {other}")
+    if diffusion.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        missing = 'the package bitsandbytes is not installed; pip install "bitsandbytes>=0.50", or use diffusion.optimizer=adamw'
+        raise ValueError(f"diffusion.optimizer: found 'adamw8bit', but {missing}")
     if diffusion.compile and trainer.accelerator == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         missing = "there is no C++ compiler, which torch.compile needs on CPUs"
         raise ValueError(f"diffusion.compile: found true, but {missing}; install g++ or set it to false")

@@ -48,6 +48,14 @@ def train(backbones, curated, tmp_path_factory):
     return run
 
 
+def toonworld():
+    from clif_exp.backbones import BackboneSpec, packaged_weights, resolve
+
+    if not (packaged_weights() / "pipeline" / "model_index.json").is_file():
+        pytest.skip("this checkout ships no trained weights")
+    return resolve(BackboneSpec(family="toonworld", resolution=128))
+
+
 @pytest.fixture(scope="module")
 def plain(train):
     return train(validation={"every": 1, "pictures": 3, "timesteps": 2})
@@ -131,6 +139,23 @@ def test_a_run_in_parts_goes_on_exactly(train, tmp_path):
         with pytest.raises(TimeBudgetExhausted, match=f"at step {step} of 3"):
             train(tmp_path, steps=3, accumulate=2, ema_decay=0.5, trainer=replace(FP32, max_time=1e-6, checkpoint_every_n_steps=1))
     train(tmp_path, steps=3, accumulate=2, ema_decay=0.5)
+    assert difference(undisturbed, tmp_path) == 0 and rows(undisturbed) == rows(tmp_path)
+
+
+def test_eight_bit_adam_keeps_bytes_learns_alike_and_goes_on_exactly(train, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    # the shipped U-Net: bitsandbytes keeps states of less than 4,096 weights in fp32, and the tiny models have no larger ones
+    some = {"spec": toonworld(), "rank": 32, "steps": 4, "weight_decay": 0.1}
+    exact, undisturbed = train(**some), train(**some, optimizer="adamw8bit")
+    assert 0 < usual_difference(exact, undisturbed) < 0.01, "at most a quarter of what four steps of 0.01 can move"
+    for step in (1, 2, 3):
+        with pytest.raises(TimeBudgetExhausted, match=f"at step {step} of 4"):
+            train(tmp_path, **some, optimizer="adamw8bit", trainer=replace(FP32, max_time=1e-6, checkpoint_every_n_steps=1))
+    file = sorted(tmp_path.rglob("*.ckpt"))[-1]
+    states = torch.load(file, weights_only=True)["optimizer_states"][0]["state"].values()
+    moments = [state.get("__bnb_optimizer_quant_state__", state)["state1"] for state in states]
+    assert {moment.dtype for moment in moments} == {torch.uint8}
+    train(tmp_path, **some, optimizer="adamw8bit")
     assert difference(undisturbed, tmp_path) == 0 and rows(undisturbed) == rows(tmp_path)
 
 

@@ -175,7 +175,7 @@ def eight_bit_adam() -> Any:
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:
-        remedy = "pip install bitsandbytes (it needs a GPU), or use diffusion.optimizer=adamw"
+        remedy = 'pip install "bitsandbytes>=0.50", or use diffusion.optimizer=adamw'
         raise ValueError(f"diffusion.optimizer: found 'adamw8bit', but the package bitsandbytes does not import; {remedy}.") from error
     return AdamW8bit
 
