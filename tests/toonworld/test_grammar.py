@@ -82,6 +82,28 @@ def test_left_is_left_by_the_label_map(kind):
     assert checked >= 10
 
 
+def test_whoever_has_a_hat_or_an_accessory_is_said_to_if_anybody_is():
+    one_of_two = 0
+    for scene, text in captioned("pair", count=400, seed=6):
+        for slot in ("hat", "accessory"):
+            things = [getattr(figure.character, slot) for figure in scene.figures]
+            there = [thing for thing in things if thing != "none"]
+            said = [thing for thing in there if re.search(rf"\b{thing}\b", text) or (slot == "hat" and re.search(r"\bhats?\b", text))]
+            assert len(said) in (0, len(there)), (things, text)
+            one_of_two += len(said) == 1
+    assert one_of_two > 40
+
+
+def test_two_side_by_side_are_mostly_named_from_left_to_right():
+    in_order = []
+    for scene, text in captioned("pair", count=600, seed=7):
+        names = [figure.character.species for figure in sorted(scene.figures, key=lambda figure: figure.x)]
+        places = [re.search(rf"\b{name}\b", text) for name in names]
+        if scene.interaction == "next to" and " on the left" not in text and all(places) and names[0] != names[1]:
+            in_order.append(places[0].start() < places[1].start())
+    assert len(in_order) > 60 and 0.8 < np.mean(in_order) < 0.97
+
+
 @pytest.mark.parametrize("interaction", ["next to", "left of", "hugging", "behind", "riding"])
 def test_interactions_are_true_of_the_picture(interaction):
     found = 0

@@ -27,7 +27,7 @@ NOISINESS = 1.6  # timesteps are drawn by 1 - u ** NOISINESS: which of two figur
 DROPOUT = 0.1
 FULL_CAPTIONS = 0.3  # share of captions that leave nothing out
 PAIR_WEIGHT = 2.5  # how often a scene of two comes up beside any other: who wears what and stands where is the harder part
-LEAKS = 0.4  # share of the pairs, at noisy timesteps, whose input shows a leak (`leaks`) and whose target does not
+LEAKS = 0.5  # share of the pairs, at noisy timesteps, whose input shows a leak (`leaks`) and whose target does not
 LEAK_FROM = 400  # timestep: an SNR of 0.75; below, what a figure wears is settled
 PLACES_WEIGHT = 0.03  # of the sum over all questions: about the size of the other term
 
