@@ -101,12 +101,15 @@ STOCK_PROMPT = "a photo of a cat with a red crown next to a robot on the beach"
 
 
 @torch.no_grad()
-def stock_row(pipeline, oracle: Oracle, judge_folder: Path, *, seeds: int = 10) -> tuple[Row, Tensor]:
-    """Share of seeds in which `STOCK_PROMPT` is drawn rightly: two figures, the crown on the cat alone, the place; pictures."""
+def stock_row(pipeline, oracle: Oracle, judge_folder: Path, *, seeds: int = 40) -> tuple[Row, Tensor]:
+    """Share of seeds in which `STOCK_PROMPT` is drawn rightly: two figures, the crown on the cat alone, the place; pictures.
+
+    `right` is of the first ten seeds, which is what was promised; ten are few, so `right_of_all` is of all.
+    """
     pictures = sample(pipeline, [STOCK_PROMPT] * seeds, steps=30, guidance=5.0, seed=3)
     places = _contexts_right(judge_folder, pictures, ["beach"] * seeds)
     right = [_is_stock(figures) and place for figures, place in zip(oracle.read(pictures), places, strict=True)]
-    return {"right": float(np.mean(right))}, pictures
+    return {"right": float(np.mean(right[:10])), "right_of_all": float(np.mean(right))}, pictures
 
 
 def _is_stock(figures: list[FigureReading]) -> bool:
