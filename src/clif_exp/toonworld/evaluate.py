@@ -117,7 +117,7 @@ Small models of a drawn world (`clif_exp.toonworld`), trained by this project on
 | oracle/ | reads every figure's attributes, for evaluation only | `clif_exp.toonworld.oracle.load_oracle` |
 
     pipeline = StableDiffusionPipeline.from_pretrained("src/clif_exp/toonworld/weights/pipeline")
-    pipeline("a photo of a cat with a red crown next to a robot on the beach", guidance_scale=5.0).images[0]
+    pipeline("a photo of a cat with a red crown next to a robot on the beach", guidance_scale=3.5).images[0]
 
 Training: `python -m clif_exp.toonworld.train all`, in slices with `--max-time`, on from these weights with `restore` and `--warm`;
 then `python -m clif_exp.toonworld.train install`. How these weights came about stands in HISTORY.md.

@@ -106,7 +106,7 @@ def stock_row(pipeline, oracle: Oracle, judge_folder: Path, *, seeds: int = 40) 
 
     `right` is of the first ten seeds, which is what was promised; ten are few, so `right_of_all` is of all.
     """
-    pictures = sample(pipeline, [STOCK_PROMPT] * seeds, steps=30, guidance=5.0, seed=3)
+    pictures = sample(pipeline, [STOCK_PROMPT] * seeds, steps=30, guidance=3.5, seed=3)
     places = _contexts_right(judge_folder, pictures, ["beach"] * seeds)
     right = [_is_stock(figures) and place for figures, place in zip(oracle.read(pictures), places, strict=True)]
     return {"right": float(np.mean(right[:10])), "right_of_all": float(np.mean(right))}, pictures
