@@ -71,6 +71,40 @@ def test_the_decoder_is_mended_and_the_encoder_kept(trained):
     )
 
 
+def test_a_decoder_is_widened_and_the_latents_stay(trained, tmp_path, monkeypatch):
+    """A wider decoder must not cost the U-Net, and the latents it was trained on, a thing."""
+    from diffusers import AutoencoderKL
+
+    narrow = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, block_out_channels=(16, 32, 64, 128),
+        layers_per_block=1, latent_channels=8, norm_num_groups=8, mid_block_add_attention=False, scaling_factor=1.5,
+    ).eval()  # fmt: skip
+    (tmp_path / "corpus").symlink_to(trained / "corpus")
+    narrow.save_pretrained(tmp_path / "weights" / "vae")
+    pictures, latents = torch.rand(2, 3, 128, 128) * 2 - 1, torch.randn(2, 8, 16, 16)
+    recipe = train.make_recipe("vae_decoder", root=tmp_path, steps=1, scenes=SCENES)
+    wide = recipe.model.eval()
+    with torch.no_grad():
+        assert torch.allclose(wide.decode(latents).sample, narrow.decode(latents).sample, atol=1e-4)
+        before = narrow.encode(pictures).latent_dist.mode()
+        run(monkeypatch, "vae_decoder", "--steps", 1, "--scenes", SCENES, "--root", tmp_path)
+        mended = AutoencoderKL.from_pretrained(tmp_path / "weights" / "vae")
+        assert torch.allclose(mended.encode(pictures).latent_dist.mode(), before, atol=1e-5)
+        assert not torch.allclose(mended.decode(latents).sample, narrow.decode(latents).sample, atol=1e-4)
+    assert mended.config.scaling_factor == 1.5
+    assert mended.config.block_out_channels[0] == 32
+
+
+def test_a_wide_network_cannot_start_from_a_wider_one(trained):
+    from clif_exp.toonworld.oracle import Oracle
+    from clif_exp.toonworld.recipes.widen import widened
+
+    with pytest.raises(RuntimeError, match="cannot be widened"):
+        widened(Oracle(width=256).state_dict(), Oracle(width=128))
+    with pytest.raises(RuntimeError, match="not the same modules"):
+        widened(Oracle(width=128, depth=3).state_dict(), Oracle(width=128))
+
+
 def test_the_image_tower_goes_on_and_the_text_tower_is_kept(trained):
     """The U-Net was trained on what the text tower says."""
     before = torch.load(trained / "clip" / "last.ckpt", weights_only=True)["state_dict"]

@@ -97,10 +97,10 @@ def build_vae():
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 32, 64, 128),
+        block_out_channels=(32, 64, 128, 256),
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
-        norm_num_groups=8,
+        norm_num_groups=16,
         sample_size=RESOLUTION,
         mid_block_add_attention=False,
         scaling_factor=1.0,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
 from pathlib import Path
 
@@ -37,7 +36,6 @@ def measure(weights: Path, *, scale: float, grids: Path | None) -> dict[str, flo
 
     from clif_exp.toonworld import measures, measures_unet
     from clif_exp.toonworld.architectures import build_sam
-    from clif_exp.toonworld.cast import write_cast
     from clif_exp.toonworld.oracle import load_oracle
 
     def many(count: int) -> int:
@@ -49,10 +47,8 @@ def measure(weights: Path, *, scale: float, grids: Path | None) -> dict[str, flo
     pipeline = StableDiffusionPipeline.from_pretrained(weights / "pipeline", torch_dtype=torch.float32)
     rows = {"oracle": measures.oracle_row(oracle, pipeline.vae, count=many(400))}
     rows["vae"] = measures.vae_row(pipeline.vae, oracle, count=many(200))
-    with tempfile.TemporaryDirectory() as folder:
-        write_cast(Path(folder), cast_seed=100)
-        for name in ("clip", "judge_clip"):
-            rows[name] = measures.clip_row(weights / name, cast_folder=Path(folder), groups=max(1, round(6 * scale)))
+    for name in ("clip", "judge_clip"):
+        rows[name] = measures.clip_row(weights / name, cast_seed=100, groups=max(1, round(6 * scale)))
     rows["sam"] = measures.sam_row(sam, count=many(120)) | {"parts_found": measures.sam_coverage(sam, count=many(60))}
     judge, drawn = weights / "judge_clip", {}
     for kind in ("single", "pair"):
@@ -61,6 +57,7 @@ def measure(weights: Path, *, scale: float, grids: Path | None) -> dict[str, flo
     rows["unet_relation"] |= measures_unet.without_fresh_noise(pipeline, oracle, count=many(160))
     rows["unet_stock"], drawn["stock"] = measures_unet.stock_row(pipeline, oracle, judge)
     rows["unet_unknown"], drawn["unknown"] = measures_unet.unknown_row(pipeline, oracle, count=many(48))
+    rows["cost"] = measures_unet.cost_row(pipeline)
     for name, pictures in drawn.items():
         if grids is None:
             break

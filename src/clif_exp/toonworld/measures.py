@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clif_exp.curation.similarity import on_white
 from clif_exp.toonworld.architectures import RESOLUTION
+from clif_exp.toonworld.cast import cast, held_out_scenes, reference_scenes
 from clif_exp.toonworld.draw import Rendering, render
 from clif_exp.toonworld.grammar import caption, full_caption, truth
 from clif_exp.toonworld.oracle import AMBIGUOUS, NOT_VISIBLE, FigureReading, Oracle
@@ -147,8 +149,8 @@ def vae_row(vae, oracle: Oracle, *, count: int) -> Row:
 
 
 @torch.no_grad()
-def clip_row(folder: Path, *, cast_folder: Path, groups: int) -> Row:
-    """Top-1 among 64 scenes with full captions both ways, told-apart swaps, and nearest neighbours of the cast's pictures."""
+def clip_row(folder: Path, *, cast_seed: int, groups: int) -> Row:
+    """Top-1 among 64 scenes with full captions both ways, told-apart swaps, and nearest neighbours of an unseen cast."""
     from transformers import CLIPModel, CLIPTokenizer
 
     model: Any = CLIPModel.from_pretrained(folder)
@@ -178,7 +180,8 @@ def clip_row(folder: Path, *, cast_folder: Path, groups: int) -> Row:
         row["text_to_image"] += float((similarity.argmax(0) == labels).float().mean()) / groups
         row["partial_text_to_image"] += float(((image_ND[here] @ partial_ND[here].T).argmax(0) == labels).float().mean()) / groups
     row["swapped_attributes"] = _swaps(images, texts)
-    row["cast_nearest_neighbour"] = _cast_neighbours(images, cast_folder)
+    row["cast_nearest_neighbour"] = _cast_neighbours(images, cast_seed, cut_out=True)
+    row["cast_nearest_neighbour/whole_pictures"] = _cast_neighbours(images, cast_seed, cut_out=False)
     return dict(row)
 
 
@@ -198,18 +201,25 @@ def _swaps(images, texts, *, count: int = 128) -> float:
     return float(((image_ND * right).sum(1) > (image_ND * wrong).sum(1)).float().mean())
 
 
-def _cast_neighbours(images, folder: Path) -> float:
-    """Share of held-out cast pictures whose nearest reference picture shows the same character."""
-    from PIL import Image
+def _cast_neighbours(images, cast_seed: int, *, cut_out: bool) -> float:
+    """Share of held-out cast pictures whose nearest reference picture shows the same character.
 
-    def load(kind: str) -> tuple[Tensor, list[str]]:
-        files = sorted((folder / kind).glob("*/*.png"))
-        pictures = [np.asarray(Image.open(file).convert("RGB")) for file in files]
-        return images(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255), [file.parent.name for file in files]
+    `cut_out`: the figures alone on white, by their true masks; whole pictures are also like each other for their places.
+    """
 
-    (reference, names), (query, truth_names) = load("images"), load("held_out")
+    def load(scenes_of) -> tuple[Tensor, list[str]]:
+        scenes = [(name, scene) for name, character in cast(cast_seed).items() for scene in scenes_of(name, character, cast_seed)]
+        renderings = [render(scene, size=RESOLUTION) for _, scene in scenes]
+        pictures = [_alone(rendering) if cut_out else rendering.image for rendering in renderings]
+        return images(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255), [name for name, _ in scenes]
+
+    (reference, names), (query, truth_names) = load(reference_scenes), load(held_out_scenes)
     nearest = (query @ reference.T).argmax(1).tolist()
     return float(np.mean([names[i] == name for i, name in zip(nearest, truth_names, strict=True)]))
+
+
+def _alone(rendering: Rendering) -> np.ndarray:
+    return np.asarray(on_white(rendering.image, rendering.labels > 0, margin=0.1).resize((RESOLUTION,) * 2))
 
 
 @torch.no_grad()

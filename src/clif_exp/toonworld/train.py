@@ -17,7 +17,7 @@ from typing import Any
 MODELS = ("vae", "clip", "judge_clip", "sam", "oracle", "unet", "vae_decoder", "clip_image")
 CONTINUED = {"vae_decoder": "vae", "clip_image": "clip"}  # go on from the published weights of another, and take their place
 TRAINERS = ("cpu", "gpu")
-SCENES = {"judge_clip": 6_000, "oracle": 24_000}  # pictures of their own: a judge must not have seen what it judges
+SCENES = {"judge_clip": 6_000, "oracle": 96_000}  # pictures of their own: a judge must not have seen what it judges
 SEEDS = {"judge_clip": 2}
 
 
@@ -83,12 +83,24 @@ def make_recipe(name: str, *, root: Path, steps: int | None = None, scenes: int 
     from clif_exp.toonworld.architectures import build_text_encoder
 
     autoencoder = root / "weights" / "vae"
-    version = hashlib.sha256((autoencoder / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()[:8]
+    version = _encoder_version(autoencoder)
     latents = vae.encode_corpus(autoencoder, corpus, root / "corpus" / f"latents-{scenes}-{version}.npy")
     leaked = leaks.encode_leaks(autoencoder, corpus, root / "corpus" / f"leaks-{scenes}-{version}.npy")
     model = CLIPModel.from_pretrained(root / "weights" / "clip", attn_implementation="eager").float()
     tokenizer = CLIPTokenizer.from_pretrained(root / "weights" / "clip")
     return unet.recipe(corpus, latents, leaked, tokenizer=tokenizer, text_encoder=build_text_encoder(model), **options)
+
+
+def _encoder_version(folder: Path) -> str:
+    """Eight hex digits that change with what the autoencoder in `folder` makes of a picture; its decoder does not matter."""
+    from diffusers import AutoencoderKL
+
+    vae: Any = AutoencoderKL.from_pretrained(folder)
+    digest = hashlib.sha256(str(vae.config.scaling_factor).encode())
+    for part in (vae.encoder, vae.quant_conv):
+        for name, weight in sorted(part.state_dict().items()):
+            digest.update(name.encode() + weight.half().numpy().tobytes())
+    return digest.hexdigest()[:8]
 
 
 def _settled_tokenizer(folder: Path, *, published: Path | None):

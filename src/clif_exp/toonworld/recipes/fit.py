@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, IterableDataset
 
 from clif_exp.toonworld.recipes.muon import MuonAdamW
+from clif_exp.toonworld.recipes.widen import widened
 
 Batch = dict[str, Any]
 
@@ -158,7 +159,7 @@ def fit(recipe: Recipe, *, folder: Path, max_time: float | None, **trainer_optio
 
 
 def load_published(recipe: Recipe, *, folder: Path) -> None:
-    """Start `recipe` from weights that `publish` has written to `folder`.
+    """Start `recipe` from weights that `publish` has written to `folder`; a wider model from a narrower one's (`widen`).
 
     Raises:
         FileNotFoundError: there are none.
@@ -169,7 +170,7 @@ def load_published(recipe: Recipe, *, folder: Path) -> None:
         raise FileNotFoundError(f"{folder}: no safetensors to start from. Train the model, or `restore` the shipped weights first.")
     state = {key: value.float() for file in files for key, value in load_file(file).items()}
     core = recipe.model if recipe.core is None else recipe.model.get_submodule(recipe.core)
-    core.load_state_dict(state)
+    core.load_state_dict(widened(state, core))
 
 
 def load_averaged(recipe: Recipe, *, folder: Path) -> nn.Module:

@@ -23,6 +23,7 @@ from clif_exp.precision import cpu_autocast
 from clif_exp.toonworld.architectures import RESOLUTION, build_vae
 from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
+from clif_exp.toonworld.recipes.widen import widened
 
 KL_WEIGHT = 1e-4
 LATENT_NOISE = 0.1  # of the latents' standard deviation, in the decoder's own phase
@@ -48,12 +49,18 @@ def recipe(corpus: Corpus, *, steps: int = 4_200, batch_size: int = 16) -> Recip
 
 
 def decoder_recipe(corpus: Corpus, *, folder: Path, steps: int = 4_200, batch_size: int = 16) -> Recipe:
-    """The decoder of the published autoencoder in `folder`; its encoder stays as it is, bit for bit."""
+    """The decoder of the published autoencoder in `folder`; its encoder goes on to say what it says now.
+
+    An autoencoder narrower than `build_vae`'s is widened first (`widen`), its encoder so that nothing changes.
+    """
     from diffusers import AutoencoderKL
 
-    model: Any = AutoencoderKL.from_pretrained(folder)
+    model: Any = build_vae()
     model.encoder.requires_grad_(False)
     model.quant_conv.requires_grad_(False)
+    published: Any = AutoencoderKL.from_pretrained(folder)
+    model.load_state_dict(widened(published.state_dict(), model))
+    model.register_to_config(scaling_factor=published.config.scaling_factor)
     batch = _batches(corpus, seed=11, steps=steps, batch_size=batch_size)
 
     def publish(trained: Any, out: Path) -> None:
