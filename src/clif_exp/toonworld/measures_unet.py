@@ -105,12 +105,15 @@ STOCK_PROMPT = "a photo of a cat with a red crown next to a robot on the beach"
 def stock_row(pipeline, oracle: Oracle, judge_folder: Path, *, seeds: int = 40) -> tuple[Row, Tensor]:
     """Share of seeds in which `STOCK_PROMPT` is drawn rightly: two figures, the crown on the cat alone, the place; pictures.
 
-    `right` is of the first ten seeds, which is what was promised; ten are few, so `right_of_all` is of all.
+    `right` is of the first ten seeds, which is what was promised; ten are few, so `right_of_all` is of all. The prompt says
+    nothing of other hats: `one_crown` also forbids the robot a crown of another colour, which to an eye is a leak.
     """
     pictures = sample(pipeline, [STOCK_PROMPT] * seeds, steps=30, guidance=3.5, seed=6)  # seeds on which nothing was chosen
     places = _contexts_right(judge_folder, pictures, ["beach"] * seeds)
-    right = [_is_stock(figures) and place for figures, place in zip(oracle.read(pictures), places, strict=True)]
-    return {"right": float(np.mean(right[:10])), "right_of_all": float(np.mean(right))}, pictures
+    readings = oracle.read(pictures)
+    right = [_is_stock(figures) and place for figures, place in zip(readings, places, strict=True)]
+    one = [ok and sum(figure.attributes["hat"] == "crown" for figure in figures) == 1 for ok, figures in zip(right, readings, strict=True)]
+    return {"right": float(np.mean(right[:10])), "right_of_all": float(np.mean(right)), "one_crown": float(np.mean(one))}, pictures
 
 
 def _is_stock(figures: list[FigureReading]) -> bool:
