@@ -17,7 +17,8 @@ from typing import Any
 MODELS = ("vae", "clip", "judge_clip", "sam", "oracle", "unet", "vae_decoder", "clip_image")
 CONTINUED = {"vae_decoder": "vae", "clip_image": "clip"}  # go on from the published weights of another, and take their place
 TRAINERS = ("cpu", "gpu")
-SCENES = {"judge_clip": 6_000, "oracle": 96_000}  # pictures of their own: a judge must not have seen what it judges
+# Pictures of their own: a judge must not have seen what it judges. The oracle's are 5 GB in memory; `--scenes` takes fewer.
+SCENES = {"judge_clip": 6_000, "oracle": 96_000}
 SEEDS = {"judge_clip": 2}
 
 

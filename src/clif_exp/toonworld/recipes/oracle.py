@@ -198,7 +198,7 @@ class _WithPlaces(nn.Module):
         return places.read(lambda: self.oracle(images_BCHW), layer=self.oracle.body[_FIRST_OF_STRIDE_8], reader=self.reader)
 
 
-def recipe(folder: Path, *, scenes: int, vae_folder: Path, steps: int = 3_000, batch_size: int = 32) -> Recipe:
+def recipe(folder: Path, *, scenes: int, vae_folder: Path, steps: int = 8_000, batch_size: int = 32) -> Recipe:
     from diffusers import AutoencoderKL
 
     data = render_examples(folder, size=scenes)
