@@ -27,6 +27,8 @@ NOISINESS = 1.6  # timesteps are drawn by 1 - u ** NOISINESS: which of two figur
 DROPOUT = 0.1
 FULL_CAPTIONS = 0.3  # share of captions that leave nothing out
 PAIR_WEIGHT = 2.5  # how often a scene of two comes up beside any other: who wears what and stands where is the harder part
+ONE_HAT = 2.0  # times as often, a pair of which one wears a hat: that the other wears none is said by silence alone
+BEHIND = 2.0  # times as often: of all relations it was drawn wrongly most
 LEAKS = 0.5  # share of the pairs, at noisy timesteps, whose input shows a leak (`leaks`) and whose target does not
 LEAK_FROM = 400  # timestep: an SNR of 0.75; below, what a figure wears is settled
 PLACES_WEIGHT = 0.03  # of the sum over all questions: about the size of the other term
@@ -64,7 +66,7 @@ def recipe(
     scheduler = build_scheduler()
     alphas = scheduler.alphas_cumprod
     text_encoder = text_encoder.eval().requires_grad_(False)
-    chances = np.array([PAIR_WEIGHT if len(scene.figures) == 2 else 1.0 for scene in corpus.scenes])
+    chances = np.array([_weight(scene) for scene in corpus.scenes])
     chances /= chances.sum()
     leak_of = dict(zip(leaks.pairs_of(corpus).tolist(), range(len(leaks_PCHW)), strict=True))
 
@@ -115,6 +117,14 @@ def recipe(
         trained.unet.save_pretrained(out, safe_serialization=True)
 
     return Recipe("unet", model, batch, loss, publish, steps=steps, learning_rate=2e-3, average=0.999, core="unet")
+
+
+def _weight(scene: Scene) -> float:
+    """How often a scene comes up beside a single figure."""
+    if len(scene.figures) != 2:
+        return 1.0
+    hats = sum(figure.character.hat != "none" for figure in scene.figures)
+    return PAIR_WEIGHT * (ONE_HAT if hats == 1 else 1.0) * (BEHIND if scene.interaction == "behind" else 1.0)
 
 
 def _said(scene: Scene, rng: np.random.Generator) -> str:
