@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from clif_exp.toonworld.oracle import ANSWERS, NOT_VISIBLE
-from clif_exp.toonworld.recipes.oracle import EXAMINATION, TRAINING, _scene, draw_example
+from clif_exp.toonworld.recipes.oracle import EXAMINATION, TRAINING, _mirror, _scene, draw_example
 from clif_exp.toonworld.scenes import sample_scene
 
 
@@ -25,3 +26,18 @@ def test_the_examination_is_of_scenes_as_they_come():
     for index in range(40):
         one, other = (np.random.default_rng([2, index]) for _ in range(2))
         assert _scene(one, EXAMINATION) == sample_scene(other, allow_cast_only=True)
+
+
+def test_boxes_and_places_are_mirrored_with_their_picture():
+    images, boxes, cells = torch.zeros(2, 3, 128, 128), torch.full((2, 3, 4), float("nan")), torch.zeros(2, 7, 16, 16, dtype=torch.long)
+    images[:, :, 40:80, 16:48] = 1
+    boxes[:, 0] = torch.tensor([16.0, 40.0, 48.0, 80.0])
+    cells[:, :, 5:10, 2:6] = 1
+    _mirror(images, boxes, cells, rows=torch.tensor([False, True]))
+    for picture, box, answers in zip(images, boxes[:, 0].int().tolist(), cells, strict=True):
+        left, top, right, bottom = box
+        assert picture[:, top:bottom, left:right].min() == 1
+        assert picture.sum() == 3 * (right - left) * (bottom - top)
+        assert torch.equal(answers[0].bool(), torch.nn.functional.max_pool2d(picture, 8)[0].bool())
+    assert boxes[0, 0, 0] != boxes[1, 0, 0]
+    assert boxes[:, 1:].isnan().all()

@@ -95,7 +95,21 @@ def test_a_decoder_is_widened_and_the_latents_stay(trained, tmp_path, monkeypatc
     assert mended.config.block_out_channels[0] == 32
 
 
-def test_a_wide_network_cannot_start_from_a_wider_one(trained):
+def test_a_widened_oracle_reads_as_the_narrow_one_did():
+    from clif_exp.toonworld.oracle import Oracle
+    from clif_exp.toonworld.recipes.widen import widened
+
+    torch.manual_seed(0)
+    narrow, wide, pictures = Oracle(width=128), Oracle(width=192), torch.rand(2, 3, 128, 128)
+    wide.load_state_dict(widened(narrow.state_dict(), wide))
+    with torch.no_grad():
+        before, after = narrow(pictures), wide(pictures)
+    assert all(torch.allclose(before[name], after[name], atol=1e-4) for name in before)
+    copies = wide.state_dict()["hidden.weight"][:, [0, 128]]
+    assert not torch.equal(copies[:, 0], copies[:, 1]), "two copies that are read alike would stay alike"
+
+
+def test_a_wide_network_cannot_start_from_a_wider_one():
     from clif_exp.toonworld.oracle import Oracle
     from clif_exp.toonworld.recipes.widen import widened
 

@@ -13,10 +13,7 @@ from clif_exp.toonworld.world import Scene
 
 def _pair(interaction: str, *hats: str) -> Scene:
     rng = np.random.default_rng(0)
-    people = [
-        replace(sample_character(rng), hat=hat, hat_colour="none" if hat == "none" else "red")
-        for hat in hats
-    ]  # fmt: skip
+    people = [replace(sample_character(rng), hat=hat, hat_colour="none" if hat == "none" else "red") for hat in hats]
     return Scene(place_pair(rng, *people, interaction), "beach", interaction, "pair", 0)
 
 

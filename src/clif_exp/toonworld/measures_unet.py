@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import timeit
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -185,12 +185,7 @@ def cost_row(pipeline, *, pictures: int = 16, samples: int = 32) -> Row:
 
 def _seconds(call: Callable[[], object]) -> float:
     """The quickest of three calls: whatever else the machine does only adds."""
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return min(times)
+    return min(timeit.repeat(call, number=1, repeat=3))
 
 
 @torch.no_grad()

@@ -43,7 +43,7 @@ class _Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1):
         super().__init__()
-        groups = max(8, outputs // 16)
+        groups = max(8, outputs // 16)  # of the same size whatever the width: `recipes/widen.py` adds whole groups
         self.first = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.first_norm = nn.GroupNorm(groups, outputs)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=dilation, dilation=dilation, bias=False)

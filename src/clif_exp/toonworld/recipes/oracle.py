@@ -210,12 +210,7 @@ def recipe(folder: Path, *, scenes: int, vae_folder: Path, steps: int = 8_000, b
         rows = np.sort(rng.choice(len(data["images"]), batch_size, replace=False))
         images = torch.from_numpy(data["images"][rows]).permute(0, 3, 1, 2).float() / 255
         boxes, cells = torch.from_numpy(data["boxes"][rows]), torch.from_numpy(data["places"][rows]).long()
-        mirrored = torch.from_numpy(rng.random(batch_size) < 0.5)
-        images[mirrored] = images[mirrored].flip(3)
-        boxes[mirrored] = RESOLUTION * boxes.new_tensor([1, 0, 1, 0]) + boxes[mirrored][..., [2, 1, 0, 3]] * boxes.new_tensor(
-            [-1, 1, -1, 1]
-        )
-        cells[mirrored] = cells[mirrored].flip(3)
+        _mirror(images, boxes, cells, rows=torch.from_numpy(rng.random(batch_size) < 0.5))
         return {
             "images_BCHW": _degrade(images, vae, torch.Generator().manual_seed(step)),
             "boxes_BF4": boxes,
@@ -229,6 +224,14 @@ def recipe(folder: Path, *, scenes: int, vae_folder: Path, steps: int = 8_000, b
 
     model = _WithPlaces(build_oracle().to(memory_format=torch.channels_last))
     return Recipe("oracle", model, batch, loss, publish, steps=steps, learning_rate=2e-3, average=0.998, weight_decay=0.05, core="oracle")
+
+
+def _mirror(images_BCHW: Tensor, boxes_BF4: Tensor, cells_BQHW: Tensor, *, rows: Tensor) -> None:
+    """Mirror some of a batch's examples in place; who stands on which side is no answer of the oracle's."""
+    left, top, right, bottom = boxes_BF4[rows].unbind(-1)
+    boxes_BF4[rows] = torch.stack([RESOLUTION - right, top, RESOLUTION - left, bottom], dim=-1)
+    images_BCHW[rows] = images_BCHW[rows].flip(3)
+    cells_BQHW[rows] = cells_BQHW[rows].flip(3)
 
 
 @torch.no_grad()
