@@ -25,7 +25,7 @@ from clif_exp.toonworld.world import (
 
 KIND_SHARES = {"single": 0.36, "single_white": 0.10, "pair": 0.32, "pair_white": 0.10, "parts": 0.08, "row": 0.04}
 PLACES = CONTEXTS[:-1]
-_PAINTS = tuple(colour for colour in COLOURS if colour != "teal")
+PAINTS = tuple(colour for colour in COLOURS if colour != "teal")
 _NATURAL_COATS = {
     "cat": ("orange", "grey", "black", "white"),
     "lynx": ("brown", "orange", "grey"),
@@ -81,14 +81,14 @@ def sample_character(rng: np.random.Generator, *, style: str | None = None, allo
     values = {
         "species": species,
         "style": style or _pick(rng, STYLES),
-        "coat": _pick(rng, natural) if rng.random() < 0.6 else _pick(rng, _PAINTS),
+        "coat": _pick(rng, natural) if rng.random() < 0.6 else _pick(rng, PAINTS),
         "hat": hat,
-        "hat_colour": "none" if hat == "none" else _pick(rng, _PAINTS),
+        "hat_colour": "none" if hat == "none" else _pick(rng, PAINTS),
         "top": top,
-        "top_colour": _pick(rng, _PAINTS),
+        "top_colour": _pick(rng, PAINTS),
         "pattern": "plain" if rng.random() < 0.4 else _pick(rng, BASE_SLOTS["pattern"][1:]),
         "bottom": "none" if top == "dress" else _pick(rng, BASE_SLOTS["bottom"][1:]),
-        "bottom_colour": "none" if top == "dress" else _pick(rng, _PAINTS),
+        "bottom_colour": "none" if top == "dress" else _pick(rng, PAINTS),
         "accessory": accessory,
     }
     if allow_cast_only:
@@ -191,7 +191,7 @@ def sample_item(rng: np.random.Generator, *, part: str | None = None, style: str
     """Draw a part on its own; `scale` = 1 makes it fill a good part of the canvas."""
     part = part or _pick(rng, ("hat", "hat", "top", "top", "bottom", "accessory"))
     kind = _pick(rng, tuple(value for value in BASE_SLOTS[part] if value != "none"))
-    colour = "none" if part == "accessory" else _pick(rng, _PAINTS)
+    colour = "none" if part == "accessory" else _pick(rng, PAINTS)
     pattern = _pick(rng, BASE_SLOTS["pattern"]) if part == "top" else "plain"
     widest = {"hat": 1.15, "top": 1.15, "bottom": 1.65, "accessory": 1.5}[part]
     return Item(part, kind, colour, x, y, round(float(scale * widest), 4), pattern, style, bool(rng.random() < 0.5))

@@ -86,7 +86,7 @@ def make_recipe(name: str, *, root: Path, steps: int | None = None, scenes: int 
     autoencoder = root / "weights" / "vae"
     version = _encoder_version(autoencoder)
     latents = vae.encode_corpus(autoencoder, corpus, root / "corpus" / f"latents-{scenes}-{version}.npy")
-    leaked = leaks.encode_leaks(autoencoder, corpus, root / "corpus" / f"leaks-{scenes}-{version}.npy")
+    leaked = leaks.encode_leaks(autoencoder, corpus, root / "corpus" / f"leaks{leaks.VERSION}-{scenes}-{version}.npy")
     model = CLIPModel.from_pretrained(root / "weights" / "clip", attn_implementation="eager").float()
     tokenizer = CLIPTokenizer.from_pretrained(root / "weights" / "clip")
     return unet.recipe(corpus, latents, leaked, tokenizer=tokenizer, text_encoder=build_text_encoder(model), **options)

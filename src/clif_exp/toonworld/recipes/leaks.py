@@ -20,15 +20,21 @@ from clif_exp.toonworld.architectures import RESOLUTION
 from clif_exp.toonworld.draw import render
 from clif_exp.toonworld.recipes import vae
 from clif_exp.toonworld.recipes.corpus import Corpus
+from clif_exp.toonworld.scenes import PAINTS
 from clif_exp.toonworld.world import Character, Scene
 
+VERSION = 2  # part of the cached file's name: raise it when `leaked` changes
 _GROUPS = (("coat",), ("hat", "hat_colour"), ("top", "top_colour", "pattern", "bottom", "bottom_colour"), ("accessory",))
 _SPECIES_RATE = 0.15  # two of one species: the rarer mistake
+_RECOLOURED_RATE = 0.5  # of the hats that go over: the kind alone does, which is what is left once the colour has been trained out
 _TASK = 512  # scenes
 
 
 def leaked(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The same pair after some attributes of one have gone over to the other; at least one group of them has."""
+    """The same pair after some attributes of one have gone over to the other; at least one group of them has.
+
+    A hat goes over as it is, or its kind alone, in any colour.
+    """
     first, second = (figure.character for figure in scene.figures)
     groups = [group for group in _GROUPS if rng.random() < 0.5] or [_GROUPS[rng.integers(len(_GROUPS))]]
     if rng.random() < _SPECIES_RATE:
@@ -41,6 +47,9 @@ def leaked(scene: Scene, rng: np.random.Generator) -> Scene:
             to_second |= {slot: getattr(first, slot) for slot in group}
         if direction > 0.4:
             to_first |= {slot: getattr(second, slot) for slot in group}
+    for worn in (to_first, to_second):
+        if worn.get("hat", "none") != "none" and rng.random() < _RECOLOURED_RATE:
+            worn["hat_colour"] = str(rng.choice(PAINTS))
     people: tuple[Character, ...] = replace(first, **to_first), replace(second, **to_second)
     return replace(scene, figures=tuple(replace(f, character=who) for f, who in zip(scene.figures, people, strict=True)))
 
