@@ -12,8 +12,9 @@ from PIL import Image
 
 from clif_exp.reporting import plots
 from clif_exp.reporting.metric_guide import GUIDE
-from clif_exp.reporting.sections import duration
+from clif_exp.reporting.sections import duration, facts
 from clif_exp.reporting.stage import write_report
+from clif_exp.run_directory import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +120,15 @@ def test_trackers_get_the_table_and_the_grids(run, tmp_path):
 @pytest.mark.parametrize(("seconds", "text"), [(None, "–"), (3.21, "3.2 s"), (59.6, "60 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
 def test_durations_read_well(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_stage_of_several_artifacts_counts_once(tmp_path):
+    run = RunDirectory(tmp_path / "run", experiment="e", method="clif", model="toonworld", dataset="toonworld", seed=0)
+    for name, reused in (("segments", True), ("contexts", False), ("diffusion", False)):
+        run.summary["stages"][name] = {"fingerprint": name, "reused": reused, "seconds": 20.0, "peak_memory_mb": 1.0}
+    run.add_stage_of("curation", ["segments", "contexts"])
+    told = facts(run.summary)
+    assert (told["computed in"], told["stages reused"]) == ("40 s", "1 of 3")
 
 
 def test_curves_skip_empty_cells(tmp_path):

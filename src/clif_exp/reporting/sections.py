@@ -98,7 +98,7 @@ def augmented_rows(artifacts: Mapping[str, Path], *, limit: int = 6) -> Rows:
 
 def facts(summary: Mapping[str, Any]) -> dict[str, str]:
     """What was run, for the head of the page."""
-    stages = (summary.get("stages") or {}).values()
+    stages = [stage for name, stage in (summary.get("stages") or {}).items() if name != "curation"]  # the sum of others
     seconds = sum(stage.get("seconds") or 0 for stage in stages if not stage.get("reused"))
     reused = sum(bool(stage.get("reused")) for stage in stages)
     shown = {key: str(summary[key]) for key in ("method", "model", "dataset", "seed", "status") if summary.get(key) is not None}
