@@ -1,6 +1,8 @@
-"""The two loops that benchmarks/diffusion.py compares, each in a process of its own: `python _diffusion_loops.py ours|stock JSON`.
+"""The two loops that benchmarks/diffusion.py compares, each in a process of its own: `python
+_diffusion_loops.py ours|stock JSON`.
 
-Seconds are of processor time, which other load on the machine does not change: nothing here waits for anything.
+Seconds are of processor time, which other load on the machine does not change: nothing here waits
+for anything.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
 
 
 def write_data(root: Path, *, concepts: int, pairs: int = 40) -> None:
-    """Write ToonWorld's cast (its pictures again under new names, if more are wanted) and M pairs on white."""
-    from clif_exp.concepts import read_concept_set
+    """Write ToonWorld's cast (its pictures again under new names, if more are wanted) and M pairs
+    on white.
+    """
+    from clif_exp.concepts.reading import read_concept_set
     from clif_exp.toonworld.cast import write_cast
 
     write_cast(root / "cast", size=min(concepts, 18))
@@ -41,28 +45,40 @@ def write_data(root: Path, *, concepts: int, pairs: int = 40) -> None:
                 canvas.paste(picture.convert("RGB").resize((60, 60)), (2 + 64 * place, 40))
         canvas.save(root / "M" / "images" / f"{index:06d}.png")
         caption = f"a photo of <{chosen[0]}> on the left and <{chosen[1]}> on the right"
-        lines.append({"file": f"images/{index:06d}.png", "caption": caption, "sources": [{"concept": name} for name in chosen]})
+        lines.append(
+            {
+                "file": f"images/{index:06d}.png",
+                "caption": caption,
+                "sources": [{"concept": name} for name in chosen],
+            }
+        )
     (root / "M" / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def _concepts(root: Path, count: int) -> Any:
-    from clif_exp.concepts import read_concept_set
+    from clif_exp.concepts.reading import read_concept_set
 
     cast = read_concept_set(root / "cast")
-    many = [replace(cast.concepts[i % len(cast.concepts)], name=f"concept_{i}") for i in range(count)]
+    many = [
+        replace(cast.concepts[i % len(cast.concepts)], name=f"concept_{i}") for i in range(count)
+    ]
     return replace(cast, concepts=tuple(many))
 
 
 def _spec() -> Any:
-    from clif_exp.backbones import BackboneSpec, resolve
+    from clif_exp.base_models.spec import BackboneSpec, resolve
 
     return resolve(BackboneSpec(family="toonworld", resolution=128))
 
 
-def ours(root: Path, *, concepts: int, batch_size: int, steps: int, precision: str, ranks: int = 1) -> dict[str, Any]:
-    """Train stage 2 as the pipeline does; a step's time is what rank 0 works between two rows of metrics.csv."""
+def ours(
+    root: Path, *, concepts: int, batch_size: int, steps: int, precision: str, ranks: int = 1
+) -> dict[str, Any]:
+    """Train stage 2 as the pipeline does; a step's time is what rank 0 works between two rows of
+    metrics.csv.
+    """
     from clif_exp.diffusion.stage import train_diffusion
-    from clif_exp.trainer import TrainerSettings
+    from clif_exp.training.settings import TrainerSettings
 
     times: list[float] = [time.process_time()]
     out, done = root / "stage", threading.Event()
@@ -70,14 +86,32 @@ def ours(root: Path, *, concepts: int, batch_size: int, steps: int, precision: s
     watcher = threading.Thread(target=_watch, args=(out / "metrics.csv", times, done))
     watcher.start()
     train_diffusion(
-        out, spec=_spec(), concepts=_concepts(root, concepts), manifest=root / "M", segments=None, embeddings=None,
-        trainer=TrainerSettings(precision=precision, devices=ranks, strategy="ddp" if ranks > 1 else "auto"), steps=steps,
-        batch_size=batch_size, target_modules=TARGETS, learning_rate=3e-3, schedule="constant", warmup_steps=0,
-    )  # fmt: skip
+        out,
+        spec=_spec(),
+        concepts=_concepts(root, concepts),
+        manifest=root / "M",
+        segments=None,
+        embeddings=None,
+        trainer=TrainerSettings(
+            precision=precision, devices=ranks, strategy="ddp" if ranks > 1 else "auto"
+        ),
+        steps=steps,
+        batch_size=batch_size,
+        target_modules=TARGETS,
+        learning_rate=3e-3,
+        schedule="constant",
+        warmup_steps=0,
+    )
     done.set()
     watcher.join()
-    losses = [float(line.split(",")[1]) for line in (out / "metrics.csv").read_text().splitlines()[1:]]
-    return {"before_first_step": times[1] - times[0], "seconds": np.diff(times[1:]).tolist(), "losses": losses}
+    losses = [
+        float(line.split(",")[1]) for line in (out / "metrics.csv").read_text().splitlines()[1:]
+    ]
+    return {
+        "before_first_step": times[1] - times[0],
+        "seconds": np.diff(times[1:]).tolist(),
+        "losses": losses,
+    }
 
 
 def _watch(file: Path, times: list[float], done: threading.Event) -> None:
@@ -90,46 +124,76 @@ def _watch(file: Path, times: list[float], done: threading.Event) -> None:
         time.sleep(0.001)
 
 
-def stock(root: Path, *, concepts: int, batch_size: int, steps: int, precision: str) -> dict[str, Any]:
-    """Do each step what diffusers' train_text_to_image_lora.py does: read, encode pictures, encode texts, train the LoRA.
+def stock(
+    root: Path, *, concepts: int, batch_size: int, steps: int, precision: str
+) -> dict[str, Any]:
+    """Do each step what diffusers' train_text_to_image_lora.py does: read, encode pictures, encode
+    texts, train the LoRA.
 
-    It gets our batches' pictures, captions, noise and timesteps, the latents' mode instead of a sample (the same cost), the same
-    attention, and autocast for its frozen parts too, as a careful user would have it.
+    It gets our batches' pictures, captions, noise and timesteps, the latents' mode instead of a
+    sample (the same cost), the same attention, and autocast for its frozen parts too, as a careful
+    user would have it.
     """
-    from clif_exp.backbones import encode_images, load_pipeline
+    from clif_exp.base_models.loading import encode_images, load_pipeline
+    from clif_exp.base_models.precision import best_precision
+    from clif_exp.base_models.tokens import add_concept_tokens, tokenize
     from clif_exp.diffusion.adapters import add_lora
-    from clif_exp.diffusion.data import MixedBatches, Mixture, load_pixels, pair_pictures, single_pictures
-    from clif_exp.precision import best_precision
-    from clif_exp.prompts import TRAINING_TEMPLATES
-    from clif_exp.tokens import add_concept_tokens, tokenize
+    from clif_exp.diffusion.data import (
+        MixedBatches,
+        Mixture,
+        load_pixels,
+        pair_pictures,
+        single_pictures,
+    )
+    from clif_exp.prompts.evaluation import TRAINING_TEMPLATES
 
     started, own = time.process_time(), _concepts(root, concepts)
     pipeline = load_pipeline(_spec())
-    pictures = single_pictures(own, templates=TRAINING_TEMPLATES) + pair_pictures(root / "M", names={c.name for c in own.concepts})
+    pictures = single_pictures(own, templates=TRAINING_TEMPLATES) + pair_pictures(
+        root / "M", names={c.name for c in own.concepts}
+    )
     words = {concept.name: concept.class_word for concept in own.concepts}
-    num_tokens = {name: len(ids) for name, ids in add_concept_tokens(pipeline.tokenizer, pipeline.text_encoder, concepts=words).items()}
+    num_tokens = {
+        name: len(ids)
+        for name, ids in add_concept_tokens(
+            pipeline.tokenizer, pipeline.text_encoder, concepts=words
+        ).items()
+    }
     add_lora(pipeline.unet, rank=16, alpha=16.0, target_modules=TARGETS, seed=0)
     trained = [parameter for parameter in pipeline.unet.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=3e-3, weight_decay=0.01)
-    captions = list(dict.fromkeys(["", *(caption for picture in pictures for caption in picture.captions)]))
+    captions = list(
+        dict.fromkeys(["", *(caption for picture in pictures for caption in picture.captions)])
+    )
     # Latents that hold their own index: the batch tells which pictures it is made of.
     channels, side = pipeline.unet.config.in_channels, 128 // 8
     numbered = torch.arange(float(len(pictures))).view(-1, 1, 1, 1).expand(-1, channels, side, side)
-    plan = MixedBatches(pictures, numbered, None, Mixture(batch_size, 0.5), num_timesteps=1000, captions=captions)
+    plan = MixedBatches(
+        pictures, numbered, None, Mixture(batch_size, 0.5), num_timesteps=1000, captions=captions
+    )
     bf16 = (best_precision("cpu") if precision == "auto" else precision) == "bf16-mixed"
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16)
     scheduler, times, losses = _training_scheduler(pipeline), [time.process_time()], []
     for step in range(steps):
         batch = plan(step)
-        pixels = torch.stack([load_pixels(pictures[int(i)].file, resolution=128) for i in batch["latents"][:, 0, 0, 0]])
-        ids = tokenize(pipeline.tokenizer, batch["captions"], num_tokens=num_tokens, pad="max_length")
+        pixels = torch.stack(
+            [
+                load_pixels(pictures[int(i)].file, resolution=128)
+                for i in batch["latents"][:, 0, 0, 0]
+            ]
+        )
+        ids = tokenize(
+            pipeline.tokenizer, batch["captions"], num_tokens=num_tokens, pad="max_length"
+        )
         with autocast:
             with torch.no_grad():
                 latents = encode_images(pipeline.vae, pixels).float()
                 hidden = pipeline.text_encoder(ids).last_hidden_state
             noisy = scheduler.add_noise(latents, batch["noise"], batch["timesteps"])
             target = scheduler.get_velocity(latents, batch["noise"], batch["timesteps"])
-            predicted = pipeline.unet(noisy, batch["timesteps"], encoder_hidden_states=hidden).sample
+            predicted = pipeline.unet(
+                noisy, batch["timesteps"], encoder_hidden_states=hidden
+            ).sample
             loss = F.mse_loss(predicted.float(), target.float())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -137,7 +201,11 @@ def stock(root: Path, *, concepts: int, batch_size: int, steps: int, precision: 
         optimizer.zero_grad()
         losses.append(loss.item())
         times.append(time.process_time())
-    return {"before_first_step": times[0] - started, "seconds": np.diff(times).tolist(), "losses": losses}
+    return {
+        "before_first_step": times[0] - started,
+        "seconds": np.diff(times).tolist(),
+        "losses": losses,
+    }
 
 
 def _training_scheduler(pipeline: Any) -> Any:
@@ -154,10 +222,15 @@ def main() -> None:
         torch.set_num_threads(threads)
     # What both need, outside the measurement.
     import peft  # noqa: F401
-    from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel  # noqa: F401
+    from diffusers import (
+        AutoencoderKL,
+        DDPMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )  # noqa: F401
 
     import clif_exp.diffusion.module  # noqa: F401
-    from clif_exp.artifacts import peak_memory_mb
+    from clif_exp.artifacts.store import peak_memory_mb
 
     root = Path(settings.pop("root"))
     held = peak_memory_mb()

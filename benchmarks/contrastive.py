@@ -1,9 +1,11 @@
-"""Stage 1 on CLIP ViT-L/14 sizes (random weights) against a loop that runs both towers each step: at least 10 times the pairs per second.
+"""Stage 1 on CLIP ViT-L/14 sizes (random weights) against a loop that runs both towers each step:
+at least 10 times the pairs per second.
 
 python benchmarks/contrastive.py --out experiments/contrastive_speed
 
-Both sides train the same rows on the same batch with the same loss, in turns. The loop is what a good user would write: the image
-tower without gradients, pictures ready as tensors, the faster of transformers' attentions, captions padded to 77 as tokenizers do.
+Both sides train the same rows on the same batch with the same loss, in turns. The loop is what a
+good user would write: the image tower without gradients, pictures ready as tensors, the faster of
+transformers' attentions, captions padded to 77 as tokenizers do.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from clif_exp.artifacts.provenance import git_commit, hardware
+from clif_exp.base_models.tokens import ConceptRows, add_concept_tokens, tokenize
 from clif_exp.contrastive.batches import GroupedBatches, PairBatches
 from clif_exp.contrastive.loss import symmetric_info_nce
 from clif_exp.contrastive.module import ContrastiveModule, Optimisation
 from clif_exp.contrastive.pairs import Pair
 from clif_exp.contrastive.pooling import eos_positions, pool
 from clif_exp.contrastive.targets import PairMeta
-from clif_exp.provenance import git_commit, hardware
-from clif_exp.tokens import ConceptRows, add_concept_tokens, tokenize
 
 CONTEXTS = ("policeman", "chef", "robot", "dog", "cat", "horse", "nurse", "knight", "bear", "girl")
 CAPTION = "a photo of {left} on the left and {right} on the right"
@@ -34,13 +36,17 @@ EPOCHS = 200  # times that the released code looks at each pair
 
 
 def vit_l(*, image_layers: int):
-    """A CLIP of ViT-L/14's sizes with random weights, and a tokenizer that knows the captions' words."""
+    """A CLIP of ViT-L/14's sizes with random weights, and a tokenizer that knows the captions'
+    words.
+    """
     from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
     from clif_exp.toonworld.tokenizer import build_tokenizer
 
     tokenizer = build_tokenizer([*CONTEXTS, *CAPTION.split(), "man"])
-    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    special = {
+        f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")
+    }
     text = CLIPTextConfig(
         vocab_size=49408,
         hidden_size=768,
@@ -51,11 +57,18 @@ def vit_l(*, image_layers: int):
         **special,
     )
     vision = CLIPVisionConfig(
-        hidden_size=1024, intermediate_size=4096, num_hidden_layers=image_layers, num_attention_heads=16, projection_dim=768,
-        image_size=224, patch_size=14,
-    )  # fmt: skip
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=image_layers,
+        num_attention_heads=16,
+        projection_dim=768,
+        image_size=224,
+        patch_size=14,
+    )
     torch.manual_seed(0)
-    clip = CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=768))
+    clip = CLIPModel(
+        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=768)
+    )
     return clip.requires_grad_(False).eval(), tokenizer
 
 
@@ -65,12 +78,21 @@ def make_pairs(names: list[str], count: int) -> list[Pair]:
     size = min(GROUP, len(names))
     while len(pairs) < count:
         number = len(pairs) // size
-        context, side = CONTEXTS[number % len(CONTEXTS)], ("left", "right")[number // len(CONTEXTS) % 2]
+        context, side = (
+            CONTEXTS[number % len(CONTEXTS)],
+            ("left", "right")[number // len(CONTEXTS) % 2],
+        )
         for place in range(size):
             name = names[(number * size + place) % len(names)]
-            spots = {"left": f"<{name}>", "right": f"a {context}"} if side == "left" else {"left": f"a {context}", "right": f"<{name}>"}
+            spots = (
+                {"left": f"<{name}>", "right": f"a {context}"}
+                if side == "left"
+                else {"left": f"a {context}", "right": f"<{name}>"}
+            )
             meta = PairMeta(name, None, context, side)
-            pairs.append(Pair(Path(f"{len(pairs)}.png"), CAPTION.format(**spots), meta, None, f"G|{number}"))
+            pairs.append(
+                Pair(Path(f"{len(pairs)}.png"), CAPTION.format(**spots), meta, None, f"G|{number}")
+            )
     return pairs[:count]
 
 
@@ -80,7 +102,9 @@ class Setting:
     def __init__(self, *, concepts: int, batch: int, image_layers: int = 24) -> None:
         clip, tokenizer = vit_l(image_layers=image_layers)
         names = [f"c{number}" for number in range(concepts)]
-        token_ids = add_concept_tokens(tokenizer, clip.text_model, concepts=dict.fromkeys(names, "man"))
+        token_ids = add_concept_tokens(
+            tokenizer, clip.text_model, concepts=dict.fromkeys(names, "man")
+        )
         pairs = make_pairs(names, 2 * batch)
         self.clip, self.rows = clip, ConceptRows(clip.text_model, token_ids=token_ids)
         generator = torch.Generator().manual_seed(1)
@@ -88,11 +112,21 @@ class Setting:
             self.rows.weight += 0.01 * torch.randn(self.rows.weight.shape, generator=generator)
         features_ND = F.normalize(torch.randn(len(pairs), 768, generator=generator), dim=-1)
         order = GroupedBatches(pairs, batch_size=batch, seed=0)
-        self.batches = PairBatches(pairs, order=order, tokenizer=tokenizer, token_ids=token_ids, pooling={"G": "eos"})
-        self.padded_NL = tokenize(tokenizer, [p.caption for p in pairs], num_tokens=dict.fromkeys(names, 2), pad="max_length")
+        self.batches = PairBatches(
+            pairs, order=order, tokenizer=tokenizer, token_ids=token_ids, pooling={"G": "eos"}
+        )
+        self.padded_NL = tokenize(
+            tokenizer,
+            [p.caption for p in pairs],
+            num_tokens=dict.fromkeys(names, 2),
+            pad="max_length",
+        )
         self.eos_id = tokenizer.eos_token_id
         self.module = ContrastiveModule(
-            clip, rows=self.rows, image_features_ND=features_ND, optimisation=Optimisation(steps=100, learning_rate=1e-4, weight_decay=0.01)
+            clip,
+            rows=self.rows,
+            image_features_ND=features_ND,
+            optimisation=Optimisation(steps=100, learning_rate=1e-4, weight_decay=0.01),
         )
         self.optimizer = torch.optim.AdamW([self.rows.weight], lr=1e-4, weight_decay=0.01)
 
@@ -118,10 +152,19 @@ class Setting:
         batch = self.batches(number)
         ids_BL = self.padded_NL[batch["indices"]]
         with torch.no_grad():
-            image_BD = F.normalize(self.clip.get_image_features(pixels_NCHW[batch["indices"]]).pooler_output, dim=-1)
+            image_BD = F.normalize(
+                self.clip.get_image_features(pixels_NCHW[batch["indices"]]).pooler_output, dim=-1
+            )
         hidden_BLD = self.clip.text_model(input_ids=ids_BL).last_hidden_state
-        text_BD = F.normalize(self.clip.text_projection(pool(hidden_BLD, eos_positions(ids_BL, eos_id=self.eos_id))), dim=-1)
-        return self.step(symmetric_info_nce(text_BD, image_BD, targets_NN=batch["targets"], scale=self.clip.logit_scale.exp()))
+        text_BD = F.normalize(
+            self.clip.text_projection(pool(hidden_BLD, eos_positions(ids_BL, eos_id=self.eos_id))),
+            dim=-1,
+        )
+        return self.step(
+            symmetric_info_nce(
+                text_BD, image_BD, targets_NN=batch["targets"], scale=self.clip.logit_scale.exp()
+            )
+        )
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -134,7 +177,9 @@ def seconds(run: Callable[[], object]) -> float:
 def compare(*, batch: int, repeats: int) -> dict:
     """Both sides in turns on 18 concepts; the first step of each is compared, and not timed."""
     setting = Setting(concepts=18, batch=batch)
-    pixels = torch.randn(len(setting.batches.pairs), 3, 224, 224, generator=torch.Generator().manual_seed(2))
+    pixels = torch.randn(
+        len(setting.batches.pairs), 3, 224, 224, generator=torch.Generator().manual_seed(2)
+    )
     attention = {}
     for kind in ("eager", "sdpa"):
         setting.clip.set_attn_implementation(kind)
@@ -147,12 +192,19 @@ def compare(*, batch: int, repeats: int) -> dict:
         encoding = seconds(lambda: _encode(setting, pixels))
     start = setting.rows.weight.detach().clone()
     results = {}
-    for name, run in (("ours", setting.ours), ("both towers", lambda n: setting.both_towers(n, pixels))):
+    for name, run in (
+        ("ours", setting.ours),
+        ("both towers", lambda n: setting.both_towers(n, pixels)),
+    ):
         results[name] = run(0)
         with torch.no_grad():
             setting.rows.weight.copy_(start)
     (our_loss, our_gradient), (their_loss, their_gradient) = results.values()
-    sides = {"ours": setting.ours, "cached, 77 tokens": setting.cached_but_padded, "both towers": lambda n: setting.both_towers(n, pixels)}
+    sides = {
+        "ours": setting.ours,
+        "cached, 77 tokens": setting.cached_but_padded,
+        "both towers": lambda n: setting.both_towers(n, pixels),
+    }
     times: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(1, repeats + 1):
         for name, run in sides.items():
@@ -166,33 +218,56 @@ def compare(*, batch: int, repeats: int) -> dict:
         "tokens": int(setting.batches(1)["ids"].shape[1]),
         "pairs_per_second": {name: round(rate, 3) for name, rate in rates.items()},
         "ratio": round(statistics.median(ratios), 1),
-        "ratio_with_encoding_over_200_epochs": round((1 / rates["both towers"]) / (1 / rates["ours"] + once / EPOCHS), 1),
+        "ratio_with_encoding_over_200_epochs": round(
+            (1 / rates["both towers"]) / (1 / rates["ours"] + once / EPOCHS), 1
+        ),
         "loss": [round(our_loss, 6), round(their_loss, 6)],
-        "largest_gradient_difference": float((our_gradient - their_gradient).abs().max() / their_gradient.abs().max()),
+        "largest_gradient_difference": float(
+            (our_gradient - their_gradient).abs().max() / their_gradient.abs().max()
+        ),
     }
 
 
 def _encode(setting: Setting, pixels: torch.Tensor) -> None:
-    parts = [setting.clip.get_image_features(pixels[start : start + 8]).pooler_output for start in range(0, len(pixels), 8)]
+    parts = [
+        setting.clip.get_image_features(pixels[start : start + 8]).pooler_output
+        for start in range(0, len(pixels), 8)
+    ]
     setting.module.image_features_ND.copy_(F.normalize(torch.cat(parts), dim=-1))
 
 
 def scaling(*, batches: list[int], concepts: list[int], repeats: int) -> dict:
-    """Seconds per step against the batch (18 concepts) and against the number of concepts (the middle batch)."""
+    """Seconds per step against the batch (18 concepts) and against the number of concepts (the
+    middle batch).
+    """
 
     def median(setting: Setting) -> float:
         setting.ours(0)
-        return round(statistics.median(seconds(lambda number=number: setting.ours(number)) for number in range(1, repeats + 1)), 3)
+        return round(
+            statistics.median(
+                seconds(lambda number=number: setting.ours(number))
+                for number in range(1, repeats + 1)
+            ),
+            3,
+        )
 
     middle = batches[len(batches) // 2]
     by_batch = {size: median(Setting(concepts=18, batch=size, image_layers=1)) for size in batches}
-    by_concepts = {count: median(Setting(concepts=count, batch=middle, image_layers=1)) for count in concepts}
-    return {"seconds_by_batch": by_batch, "concepts_at_batch": middle, "seconds_by_concepts": by_concepts}
+    by_concepts = {
+        count: median(Setting(concepts=count, batch=middle, image_layers=1)) for count in concepts
+    }
+    return {
+        "seconds_by_batch": by_batch,
+        "concepts_at_batch": middle,
+        "seconds_by_concepts": by_concepts,
+    }
 
 
 def main() -> None:
     """Print the ratio and the scaling; write results.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, help="folder for results.json")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
@@ -200,7 +275,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     result = {
-        "command": f"python benchmarks/contrastive.py --batch {args.batch} --repeats {args.repeats} --threads {args.threads}",
+        "command": (
+            f"python benchmarks/contrastive.py --batch {args.batch} --repeats {args.repeats}"
+            f" --threads {args.threads}"
+        ),
         "hardware": f"{hardware()}, {args.threads} thread, fp32",
         "commit": git_commit(digits=7),
         **compare(batch=args.batch, repeats=args.repeats),

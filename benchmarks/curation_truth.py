@@ -1,4 +1,5 @@
-"""What curation gets right on ToonWorld, judged by the renderer's own masks, which curation never sees.
+"""What curation gets right on ToonWorld, judged by the renderer's own masks, which curation never
+sees.
 
 python benchmarks/curation_truth.py --out experiments/curation [model.path=FOLDER ...]
 """
@@ -18,24 +19,42 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from clif_exp.provenance import git_commit, hardware
+from clif_exp.artifacts.provenance import git_commit, hardware
 from clif_exp.toonworld.cast import cast, default_cast, part_nouns, reference_scenes
-from clif_exp.toonworld.draw import Rendering, render
+from clif_exp.toonworld.drawing.render import Rendering, render
 from clif_exp.toonworld.world import PARTS, SLOTS, Character
 
-BARS = {"concept_miou": ">= 0.90", "parts_right": ">= 0.85", "parts_wrong": "<= 0.03", "captions_true": ">= 0.99"}
+BARS = {
+    "concept_miou": ">= 0.90",
+    "parts_right": ">= 0.85",
+    "parts_wrong": "<= 0.03",
+    "captions_true": ">= 0.99",
+}
 SMALLEST_PART = 0.02  # share of the figure; over_segmentation.min_area
-PART_OF_NOUN = {"hat": "hat"} | {noun: slot for slot in ("top", "bottom", "accessory") for noun in SLOTS[slot]}
+PART_OF_NOUN = {"hat": "hat"} | {
+    noun: slot for slot in ("top", "bottom", "accessory") for noun in SLOTS[slot]
+}
 
 
 def curate(folder: Path, overrides: list[str]) -> tuple[dict[str, Path], dict[str, float]]:
     """Run the real curation stage; its artifacts by name, and their seconds."""
     store = folder / "artifacts"
-    command = [sys.executable, "-m", "clif_exp", "stages=[curation]", "segmenter=sam_toonworld", "dataset.size=18"]
+    command = [
+        sys.executable,
+        "-m",
+        "clif_exp",
+        "stages=[curation]",
+        "segmenter=sam_toonworld",
+        "dataset.size=18",
+    ]
     command += [f"hydra.run.dir={folder / 'run'}", f"artifacts.root={store}", *overrides]
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     stages = json.loads((folder / "run" / "summary.json").read_text())["stages"]
-    found = {name: store / name / facts["fingerprint"] for name, facts in stages.items() if name != "curation"}
+    found = {
+        name: store / name / facts["fingerprint"]
+        for name, facts in stages.items()
+        if name != "curation"
+    }
     return found, {name: round(facts["seconds"], 1) for name, facts in stages.items()}
 
 
@@ -64,8 +83,8 @@ def judge_segments(
 ) -> tuple[dict[str, Any], dict[str, bool]]:
     """Judge wholes and named parts.
 
-    A named part is right if more than half of its region is the part it is named after. Shares are of all listed parts that
-    are to be seen (at least 2 % of their figure); the rest stayed unnamed.
+    A named part is right if more than half of its region is the part it is named after. Shares are
+    of all listed parts that are to be seen (at least 2 % of their figure); the rest stayed unnamed.
 
     Returns:
         The measures, and for each cut-out whether it shows what it is said to show.
@@ -88,9 +107,15 @@ def judge_segments(
             by_noun[line["part"]]["right" if right else "wrong"] += 1
             part_ious.append(overlap(found, part))
             if not right:
-                labels = np.bincount(rendering.labels[found], minlength=len(PARTS) + 1)[: len(PARTS) + 1]
-                mistakes[f"{('background', *PARTS)[int(labels.argmax())]} called {line['part']}"] += 1
-    total = {key: sum(counts[key] for counts in by_noun.values()) for key in ("there", "right", "wrong")}
+                labels = np.bincount(rendering.labels[found], minlength=len(PARTS) + 1)[
+                    : len(PARTS) + 1
+                ]
+                mistakes[
+                    f"{('background', *PARTS)[int(labels.argmax())]} called {line['part']}"
+                ] += 1
+    total = {
+        key: sum(counts[key] for counts in by_noun.values()) for key in ("there", "right", "wrong")
+    }
     return {
         "concept_miou": round(float(np.mean(ious)), 4),
         "concepts_missed": sum(iou < 0.5 for iou in ious),
@@ -105,17 +130,23 @@ def judge_segments(
 
 
 def caption_is_true(line: dict[str, Any], folder: Path, shown: dict[str, bool]) -> bool:
-    """Whether a picture shows what its caption says: who, which part, how many, and where it names sides, in this order.
+    """Whether a picture shows what its caption says: who, which part, how many, and where it names
+    sides, in this order.
 
-    Concepts and their parts by the renderer's masks; general concepts, which no renderer has drawn, by place and number only.
+    Concepts and their parts by the renderer's masks; general concepts, which no renderer has drawn,
+    by place and number only.
     """
     text = line["caption"].removeprefix("a photo of ")
     sides = re.fullmatch(r"(.+) on the left and (.+) on the right", text)
-    said = sides.groups() if sides else re.split(r", | and | next to ", text.removesuffix(" in a row"))
+    said = (
+        sides.groups() if sides else re.split(r", | and | next to ", text.removesuffix(" in a row"))
+    )
     in_order = bool(sides) or text.endswith(" in a row")
     sources = line["sources"]
     masks = [mask(folder / source["mask"]) for source in sources]
-    if sorted(said) != sorted(source["name"] for source in sources) or not all(found.any() for found in masks):
+    if sorted(said) != sorted(source["name"] for source in sources) or not all(
+        found.any() for found in masks
+    ):
         return False
     if not all(shown[source["source"]] for source in sources if source["root"] == "segments"):
         return False
@@ -126,14 +157,30 @@ def caption_is_true(line: dict[str, Any], folder: Path, shown: dict[str, bool]) 
 
 def main() -> None:
     """Curate, judge, and print the measures beside their bars."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, help="folder for truth.json")
-    parser.add_argument("--work", type=Path, help="folder to keep the artifacts in, for a next run; else a temporary one")
-    parser.add_argument("--cast-seed", type=int, help="of another cast than the default one, to tune settings on")
-    parser.add_argument("overrides", nargs="*", help="of the config, such as captioner.naming.threshold=0.5")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        help="folder to keep the artifacts in, for a next run; else a temporary one",
+    )
+    parser.add_argument(
+        "--cast-seed", type=int, help="of another cast than the default one, to tune settings on"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", help="of the config, such as captioner.naming.threshold=0.5"
+    )
     args = parser.parse_args()
-    members, seed = (default_cast(), 0) if args.cast_seed is None else (cast(args.cast_seed), args.cast_seed)
-    truth = {(name, i): render(scene) for name, who in members.items() for i, scene in enumerate(reference_scenes(name, who, seed))}
+    members, seed = (
+        (default_cast(), 0) if args.cast_seed is None else (cast(args.cast_seed), args.cast_seed)
+    )
+    truth = {
+        (name, i): render(scene)
+        for name, who in members.items()
+        for i, scene in enumerate(reference_scenes(name, who, seed))
+    }
     if args.cast_seed is not None:
         args.overrides = [*args.overrides, f"dataset.cast_seed={args.cast_seed}"]
     with tempfile.TemporaryDirectory() as folder:
@@ -145,14 +192,24 @@ def main() -> None:
             captions[name[-1]] = [caption_is_true(line, artifacts[name], shown) for line in lines]
     everything = [one for group in captions.values() for one in group]
     result["captions_true"] = round(float(np.mean(everything)), 4) if everything else None
-    result |= {f"captions_true_{kind}": round(float(np.mean(group)), 4) for kind, group in captions.items()}
+    result |= {
+        f"captions_true_{kind}": round(float(np.mean(group)), 4) for kind, group in captions.items()
+    }
     for key, bar in BARS.items():
         print(f"{key:14s} {result[key]} (bar {bar})")
     print(json.dumps(result))
-    facts = {"overrides": args.overrides, "hardware": hardware(), "commit": git_commit(digits=7), "seconds": seconds, "bars": BARS}
+    facts = {
+        "overrides": args.overrides,
+        "hardware": hardware(),
+        "commit": git_commit(digits=7),
+        "seconds": seconds,
+        "bars": BARS,
+    }
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "truth.json").write_text(json.dumps(facts | {"measures": result}, indent=2) + "\n")
+        (args.out / "truth.json").write_text(
+            json.dumps(facts | {"measures": result}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":

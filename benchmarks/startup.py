@@ -1,4 +1,5 @@
-"""What `--cfg job` and `--help` cost beside a bare Hydra app with the same answer: the ratio must stay below 1.3.
+"""What `--cfg job` and `--help` cost beside a bare Hydra app with the same answer: the ratio must
+stay below 1.3.
 
 python benchmarks/startup.py
 """
@@ -24,7 +25,9 @@ main()
 
 
 def seconds(command: list[str], *, folder: str) -> float:
-    """Processor time of a command: start-up does not wait for anything, and wall time would measure the machine's other load."""
+    """Processor time of a command: start-up does not wait for anything, and wall time would measure
+    the machine's other load.
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -32,22 +35,34 @@ def seconds(command: list[str], *, folder: str) -> float:
 
 
 def ratio(argument: list[str], *, repeats: int = 9) -> tuple[float, float, float]:
-    """Measure clif_exp and bare Hydra in turns; returns both medians in seconds, and the median of the pairs' ratios."""
+    """Measure clif_exp and bare Hydra in turns; returns both medians in seconds, and the median of
+    the pairs' ratios.
+    """
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "bare.py").write_text(BARE)
-        commands = [[sys.executable, "-m", "clif_exp", *argument], [sys.executable, "bare.py", *argument]]
+        commands = [
+            [sys.executable, "-m", "clif_exp", *argument],
+            [sys.executable, "bare.py", *argument],
+        ]
         for command in commands:
             seconds(command, folder=folder)  # byte code and disk caches
         pairs = [[seconds(command, folder=folder) for command in commands] for _ in range(repeats)]
     ours, bare = zip(*pairs, strict=True)
-    return statistics.median(ours), statistics.median(bare), statistics.median(a / b for a, b in pairs)
+    return (
+        statistics.median(ours),
+        statistics.median(bare),
+        statistics.median(a / b for a, b in pairs),
+    )
 
 
 def main() -> None:
     """Print a line for each command."""
     for argument in (["--cfg", "job"], ["--help"]):
         ours, bare, quotient = ratio(argument)
-        print(f"{' '.join(argument):10s} clif_exp {ours:.2f} s, bare Hydra {bare:.2f} s, ratio {quotient:.2f} (at most 1.3)")
+        print(
+            f"{' '.join(argument):10s} clif_exp {ours:.2f} s, bare Hydra {bare:.2f} s, ratio"
+            f" {quotient:.2f} (at most 1.3)"
+        )
 
 
 if __name__ == "__main__":

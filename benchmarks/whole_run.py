@@ -1,4 +1,5 @@
-"""What the default run costs the first time (at most 10 minutes) and the second time (at most 30 seconds), on this machine.
+"""What the default run costs the first time (at most 10 minutes) and the second time (at most 30
+seconds), on this machine.
 
 python benchmarks/whole_run.py --out experiments/default
 """
@@ -15,12 +16,19 @@ import tempfile
 import time
 from pathlib import Path
 
-from clif_exp.provenance import git_commit, hardware
+from clif_exp.artifacts.provenance import git_commit, hardware
 
 
 def run(folder: Path, overrides: list[str]) -> tuple[float, dict]:
     """Run the default command in `folder`; returns its seconds of wall time and its summary."""
-    command = [sys.executable, "-m", "clif_exp", f"hydra.run.dir={folder / 'run'}", f"artifacts.root={folder / 'artifacts'}", *overrides]
+    command = [
+        sys.executable,
+        "-m",
+        "clif_exp",
+        f"hydra.run.dir={folder / 'run'}",
+        f"artifacts.root={folder / 'artifacts'}",
+        *overrides,
+    ]
     started = time.monotonic()
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return time.monotonic() - started, json.loads((folder / "run" / "summary.json").read_text())
@@ -28,8 +36,12 @@ def run(folder: Path, overrides: list[str]) -> tuple[float, dict]:
 
 def main() -> None:
     """Print both times, and each stage's."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder for results.json and the grids of pictures")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder for results.json and the grids of pictures"
+    )
     parser.add_argument("overrides", nargs="*", help="of the config, such as dataset.size=18")
     args = parser.parse_args()
     commit = git_commit(digits=7)  # before this run's own pictures change the checkout
@@ -39,7 +51,9 @@ def main() -> None:
         if args.out:
             args.out.mkdir(parents=True, exist_ok=True)
             for grid in ("concepts", "pairs", "augmented"):
-                shutil.copy(Path(name) / "run" / "samples" / f"{grid}.png", args.out / f"{grid}.png")
+                shutil.copy(
+                    Path(name) / "run" / "samples" / f"{grid}.png", args.out / f"{grid}.png"
+                )
     reused = all(stage["reused"] for stage in again["stages"].values())
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     result = {
@@ -53,7 +67,10 @@ def main() -> None:
         "stages": {stage: round(facts["seconds"], 1) for stage, facts in summary["stages"].items()},
         "metrics": summary["metrics"],
     }
-    print(f"first run {first:.0f} s (at most 600), second run {second:.1f} s (at most 30), peak memory {peak:.0f} MB, {result['hardware']}")
+    print(
+        f"first run {first:.0f} s (at most 600), second run {second:.1f} s (at most 30), peak"
+        f" memory {peak:.0f} MB, {result['hardware']}"
+    )
     for stage, seconds in result["stages"].items():
         print(f"  {stage:18s} {seconds:8.1f} s")
     if args.out:

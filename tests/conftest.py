@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-# Tests run beside each other's leftovers and on small machines: a thread per core brings nothing to models this small.
+# Tests run beside each other's leftovers and on small machines: a thread per core brings nothing to
+# models this small.
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -35,29 +36,46 @@ class Result:
         return json.loads((self.folders[index] / "summary.json").read_text())
 
 
-def run_clif_exp(*arguments: str, folder: Path, python: str = sys.executable, timeout: float = 900, **environment: str) -> Result:
+def run_clif_exp(
+    *arguments: str,
+    folder: Path,
+    python: str = sys.executable,
+    timeout: float = 900,
+    **environment: str,
+) -> Result:
     """Run `python -m clif_exp` in a folder."""
     before = set(folder.glob("**/summary.json"))
     completed = subprocess.run(
-        [python, "-m", "clif_exp", *arguments], cwd=folder, capture_output=True, text=True, timeout=timeout, env=os.environ | environment
+        [python, "-m", "clif_exp", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=os.environ | environment,
     )
     # a sweep's folders do not change their names: those written to count as new
-    found = sorted(set(folder.glob("**/summary.json")) - before, key=lambda file: file.stat().st_mtime)
+    found = sorted(
+        set(folder.glob("**/summary.json")) - before, key=lambda file: file.stat().st_mtime
+    )
     folders = [file.parent for file in found if not file.parent.name.startswith(".rank_")]
     return Result(completed.returncode, completed.stdout, completed.stderr, folders)
 
 
 @pytest.fixture(scope="session")
 def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all end-to-end tests: what one has computed, the others reuse, in whichever worker they run."""
+    """One store for all end-to-end tests: what one has computed, the others reuse, in whichever
+    worker they run.
+    """
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "store" / "artifacts"
 
 
 @pytest.fixture(scope="session")
 def base_models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The override that names the base models: none where the package ships them, else random ones of the same layout."""
-    from clif_exp.backbones import packaged_weights
+    """The override that names the base models: none where the package ships them, else random ones
+    of the same layout.
+    """
+    from clif_exp.base_models.spec import packaged_weights
 
     if (packaged_weights() / "pipeline" / "model_index.json").is_file():
         return []
@@ -70,20 +88,28 @@ def base_models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture
 def clif_exp(tmp_path: Path, shared_store: Path, base_models: list[str]) -> Callable[..., Result]:
-    """Run the program in an empty folder, with the shared store unless another is named (None: its own)."""
+    """Run the program in an empty folder, with the shared store unless another is named (None: its
+    own).
+    """
 
-    def run(*arguments: str, store: Path | None = shared_store, timeout: float = 900, **environment: str) -> Result:
+    def run(
+        *arguments: str, store: Path | None = shared_store, timeout: float = 900, **environment: str
+    ) -> Result:
         given = [] if store is None else [f"artifacts.root={store}"]
         # Flags first: argparse does not take overrides on both sides of them.
         flags = [argument for argument in arguments if argument.startswith("-")]
         rest = [argument for argument in arguments if not argument.startswith("-")]
-        return run_clif_exp(*flags, *base_models, *rest, *given, folder=tmp_path, timeout=timeout, **environment)
+        return run_clif_exp(
+            *flags, *base_models, *rest, *given, folder=tmp_path, timeout=timeout, **environment
+        )
 
     return run
 
 
 def _tiny_models():
-    source = importlib.util.spec_from_file_location("tiny_models", Path(__file__).parent / "tiny_models.py")
+    source = importlib.util.spec_from_file_location(
+        "tiny_models", Path(__file__).parent / "tiny_models.py"
+    )
     module = importlib.util.module_from_spec(source)
     source.loader.exec_module(module)
     return module
@@ -97,14 +123,16 @@ def tiny_models():
 @pytest.fixture(scope="session")
 def backbones(tmp_path_factory, tiny_models):
     """family -> resolved spec of a tiny model in that family's layout; written on first use."""
-    from clif_exp.backbones import BackboneSpec, resolve
+    from clif_exp.base_models.spec import BackboneSpec, resolve
 
     written = {}
 
     def get(family: str):
         if family not in written:
             root = tmp_path_factory.mktemp(family)
-            written[family] = resolve(BackboneSpec(**tiny_models.write_tiny_backbone(root, family=family)))
+            written[family] = resolve(
+                BackboneSpec(**tiny_models.write_tiny_backbone(root, family=family))
+            )
         return written[family]
 
     return get

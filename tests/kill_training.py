@@ -1,4 +1,5 @@
-"""Runs one training stage in a process of its own, for tests that kill it: `python kill_training.py STAGE FOLDER`.
+"""Runs one training stage in a process of its own, for tests that kill it: `python kill_training.py
+STAGE FOLDER`.
 
 FOLDER/arguments.json holds the backbone's keyword arguments and the root of the curated data.
 """
@@ -15,8 +16,8 @@ def run(stage: str, out: Path, *, backbone: dict, data: Path, precision: str = "
     sys.path.insert(0, str(Path(__file__).parent))
     import torch
 
-    from clif_exp.backbones import BackboneSpec, resolve
-    from clif_exp.trainer import TrainerSettings
+    from clif_exp.base_models.spec import BackboneSpec, resolve
+    from clif_exp.training.settings import TrainerSettings
     from tiny_models import write_concepts_and_manifests
 
     torch.set_num_threads(1)
@@ -30,19 +31,47 @@ def run(stage: str, out: Path, *, backbone: dict, data: Path, precision: str = "
 
         manifests = {kind: curated["manifests"][kind] for kind in "GR"}
         train_contrastive(
-            out, spec=spec, concepts=curated["concepts"], manifests=manifests, trainer=settings, seed=3, steps=40, batch_size=6,
-            weight_decay=0.1, scale="learned",
-        )  # fmt: skip
+            out,
+            spec=spec,
+            concepts=curated["concepts"],
+            manifests=manifests,
+            trainer=settings,
+            seed=3,
+            steps=40,
+            batch_size=6,
+            weight_decay=0.1,
+            scale="learned",
+        )
     else:
         from clif_exp.diffusion.stage import train_diffusion
 
         train_diffusion(
-            out, spec=spec, concepts=curated["concepts"], manifest=curated["manifests"]["M"], segments=None, embeddings=None,
-            trainer=settings, seed=3, rank=2, alpha=4.0, steps=40, batch_size=3, train_embeddings=True, flip=True,
-            caption_dropout=0.2, ema_decay=0.9, offset_noise=0.1, validation={"every": 5, "pictures": 2, "timesteps": 2},
-        )  # fmt: skip
+            out,
+            spec=spec,
+            concepts=curated["concepts"],
+            manifest=curated["manifests"]["M"],
+            segments=None,
+            embeddings=None,
+            trainer=settings,
+            seed=3,
+            rank=2,
+            alpha=4.0,
+            steps=40,
+            batch_size=3,
+            train_embeddings=True,
+            flip=True,
+            caption_dropout=0.2,
+            ema_decay=0.9,
+            offset_noise=0.1,
+            validation={"every": 5, "pictures": 2, "timesteps": 2},
+        )
 
 
 if __name__ == "__main__":
     arguments = json.loads(Path(sys.argv[2]).read_text())
-    run(sys.argv[1], Path(arguments["out"]), backbone=arguments["backbone"], data=Path(arguments["data"]))
+    run(
+        sys.argv[1],
+        Path(arguments["out"]),
+        backbone=arguments["backbone"],
+        data=Path(arguments["data"]),
+    )

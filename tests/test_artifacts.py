@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from clif_exp.artifacts import ArtifactStore, fingerprint
-from clif_exp.artifacts_cli import main as command_line
-from clif_exp.artifacts_cli import scan
-from clif_exp.locks import is_free, process_lock
+from clif_exp.artifacts.__main__ import main as command_line
+from clif_exp.artifacts.__main__ import scan
+from clif_exp.artifacts.locks import is_free, process_lock
+from clif_exp.artifacts.store import ArtifactStore, fingerprint
 
 BUILDER = """
 import sys, time
 from pathlib import Path
-from clif_exp.artifacts import ArtifactStore
+from clif_exp.artifacts.store import ArtifactStore
 
 def build(out):
     for index in range(int(sys.argv[2])):
@@ -38,21 +38,33 @@ print("reused" if artifact.reused else "built", flush=True)
 
 def start_builder(root: Path, *, pieces: int, seconds: float) -> subprocess.Popen:
     command = [sys.executable, "-c", textwrap.dedent(BUILDER), str(root), str(pieces), str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
 
 
 def put(store: ArtifactStore, *, config=None, build=None, **rest):
     def write(out: Path) -> None:
         (out / "file.txt").write_text("content")
 
-    return store.get_or_build("stage", version=1, config=config or {"a": 1}, inputs={}, build=build or write, **rest)
+    return store.get_or_build(
+        "stage", version=1, config=config or {"a": 1}, inputs={}, build=build or write, **rest
+    )
 
 
 def test_concurrent_processes_build_once(tmp_path):
     builders = [start_builder(tmp_path, pieces=4, seconds=0.1) for _ in range(3)]
     outputs = [builder.communicate(timeout=60)[0].split() for builder in builders]
     assert sorted(lines[-1] for lines in outputs) == ["built", "reused", "reused"]
-    assert sorted(line for lines in outputs for line in lines[:-1]) == ["0", "1", "2", "3"], "each piece once"
+    assert sorted(line for lines in outputs for line in lines[:-1]) == [
+        "0",
+        "1",
+        "2",
+        "3",
+    ], "each piece once"
 
 
 def test_a_killed_build_frees_its_lock_and_is_resumed(tmp_path):
@@ -79,23 +91,46 @@ def test_a_failed_build_publishes_nothing_and_leaves_its_work(tmp_path):
         put(store, build=fail)
     assert store.records() == []
     artifact = put(store)
-    assert sorted(file.name for file in artifact.path.iterdir()) == ["artifact.json", "file.txt", "half.txt"]
+    assert sorted(file.name for file in artifact.path.iterdir()) == [
+        "artifact.json",
+        "file.txt",
+        "half.txt",
+    ]
 
 
 def test_an_artifact_says_where_it_comes_from(tmp_path):
     artifact = put(ArtifactStore(tmp_path), work=20)
     record = json.loads((artifact.path / "artifact.json").read_text())
     assert record["stage"] == "stage" and record["config"] == {"a": 1} and record["work"] == 20
-    assert record["versions"]["clif_exp"] and record["seconds"] >= 0 and record["peak_memory_mb"] > 0
-    assert artifact.path.name == record["fingerprint"] == fingerprint("stage", version=1, config={"a": 1}, inputs={})
+    assert (
+        record["versions"]["clif_exp"] and record["seconds"] >= 0 and record["peak_memory_mb"] > 0
+    )
+    assert (
+        artifact.path.name
+        == record["fingerprint"]
+        == fingerprint("stage", version=1, config={"a": 1}, inputs={})
+    )
 
 
 def test_the_fingerprint_depends_on_every_declared_thing_and_no_order():
     def digest(stage="s", version=1, config=None, inputs=None):
-        return fingerprint(stage, version=version, config=config or {"a": 1, "b": 2}, inputs=inputs or {"i": "x"})
+        return fingerprint(
+            stage, version=version, config=config or {"a": 1, "b": 2}, inputs=inputs or {"i": "x"}
+        )
 
     assert digest() == digest(config={"b": 2, "a": 1})
-    assert len({digest(), digest(stage="t"), digest(version=2), digest(config={"a": 1, "b": 3}), digest(inputs={"i": "y"})}) == 5
+    assert (
+        len(
+            {
+                digest(),
+                digest(stage="t"),
+                digest(version=2),
+                digest(config={"a": 1, "b": 3}),
+                digest(inputs={"i": "y"}),
+            }
+        )
+        == 5
+    )
 
 
 def test_a_second_request_reuses_and_another_config_does_not(tmp_path):
@@ -113,7 +148,9 @@ def test_without_reuse_an_artifact_is_replaced_once(tmp_path):
     assert not after.reused and after.path == before.path and not (after.path / "old.txt").exists()
     stamp = (after.path / "artifact.json").stat().st_ino
     put(store)
-    assert (after.path / "artifact.json").stat().st_ino == stamp, "not built again for a second reader in the same run"
+    assert (after.path / "artifact.json").stat().st_ino == stamp, (
+        "not built again for a second reader in the same run"
+    )
 
 
 def test_before_is_told_what_was_found(tmp_path):
@@ -133,10 +170,15 @@ def test_estimates_follow_the_measured_rate(tmp_path):
 def test_the_lock_excludes_other_processes(tmp_path):
     lock = tmp_path / "lock"
     script = (
-        "import sys; from pathlib import Path; from clif_exp.locks import process_lock\n"
+        "import sys; from pathlib import Path; from clif_exp.artifacts.locks import process_lock\n"
         "with process_lock(Path(sys.argv[1])): print('in', flush=True); input()"
     )
-    other = subprocess.Popen([sys.executable, "-c", script, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, str(lock)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert other.stdout.readline().strip() == "in" and not is_free(lock)
     waited = []
     with pytest.raises(TimeoutError), process_lock(lock, timeout=0.1, on_wait=waited.append):
@@ -171,7 +213,10 @@ def test_gc_removes_garbage_and_only_what_it_is_told(tmp_path, capsys):
 
 
 def test_a_wrong_store_or_age_is_refused(tmp_path, capsys):
-    for arguments in (["ls", "--root", str(tmp_path / "none")], ["gc", "--root", str(tmp_path), "--unused-for", "soon"]):
+    for arguments in (
+        ["ls", "--root", str(tmp_path / "none")],
+        ["gc", "--root", str(tmp_path), "--unused-for", "soon"],
+    ):
         with pytest.raises(SystemExit) as stop:
             command_line(arguments)
         assert stop.value.code == 2

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from clif_exp.backbones import BackboneSpec, encode_images, identity, load_contrastive, load_pipeline, resolve
+from clif_exp.base_models.loading import encode_images, load_contrastive, load_pipeline
+from clif_exp.base_models.spec import BackboneSpec, identity, resolve
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,11 @@ def written(tmp_path_factory, tiny_models):
 def _copy(written, tmp_path) -> BackboneSpec:
     root, spec = written
     shutil.copytree(root, tmp_path / "models")
-    return replace(spec, path=str(tmp_path / "models/pipeline"), contrastive={"text_encoder": str(tmp_path / "models/clip")})
+    return replace(
+        spec,
+        path=str(tmp_path / "models/pipeline"),
+        contrastive={"text_encoder": str(tmp_path / "models/clip")},
+    )
 
 
 def test_identity_follows_content_not_paths(written, tmp_path):
@@ -39,18 +44,26 @@ def test_toonworld_takes_the_models_beside_the_pipeline(written):
     root, _ = written
     for path in (root, root / "pipeline"):
         spec = resolve(BackboneSpec(family="toonworld", path=str(path), resolution=32))
-        assert spec.path == str(root / "pipeline") and spec.contrastive == {"text_encoder": str(root / "clip")}
+        assert spec.path == str(root / "pipeline") and spec.contrastive == {
+            "text_encoder": str(root / "clip")
+        }
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"family": "sd3"}, "model.family: found 'sd3'; known are"),
-        ({"family": "sdxl"}, "is a StableDiffusionPipeline; model=sdxl needs a StableDiffusionXLPipeline"),
+        (
+            {"family": "sdxl"},
+            "is a StableDiffusionPipeline; model=sdxl needs a StableDiffusionXLPipeline",
+        ),
         ({"path": "/nowhere"}, "holds no model_index.json"),
         ({"resolution": 100}, "multiple of 8"),
         ({"contrastive": {}}, "needs one CLIP checkpoint for each of"),
-        ({"contrastive": {"text_encoder": "/nowhere"}}, "model.contrastive.text_encoder: /nowhere is not a folder"),
+        (
+            {"contrastive": {"text_encoder": "/nowhere"}},
+            "model.contrastive.text_encoder: /nowhere is not a folder",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, message, written):
@@ -62,7 +75,9 @@ def test_pickled_weights_are_refused(written, tmp_path):
     spec = _copy(written, tmp_path)
     vae = tmp_path / "models/pipeline/vae"
     (vae / "diffusion_pytorch_model.safetensors").rename(vae / "diffusion_pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"vae: .*no \.safetensors file \(found diffusion_pytorch_model.bin\)"):
+    with pytest.raises(
+        ValueError, match=r"vae: .*no \.safetensors file \(found diffusion_pytorch_model.bin\)"
+    ):
         resolve(spec)
 
 
@@ -81,12 +96,17 @@ def test_the_contrastive_towers_are_the_pipelines(family, tmp_path, tiny_models)
     for encoder in spec.contrastive:
         clip, tokenizer, processor = load_contrastive(spec, encoder)
         assert not any(parameter.requires_grad for parameter in clip.parameters())
-        assert tokenizer.eos_token_id == clip.config.text_config.eos_token_id and processor is not None
+        assert (
+            tokenizer.eos_token_id == clip.config.text_config.eos_token_id and processor is not None
+        )
 
 
 def test_another_clip_is_refused_by_the_layer_that_differs(written, tmp_path, tiny_models):
     other = tiny_models.write_tiny_backbone(tmp_path, family="sd15", seed=1)
-    with pytest.raises(ValueError, match=r"model.contrastive.text_encoder .*differs from the pipeline's text encoder"):
+    with pytest.raises(
+        ValueError,
+        match=r"model.contrastive.text_encoder .*differs from the pipeline's text encoder",
+    ):
         load_contrastive(replace(written[1], contrastive=other["contrastive"]))
 
 
@@ -95,7 +115,9 @@ def test_half_precision_storage_is_no_difference(written, tmp_path):
 
     spec = _copy(written, tmp_path)
     for dtype in (torch.float16, torch.bfloat16):
-        CLIPModel.from_pretrained(written[1].contrastive["text_encoder"]).to(dtype).save_pretrained(tmp_path / "models/clip")
+        CLIPModel.from_pretrained(written[1].contrastive["text_encoder"]).to(dtype).save_pretrained(
+            tmp_path / "models/clip"
+        )
         load_contrastive(spec)
 
 
@@ -110,5 +132,8 @@ def test_latents_are_what_the_pipeline_decodes(kl, tmp_path, tiny_models):
     mode = raw.latent_dist.mode() if kl else raw.latents
     torch.testing.assert_close(latents / pipeline.vae.config.scaling_factor, mode)
     if kl:
-        drawn = [encode_images(pipeline.vae, pixels, generator=torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
+        drawn = [
+            encode_images(pipeline.vae, pixels, generator=torch.Generator().manual_seed(s))
+            for s in (0, 0, 1)
+        ]
         assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])

@@ -12,12 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clif_exp.concepts import Concept, ConceptImage, check_against_tokenizer, read_concept_set, write_concepts_yaml
+from clif_exp.concepts.concept import Concept, ConceptImage
+from clif_exp.concepts.reading import check_against_tokenizer, read_concept_set, write_concepts_yaml
 
 
-def picture(file: Path, *, seed: int = 0, size: tuple[int, int] = (48, 40), mode: str = "RGB") -> Path:
+def picture(
+    file: Path, *, seed: int = 0, size: tuple[int, int] = (48, 40), mode: str = "RGB"
+) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng([seed, *file.stem.encode()]).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    pixels = np.random.default_rng([seed, *file.stem.encode()]).integers(
+        0, 256, (size[1], size[0], 3), np.uint8
+    )
     Image.fromarray(pixels).convert(mode).save(file)
     return file
 
@@ -39,10 +44,10 @@ def rick_and_morty(tmp_path: Path) -> Path:
     Image.fromarray(mask).save(tmp_path / "set" / "masks" / "01.png")
     return concepts_yaml(
         tmp_path / "set",
-        "concepts:\n"
-        "  - {name: rick, class_word: man, images: images/rick, masks: masks, parts: [hair, coat]}\n"
-        "  - name: morty\n    class_word: boy\n    images:\n"
-        "      - images/morty/00.png\n      - {file: images/morty/01.png, box: [2, 3, 40, 38], caption: a photo}\n",
+        "concepts:\n  - {name: rick, class_word: man, images: images/rick, masks: masks, parts:"
+        " [hair, coat]}\n  - name: morty\n    class_word: boy\n    images:\n      -"
+        " images/morty/00.png\n      - {file: images/morty/01.png, box: [2, 3, 40, 38], caption: a"
+        " photo}\n",
     )
 
 
@@ -98,11 +103,21 @@ def test_every_problem_of_a_set_stands_in_one_message(tmp_path):
         read_concept_set(root)
     message = str(refused.value)
     for expected in (
-        "concept 'Rick!': name holds characters", "unknown field 'colour'", "class_word is empty", "images/01.png is truncated",
-        "images/02.gif is animated", "images/03.png has mode I;16", "images/04.jpg is not a picture", "images/05.png is empty (0 bytes)",
-        "images/06.png", "images/07.png has only 8 x 8", "images/08.png is the same picture as images/00.png",
-        "concept 'morty': name is used twice", "images: none found", "images/gone.png is missing",
-    ):  # fmt: skip
+        "concept 'Rick!': name holds characters",
+        "unknown field 'colour'",
+        "class_word is empty",
+        "images/01.png is truncated",
+        "images/02.gif is animated",
+        "images/03.png has mode I;16",
+        "images/04.jpg is not a picture",
+        "images/05.png is empty (0 bytes)",
+        "images/06.png",
+        "images/07.png has only 8 x 8",
+        "images/08.png is the same picture as images/00.png",
+        "concept 'morty': name is used twice",
+        "images: none found",
+        "images/gone.png is missing",
+    ):
         assert expected in message, f"{expected!r} is not in:\n{message}"
     assert "pixels" in next(line for line in message.splitlines() if "06.png" in line)
     assert all(line.startswith("concepts.yaml: concept ") for line in message.splitlines())
@@ -112,10 +127,17 @@ def bomb(width: int, height: int) -> bytes:
     """A tiny PNG whose header promises a huge picture."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "1"])
@@ -130,8 +152,14 @@ def test_modes_that_lose_nothing_are_converted(tmp_path, mode):
     ("line", "expected"),
     [
         ("masks: [m.png]", "m.png is a mask of 20 x 20 px for a picture of 48 x 40 px"),
-        ("images: [{file: images/00.png, point: [60, 2]}]", "point [60, 2] lies outside the picture of 48 x 40 px"),
-        ("images: [{file: images/00.png, box: [5, 5, 3, 9]}]", "box [5, 5, 3, 9] does not lie in the picture"),
+        (
+            "images: [{file: images/00.png, point: [60, 2]}]",
+            "point [60, 2] lies outside the picture of 48 x 40 px",
+        ),
+        (
+            "images: [{file: images/00.png, box: [5, 5, 3, 9]}]",
+            "box [5, 5, 3, 9] does not lie in the picture",
+        ),
         ("captions: [one, two]", "captions: found 2 for 1 images"),
         ("parts: hat", "parts: found 'hat'"),
     ],
@@ -173,23 +201,40 @@ def test_mix_of_shows_json_is_read_and_asks_for_the_class_it_lacks(tmp_path):
         read_concept_set(tmp_path)
     (tmp_path / "potter.json").write_text(json.dumps([entry | {"class_prompt": "man"}]))
     (concept,) = read_concept_set(tmp_path / "potter.json").concepts
-    assert concept == Concept("harry_potter", "man", (ConceptImage(image, caption="a <TOK> in a robe"),))
+    assert concept == Concept(
+        "harry_potter", "man", (ConceptImage(image, caption="a <TOK> in a robe"),)
+    )
 
 
 def test_dreambench_and_captioned_folders_are_read(tmp_path):
     bench = tmp_path / "dreambench"
     for name in ("dog6", "rc_car"):
         picture(bench / name / "00.jpg")
-    (bench / "prompts_and_classes.txt").write_text("Classes\n\nsubject_name,class\ndog6,dog\nrc_car,toy\n\nPrompts\n")
-    assert [(c.name, c.class_word) for c in read_concept_set(bench).concepts] == [("dog6", "dog"), ("rc_car", "toy")]
+    (bench / "prompts_and_classes.txt").write_text(
+        "Classes\n\nsubject_name,class\ndog6,dog\nrc_car,toy\n\nPrompts\n"
+    )
+    assert [(c.name, c.class_word) for c in read_concept_set(bench).concepts] == [
+        ("dog6", "dog"),
+        ("rc_car", "toy"),
+    ]
     plain = tmp_path / "plain"
     picture(plain / "10_rick old man" / "00.png")
     (plain / "10_rick old man" / "00.txt").write_text("rick in his lab")
     picture(plain / "morty boy" / "x.png")
-    (plain / "morty boy" / "metadata.jsonl").write_text(json.dumps({"file_name": "x.png", "text": "morty at home"}))
+    (plain / "morty boy" / "metadata.jsonl").write_text(
+        json.dumps({"file_name": "x.png", "text": "morty at home"})
+    )
     rick, morty = read_concept_set(plain).concepts
-    assert (rick.name, rick.class_word, rick.images[0].caption) == ("rick", "old man", "rick in his lab")
-    assert (morty.name, morty.class_word, morty.images[0].caption) == ("morty", "boy", "morty at home")
+    assert (rick.name, rick.class_word, rick.images[0].caption) == (
+        "rick",
+        "old man",
+        "rick in his lab",
+    )
+    assert (morty.name, morty.class_word, morty.images[0].caption) == (
+        "morty",
+        "boy",
+        "morty at home",
+    )
 
 
 def test_a_folder_that_is_no_concept_set_says_what_would_be(tmp_path):
@@ -208,7 +253,14 @@ def test_toonworlds_tokenizer_refuses_words_it_never_learnt_and_names_that_it_di
     tokenizer = build_tokenizer()
     check_against_tokenizer(read_concept_set(rick_and_morty), tokenizer=tokenizer)
     text = (rick_and_morty / "concepts.yaml").read_text()
-    concepts_yaml(rick_and_morty, text.replace("class_word: man", "class_word: trombonist").replace("name: morty", "name: cat"))
+    concepts_yaml(
+        rick_and_morty,
+        text.replace("class_word: man", "class_word: trombonist").replace(
+            "name: morty", "name: cat"
+        ),
+    )
     with pytest.raises(ValueError) as refused:
         check_against_tokenizer(read_concept_set(rick_and_morty), tokenizer=tokenizer)
-    assert "class_word 'trombonist'" in str(refused.value) and "name 'cat' collides" in str(refused.value)
+    assert "class_word 'trombonist'" in str(refused.value) and "name 'cat' collides" in str(
+        refused.value
+    )

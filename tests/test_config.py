@@ -14,8 +14,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 import clif_exp.__main__ as entry
-from clif_exp.config import validate
-from clif_exp.messages import composition_error, config_folder
+from clif_exp.runs.config import validate
+from clif_exp.runs.messages import composition_error, config_folder
 
 CONF = config_folder()
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
@@ -42,38 +42,67 @@ def test_every_config_composes_and_is_valid(group, choice):
     validate(composed(f"{sign}{group}={choice}", *COMPANIONS.get((group, choice), [])))
 
 
-@pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}/{file.stem}")
+@pytest.mark.parametrize(
+    "file", sorted(CONF.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}/{file.stem}"
+)
 def test_every_config_opens_with_the_command_that_runs_it(file):
     head = file.read_text().split("\n\n")[0].splitlines()
     comments = [line for line in head if line.startswith("#")]
-    assert any("python -m clif_exp" in line for line in comments), f"{file} does not say how to run it"
+    assert any("python -m clif_exp" in line for line in comments), (
+        f"{file} does not say how to run it"
+    )
 
 
 @pytest.mark.parametrize("ablated", ["global", "region", "mix"])
 def test_an_ablation_only_takes_one_augmentation_away(ablated):
     full = composed("+experiment=clif")
     less = composed(f"+experiment=ablate_{ablated[0]}aug")
-    assert full["augmentation"][ablated]["num_pairs"] > 0 == less["augmentation"][ablated]["num_pairs"]
+    assert (
+        full["augmentation"][ablated]["num_pairs"] > 0 == less["augmentation"][ablated]["num_pairs"]
+    )
     less["augmentation"][ablated]["num_pairs"] = full["augmentation"][ablated]["num_pairs"]
     less["name"] = full["name"]
     assert less == full
 
 
 def test_an_experiment_keeps_its_ablation_under_debug():
-    assert composed("+experiment=ablate_raug", "debug=fast")["augmentation"]["region"]["num_pairs"] == 0
+    assert (
+        composed("+experiment=ablate_raug", "debug=fast")["augmentation"]["region"]["num_pairs"]
+        == 0
+    )
 
 
 def test_experiments_on_real_models_carry_the_released_codes_settings():
     for family in ("sd15", "sdxl"):
-        config = validate(composed(f"+experiment=clif_{family}", "dataset=folder", "dataset.root=.", "trainer=gpu"))
+        config = validate(
+            composed(
+                f"+experiment=clif_{family}", "dataset=folder", "dataset.root=.", "trainer=gpu"
+            )
+        )
         first, second = config["contrastive"], config["diffusion"]
         assert (config["name"], config["model"]["family"]) == (f"clif_{family}", family)
-        assert config["segmenter"]["name"] == "sam" and config["evaluation"]["reader"]["kind"] == "open_vocabulary"
-        assert (first["learning_rate"], first["batch_size"], first["weight_decay"]) == (1e-4, 128 * 2 * 8, 1e-2)
-        assert (second["learning_rate"], second["batch_size"], second["rank"]) == (2e-4, 5 * 2 * 8, 16)
-        assert first["gradient_clip"] == second["gradient_clip"] == 1.0 and second["train_embeddings"]
+        assert (
+            config["segmenter"]["name"] == "sam"
+            and config["evaluation"]["reader"]["kind"] == "open_vocabulary"
+        )
+        assert (first["learning_rate"], first["batch_size"], first["weight_decay"]) == (
+            1e-4,
+            128 * 2 * 8,
+            1e-2,
+        )
+        assert (second["learning_rate"], second["batch_size"], second["rank"]) == (
+            2e-4,
+            5 * 2 * 8,
+            16,
+        )
+        assert (
+            first["gradient_clip"] == second["gradient_clip"] == 1.0 and second["train_embeddings"]
+        )
     assert first["encoders"] == ["text_encoder"] and second["gradient_checkpointing"]
-    assert (first["reconstruction"]["learning_rate"], first["reconstruction"]["batch_size"]) == (2e-4, 4 * 2 * 8)
+    assert (first["reconstruction"]["learning_rate"], first["reconstruction"]["batch_size"]) == (
+        2e-4,
+        4 * 2 * 8,
+    )
     assert composed("+experiment=clif_sd15")["contrastive"]["reconstruction"] is None
 
 
@@ -101,20 +130,47 @@ def test_what_a_choice_sets_at_the_top_level_holds():
         (["trainer.max_time=0"], ["trainer.max_time", "greater than 0"]),
         (["+trainer.devises=2"], ["trainer.devises", "'devices'"]),
         (["+colour=red"], ["colour", "no such key"]),
-        (["logger=wandb", "logger.wandb.mode=cloud"], ["logger.wandb.mode", "'cloud'", "'offline'"]),
-        (["+segmenter.settings.point_per_side=3"], ["segmenter.settings.point_per_side", "'points_per_side'"]),
+        (
+            ["logger=wandb", "logger.wandb.mode=cloud"],
+            ["logger.wandb.mode", "'cloud'", "'offline'"],
+        ),
+        (
+            ["+segmenter.settings.point_per_side=3"],
+            ["segmenter.settings.point_per_side", "'points_per_side'"],
+        ),
         (["diffusion.rank=0"], ["diffusion.rank", "found 0", "train_embeddings"]),
         (["diffusion.learning_rate=fast"], ["diffusion.learning_rate", "'fast'"]),
-        (["diffusion.pair_weight=0.8", "diffusion.prior_weight=0.3"], ["diffusion.pair_weight", "0.8", "at most 1"]),
-        (["diffusion.prior_weight=1.0", "diffusion.pair_weight=0.0"], ["diffusion.prior_weight", "less than 1"]),
+        (
+            ["diffusion.pair_weight=0.8", "diffusion.prior_weight=0.3"],
+            ["diffusion.pair_weight", "0.8", "at most 1"],
+        ),
+        (
+            ["diffusion.prior_weight=1.0", "diffusion.pair_weight=0.0"],
+            ["diffusion.prior_weight", "less than 1"],
+        ),
         (["diffusion.caption_dropout=1.0"], ["diffusion.caption_dropout", "less than 1"]),
         (["diffusion.accumulate=3"], ["diffusion.accumulate", "batch_size=16 evenly"]),
-        (["diffusion.accumulate=4", "diffusion.batch_size=4", "trainer=ddp_sim"], ["2 devices x 4 parts", "batch_size=4"]),
+        (
+            ["diffusion.accumulate=4", "diffusion.batch_size=4", "trainer=ddp_sim"],
+            ["2 devices x 4 parts", "batch_size=4"],
+        ),
         (["diffusion.attention=flash"], ["diffusion.attention", "'sdpa'"]),
-        (["diffusion.validation.every=0"], ["diffusion.validation.every", "greater than or equal to 1"]),
-        (["contrastive.lora.target_modules=[to_q]"], ["contrastive.lora.target_modules", "'to_q'", "'q_proj'"]),
-        (["contrastive=lora", "contrastive.control=random_rows"], ["contrastive.control", "text_encoder=frozen"]),
-        (["contrastive=full", "method=mix_only"], ["contrastive.text_encoder", "'full'", "mix_only"]),
+        (
+            ["diffusion.validation.every=0"],
+            ["diffusion.validation.every", "greater than or equal to 1"],
+        ),
+        (
+            ["contrastive.lora.target_modules=[to_q]"],
+            ["contrastive.lora.target_modules", "'to_q'", "'q_proj'"],
+        ),
+        (
+            ["contrastive=lora", "contrastive.control=random_rows"],
+            ["contrastive.control", "text_encoder=frozen"],
+        ),
+        (
+            ["contrastive=full", "method=mix_only"],
+            ["contrastive.text_encoder", "'full'", "mix_only"],
+        ),
         (["contrastive.encoders=[text_encoder_2]"], ["contrastive.encoders", "toonworld has one"]),
         (
             ["+experiment=clif_sdxl", "trainer=ddp", "trainer.devices=8", "diffusion.accumulate=2"],
@@ -123,7 +179,10 @@ def test_what_a_choice_sets_at_the_top_level_holds():
         (["augmentation.global.num_pairs=-1"], ["augmentation.global.num_pairs", "-1"]),
         (["+augmentation.global.num_pair=1"], ["augmentation.global.num_pair", "'num_pairs'"]),
         (["augmentation.canvas=generated"], ["augmentation.global.canvas", "backgrounds"]),
-        (["method=mix_only", "contrastive.control=random_rows"], ["contrastive.control", "mix_only"]),
+        (
+            ["method=mix_only", "contrastive.control=random_rows"],
+            ["contrastive.control", "mix_only"],
+        ),
         (["model=sd15", "generation=default"], ["generation.prompts.world", "generation=real"]),
         (["model=sd15", "evaluation=default"], ["evaluation.reader.kind", "evaluation=real"]),
         (["generation.seeds=[0,0]"], ["generation.seeds", "repetitions"]),
@@ -142,7 +201,12 @@ def test_wrong_values_and_combinations_are_refused_with_the_field(overrides, par
 
 def test_a_missing_optional_package_is_refused_with_its_name(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"diffusion.optimizer: found 'adamw8bit', .*pip install \"bitsandbytes>=0.50\", or use"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"diffusion.optimizer: found 'adamw8bit', .*pip install \"bitsandbytes>=0.50\", or use"
+        ),
+    ):
         validate(composed("diffusion.optimizer=adamw8bit"))
 
 
@@ -171,22 +235,42 @@ sys.argv = ["clif_exp", *{list(arguments)!r}]
 import runpy
 runpy.run_module("clif_exp", run_name="__main__")
 """
-    completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    completed = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+    )
     assert completed.returncode == 0, completed.stderr
     return set(completed.stderr.rsplit("MODULES", 1)[1].split())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--info", "defaults"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--cfg", "job"], ["--info", "defaults"]], ids=" ".join
+)
 def test_asking_imports_nothing_heavy(arguments):
     modules = imported_by(*arguments)
-    heavy = {"torch", "numpy", "lightning", "diffusers", "transformers", "pydantic", "rich", "PIL", "wandb", "clif_exp.jobs"}
+    heavy = {
+        "torch",
+        "numpy",
+        "lightning",
+        "diffusers",
+        "transformers",
+        "pydantic",
+        "rich",
+        "PIL",
+        "wandb",
+        "clif_exp.runs.job",
+    }
     assert not heavy & modules
 
 
 def test_sweep_folders_are_short_and_unique():
     name = entry.sweep_folder_name("+experiment=ablate_raug,augmentation.region.num_pairs=3,seed=1")
-    assert name.startswith("experiment=ablate_raug,num_pairs=3,seed=1-") and len(name.rsplit("-", 1)[1]) == 8
-    other = entry.sweep_folder_name("+experiment=ablate_raug,augmentation.global.num_pairs=3,seed=1")
+    assert (
+        name.startswith("experiment=ablate_raug,num_pairs=3,seed=1-")
+        and len(name.rsplit("-", 1)[1]) == 8
+    )
+    other = entry.sweep_folder_name(
+        "+experiment=ablate_raug,augmentation.global.num_pairs=3,seed=1"
+    )
     assert other != name and other[:-8] == name[:-8]
     assert len(entry.sweep_folder_name(",".join(f"a.b.key{i}={i}" for i in range(99)))) <= 89
     assert "/" not in entry.sweep_folder_name("dataset.root=/some/where")

@@ -6,11 +6,16 @@ import re
 
 import pytest
 
-from clif_exp.prompt_worlds import WORLDS
-from clif_exp.prompts import TRAINING_TEMPLATES, build_prompts, select_pairs
+from clif_exp.prompts.evaluation import TRAINING_TEMPLATES, build_prompts, select_pairs
+from clif_exp.prompts.worlds import WORLDS
 
 CONCEPTS = {"rick": "man", "morty": "boy", "jerry": "man", "rex": "dog", "ann": "alien"}
-ALL = {"pairs": None, "single_per_concept": 3, "per_pair": {"side": 1, "free": 1, "interaction": 2, "context": 2}, "prior": 5}
+ALL = {
+    "pairs": None,
+    "single_per_concept": 3,
+    "per_pair": {"side": 1, "free": 1, "interaction": 2, "context": 2},
+    "prior": 5,
+}
 
 
 @pytest.mark.parametrize("world", list(WORLDS))
@@ -19,14 +24,22 @@ def test_prompts_name_their_concepts_and_their_class_words(world, split):
     prompts = build_prompts(CONCEPTS, world=world, split=split, **ALL)
     assert len({prompt.id for prompt in prompts}) == len(prompts)
     for prompt in prompts:
-        assert tuple(re.findall(r"<(\w+)>", prompt.text)) in (prompt.concepts, prompt.concepts[::-1])
-        assert "<" not in prompt.class_text and all(CONCEPTS[name] in prompt.class_text for name in prompt.concepts)
+        assert tuple(re.findall(r"<(\w+)>", prompt.text)) in (
+            prompt.concepts,
+            prompt.concepts[::-1],
+        )
+        assert "<" not in prompt.class_text and all(
+            CONCEPTS[name] in prompt.class_text for name in prompt.concepts
+        )
         assert (prompt.seen is None) == (prompt.kind != "multi")
         assert prompt.split == split and "{" not in prompt.text
 
 
 def test_articles_fit_the_class_word():
-    texts = [prompt.class_text for prompt in build_prompts({"ann": "alien"}, pairs=0, prior=0, single_per_concept=1)]
+    texts = [
+        prompt.class_text
+        for prompt in build_prompts({"ann": "alien"}, pairs=0, prior=0, single_per_concept=1)
+    ]
     assert texts == ["a photo of an alien"]
 
 
@@ -35,7 +48,10 @@ def test_sides_are_those_of_the_sentence():
     assert prompts
     for prompt in prompts:
         a, b = prompt.concepts
-        assert prompt.text == f"a photo of <{a}> on the left and <{b}> on the right" and prompt.sides == ("left", "right")
+        assert (
+            prompt.text == f"a photo of <{a}> on the left and <{b}> on the right"
+            and prompt.sides == ("left", "right")
+        )
 
 
 def test_the_same_seed_gives_the_same_prompts_and_another_seed_others():
@@ -52,9 +68,14 @@ def test_asking_for_more_of_one_kind_keeps_the_others():
 
 @pytest.mark.parametrize("world", list(WORLDS))
 def test_tuning_and_reporting_share_no_prompt_and_no_place(world):
-    tuning, reporting = (build_prompts(CONCEPTS, world=world, split=split, **ALL) for split in ("tuning", "reporting"))
+    tuning, reporting = (
+        build_prompts(CONCEPTS, world=world, split=split, **ALL)
+        for split in ("tuning", "reporting")
+    )
     assert not {prompt.text for prompt in tuning} & {prompt.text for prompt in reporting}
-    assert not {prompt.context for prompt in tuning if prompt.context} & {prompt.context for prompt in reporting}
+    assert not {prompt.context for prompt in tuning if prompt.context} & {
+        prompt.context for prompt in reporting
+    }
 
 
 def test_pairs_start_with_look_alikes_and_use_every_concept():
@@ -75,7 +96,10 @@ def test_toonworld_knows_every_word_of_its_prompts_and_templates():
         texts += [prompt.class_text for prompt in prompts]
         for prompt in prompts:
             for figure in prompt.expected:
-                assert all(value in SLOTS[slot] and (value in prompt.text) for slot, value in figure.items())
+                assert all(
+                    value in SLOTS[slot] and (value in prompt.text)
+                    for slot, value in figure.items()
+                )
     unknown = {word for text in texts for word in text.split()} - set(VOCABULARY)
     assert not unknown
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from clif_exp.tokens import (
+from clif_exp.base_models.tokens import (
     ConceptRows,
     add_concept_tokens,
     apply_concept_embeddings,
@@ -16,7 +16,7 @@ from clif_exp.tokens import (
     save_concept_embeddings,
     token_names,
     tokenize,
-)  # fmt: skip
+)
 
 WORDS = ["a", "photo", "of", "man", "old", "hat", "on", "the", "left", "and", "right"]
 
@@ -48,25 +48,32 @@ def encoder(tokenizer):
 
 
 def test_prompts_are_written_out_once_per_mention():
-    assert expand_prompt("a photo of <rick> and <morty>'s hat", {"rick": 2, "morty": 3}) == (
-        "a photo of <rick> <rick>_1 and <morty> <morty>_1 <morty>_2's hat"
+    assert (
+        expand_prompt("a photo of <rick> and <morty>'s hat", {"rick": 2, "morty": 3})
+        == "a photo of <rick> <rick>_1 and <morty> <morty>_1 <morty>_2's hat"
     )
     assert expand_prompt("a photo of <rick>", {"rick": 1}) == "a photo of <rick>"
     assert expand_prompt("a photo of <nobody>", {"rick": 2}) == "a photo of <nobody>"
     assert concepts_in("<rick> beside <morty> and <rick>") == ["rick", "morty", "rick"]
     once = expand_prompt("<rick>", {"rick": 2})
-    assert expand_prompt(once, {"rick": 2}) != once + " <rick>_1 <rick>_1", "an expanded prompt is not doubled silently"
+    assert expand_prompt(once, {"rick": 2}) != once + " <rick>_1 <rick>_1", (
+        "an expanded prompt is not doubled silently"
+    )
 
 
 def test_rows_start_at_the_class_word_and_each_token_is_one_id(tokenizer, encoder):
     table = encoder.get_input_embeddings().weight.detach().clone()
-    ids = add_concept_tokens(tokenizer, encoder, concepts={"rick": "man", "morty": "old man"}, num_tokens=2)
+    ids = add_concept_tokens(
+        tokenizer, encoder, concepts={"rick": "man", "morty": "old man"}, num_tokens=2
+    )
     new = encoder.get_input_embeddings().weight
     assert torch.equal(new[: len(table)], table)
     man, old = (tokenizer(word, add_special_tokens=False).input_ids[0] for word in ("man", "old"))
     assert torch.equal(new[ids["rick"]], table[[man, man]])
     assert torch.equal(new[ids["morty"]], table[[old, man]])
-    tokens = tokenizer.convert_ids_to_tokens(tokenize(tokenizer, ["a photo of <rick>'s hat"], num_tokens={"rick": 2})[0])
+    tokens = tokenizer.convert_ids_to_tokens(
+        tokenize(tokenizer, ["a photo of <rick>'s hat"], num_tokens={"rick": 2})[0]
+    )
     assert tokens[4:6] == token_names("rick", 2)
     assert "hat</w>" in tokens
 
@@ -86,9 +93,14 @@ def test_embeddings_survive_their_file(tmp_path, tokenizer, encoder):
     rows = {"text_encoder": {"rick": torch.randn(2, 16), "morty": torch.randn(3, 16)}}
     save_concept_embeddings(tmp_path / "e.safetensors", rows)
     loaded = load_concept_embeddings(tmp_path / "e.safetensors")
-    assert all(torch.equal(loaded["text_encoder"][name], value) for name, value in rows["text_encoder"].items())
+    assert all(
+        torch.equal(loaded["text_encoder"][name], value)
+        for name, value in rows["text_encoder"].items()
+    )
     ids = apply_concept_embeddings(tokenizer, encoder, loaded["text_encoder"])
-    assert torch.equal(encoder.get_input_embeddings().weight[ids["morty"]], rows["text_encoder"]["morty"])
+    assert torch.equal(
+        encoder.get_input_embeddings().weight[ids["morty"]], rows["text_encoder"]["morty"]
+    )
 
 
 def test_wrong_embedding_files_are_refused(tmp_path, tokenizer, encoder):
@@ -101,7 +113,9 @@ def test_wrong_embedding_files_are_refused(tmp_path, tokenizer, encoder):
         apply_concept_embeddings(tokenizer, encoder, {"rick": torch.zeros(2, 768)})
 
 
-def test_training_moves_the_concepts_rows_and_nothing_else_even_with_weight_decay(tokenizer, encoder):
+def test_training_moves_the_concepts_rows_and_nothing_else_even_with_weight_decay(
+    tokenizer, encoder
+):
     ids = add_concept_tokens(tokenizer, encoder, concepts={"rick": "man"}, num_tokens=2)
     encoder.requires_grad_(False)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}

@@ -1,6 +1,7 @@
 """`python -m clif_exp`: compose the config, then hand over to the pipeline.
 
-Nothing but Hydra is imported until a run starts, so that `--help`, `--cfg job` and shell completion answer at once.
+Nothing but Hydra is imported until a run starts, so that `--help`, `--cfg job` and shell completion
+answer at once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from clif_exp.messages import composition_error, config_folder, help_text
+from clif_exp.runs.messages import composition_error, config_folder, help_text
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 _wants_traceback = os.environ.get(_FULL_ERROR, "0") not in ("0", "")
@@ -21,13 +22,19 @@ _exit_codes: list[int] = []
 
 
 def sweep_folder_name(overrides: str) -> str:
-    """Shorten one job's overrides to a folder name that stays unique: at most 80 readable characters and 8 hex digits."""
-    readable = re.sub(r"[^\w.,=+-]", "_", re.sub(r"(?:^|(?<=,))\+*(?:[\w]+[./])*(?=\w+=)", "", overrides))[:80]
+    """Shorten one job's overrides to a folder name that stays unique: at most 80 readable
+    characters and 8 hex digits.
+    """
+    readable = re.sub(
+        r"[^\w.,=+-]", "_", re.sub(r"(?:^|(?<=,))\+*(?:[\w]+[./])*(?=\w+=)", "", overrides)
+    )[:80]
     return f"{readable or 'job'}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
 
 
 def sweep_name(name: str) -> str:
-    """Keep all jobs of a sweep in one folder, also where an experiment among them sets another `name`."""
+    """Keep all jobs of a sweep in one folder, also where an experiment among them sets another
+    `name`.
+    """
     return os.environ.setdefault("CLIF_EXP_SWEEP_NAME", name)
 
 
@@ -39,7 +46,7 @@ OmegaConf.register_new_resolver("clif_sweep_name", sweep_name, replace=True)
 def _run(composed: DictConfig) -> float | None:
     if not _wants_traceback:
         os.environ.pop(_FULL_ERROR, None)
-    from clif_exp.jobs import run_job
+    from clif_exp.runs.job import run_job
 
     code, objective = run_job(composed, traceback=_wants_traceback)
     _exit_codes.append(code)
@@ -47,11 +54,14 @@ def _run(composed: DictConfig) -> float | None:
 
 
 def main() -> None:
-    """Run the command line; a failure is one line and an exit code (HYDRA_FULL_ERROR=1: with its traceback)."""
+    """Run the command line; a failure is one line and an exit code (HYDRA_FULL_ERROR=1: with its
+    traceback).
+    """
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text())
         return
-    # Hydra raises instead of printing its own several lines; what it raises is put into one line below.
+    # Hydra raises instead of printing its own several lines; what it raises is put into one line
+    # below.
     os.environ[_FULL_ERROR] = "1"
     try:
         _run()

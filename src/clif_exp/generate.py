@@ -1,9 +1,10 @@
 """Draw pictures with an export, without a configuration.
 
-    python -m clif_exp.generate --model runs/default/<timestamp>/export --prompt "a photo of <milo> next to <otto>" --seed 0 --out pair.png
+    python -m clif_exp.generate --model runs/default/<timestamp>/export --prompt "a photo of <milo>
+    next to <otto>" --seed 0 --out pair.png
 
-The export's README.md names the base model; `--base` replaces it. The picture is the one that the stock diffusers pipeline draws
-from `torch.Generator().manual_seed(seed)`.
+The export's README.md names the base model; `--base` replaces it. The picture is the one that the
+stock diffusers pipeline draws from `torch.Generator().manual_seed(seed)`.
 """
 
 from __future__ import annotations
@@ -42,12 +43,25 @@ def main(arguments: list[str] | None = None) -> int:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options; argparse refuses what is wrong by itself."""
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m clif_exp.generate", description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser(
+        "python -m clif_exp.generate", description=__doc__, formatter_class=raw
+    )
     parser.add_argument("--model", type=Path, required=True, help="export folder of a run")
-    parser.add_argument("--prompt", action="append", required=True, help="concepts as <name>; may be given several times")
-    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="one picture of each prompt per seed")
-    parser.add_argument("--out", type=Path, required=True, help="a .png for one picture, else a folder")
-    parser.add_argument("--base", help="base model, a folder or hub id, instead of the one that README.md names")
+    parser.add_argument(
+        "--prompt",
+        action="append",
+        required=True,
+        help="concepts as <name>; may be given several times",
+    )
+    parser.add_argument(
+        "--seed", type=int, nargs="+", default=[0], help="one picture of each prompt per seed"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="a .png for one picture, else a folder"
+    )
+    parser.add_argument(
+        "--base", help="base model, a folder or hub id, instead of the one that README.md names"
+    )
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=5.0)
     parser.add_argument("--batch-size", type=int, default=8)
@@ -90,13 +104,18 @@ def draw(
     known = sorted(file.stem for file in (model / "embeddings").glob("*.safetensors"))
     for prompt in prompts:
         if unknown := [name for name in re.findall(r"<([^<>\s]+)>", prompt) if name not in known]:
-            raise ValueError(f"prompt {prompt!r}: <{unknown[0]}> is no concept of {model}. It knows {', '.join(known)}.")
+            raise ValueError(
+                f"prompt {prompt!r}: <{unknown[0]}> is no concept of {model}. It knows"
+                f" {', '.join(known)}."
+            )
     if min(steps, batch_size) < 1:
         raise ValueError(f"steps={steps}, batch-size={batch_size}: both must be at least 1.")
     jobs = [(prompt, seed) for prompt in prompts for seed in seeds]
     files = name_files(out, jobs)
     base, revision = (base, None) if base else base_model(card, model)
-    pipeline = load_export(model, base=base, revision=revision, class_name=pipeline_class(card), device=device)
+    pipeline = load_export(
+        model, base=base, revision=revision, class_name=pipeline_class(card), device=device
+    )
     from PIL import Image
 
     from clif_exp.generation.sampling import sample
@@ -109,7 +128,8 @@ def draw(
             noise_seeds=[seed for _, seed in batch],
             num_inference_steps=steps,
             guidance_scale=guidance,
-            mixed_precision=False,  # else it would be nearly, but not quite, the stock pipeline's picture
+            # else it would be nearly, but not quite, the stock pipeline's picture
+            mixed_precision=False,
         )
         for file, pixels_HWC in zip(files[start:], arrays, strict=False):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -125,14 +145,20 @@ def name_files(out: Path, jobs: list[tuple[str, int]]) -> list[Path]:
         return [out]
     slugs = [re.sub(r"[^a-z0-9]+", "_", prompt.lower()).strip("_")[:60] for prompt, _ in jobs]
     prompts = list(dict.fromkeys(prompt for prompt, _ in jobs))
-    return [out / f"{prompts.index(prompt):02d}-{slug}-s{seed}.png" for slug, (prompt, seed) in zip(slugs, jobs, strict=True)]
+    return [
+        out / f"{prompts.index(prompt):02d}-{slug}-s{seed}.png"
+        for slug, (prompt, seed) in zip(slugs, jobs, strict=True)
+    ]
 
 
 def read_card(model: Path) -> dict[str, Any]:
     """Read an export's model card: the fields of its head, and its text as `text`."""
     file = model / "README.md"
     if not file.exists() or not (model / "embeddings").is_dir():
-        raise ValueError(f"model: {model} is no export (README.md and embeddings/ are missing). Name the export folder of a run.")
+        raise ValueError(
+            f"model: {model} is no export (README.md and embeddings/ are missing). Name the export"
+            " folder of a run."
+        )
     text = file.read_text()
     head = text.split("---")[1] if text.startswith("---") else ""
     return {**(yaml.safe_load(head) or {}), "text": text}
@@ -141,15 +167,18 @@ def read_card(model: Path) -> dict[str, Any]:
 def base_model(card: dict[str, Any], model: Path) -> tuple[str, str | None]:
     """Return the base model that a card names, and its revision.
 
-    A local base model is not named by its path: ToonWorld's ships with the package, others must be given.
+    A local base model is not named by its path: ToonWorld's ships with the package, others must be
+    given.
     """
     name = str(card.get("base_model", ""))
     if local := re.fullmatch(r"<your (\w+) folder>", name):
         if local[1] == "toonworld":
-            from clif_exp.backbones import packaged_weights
+            from clif_exp.base_models.spec import packaged_weights
 
             return str(packaged_weights() / "pipeline"), None
-        raise ValueError(f"model: {model} was made from a local {local[1]} folder. Name it with --base.")
+        raise ValueError(
+            f"model: {model} was made from a local {local[1]} folder. Name it with --base."
+        )
     if not name:
         raise ValueError(f"model: {model / 'README.md'} names no base_model. Name it with --base.")
     revision = re.search(r" at revision `(\w+)`", card["text"])
@@ -158,7 +187,9 @@ def base_model(card: dict[str, Any], model: Path) -> tuple[str, str | None]:
 
 def pipeline_class(card: dict[str, Any]) -> str:
     """Return the name of the diffusers pipeline that a card's tags name."""
-    return next((tag for tag in card.get("tags", []) if tag.endswith("Pipeline")), "StableDiffusionPipeline")
+    return next(
+        (tag for tag in card.get("tags", []) if tag.endswith("Pipeline")), "StableDiffusionPipeline"
+    )
 
 
 def text_encoders(model: Path, *, dtype: Any) -> dict[str, Any]:
@@ -166,11 +197,20 @@ def text_encoders(model: Path, *, dtype: Any) -> dict[str, Any]:
     import transformers
 
     classes = {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"}
-    there = {name: getattr(transformers, made) for name, made in classes.items() if (model / name / "config.json").exists()}
-    return {name: made.from_pretrained(model / name, use_safetensors=True, dtype=dtype) for name, made in there.items()}
+    there = {
+        name: getattr(transformers, made)
+        for name, made in classes.items()
+        if (model / name / "config.json").exists()
+    }
+    return {
+        name: made.from_pretrained(model / name, use_safetensors=True, dtype=dtype)
+        for name, made in there.items()
+    }
 
 
-def load_export(model: Path, *, base: str, revision: str | None, class_name: str, device: str | None) -> Any:
+def load_export(
+    model: Path, *, base: str, revision: str | None, class_name: str, device: str | None
+) -> Any:
     """Load an export with nothing but diffusers' own loaders."""
     import diffusers
     import torch
@@ -179,17 +219,29 @@ def load_export(model: Path, *, base: str, revision: str | None, class_name: str
     from clif_exp.generation.sampling import LORA_FILE, load_lora
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    options: dict[str, Any] = {"torch_dtype": torch.float32 if device == "cpu" else torch.float16, "use_safetensors": True}
+    options: dict[str, Any] = {
+        "torch_dtype": torch.float32 if device == "cpu" else torch.float16,
+        "use_safetensors": True,
+    }
     if class_name == "StableDiffusionPipeline":
         options |= {"safety_checker": None, "requires_safety_checker": False}
     options |= text_encoders(model, dtype=options["torch_dtype"])
-    pipeline = getattr(diffusers, class_name).from_pretrained(base, revision=revision, **options).to(device)
+    pipeline = (
+        getattr(diffusers, class_name)
+        .from_pretrained(base, revision=revision, **options)
+        .to(device)
+    )
     for file in sorted((model / "embeddings").glob("*.safetensors")):
         rows = load_file(file)
         if "clip_l" in rows:
             for key, suffix in (("clip_l", ""), ("clip_g", "_2")):
-                encoder, tokenizer = getattr(pipeline, f"text_encoder{suffix}"), getattr(pipeline, f"tokenizer{suffix}")
-                pipeline.load_textual_inversion({f"<{file.stem}>": rows[key]}, text_encoder=encoder, tokenizer=tokenizer)
+                encoder, tokenizer = (
+                    getattr(pipeline, f"text_encoder{suffix}"),
+                    getattr(pipeline, f"tokenizer{suffix}"),
+                )
+                pipeline.load_textual_inversion(
+                    {f"<{file.stem}>": rows[key]}, text_encoder=encoder, tokenizer=tokenizer
+                )
         else:
             pipeline.load_textual_inversion(str(file))
     if (model / LORA_FILE).exists():

@@ -1,4 +1,6 @@
-"""The loss against open_clip's, its positives and ignored entries, and two ranks against one process."""
+"""The loss against open_clip's, its positives and ignored entries, and two ranks against one
+process.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from clif_exp.contrastive.targets import IGNORED, NEGATIVE, POSITIVE
 
 def _features(rows: int, *, seed: int, width: int = 8) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return F.normalize(torch.randn(rows, width, generator=generator, dtype=torch.float64).float(), dim=-1)
+    return F.normalize(
+        torch.randn(rows, width, generator=generator, dtype=torch.float64).float(), dim=-1
+    )
 
 
 def _diagonal(rows: int) -> torch.Tensor:
@@ -57,7 +61,9 @@ def test_true_pictures_are_not_pushed_away():
     shared = text.grad.clone()
     text.grad = None
     symmetric_info_nce(text, image, targets_NN=_diagonal(3), scale=10.0).backward()
-    assert shared[0, 1].abs() < text.grad[0, 1].abs(), "arange labels pull the caption to one of its two pictures"
+    assert shared[0, 1].abs() < text.grad[0, 1].abs(), (
+        "arange labels pull the caption to one of its two pictures"
+    )
 
 
 def test_ignored_entries_have_no_influence():
@@ -66,11 +72,21 @@ def test_ignored_entries_have_no_influence():
     targets[0, 3] = targets[3, 0] = IGNORED
     loss = symmetric_info_nce(text, image, targets_NN=targets, scale=10.0)
     loss.backward()
-    assert torch.isfinite(loss) and torch.isfinite(text.grad).all() and torch.isfinite(image.grad).all()
+    assert (
+        torch.isfinite(loss)
+        and torch.isfinite(text.grad).all()
+        and torch.isfinite(image.grad).all()
+    )
     logits = 10.0 * text.detach() @ image.detach().T
     row = -(logits[0, 0] - torch.logsumexp(logits[0, :3], dim=0))
-    others = [-(logits[i, i] - torch.logsumexp(logits[i][targets[i] != IGNORED], dim=0)) for i in (1, 2, 3)]
-    columns = [-(logits[i, i] - torch.logsumexp(logits[:, i][targets[:, i] != IGNORED], dim=0)) for i in range(4)]
+    others = [
+        -(logits[i, i] - torch.logsumexp(logits[i][targets[i] != IGNORED], dim=0))
+        for i in (1, 2, 3)
+    ]
+    columns = [
+        -(logits[i, i] - torch.logsumexp(logits[:, i][targets[:, i] != IGNORED], dim=0))
+        for i in range(4)
+    ]
     expected = (row + sum(others) + sum(columns)) / 8
     torch.testing.assert_close(loss.detach(), expected)
 
@@ -79,12 +95,18 @@ def test_a_row_without_a_positive_is_refused():
     targets = _diagonal(3)
     targets[1, 1] = IGNORED
     with pytest.raises(ValueError, match="caption 1"):
-        symmetric_info_nce(_features(3, seed=0), _features(3, seed=1), targets_NN=targets, scale=1.0)
+        symmetric_info_nce(
+            _features(3, seed=0), _features(3, seed=1), targets_NN=targets, scale=1.0
+        )
 
 
-def _rank(rank: int, file: str, out: str, weight: torch.Tensor, inputs: torch.Tensor, image: torch.Tensor) -> None:
+def _rank(
+    rank: int, file: str, out: str, weight: torch.Tensor, inputs: torch.Tensor, image: torch.Tensor
+) -> None:
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{file}", rank=rank, world_size=2
+    )
     weight = weight.clone().requires_grad_()
     local = inputs[rank * 3 : (rank + 1) * 3]
     text = gather_with_gradient(F.normalize(local @ weight, dim=-1))
@@ -101,7 +123,9 @@ def test_two_ranks_equal_one_process_on_the_joined_batch(tmp_path):
     weight, inputs = torch.randn(5, 8, generator=generator), torch.randn(6, 5, generator=generator)
     image = _features(6, seed=1)
     single = weight.clone().requires_grad_()
-    loss = symmetric_info_nce(F.normalize(inputs @ single, dim=-1), image, targets_NN=_diagonal(6), scale=10.0)
+    loss = symmetric_info_nce(
+        F.normalize(inputs @ single, dim=-1), image, targets_NN=_diagonal(6), scale=10.0
+    )
     loss.backward()
     arguments = (str(tmp_path / "rendezvous"), str(tmp_path / "result"), weight, inputs, image)
     mp.start_processes(_rank, args=arguments, nprocs=2, start_method="fork")

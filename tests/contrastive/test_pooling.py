@@ -7,7 +7,12 @@ import torch
 
 from clif_exp.contrastive.pooling import concept_position, cut_padding, eos_positions, pool
 
-BOS, EOS, HAT, CONCEPT = 8, 9, 5, [12, 13]  # as after adding tokens: the concept's ids are the highest
+BOS, EOS, HAT, CONCEPT = (
+    8,
+    9,
+    5,
+    [12, 13],
+)  # as after adding tokens: the concept's ids are the highest
 
 
 def test_eos_is_found_though_the_concepts_ids_are_higher():
@@ -16,7 +21,9 @@ def test_eos_is_found_though_the_concepts_ids_are_higher():
 
 
 def test_an_eos_id_of_two_changes_nothing():
-    """transformers pools at the highest id then: the concept token, before all words that follow it."""
+    """transformers pools at the highest id then: the concept token, before all words that follow
+    it.
+    """
     ids = torch.tensor([[0, 12, 13, HAT, 2, 2]])
     assert eos_positions(ids, eos_id=2).tolist() == [4]
 
@@ -38,8 +45,8 @@ def test_concept_pooling_reads_the_concepts_last_token_or_the_part_after_it():
 
 
 def test_cutting_the_padding_is_exact(backbones):
-    from clif_exp.backbones import load_contrastive
-    from clif_exp.tokens import add_concept_tokens, tokenize
+    from clif_exp.base_models.loading import load_contrastive
+    from clif_exp.base_models.tokens import add_concept_tokens, tokenize
 
     clip, tokenizer, _ = load_contrastive(backbones("sd15"))
     add_concept_tokens(tokenizer, clip.text_model, concepts={"rick": "man"})
@@ -48,19 +55,25 @@ def test_cutting_the_padding_is_exact(backbones):
     cut = cut_padding(full, eos_id=tokenizer.eos_token_id)
     positions = eos_positions(full, eos_id=tokenizer.eos_token_id)
     assert full.shape[1] == 77 and cut.shape[1] == int(positions.max()) + 1
-    read = [pool(clip.text_model(input_ids=ids).last_hidden_state, positions) for ids in (full, cut)]
+    read = [
+        pool(clip.text_model(input_ids=ids).last_hidden_state, positions) for ids in (full, cut)
+    ]
     torch.testing.assert_close(*read, rtol=1e-5, atol=1e-6)
 
 
 def test_words_after_the_concept_reach_the_eos_feature_but_not_the_concepts(backbones):
-    from clif_exp.backbones import load_contrastive
-    from clif_exp.tokens import add_concept_tokens, tokenize
+    from clif_exp.base_models.loading import load_contrastive
+    from clif_exp.base_models.tokens import add_concept_tokens, tokenize
 
     clip, tokenizer, _ = load_contrastive(backbones("sd15"))
     ids = add_concept_tokens(tokenizer, clip.text_model, concepts={"rick": "man"})["rick"]
-    batch = tokenize(tokenizer, ["a photo of <rick>'s hat", "a photo of <rick>'s dog"], num_tokens={"rick": 2})
+    batch = tokenize(
+        tokenizer, ["a photo of <rick>'s hat", "a photo of <rick>'s dog"], num_tokens={"rick": 2}
+    )
     hidden = clip.text_model(input_ids=batch).last_hidden_state
     at_eos = pool(hidden, eos_positions(batch, eos_id=tokenizer.eos_token_id))
-    at_concept = pool(hidden, torch.tensor([concept_position(row.tolist(), concept_ids=ids) for row in batch]))
+    at_concept = pool(
+        hidden, torch.tensor([concept_position(row.tolist(), concept_ids=ids) for row in batch])
+    )
     assert not torch.allclose(at_eos[0], at_eos[1])
     assert torch.equal(at_concept[0], at_concept[1])

@@ -17,9 +17,17 @@ BASE = PairMeta(concept="rick", part=None, context="a chef", side="left")
         (BASE, POSITIVE, POSITIVE),  # another picture of the same
         (PairMeta("rick", None, "a chef", "right"), IGNORED, POSITIVE),  # mirrored
         (PairMeta("rick", None, "a cat", "left"), NEGATIVE, POSITIVE),  # another context
-        (PairMeta("rick", "hat", "a chef", "left"), IGNORED, IGNORED),  # a whole against its own part
+        (
+            PairMeta("rick", "hat", "a chef", "left"),
+            IGNORED,
+            IGNORED,
+        ),  # a whole against its own part
         (PairMeta("rick", "hat", "a cap", "right"), IGNORED, IGNORED),
-        (PairMeta("morty", None, "a chef", "left"), NEGATIVE, NEGATIVE),  # another concept: what there is to learn
+        (
+            PairMeta("morty", None, "a chef", "left"),
+            NEGATIVE,
+            NEGATIVE,
+        ),  # another concept: what there is to learn
         (PairMeta("morty", "hat", "a chef", "left"), NEGATIVE, NEGATIVE),
     ],
 )
@@ -32,7 +40,9 @@ def test_rules(other, eos, concept):
 
 
 def test_parts_of_one_concept_are_told_apart():
-    targets = contrastive_targets([PairMeta("rick", "hat", "a cap", "left"), PairMeta("rick", "coat", "a cap", "left")])
+    targets = contrastive_targets(
+        [PairMeta("rick", "hat", "a cap", "left"), PairMeta("rick", "coat", "a cap", "left")]
+    )
     assert targets[0, 1] == NEGATIVE
 
 
@@ -42,13 +52,18 @@ def test_parts_that_look_the_same_are_not_told_apart():
     targets = contrastive_targets(pairs, part_features_ND=features, identical_parts=0.97)
     assert targets[0, 1] == targets[1, 0] == IGNORED
     assert targets[0, 2] == NEGATIVE
-    assert contrastive_targets(pairs, part_features_ND=features, identical_parts=1.0)[0, 1] == NEGATIVE
+    assert (
+        contrastive_targets(pairs, part_features_ND=features, identical_parts=1.0)[0, 1] == NEGATIVE
+    )
 
 
 def test_wholes_that_look_the_same_are_still_told_apart():
     pairs = [PairMeta(name, None, "a chef", "left") for name in ("rick", "morty")]
     features = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    assert contrastive_targets(pairs, part_features_ND=features, identical_parts=0.97)[0, 1] == NEGATIVE
+    assert (
+        contrastive_targets(pairs, part_features_ND=features, identical_parts=0.97)[0, 1]
+        == NEGATIVE
+    )
 
 
 def test_pooling_may_differ_between_captions():

@@ -1,4 +1,6 @@
-"""What stage 1 trains and what it leaves alone: rows, a LoRA, the whole text encoder; and that later stages take it over."""
+"""What stage 1 trains and what it leaves alone: rows, a LoRA, the whole text encoder; and that
+later stages take it over.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from clif_exp.base_models.text_tuning import LORA_FILE, WEIGHTS_FILE
 from clif_exp.contrastive.batches import GroupedBatches
 from clif_exp.contrastive.pairs import Pair
 from clif_exp.contrastive.stage import train_contrastive
 from clif_exp.contrastive.targets import PairMeta
-from clif_exp.text_tuning import LORA_FILE, WEIGHTS_FILE
-from clif_exp.trainer import TimeBudgetExhausted, TrainerSettings
+from clif_exp.errors import TimeBudgetExhausted
+from clif_exp.training.settings import TrainerSettings
 
 FP32 = TrainerSettings(precision="32-true")
 LORA = {"rank": 2, "alpha": 4.0, "target_modules": ["q_proj", "fc1"]}
@@ -22,30 +25,61 @@ PROMPT = "a photo of <rick> on the left and <morty> on the right"
 
 
 def _train(out, *, spec, curated, trainer=FP32, **changes):
-    arguments = {"steps": 4, "batch_size": 6, "weight_decay": 0.5, "text_encoder_learning_rate": 0.03, "lora": LORA}
+    arguments = {
+        "steps": 4,
+        "batch_size": 6,
+        "weight_decay": 0.5,
+        "text_encoder_learning_rate": 0.03,
+        "lora": LORA,
+    }
     manifests = {kind: curated["manifests"][kind] for kind in "GR"}
     out.mkdir(exist_ok=True)
-    train_contrastive(out, spec=spec, concepts=curated["concepts"], manifests=manifests, trainer=trainer, **arguments | changes)
+    train_contrastive(
+        out,
+        spec=spec,
+        concepts=curated["concepts"],
+        manifests=manifests,
+        trainer=trainer,
+        **arguments | changes,
+    )
     return out
 
 
 @pytest.mark.parametrize("mode", ["frozen", "lora", "full"])
-def test_what_is_frozen_is_bit_identical_with_weight_decay(mode, tmp_path, backbones, curated, monkeypatch):
-    import clif_exp.backbones
+def test_what_is_frozen_is_bit_identical_with_weight_decay(
+    mode, tmp_path, backbones, curated, monkeypatch
+):
+    import clif_exp.base_models.loading
 
     spec, loaded = backbones("sd21"), []
-    load = clif_exp.backbones.load_contrastive
-    monkeypatch.setattr(clif_exp.backbones, "load_contrastive", lambda *a, **k: loaded.append(load(*a, **k)) or loaded[-1])
+    load = clif_exp.base_models.loading.load_contrastive
+    monkeypatch.setattr(
+        clif_exp.base_models.loading,
+        "load_contrastive",
+        lambda *a, **k: loaded.append(load(*a, **k)) or loaded[-1],
+    )
     _train(tmp_path / "one", spec=spec, curated=curated, text_encoder=mode, scale="learned")
     fresh = load(spec)[0].state_dict()
-    after = {key.replace(".base_layer", ""): value for key, value in loaded[0][0].state_dict().items() if "lora_" not in key}
+    after = {
+        key.replace(".base_layer", ""): value
+        for key, value in loaded[0][0].state_dict().items()
+        if "lora_" not in key
+    }
     moved = {
-        key for key, value in fresh.items() if not torch.equal(after[key][: len(value)] if "token_embedding" in key else after[key], value)
+        key
+        for key, value in fresh.items()
+        if not torch.equal(
+            after[key][: len(value)] if "token_embedding" in key else after[key], value
+        )
     }
     tower = {key for key in fresh if key.startswith("text_model.") and "token_embedding" not in key}
-    assert moved == (tower if mode == "full" else set()), "the whole tower but the token table, or nothing"
+    assert moved == (tower if mode == "full" else set()), (
+        "the whole tower but the token table, or nothing"
+    )
     published = {"lora": LORA_FILE, "full": WEIGHTS_FILE}.get(mode)
-    assert {file.name for file in (tmp_path / "one").glob("text_encoder_*.safetensors")} == ({published} if published else set())
+    assert {file.name for file in (tmp_path / "one").glob("text_encoder_*.safetensors")} == (
+        {published} if published else set()
+    )
     if published:
         layers = {key for key in load_file(tmp_path / "one" / published) if ".layers.1." in key}
         assert not layers, "SD 2.1's pipeline has one layer less than its CLIP"
@@ -74,58 +108,131 @@ def test_exports_carry_a_trained_text_encoder(family, mode, tmp_path, backbones,
     from clif_exp.generation.sampling import load_customised_pipeline, sample
 
     spec, settings = backbones(family), {"num_inference_steps": 2, "guidance_scale": 3.0}
-    embeddings = _train(tmp_path / "one", spec=spec, curated=curated, text_encoder=mode) / "concept_embeddings.safetensors"
+    embeddings = (
+        _train(tmp_path / "one", spec=spec, curated=curated, text_encoder=mode)
+        / "concept_embeddings.safetensors"
+    )
     train_diffusion(
-        tmp_path / "two", spec=spec, concepts=curated["concepts"], manifest=None, segments=None, embeddings=embeddings, trainer=FP32,
-        steps=2, batch_size=2, rank=2, alpha=4.0, learning_rate=0.05,
-    )  # fmt: skip
-    export_run(tmp_path / "export", spec=spec, concepts=curated["concepts"], diffusion=tmp_path / "two", config={})
+        tmp_path / "two",
+        spec=spec,
+        concepts=curated["concepts"],
+        manifest=None,
+        segments=None,
+        embeddings=embeddings,
+        trainer=FP32,
+        steps=2,
+        batch_size=2,
+        rank=2,
+        alpha=4.0,
+        learning_rate=0.05,
+    )
+    export_run(
+        tmp_path / "export",
+        spec=spec,
+        concepts=curated["concepts"],
+        diffusion=tmp_path / "two",
+        config={},
+    )
     ours, _ = load_customised_pipeline(spec, diffusion=tmp_path / "two", device="cpu")
     mine = sample(ours, [PROMPT], noise_seeds=[0], mixed_precision=False, **settings)[0].astype(int)
 
     def draw(pipeline) -> np.ndarray:
-        image = pipeline(PROMPT, generator=torch.Generator().manual_seed(0), output_type="np", **settings).images[0]
+        image = pipeline(
+            PROMPT, generator=torch.Generator().manual_seed(0), output_type="np", **settings
+        ).images[0]
         return (image * 255).round().astype(int)
 
-    stock = load_export(tmp_path / "export", base=spec.path, revision=None, class_name=type(ours).__name__, device="cpu")
+    stock = load_export(
+        tmp_path / "export",
+        base=spec.path,
+        revision=None,
+        class_name=type(ours).__name__,
+        device="cpu",
+    )
     assert np.abs(draw(stock) - mine).max() <= 1
     stock.unload_lora_weights()
     stock.load_lora_weights(tmp_path / "export", weight_name="kohya.safetensors")
     assert np.abs(draw(stock) - mine).max() <= 1, "kohya's file"
     keys = set(load_file(tmp_path / "export" / "kohya.safetensors"))
-    prefixes = {"sd21": {"lora_te_"}, "sdxl": {"lora_te1_", "lora_te2_"}}[family] if mode == "lora" else set()
+    prefixes = (
+        {"sd21": {"lora_te_"}, "sdxl": {"lora_te1_", "lora_te2_"}}[family]
+        if mode == "lora"
+        else set()
+    )
     assert {key.split("text_model")[0] for key in keys if "text_model" in key} == prefixes
     folders = {"text_encoder", "text_encoder_2"} if mode == "full" else set()
     assert {folder.name for folder in (tmp_path / "export").glob("text_encoder*")} == folders
     for folder in folders:  # the prefix by which other tools know an encoder
-        assert any(key.startswith("text_model.") for key in load_file(tmp_path / "export" / folder / "model.safetensors"))
-    assert ("no LoRA file carries them" in (tmp_path / "export" / "README.md").read_text()) == (mode == "full")
+        assert any(
+            key.startswith("text_model.")
+            for key in load_file(tmp_path / "export" / folder / "model.safetensors")
+        )
+    assert ("no LoRA file carries them" in (tmp_path / "export" / "README.md").read_text()) == (
+        mode == "full"
+    )
 
 
 def test_an_encoder_that_is_left_out_learns_by_reconstruction(tmp_path, backbones, curated):
+    from clif_exp.base_models.tokens import load_concept_embeddings
     from clif_exp.diffusion.stage import train_diffusion
-    from clif_exp.tokens import load_concept_embeddings
 
     spec = backbones("sdxl")
-    _train(tmp_path / "one", spec=spec, curated=curated, encoders=["text_encoder"], features=tmp_path / "features")
+    _train(
+        tmp_path / "one",
+        spec=spec,
+        curated=curated,
+        encoders=["text_encoder"],
+        features=tmp_path / "features",
+    )
     contrasted = load_concept_embeddings(tmp_path / "one" / "concept_embeddings.safetensors")
     assert not torch.equal(contrasted["text_encoder"]["rick"], contrasted["text_encoder"]["morty"])
-    assert torch.equal(contrasted["text_encoder_2"]["rick"], contrasted["text_encoder_2"]["morty"]), "still their class word"
-    assert [folder.name for folder in (tmp_path / "features").iterdir()] == ["text_encoder"], "the second tower encodes nothing"
+    assert torch.equal(
+        contrasted["text_encoder_2"]["rick"], contrasted["text_encoder_2"]["morty"]
+    ), "still their class word"
+    assert [folder.name for folder in (tmp_path / "features").iterdir()] == ["text_encoder"], (
+        "the second tower encodes nothing"
+    )
     train_diffusion(
-        tmp_path / "two", spec=spec, concepts=curated["concepts"], manifest=None, segments=None, trainer=FP32, steps=2, batch_size=2,
-        embeddings=tmp_path / "one" / "concept_embeddings.safetensors", rank=0, train_embeddings=True, embedding_learning_rate=0.01,
-    )  # fmt: skip
+        tmp_path / "two",
+        spec=spec,
+        concepts=curated["concepts"],
+        manifest=None,
+        segments=None,
+        trainer=FP32,
+        steps=2,
+        batch_size=2,
+        embeddings=tmp_path / "one" / "concept_embeddings.safetensors",
+        rank=0,
+        train_embeddings=True,
+        embedding_learning_rate=0.01,
+    )
     rows = load_concept_embeddings(tmp_path / "two" / "concept_embeddings.safetensors")
-    assert all(not torch.equal(rows[encoder]["rick"], contrasted[encoder]["rick"]) for encoder in spec.contrastive)
+    assert all(
+        not torch.equal(rows[encoder]["rick"], contrasted[encoder]["rick"])
+        for encoder in spec.contrastive
+    )
 
 
-def test_the_report_says_who_was_told_apart_and_frozen_rows_stand_beside(tmp_path, backbones, curated):
-    _train(tmp_path, spec=backbones("sd15"), curated=curated, steps=31, learning_rate=0.02, weight_decay=0.0, batch_size=12)
+def test_the_report_says_who_was_told_apart_and_frozen_rows_stand_beside(
+    tmp_path, backbones, curated
+):
+    _train(
+        tmp_path,
+        spec=backbones("sd15"),
+        curated=curated,
+        steps=31,
+        learning_rate=0.02,
+        weight_decay=0.0,
+        batch_size=12,
+    )
     report = json.loads((tmp_path / "embedding_report.json").read_text())["text_encoder"]
     before, after = report["mistaken"]["before"], report["mistaken"]["after"]
     assert before["accuracy"] == before["chance"] == 0.5 and after["accuracy"] > 0.8
-    assert report["text_distance"]["before"]["rick"]["morty"] == 0 < report["text_distance"]["after"]["rick"]["morty"]
+    assert (
+        report["text_distance"]["before"]["rick"]["morty"]
+        == 0
+        < report["text_distance"]["after"]["rick"]["morty"]
+    )
     assert report["nearest_words"]["before"]["rick"][0][0] == "man"
     assert report["loss"] < report["loss_frozen_rows"]
 
@@ -133,7 +240,15 @@ def test_the_report_says_who_was_told_apart_and_frozen_rows_stand_beside(tmp_pat
 def test_the_norm_term_keeps_rows_near_the_vocabulary(tmp_path, backbones, curated):
     norms = []
     for name, weight in (("free", 0.0), ("kept", 100.0)):
-        _train(tmp_path / name, spec=backbones("sd15"), curated=curated, steps=20, learning_rate=0.05, weight_decay=0.0, norm_weight=weight)
+        _train(
+            tmp_path / name,
+            spec=backbones("sd15"),
+            curated=curated,
+            steps=20,
+            learning_rate=0.05,
+            weight_decay=0.0,
+            norm_weight=weight,
+        )
         report = json.loads((tmp_path / name / "embedding_report.json").read_text())["text_encoder"]
         norms.append(report["norm"]["rick"] / report["vocabulary_norm"])
     free, kept = norms
@@ -142,7 +257,11 @@ def test_the_norm_term_keeps_rows_near_the_vocabulary(tmp_path, backbones, curat
 
 def test_a_cut_group_still_holds_several_concepts():
     names = ["rick", "rick", "morty", "morty", "beth"]
-    pairs = [Pair(None, "", PairMeta(name, None, str(group), "left"), None, f"G|{group}") for group in range(4) for name in names]
+    pairs = [
+        Pair(None, "", PairMeta(name, None, str(group), "left"), None, f"G|{group}")
+        for group in range(4)
+        for name in names
+    ]
     for size in (6, 7, 11):
         batches = GroupedBatches(pairs, batch_size=size, seed=0)
         for step in range(10):

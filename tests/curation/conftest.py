@@ -1,4 +1,6 @@
-"""Untrained base models, a drawn concept set with true masks, and cut-outs to compose: made once per session."""
+"""Untrained base models, a drawn concept set with true masks, and cut-outs to compose: made once
+per session.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clif_exp.backbones import BackboneSpec, resolve
-from clif_exp.concepts import Concept, ConceptImage, ConceptSet, read_concept_set, write_concepts_yaml
+from clif_exp.base_models.spec import BackboneSpec, resolve
+from clif_exp.concepts.concept import Concept, ConceptImage, ConceptSet
+from clif_exp.concepts.reading import read_concept_set, write_concepts_yaml
 from clif_exp.curation.masks import cut_out, write_jsonl, write_mask, write_png
 
 
@@ -27,7 +30,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> BackboneSpec:
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> ConceptSet:
     """Three of ToonWorld's cast, two pictures each (the first on white), with the renderer's masks."""
     from clif_exp.toonworld.cast import default_cast, part_nouns, reference_scenes
-    from clif_exp.toonworld.draw import render
+    from clif_exp.toonworld.drawing.render import render
 
     root = tmp_path_factory.mktemp("drawn")
     concepts = []
@@ -40,14 +43,18 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> ConceptSet:
             Image.fromarray(rendering.image).save(file)
             write_mask(mask, rendering.mask(0))
             images.append(ConceptImage(file, mask=mask))
-        concepts.append(Concept(name, character.species, tuple(images), tuple(part_nouns(character))))
+        concepts.append(
+            Concept(name, character.species, tuple(images), tuple(part_nouns(character)))
+        )
     write_concepts_yaml(root, concepts=concepts, name="drawn")
     return read_concept_set(root)
 
 
 @pytest.fixture(scope="session")
 def cutouts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Segments and contexts artifacts of plain shapes: four concepts with a hat each (three with shoes), three contexts, two parts."""
+    """Segments and contexts artifacts of plain shapes: four concepts with a hat each (three with
+    shoes), three contexts, two parts.
+    """
     root = tmp_path_factory.mktemp("cutouts")
     segments, contexts = root / "segments", root / "contexts"
     for folder in (segments / "cutouts", contexts / "cutouts"):
@@ -56,19 +63,54 @@ def cutouts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for index, name in enumerate(("ann", "ben", "cleo", "dan")):
         for number in range(2):
             lines.append(
-                _shape(segments, f"{name}_{number}", index, (20 + 5 * number, 40), concept=name, image=number, kind="whole", part=None)
+                _shape(
+                    segments,
+                    f"{name}_{number}",
+                    index,
+                    (20 + 5 * number, 40),
+                    concept=name,
+                    image=number,
+                    kind="whole",
+                    part=None,
+                )
             )
-            lines.append(_shape(segments, f"{name}_{number}_hat", index, (24, 12), concept=name, image=number, kind="part", part="hat"))
+            lines.append(
+                _shape(
+                    segments,
+                    f"{name}_{number}_hat",
+                    index,
+                    (24, 12),
+                    concept=name,
+                    image=number,
+                    kind="part",
+                    part="hat",
+                )
+            )
         if name != "dan":
-            lines.append(_shape(segments, f"{name}_shoes", index, (16, 8), concept=name, image=0, kind="part", part="shoes"))
+            lines.append(
+                _shape(
+                    segments,
+                    f"{name}_shoes",
+                    index,
+                    (16, 8),
+                    concept=name,
+                    image=0,
+                    kind="part",
+                    part="shoes",
+                )
+            )
     write_jsonl(segments / "segments.jsonl", lines)
     lines = [
-        _shape(contexts, name, 5 + i, (22, 38), name=name, kind="whole", kept=True) for i, name in enumerate(("chef", "old man", "wolf"))
+        _shape(contexts, name, 5 + i, (22, 38), name=name, kind="whole", kept=True)
+        for i, name in enumerate(("chef", "old man", "wolf"))
     ]
     lines += [
-        _shape(contexts, name, 9 + i, (26, 20), name=name, kind="part", kept=True) for i, name in enumerate(("red cap", "blue trousers"))
+        _shape(contexts, name, 9 + i, (26, 20), name=name, kind="part", kept=True)
+        for i, name in enumerate(("red cap", "blue trousers"))
     ]
-    lines.append({"name": "dog", "kind": "whole", "kept": False, "cutout": None, "cutout_size": None})
+    lines.append(
+        {"name": "dog", "kind": "whole", "kept": False, "cutout": None, "cutout_size": None}
+    )
     write_jsonl(contexts / "contexts.jsonl", lines)
     return segments, contexts
 
@@ -77,8 +119,19 @@ def _shape(root: Path, stem: str, colour: int, size: tuple[int, int], **fields) 
     """An ellipse of one colour, cut out as pictures are."""
     width, height = size
     y, x = np.mgrid[: height + 8, : width + 8]
-    inside = ((x - 3.5 - width / 2) / (width / 2)) ** 2 + ((y - 3.5 - height / 2) / (height / 2)) ** 2 <= 1
-    picture = np.where(inside[..., None], np.array([(37 * colour) % 200, (91 * colour) % 200, (150 * colour) % 200]), 255).astype(np.uint8)
+    inside = ((x - 3.5 - width / 2) / (width / 2)) ** 2 + (
+        (y - 3.5 - height / 2) / (height / 2)
+    ) ** 2 <= 1
+    picture = np.where(
+        inside[..., None],
+        np.array([(37 * colour) % 200, (91 * colour) % 200, (150 * colour) % 200]),
+        255,
+    ).astype(np.uint8)
     cutout, _ = cut_out(picture, inside)
     write_png(root / "cutouts" / f"{stem}.png", cutout)
-    return {"cutout": f"cutouts/{stem}.png", "cutout_size": list(cutout.size), "mask": None, **fields}
+    return {
+        "cutout": f"cutouts/{stem}.png",
+        "cutout_size": list(cutout.size),
+        "mask": None,
+        **fields,
+    }

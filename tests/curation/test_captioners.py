@@ -1,4 +1,6 @@
-"""Captioners: an OpenAI-compatible server on loopback, through the official client, when it works and when it does not."""
+"""Captioners: an OpenAI-compatible server on loopback, through the official client, when it works
+and when it does not.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from clif_exp.concepts import Concept
+from clif_exp.concepts.concept import Concept
 from clif_exp.curation.captioners import OpenAICaptioner, build_captioner, parse_parts
 
 RICK = Concept("rick", "man", ())
@@ -19,7 +21,9 @@ PICTURE = [Image.new("RGB", (40, 60), "teal")]
 
 
 class Server(ThreadingHTTPServer):
-    """Plays back one behaviour per request (the last one again and again), and remembers what it was asked."""
+    """Plays back one behaviour per request (the last one again and again), and remembers what it
+    was asked.
+    """
 
     daemon_threads = True
 
@@ -33,15 +37,32 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        behaviour = self.server.behaviours.pop(0) if len(self.server.behaviours) > 1 else self.server.behaviours[0]
+        behaviour = (
+            self.server.behaviours.pop(0)
+            if len(self.server.behaviours) > 1
+            else self.server.behaviours[0]
+        )
         if behaviour == "stall":
             time.sleep(1.5)
             return
         if behaviour.isdigit():
             self._send(int(behaviour), {"error": {"message": "overloaded"}})
             return
-        message = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": behaviour}}
-        self._send(200, {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [message]})
+        message = {
+            "index": 0,
+            "finish_reason": "stop",
+            "message": {"role": "assistant", "content": behaviour},
+        }
+        self._send(
+            200,
+            {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": "m",
+                "choices": [message],
+            },
+        )
 
     def _send(self, status: int, body: dict) -> None:
         data = json.dumps(body).encode()
@@ -62,7 +83,9 @@ def serve(monkeypatch: pytest.MonkeyPatch):
 
     def start(*behaviours: str) -> Server:
         server = Server(*behaviours)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        ).start()
         servers.append(server)
         monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_address[1]}/v1")
         monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
@@ -75,7 +98,11 @@ def serve(monkeypatch: pytest.MonkeyPatch):
 
 
 def ask(cache: Path | None = None, **settings) -> list[str]:
-    captioner = OpenAICaptioner(model="m", cache=str(cache) if cache else None, **{"timeout": 5.0, "max_retries": 1, **settings})
+    captioner = OpenAICaptioner(
+        model="m",
+        cache=str(cache) if cache else None,
+        **{"timeout": 5.0, "max_retries": 1, **settings},
+    )
     return captioner.parts(RICK, PICTURE)
 
 
@@ -84,7 +111,9 @@ def test_a_good_answer_is_asked_for_once_and_kept(serve, tmp_path):
     assert ask(tmp_path) == ask(tmp_path) == ["hat", "lab coat"]
     assert len(server.asked) == 1
     text, picture = server.asked[0]["messages"][0]["content"]
-    assert "a man" in text["text"] and picture["image_url"]["url"].startswith("data:image/png;base64,")
+    assert "a man" in text["text"] and picture["image_url"]["url"].startswith(
+        "data:image/png;base64,"
+    )
     assert "sk-secret" not in "".join(file.read_text() for file in tmp_path.rglob("*.json"))
 
 
@@ -95,7 +124,9 @@ def test_a_passing_error_is_tried_again(serve):
 
 def test_a_lasting_error_names_the_concept_and_the_remedy(serve):
     serve("500")
-    with pytest.raises(RuntimeError, match=r"concept 'rick'.*status 500 .*overloaded.*captioner=provided"):
+    with pytest.raises(
+        RuntimeError, match=r"concept 'rick'.*status 500 .*overloaded.*captioner=provided"
+    ):
         ask()
 
 
@@ -114,7 +145,17 @@ def test_a_server_that_is_not_there_is_named(serve, monkeypatch):
         ask(max_retries=0)
 
 
-@pytest.mark.parametrize("answer", ["Sure! The parts are a hat and a coat.", "[]", '{"parts": ["hat"]}', '["hat", 3]', '["<script>"]', ""])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Sure! The parts are a hat and a coat.",
+        "[]",
+        '{"parts": ["hat"]}',
+        '["hat", 3]',
+        '["<script>"]',
+        "",
+    ],
+)
 def test_an_answer_that_is_no_list_of_names_is_shown(serve, tmp_path, answer):
     serve(answer)
     with pytest.raises(ValueError) as refused:
@@ -139,4 +180,6 @@ def test_missing_keys_and_unknown_captioners_are_refused(monkeypatch):
         with pytest.raises(ValueError) as refused:
             build_captioner(settings)
         assert expected in str(refused.value)
-    assert build_captioner({"name": "provided"}).parts(Concept("rick", "man", (), ("hat",)), []) == ["hat"]
+    assert build_captioner({"name": "provided"}).parts(
+        Concept("rick", "man", (), ("hat",)), []
+    ) == ["hat"]

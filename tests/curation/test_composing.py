@@ -1,4 +1,6 @@
-"""Augmented pictures: what the caption says is where it says, and nothing depends on who draws it when."""
+"""Augmented pictures: what the caption says is where it says, and nothing depends on who draws it
+when.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,29 @@ from clif_exp.curation.manifest import read_manifest
 from clif_exp.curation.stage import compose_pairs, seen_pairs
 
 
-def compose(out: Path, cutouts, kind: str, *, workers: int = 1, seed: int = 0, **settings) -> list[dict]:
+def compose(
+    out: Path, cutouts, kind: str, *, workers: int = 1, seed: int = 0, **settings
+) -> list[dict]:
     segments, contexts = cutouts
     out.mkdir(exist_ok=True)
     settings = {"num_pairs": 48, "resolution": 64, **settings}
-    compose_pairs(out, kind=kind, segments=segments, contexts=contexts, settings=settings, seed=seed, num_workers=workers)
+    compose_pairs(
+        out,
+        kind=kind,
+        segments=segments,
+        contexts=contexts,
+        settings=settings,
+        seed=seed,
+        num_workers=workers,
+    )
     return read_manifest(out)
 
 
 def content(folder: Path) -> dict[str, str]:
-    return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.rglob("*.*")}
+    return {
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in folder.rglob("*.*")
+    }
 
 
 def mask_of(out: Path, source: dict) -> np.ndarray:
@@ -41,7 +56,9 @@ def test_left_is_left_and_everything_stands_inside_the_picture(tmp_path, cutouts
         assert centres == sorted(centres)
         for slot, (source, mask) in enumerate(zip(line["sources"], masks, strict=True)):
             assert source["side"] == (("left", "right")[slot] if len(masks) == 2 else slot)
-            assert mask.any() and not (mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
+            assert mask.any() and not (
+                mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()
+            )
             x0, y0, x1, y1 = source["box"]
             outside = mask.copy()
             outside[y0:y1, x0:x1] = False
@@ -49,7 +66,9 @@ def test_left_is_left_and_everything_stands_inside_the_picture(tmp_path, cutouts
         assert (sum(mask.astype(int) for mask in masks) <= 1).all()
         names = [source["name"] for source in line["sources"]]
         if len(names) == 2:
-            assert line["caption"] == f"a photo of {names[0]} on the left and {names[1]} on the right"
+            assert (
+                line["caption"] == f"a photo of {names[0]} on the left and {names[1]} on the right"
+            )
         else:
             assert line["caption"] == f"a photo of {names[0]}, {names[1]} and {names[2]} in a row"
 
@@ -59,17 +78,39 @@ def test_pictures_are_white_where_nothing_stands_and_edges_are_soft(tmp_path, cu
     pixels = np.asarray(Image.open(tmp_path / line["file"])).astype(int)
     assert (pixels[0] == 255).all() and (pixels[:, 31] == 255).all()
     darkness = 255 - pixels.min(axis=2)
-    assert (darkness == 0).mean() > 0.2 and ((darkness > 8) & (darkness < 0.6 * darkness.max())).any()
+    assert (darkness == 0).mean() > 0.2 and (
+        (darkness > 8) & (darkness < 0.6 * darkness.max())
+    ).any()
 
 
 def test_captions_name_what_is_drawn(tmp_path, cutouts):
     lines = {kind: compose(tmp_path / kind, cutouts, kind) for kind in "GRM"}
-    assert all({s["concept"] is None for s in line["sources"]} == {True, False} for line in lines["G"] + lines["R"])
+    assert all(
+        {s["concept"] is None for s in line["sources"]} == {True, False}
+        for line in lines["G"] + lines["R"]
+    )
     phrases = {source["name"] for line in lines["R"] for source in line["sources"]}
-    assert {"<ann>'s hat", "<cleo>'s shoes", "a red cap", "blue trousers"} <= phrases and "<dan>'s shoes" not in phrases
+    assert {
+        "<ann>'s hat",
+        "<cleo>'s shoes",
+        "a red cap",
+        "blue trousers",
+    } <= phrases and "<dan>'s shoes" not in phrases
     phrases = {source["name"] for line in lines["G"] for source in line["sources"]}
-    assert phrases == {"<ann>", "<ben>", "<cleo>", "<dan>", "a chef", "an old man", "a wolf"}  # the dog failed the screen
-    assert all(source["name"] == f"<{source['concept']}>" for line in lines["M"] for source in line["sources"])
+    assert phrases == {
+        "<ann>",
+        "<ben>",
+        "<cleo>",
+        "<dan>",
+        "a chef",
+        "an old man",
+        "a wolf",
+    }  # the dog failed the screen
+    assert all(
+        source["name"] == f"<{source['concept']}>"
+        for line in lines["M"]
+        for source in line["sources"]
+    )
 
 
 @pytest.mark.parametrize("kind", ["G", "R"])
@@ -83,7 +124,15 @@ def test_a_group_shares_everything_but_the_concept(tmp_path, cutouts, kind):
         assert len({json.dumps({k: v for k, v in s.items() if k != "mask"}) for s in general}) == 1
         assert len({s["scale"] for s in own}) == 1
         assert len({(s["concept"], s["part"]) for s in own}) == len(members) == 4
-    assert len({next(s for s in members[0]["sources"] if s["concept"] is None)["side"] for members in groups.values()}) == 2
+    assert (
+        len(
+            {
+                next(s for s in members[0]["sources"] if s["concept"] is None)["side"]
+                for members in groups.values()
+            }
+        )
+        == 2
+    )
 
 
 def test_mixed_pictures_show_seen_pairs_only_each_both_ways(tmp_path, cutouts):
@@ -122,17 +171,32 @@ def test_a_full_disk_names_the_file_and_the_remedy_and_what_is_finished_is_kept(
     compose(tmp_path / "whole", cutouts, "M")
     sizes = [file.stat().st_size for file in sorted((tmp_path / "whole" / "images").iterdir())]
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (max(sizes[:5]), limits[1]))  # the kernel refuses larger files
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (max(sizes[:5]), limits[1])
+    )  # the kernel refuses larger files
     try:
-        with pytest.raises(OSError, match=r"images/0000\d\d\.png: cannot be written .*Free some space or choose another artifacts.root"):
+        with pytest.raises(
+            OSError,
+            match=(
+                r"images/0000\d\d\.png: cannot be written .*Free some space or choose another"
+                r" artifacts.root"
+            ),
+        ):
             compose(tmp_path / "full", cutouts, "M")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     kept = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "full" / "images").iterdir()}
-    assert len(kept) >= 5 and not any(name.startswith(".") for name in kept) and not (tmp_path / "full" / "manifest.jsonl").exists()
+    assert (
+        len(kept) >= 5
+        and not any(name.startswith(".") for name in kept)
+        and not (tmp_path / "full" / "manifest.jsonl").exists()
+    )
     compose(tmp_path / "full", cutouts, "M")
     assert content(tmp_path / "full") == content(tmp_path / "whole")
-    assert all((tmp_path / "full" / "images" / name).stat().st_mtime_ns == time for name, time in kept.items())
+    assert all(
+        (tmp_path / "full" / "images" / name).stat().st_mtime_ns == time
+        for name, time in kept.items()
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,7 +211,9 @@ def test_a_full_disk_names_the_file_and_the_remedy_and_what_is_finished_is_kept(
         ("M", {"figures": {9: 1.0}}, "figures"),
     ],
 )
-def test_unfit_settings_are_refused_before_anything_is_drawn(tmp_path, cutouts, kind, settings, expected):
+def test_unfit_settings_are_refused_before_anything_is_drawn(
+    tmp_path, cutouts, kind, settings, expected
+):
     with pytest.raises(ValueError) as refused:
         compose(tmp_path, cutouts, kind, **settings)
     assert expected in str(refused.value) and not list(tmp_path.iterdir())

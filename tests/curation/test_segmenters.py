@@ -1,4 +1,6 @@
-"""Segmenters: SAM as the package would run it, scikit-image on photographs, and what happens when nothing is found."""
+"""Segmenters: SAM as the package would run it, scikit-image on photographs, and what happens when
+nothing is found.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from clif_exp.backbones import BackboneSpec
+from clif_exp.base_models.spec import BackboneSpec
 from clif_exp.curation.masks import cut_out, iou, plain_background, tidy
-from clif_exp.curation.regions import RegionSegmenter
-from clif_exp.curation.segmenters import Proposals, build_segmenter
+from clif_exp.curation.segmenters.build import build_segmenter
+from clif_exp.curation.segmenters.proposals import Proposals
+from clif_exp.curation.segmenters.regions import RegionSegmenter
 from clif_exp.curation.selection import choose_whole
 
 NO_MODELS = BackboneSpec(family="toonworld", path="nowhere")
@@ -26,11 +29,12 @@ def blob_on_white(height: int = 96, width: int = 80) -> tuple[np.ndarray, np.nda
 
 
 def random_sam():
-    from clif_exp.toonworld.architectures import build_sam
+    from clif_exp.base_models.sam import build_small_sam
 
     torch.manual_seed(3)
-    model = build_sam()
-    # Untrained masks are noise near zero; larger logits make areas, boxes and stability differ between prompts.
+    model = build_small_sam(resolution=128)
+    # Untrained masks are noise near zero; larger logits make areas, boxes and stability differ
+    # between prompts.
     with torch.no_grad():
         for mlp in model.mask_decoder.output_hypernetworks_mlps:
             mlp.layers[-1].weight.mul_(300)
@@ -45,35 +49,49 @@ def random_sam():
 def test_automatic_masks_are_those_of_the_package(size, filters):
     from segment_anything import SamAutomaticMaskGenerator
 
-    from clif_exp.curation.sam import SamSegmenter
+    from clif_exp.curation.segmenters.sam import SamSegmenter
 
     model = random_sam()
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
 
     def reference(iou_threshold: float, stability_threshold: float) -> list[dict]:
         return SamAutomaticMaskGenerator(
-            model, points_per_side=8, pred_iou_thresh=iou_threshold, stability_score_thresh=stability_threshold, box_nms_thresh=0.7
+            model,
+            points_per_side=8,
+            pred_iou_thresh=iou_threshold,
+            stability_score_thresh=stability_threshold,
+            box_nms_thresh=0.7,
         ).generate(image)
 
     iou_threshold = stability_threshold = 0.0
     if filters:  # at values that drop some masks and keep others
         unfiltered = reference(0.0, 0.0)
         iou_threshold = float(np.quantile([one["predicted_iou"] for one in unfiltered], 0.4))
-        stability_threshold = float(np.nanquantile([one["stability_score"] for one in unfiltered], 0.1))
-    expected = np.stack([one["segmentation"] for one in reference(iou_threshold, stability_threshold)])
+        stability_threshold = float(
+            np.nanquantile([one["stability_score"] for one in unfiltered], 0.1)
+        )
+    expected = np.stack(
+        [one["segmentation"] for one in reference(iou_threshold, stability_threshold)]
+    )
     segmenter = SamSegmenter(
-        model, points_per_side=8, points_per_batch=24, iou_threshold=iou_threshold, stability_threshold=stability_threshold
+        model,
+        points_per_side=8,
+        points_per_batch=24,
+        iou_threshold=iou_threshold,
+        stability_threshold=stability_threshold,
     )
     found, again = segmenter.propose([image, image])
     assert len(expected) > 0 and found.masks_NHW.shape == again.masks_NHW.shape == expected.shape
-    matched = [max(iou(mask, other) for other in found.masks_NHW) for mask in expected if mask.any()]
+    matched = [
+        max(iou(mask, other) for other in found.masks_NHW) for mask in expected if mask.any()
+    ]
     assert len(matched) > 1 and np.mean(matched) > 0.99
 
 
 def test_prompts_are_answered_as_the_package_does(tmp_path):
     from segment_anything import SamPredictor
 
-    from clif_exp.curation.sam import SamSegmenter
+    from clif_exp.curation.segmenters.sam import SamSegmenter
 
     model = random_sam()
     image = np.random.default_rng(1).integers(0, 256, (90, 140, 3), np.uint8)
@@ -83,37 +101,70 @@ def test_prompts_are_answered_as_the_package_does(tmp_path):
     found = SamSegmenter(model).prompt(image, point=(30, 40))
     np.testing.assert_array_equal(found.masks_NHW, masks[np.argsort(-quality)])
     masks, _, _ = predictor.predict(box=np.array([20, 10, 90, 80]), multimask_output=False)
-    np.testing.assert_array_equal(SamSegmenter(model).prompt(image, box=(20, 10, 90, 80)).masks_NHW, masks)
+    np.testing.assert_array_equal(
+        SamSegmenter(model).prompt(image, box=(20, 10, 90, 80)).masks_NHW, masks
+    )
 
 
 def tiny_official_sam():
     """The package's own builder arithmetic at a size that fits a test: patch 16, width 48, 64 px."""
-    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+    from segment_anything.modeling import (
+        ImageEncoderViT,
+        MaskDecoder,
+        PromptEncoder,
+        Sam,
+        TwoWayTransformer,
+    )
 
     norm = partial(torch.nn.LayerNorm, eps=1e-6)
     encoder = ImageEncoderViT(
-        depth=1, embed_dim=48, img_size=64, mlp_ratio=4, norm_layer=norm, num_heads=4, patch_size=16, qkv_bias=True, use_rel_pos=True,
-        global_attn_indexes=[0], window_size=14, out_chans=256,
-    )  # fmt: skip
-    prompts = PromptEncoder(embed_dim=256, image_embedding_size=(4, 4), input_image_size=(64, 64), mask_in_chans=16)
+        depth=1,
+        embed_dim=48,
+        img_size=64,
+        mlp_ratio=4,
+        norm_layer=norm,
+        num_heads=4,
+        patch_size=16,
+        qkv_bias=True,
+        use_rel_pos=True,
+        global_attn_indexes=[0],
+        window_size=14,
+        out_chans=256,
+    )
+    prompts = PromptEncoder(
+        embed_dim=256, image_embedding_size=(4, 4), input_image_size=(64, 64), mask_in_chans=16
+    )
     decoder = MaskDecoder(
-        num_multimask_outputs=3, transformer=TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=64, num_heads=8), transformer_dim=256
+        num_multimask_outputs=3,
+        transformer=TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=64, num_heads=8),
+        transformer_dim=256,
     )
     return Sam(encoder, prompts, decoder)
 
 
-def test_a_checkpoint_in_the_official_format_is_loaded_through_the_packages_registry(tmp_path, monkeypatch):
+def test_a_checkpoint_in_the_official_format_is_loaded_through_the_packages_registry(
+    tmp_path, monkeypatch
+):
     import segment_anything
 
-    from clif_exp.curation import sam
+    from clif_exp.base_models import sam
 
     torch.manual_seed(0)
     trained = tiny_official_sam()
     torch.save(trained.state_dict(), tmp_path / "sam_tiny.pth")
-    monkeypatch.setitem(segment_anything.sam_model_registry, "vit_tiny", lambda checkpoint=None: tiny_official_sam())
+    monkeypatch.setitem(
+        segment_anything.sam_model_registry, "vit_tiny", lambda checkpoint=None: tiny_official_sam()
+    )
     monkeypatch.setitem(sam._MODEL_TYPES, 48, "vit_tiny")
     segmenter = build_segmenter(
-        {"name": "sam", "settings": {"checkpoint": str(tmp_path / "sam_tiny.pth"), "points_per_side": 4, "iou_threshold": 0.0}},
+        {
+            "name": "sam",
+            "settings": {
+                "checkpoint": str(tmp_path / "sam_tiny.pth"),
+                "points_per_side": 4,
+                "iou_threshold": 0.0,
+            },
+        },
         spec=NO_MODELS,
     )
     for key, value in segmenter.model.state_dict().items():
@@ -129,7 +180,10 @@ def test_bad_checkpoints_and_names_are_refused_with_a_remedy(tmp_path):
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pth")
     for settings, expected in (
         ({"name": "sam", "settings": {"checkpoint": str(tmp_path / "gone.pth")}}, "does not exist"),
-        ({"name": "sam", "settings": {"checkpoint": str(tmp_path / "broken.pth")}}, "cannot be read"),
+        (
+            {"name": "sam", "settings": {"checkpoint": str(tmp_path / "broken.pth")}},
+            "cannot be read",
+        ),
         ({"name": "sam", "settings": {"checkpoint": str(tmp_path / "other.pth")}}, "is not SAM's"),
         ({"name": "sam"}, "none given"),
         ({"name": "same"}, "Choose sam, provided or felzenszwalb"),
@@ -154,12 +208,18 @@ class Everything:
     def prompt(self, image, *, point=None, box=None):
         height, width = image.shape[:2]
         mask = np.zeros((1, height, width), bool)
-        mask[0, round(height * self.share) : -round(height * self.share), round(width * self.share) : -round(width * self.share)] = True
+        mask[
+            0,
+            round(height * self.share) : -round(height * self.share),
+            round(width * self.share) : -round(width * self.share),
+        ] = True
         return Proposals(mask, np.ones(1, np.float32))
 
 
 def test_a_users_own_segmenter_is_built_from_the_config():
-    segmenter = build_segmenter({"target": f"{__name__}:Everything", "settings": {"share": 0.25}}, spec=NO_MODELS)
+    segmenter = build_segmenter(
+        {"target": f"{__name__}:Everything", "settings": {"share": 0.25}}, spec=NO_MODELS
+    )
     (found,) = segmenter.propose([np.zeros((40, 40, 3), np.uint8)])
     assert found.masks_NHW.sum() == 400
 
@@ -167,9 +227,24 @@ def test_a_users_own_segmenter_is_built_from_the_config():
 @pytest.mark.parametrize(
     ("name", "box", "inside", "outside"),
     [
-        ("coffee", (78, 20, 492, 384), [(300, 150), (180, 300), (300, 360)], [(20, 20), (570, 40), (560, 380)]),
-        ("astronaut", (20, 10, 372, 512), [(220, 120), (150, 420), (215, 60)], [(30, 60), (460, 60), (480, 300)]),
-        ("rocket", (300, 120, 342, 410), [(321, 200), (321, 300)], [(250, 200), (400, 200), (321, 60)]),
+        (
+            "coffee",
+            (78, 20, 492, 384),
+            [(300, 150), (180, 300), (300, 360)],
+            [(20, 20), (570, 40), (560, 380)],
+        ),
+        (
+            "astronaut",
+            (20, 10, 372, 512),
+            [(220, 120), (150, 420), (215, 60)],
+            [(30, 60), (460, 60), (480, 300)],
+        ),
+        (
+            "rocket",
+            (300, 120, 342, 410),
+            [(321, 200), (321, 300)],
+            [(250, 200), (400, 200), (321, 60)],
+        ),
     ],
 )
 def test_regions_cut_photographs_at_a_box(name, box, inside, outside):
@@ -188,9 +263,19 @@ def test_a_plain_background_is_never_the_concept():
     part = truth.copy()
     part[50:] = False
     masks = np.stack([background, whole_picture, speck, part, truth])
-    choice = choose_whole(image, Proposals(masks, np.array([1.0, 1.0, 1.0, 0.9, 0.6], np.float32)), class_word="egg", clip=None)
+    choice = choose_whole(
+        image,
+        Proposals(masks, np.array([1.0, 1.0, 1.0, 0.9, 0.6], np.float32)),
+        class_word="egg",
+        clip=None,
+    )
     assert iou(choice.mask_HW, truth) > 0.99
-    assert choose_whole(image, Proposals(masks[:3], np.ones(3, np.float32)), class_word="egg", clip=None) is None
+    assert (
+        choose_whole(
+            image, Proposals(masks[:3], np.ones(3, np.float32)), class_word="egg", clip=None
+        )
+        is None
+    )
     assert choose_whole(image, Proposals.none(96, 80), class_word="egg", clip=None) is None
 
 

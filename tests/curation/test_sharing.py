@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from clif_exp.artifacts.sharing import claim, share
 from clif_exp.curation.stage import compose_pairs
-from clif_exp.sharing import claim, share
 
 PAIRS = 512
 SETTINGS = {"num_pairs": PAIRS, "resolution": 64}
@@ -19,7 +19,7 @@ WORKER = """
 import json, sys, time
 from functools import partial
 from pathlib import Path
-from clif_exp.artifacts import ArtifactStore
+from clif_exp.artifacts.store import ArtifactStore
 from clif_exp.curation import composing, stage
 
 root, segments, contexts, own, other = map(Path, sys.argv[1:6])
@@ -42,21 +42,40 @@ print(json.dumps([str(artifact.path), len(drawn)]))
 
 def content(folder: Path) -> dict[str, str]:
     files = [file for file in folder.rglob("*") if file.is_file() and file.name != "artifact.json"]
-    return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+    }
 
 
 def test_two_processes_share_the_pictures_and_end_with_the_bytes_of_one(tmp_path, cutouts):
     (tmp_path / "one").mkdir()
-    compose_pairs(tmp_path / "one", kind="G", segments=cutouts[0], contexts=cutouts[1], settings=SETTINGS, seed=0)
+    compose_pairs(
+        tmp_path / "one",
+        kind="G",
+        segments=cutouts[0],
+        contexts=cutouts[1],
+        settings=SETTINGS,
+        seed=0,
+    )
     flags = [tmp_path / "first", tmp_path / "second"]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, *map(str, [tmp_path / "store", *cutouts, own, other]), json.dumps(SETTINGS)],
-            stdout=subprocess.PIPE, text=True,
+            [
+                sys.executable,
+                "-c",
+                WORKER,
+                *map(str, [tmp_path / "store", *cutouts, own, other]),
+                json.dumps(SETTINGS),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for own, other in (flags, flags[::-1])
-    ]  # fmt: skip
-    (path, first), (same_path, second) = (json.loads(process.communicate(timeout=120)[0]) for process in processes)
+    ]
+    (path, first), (same_path, second) = (
+        json.loads(process.communicate(timeout=120)[0]) for process in processes
+    )
     assert path == same_path and content(Path(path)) == content(tmp_path / "one")
     assert first + second == PAIRS and min(first, second) > 0, (first, second)
     assert not list((tmp_path / "store" / "augment_G").glob("*.partial"))
@@ -64,10 +83,19 @@ def test_two_processes_share_the_pictures_and_end_with_the_bytes_of_one(tmp_path
 
 def test_what_a_dead_process_had_in_hand_is_taken_up(tmp_path):
     holder = subprocess.Popen(
-        [sys.executable, "-c", "import sys, time; from pathlib import Path; from clif_exp.sharing import claim\n"
-         "with claim(Path(sys.argv[1]), 'b') as mine:\n print(mine, flush=True); time.sleep(60)", str(tmp_path)],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            (
+                "import sys, time; from pathlib import Path; from clif_exp.artifacts.sharing import"
+                " claim\nwith claim(Path(sys.argv[1]), 'b') as mine:\n print(mine, flush=True);"
+                " time.sleep(60)"
+            ),
+            str(tmp_path),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert holder.stdout is not None and holder.stdout.readline() == "True\n"
     with claim(tmp_path, "b") as mine:
         assert not mine

@@ -1,4 +1,6 @@
-"""The stage functions on real, untrained base models: what they publish, what they refuse, what a killed run leaves."""
+"""The stage functions on real, untrained base models: what they publish, what they refuse, what a
+killed run leaves.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +13,33 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clif_exp.concepts import ConceptSet, read_concept_set
+from clif_exp.concepts.concept import ConceptSet
+from clif_exp.concepts.reading import read_concept_set
 from clif_exp.curation import stage
 from clif_exp.curation.manifest import read_contexts, read_manifest, read_segments
 from clif_exp.curation.masks import iou
 from clif_exp.curation.page import write_page
 from clif_exp.curation.parts import name_parts, over_segment
-from clif_exp.curation.segmenters import Proposals
+from clif_exp.curation.segmenters.proposals import Proposals
 
 REGIONS = {"name": "provided", "settings": {"scales": [100.0]}}
 LENIENT = {"name": "provided", "naming": {"threshold": 0.0}}
 
 
 def content(folder: Path) -> dict[str, str]:
-    return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.rglob("*.*"))}
+    return {
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*.*"))
+    }
 
 
 def without_masks(concepts: ConceptSet) -> ConceptSet:
     return replace(
-        concepts, concepts=tuple(replace(c, images=tuple(replace(image, mask=None) for image in c.images)) for c in concepts.concepts)
+        concepts,
+        concepts=tuple(
+            replace(c, images=tuple(replace(image, mask=None) for image in c.images))
+            for c in concepts.concepts
+        ),
     )
 
 
@@ -37,30 +47,63 @@ def without_masks(concepts: ConceptSet) -> ConceptSet:
 def contexts(tmp_path_factory, spec) -> Path:
     out = tmp_path_factory.mktemp("contexts")
     stage.generate_contexts(
-        out, spec=spec, names=["cat", "dog"], part_names=["blue hat"], images_per_name=1, seed=0, segmenter=REGIONS,
-        num_inference_steps=2, guidance_scale=2.0, backgrounds=["beach"], screen={"keep_best": True}, batch_size=4,
-    )  # fmt: skip
+        out,
+        spec=spec,
+        names=["cat", "dog"],
+        part_names=["blue hat"],
+        images_per_name=1,
+        seed=0,
+        segmenter=REGIONS,
+        num_inference_steps=2,
+        guidance_scale=2.0,
+        backgrounds=["beach"],
+        screen={"keep_best": True},
+        batch_size=4,
+    )
     return out
 
 
 def test_curation_walks_from_pictures_to_pairs_and_a_page(tmp_path, spec, drawn, contexts):
     segments = tmp_path / "segments"
-    stage.segment_concepts(segments, concepts=drawn, spec=spec, segmenter=REGIONS, captioner=LENIENT)
+    stage.segment_concepts(
+        segments, concepts=drawn, spec=spec, segmenter=REGIONS, captioner=LENIENT
+    )
     lines = read_segments(segments)
     wholes = [line for line in lines if line["kind"] == "whole"]
-    assert [(line["concept"], line["image"]) for line in wholes] == [(name, n) for name in drawn.names for n in range(2)]
+    assert [(line["concept"], line["image"]) for line in wholes] == [
+        (name, n) for name in drawn.names for n in range(2)
+    ]
     for line in wholes:
-        given = np.asarray(Image.open(drawn.root / f"{line['concept']}_{line['image']}_mask.png")) > 127
+        given = (
+            np.asarray(Image.open(drawn.root / f"{line['concept']}_{line['image']}_mask.png")) > 127
+        )
         np.testing.assert_array_equal(np.asarray(Image.open(segments / line["mask"])) > 127, given)
-        assert line["how"] == "mask" and Image.open(segments / line["cutout"]).size == tuple(line["cutout_size"])
+        assert line["how"] == "mask" and Image.open(segments / line["cutout"]).size == tuple(
+            line["cutout_size"]
+        )
     named = {(line["concept"], line["part"]) for line in lines if line["part"]}
-    assert named and all(part in next(c.parts for c in drawn.concepts if c.name == name) for name, part in named)
+    assert named and all(
+        part in next(c.parts for c in drawn.concepts if c.name == name) for name, part in named
+    )
     manifests = {}
     for kind in "GRM":
         manifests[kind] = tmp_path / kind
-        stage.compose_pairs(manifests[kind], kind=kind, segments=segments, contexts=contexts, settings={"num_pairs": 6}, seed=0)
+        stage.compose_pairs(
+            manifests[kind],
+            kind=kind,
+            segments=segments,
+            contexts=contexts,
+            settings={"num_pairs": 6},
+            seed=0,
+        )
         assert len(read_manifest(manifests[kind])) == 6
-    page = write_page(tmp_path / "curation.html", concepts=drawn, segments=segments, contexts=contexts, manifests=manifests)
+    page = write_page(
+        tmp_path / "curation.html",
+        concepts=drawn,
+        segments=segments,
+        contexts=contexts,
+        manifests=manifests,
+    )
     html = page.read_text()
     assert all(f"&lt;{name}&gt;" in html for name in drawn.names) and "R-Aug" in html
     assert "http" not in html.replace("http-equiv", ""), "the page must need nothing from elsewhere"
@@ -75,33 +118,69 @@ def test_contexts_come_from_the_base_model_and_are_the_same_again(tmp_path, spec
     again = tmp_path / "again"
     again.mkdir()
     (again / "pictures").mkdir()
-    for picture in sorted((contexts / "pictures").iterdir())[1:]:  # all but one survived a killed run
+    for picture in sorted((contexts / "pictures").iterdir())[
+        1:
+    ]:  # all but one survived a killed run
         (again / "pictures" / picture.name).write_bytes(picture.read_bytes())
     stage.generate_contexts(
-        again, spec=spec, names=["cat", "dog"], part_names=["blue hat"], images_per_name=1, seed=0, segmenter=REGIONS,
-        num_inference_steps=2, guidance_scale=2.0, backgrounds=["beach"], screen={"keep_best": True}, batch_size=4,
-    )  # fmt: skip
+        again,
+        spec=spec,
+        names=["cat", "dog"],
+        part_names=["blue hat"],
+        images_per_name=1,
+        seed=0,
+        segmenter=REGIONS,
+        num_inference_steps=2,
+        guidance_scale=2.0,
+        backgrounds=["beach"],
+        screen={"keep_best": True},
+        batch_size=4,
+    )
     assert content(again) == content(contexts)
 
 
 def test_a_screen_that_nothing_passes_is_an_error_with_reasons(tmp_path, spec):
     with pytest.raises(ValueError, match=r"none of 1 whole names gave a usable picture.*keep_best"):
         stage.generate_contexts(
-            tmp_path, spec=spec, names=["cat"], part_names=[], images_per_name=1, seed=0, segmenter=REGIONS, num_inference_steps=1,
-            guidance_scale=1.0, screen={"min_area": 0.99},
-        )  # fmt: skip
+            tmp_path,
+            spec=spec,
+            names=["cat"],
+            part_names=[],
+            images_per_name=1,
+            seed=0,
+            segmenter=REGIONS,
+            num_inference_steps=1,
+            guidance_scale=1.0,
+            screen={"min_area": 0.99},
+        )
 
 
 def test_where_sam_finds_nothing_the_run_says_so_and_goes_on(tmp_path, spec, drawn, caplog):
     settings = {"name": "sam", "settings": {"points_per_side": 4, "iou_threshold": 0.99}}
-    stage.segment_concepts(tmp_path / "a", concepts=without_masks(drawn), spec=spec, segmenter=settings, captioner={"name": "provided"})
-    assert "concept 'milo': cut out by felzenszwalb, for want of a mask from sam: milo_0.png, milo_1.png" in caplog.text
+    stage.segment_concepts(
+        tmp_path / "a",
+        concepts=without_masks(drawn),
+        spec=spec,
+        segmenter=settings,
+        captioner={"name": "provided"},
+    )
+    assert (
+        "concept 'milo': cut out by felzenszwalb, for want of a mask from sam: milo_0.png,"
+        " milo_1.png" in caplog.text
+    )
     white = next(x for x in read_segments(tmp_path / "a") if x["kind"] == "whole")
     found = np.asarray(Image.open(tmp_path / "a" / white["mask"])) > 127
     assert iou(found, np.asarray(Image.open(drawn.root / "milo_0_mask.png")) > 127) > 0.9
-    with pytest.raises(ValueError, match=r"concept 'milo': milo_0.png: sam finds no 'fox'.*a box, a point or a mask"):
+    with pytest.raises(
+        ValueError,
+        match=r"concept 'milo': milo_0.png: sam finds no 'fox'.*a box, a point or a mask",
+    ):
         stage.segment_concepts(
-            tmp_path / "b", concepts=without_masks(drawn), spec=spec, segmenter={**settings, "fallback": False}, captioner=LENIENT
+            tmp_path / "b",
+            concepts=without_masks(drawn),
+            spec=spec,
+            segmenter={**settings, "fallback": False},
+            captioner=LENIENT,
         )
 
 
@@ -113,10 +192,26 @@ def test_a_users_point_box_or_mask_overrules_what_would_be_found(tmp_path, spec,
     small[30:60, 8:32] = True
     Image.fromarray(image).save(tmp_path / "picture.png")
     Image.fromarray(small.astype(np.uint8) * 255).save(tmp_path / "small.png")
-    said = {"nothing": "", "box": "box: [5, 27, 35, 63]", "point": "point: [20, 45]", "mask": "mask: small.png"}
-    entries = [f"  - name: {key}\n    class_word: cat\n    images: [{{file: picture.png, {words}}}]" for key, words in said.items()]
-    (tmp_path / "concepts.yaml").write_text("name: overruled\nconcepts:\n" + "\n".join(entries).replace(", }", "}") + "\n")
-    stage.segment_concepts(tmp_path / "out", concepts=read_concept_set(tmp_path), spec=spec, segmenter=REGIONS, captioner=LENIENT)
+    said = {
+        "nothing": "",
+        "box": "box: [5, 27, 35, 63]",
+        "point": "point: [20, 45]",
+        "mask": "mask: small.png",
+    }
+    entries = [
+        f"  - name: {key}\n    class_word: cat\n    images: [{{file: picture.png, {words}}}]"
+        for key, words in said.items()
+    ]
+    (tmp_path / "concepts.yaml").write_text(
+        "name: overruled\nconcepts:\n" + "\n".join(entries).replace(", }", "}") + "\n"
+    )
+    stage.segment_concepts(
+        tmp_path / "out",
+        concepts=read_concept_set(tmp_path),
+        spec=spec,
+        segmenter=REGIONS,
+        captioner=LENIENT,
+    )
     for line in read_segments(tmp_path / "out"):
         found = np.asarray(Image.open(tmp_path / "out" / line["mask"])) > 127
         if line["concept"] == "nothing":
@@ -140,20 +235,30 @@ def test_a_killed_segmentation_keeps_what_is_finished(tmp_path, spec, drawn, mon
 
     monkeypatch.setattr(segmenting, "segment_concept", dies_at_the_last)
     with pytest.raises(KeyboardInterrupt):
-        stage.segment_concepts(killed, concepts=drawn, spec=spec, segmenter=REGIONS, captioner=LENIENT)
+        stage.segment_concepts(
+            killed, concepts=drawn, spec=spec, segmenter=REGIONS, captioner=LENIENT
+        )
     asked.clear()
     stage.segment_concepts(killed, concepts=drawn, spec=spec, segmenter=REGIONS, captioner=LENIENT)
     assert asked == [drawn.names[-1]] and content(killed) == content(whole)
 
 
 class Colours:
-    """Stands in for CLIP where the answer must be known: pictures are their mean colour, words name one."""
+    """Stands in for CLIP where the answer must be known: pictures are their mean colour, words name
+    one.
+    """
 
     scale = 20.0
     words: ClassVar = {"hat": (1, 0, 0), "coat": (0, 1, 0), "shoes": (0, 0, 1), "man": (1, 1, 1)}
 
     def texts(self, captions):
-        rows = np.array([self.words[caption.removeprefix("a photo of ").removeprefix("a ")] for caption in captions], float)
+        rows = np.array(
+            [
+                self.words[caption.removeprefix("a photo of ").removeprefix("a ")]
+                for caption in captions
+            ],
+            float,
+        )
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     def regions(self, image, masks):
@@ -163,14 +268,26 @@ class Colours:
 
 def test_names_go_to_parts_one_to_one_and_what_fits_no_name_stays_unnamed():
     image = np.full((40, 30, 3), 255, np.uint8)
-    bands = {"hat": (250, 10, 10), "coat": (10, 250, 10), "also green": (40, 200, 40), "grey": (120, 120, 120)}
+    bands = {
+        "hat": (250, 10, 10),
+        "coat": (10, 250, 10),
+        "also green": (40, 200, 40),
+        "grey": (120, 120, 120),
+    }
     masks = []
     for index, colour in enumerate(bands.values()):
         mask = np.zeros((40, 30), bool)
         mask[index * 10 : index * 10 + 10, 5:25] = True
         image[mask] = colour
         masks.append(mask)
-    parts = name_parts(image, masks, names=["coat", "hat", "shoes"], class_word="man", clip=Colours(), threshold=0.4)
+    parts = name_parts(
+        image,
+        masks,
+        names=["coat", "hat", "shoes"],
+        class_word="man",
+        clip=Colours(),
+        threshold=0.4,
+    )
     assert [part.name for part in parts] == ["hat", "coat", None, None]
     assert all(part.score > 0.9 for part in parts[:2])
 
@@ -194,4 +311,7 @@ def test_photographs_make_a_concept_set_of_at_least_four_pictures_each(tmp_path)
     write_photos(tmp_path)
     photos = read_concept_set(tmp_path)
     assert photos.names == ("eileen", "chelsea", "espresso", "falcon")
-    assert all(len(concept.images) >= 4 and all(image.box for image in concept.images) for concept in photos.concepts)
+    assert all(
+        len(concept.images) >= 4 and all(image.box for image in concept.images)
+        for concept in photos.concepts
+    )

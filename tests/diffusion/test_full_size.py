@@ -1,4 +1,6 @@
-"""SD 1.5, SD 2.1 and SDXL at full size: built from their public configs, and one step of each stage on SD 1.5 and SDXL."""
+"""SD 1.5, SD 2.1 and SDXL at full size: built from their public configs, and one step of each stage
+on SD 1.5 and SDXL.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from clif_exp.backbones import BackboneSpec
-from clif_exp.trainer import TrainerSettings
+from clif_exp.base_models.spec import BackboneSpec
+from clif_exp.training.settings import TrainerSettings
 
 BF16 = TrainerSettings(precision="bf16-mixed")
 PARAMETERS = {
@@ -20,12 +22,16 @@ PARAMETERS = {
 }
 
 
-pytestmark = pytest.mark.xdist_group("full size")  # one after the other: each fills much of the memory
+pytestmark = pytest.mark.xdist_group(
+    "full size"
+)  # one after the other: each fills much of the memory
 
 
 @pytest.fixture(scope="module")
 def full_size():
-    source = importlib.util.spec_from_file_location("full_size_models", Path(__file__).parents[1] / "full_size_models.py")
+    source = importlib.util.spec_from_file_location(
+        "full_size_models", Path(__file__).parents[1] / "full_size_models.py"
+    )
     module = importlib.util.module_from_spec(source)
     source.loader.exec_module(module)
     return module
@@ -48,9 +54,15 @@ def test_the_public_architectures_have_their_public_sizes_and_take_the_lora(fami
     from clif_exp.diffusion.checks import check_lora
 
     unet = full_size.build_unet(family)
-    built = {"unet": unet} | {name: full_size.build_text_encoder(family, name) for name in full_size.ENCODERS[family]}
+    built = {"unet": unet} | {
+        name: full_size.build_text_encoder(family, name) for name in full_size.ENCODERS[family]
+    }
     assert {name: count(model) for name, model in built.items()} == PARAMETERS[family]
-    layers = {name: tuple(m.weight.shape) for name, m in unet.named_modules() if isinstance(m, torch.nn.Linear)}
+    layers = {
+        name: tuple(m.weight.shape)
+        for name, m in unet.named_modules()
+        if isinstance(m, torch.nn.Linear)
+    }
     targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
     check_lora(layers, rank=320, target_modules=targets)
     with pytest.raises(ValueError, match="is 320 wide" if family != "sdxl" else "is 640 wide"):
@@ -59,39 +71,79 @@ def test_the_public_architectures_have_their_public_sizes_and_take_the_lora(fami
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
-def test_one_step_of_each_stage_runs_at_full_size(family, full_size, tokenizer, curated, tmp_path, monkeypatch):
-    import clif_exp.backbones
+def test_one_step_of_each_stage_runs_at_full_size(
+    family, full_size, tokenizer, curated, tmp_path, monkeypatch
+):
+    import clif_exp.base_models.loading
+    from clif_exp.base_models.tokens import load_concept_embeddings
     from clif_exp.contrastive.stage import train_contrastive
     from clif_exp.diffusion.stage import train_diffusion
-    from clif_exp.tokens import load_concept_embeddings
 
     # Nobody can download weights in a test: what the loaders would read is built in memory instead.
     def clip_of(_spec, encoder="text_encoder", **_):
         from transformers import CLIPImageProcessor
 
         size = full_size.ENCODERS[family][encoder][0]
-        return full_size.fill(full_size.build_clip(size, tokenizer), dtype=torch.bfloat16), _copy(tokenizer), CLIPImageProcessor()
+        return (
+            full_size.fill(full_size.build_clip(size, tokenizer), dtype=torch.bfloat16),
+            _copy(tokenizer),
+            CLIPImageProcessor(),
+        )
 
-    monkeypatch.setattr(clif_exp.backbones, "load_contrastive", clip_of)
-    monkeypatch.setattr(clif_exp.backbones, "load_pipeline", lambda *_, **__: full_size.build_pipeline(family, _copy(tokenizer)))
+    monkeypatch.setattr(clif_exp.base_models.loading, "load_contrastive", clip_of)
+    monkeypatch.setattr(
+        clif_exp.base_models.loading,
+        "load_pipeline",
+        lambda *_, **__: full_size.build_pipeline(family, _copy(tokenizer)),
+    )
     for name, (size, drop) in full_size.ENCODERS[family].items():
         full_size.text_config(size, tokenizer, drop=drop).save_pretrained(tmp_path / "base" / name)
     encoders = dict.fromkeys(full_size.ENCODERS[family], "built in memory")
-    spec = BackboneSpec(family=family, path=str(tmp_path / "base"), contrastive=encoders, resolution=64)
+    spec = BackboneSpec(
+        family=family, path=str(tmp_path / "base"), contrastive=encoders, resolution=64
+    )
     for stage in ("one", "two"):
         (tmp_path / stage).mkdir()
     concepts, manifests = curated["concepts"], curated["manifests"]
-    train_contrastive(tmp_path / "one", spec=spec, concepts=concepts, manifests={"G": manifests["G"]}, trainer=BF16, steps=1, batch_size=4)
+    train_contrastive(
+        tmp_path / "one",
+        spec=spec,
+        concepts=concepts,
+        manifests={"G": manifests["G"]},
+        trainer=BF16,
+        steps=1,
+        batch_size=4,
+    )
     file = tmp_path / "one" / "concept_embeddings.safetensors"
     widths = {name: rows["rick"].shape[1] for name, rows in load_concept_embeddings(file).items()}
-    assert widths == {"sd15": {"text_encoder": 768}, "sdxl": {"text_encoder": 768, "text_encoder_2": 1280}}[family]
+    assert (
+        widths
+        == {"sd15": {"text_encoder": 768}, "sdxl": {"text_encoder": 768, "text_encoder_2": 1280}}[
+            family
+        ]
+    )
     train_diffusion(
-        tmp_path / "two", spec=spec, concepts=concepts, manifest=None, segments=None, embeddings=file, trainer=BF16, steps=1,
-        batch_size=1, rank=4, warmup_steps=0, gradient_checkpointing=True, validation={"every": 1, "pictures": 1, "timesteps": 1},
-    )  # fmt: skip
+        tmp_path / "two",
+        spec=spec,
+        concepts=concepts,
+        manifest=None,
+        segments=None,
+        embeddings=file,
+        trainer=BF16,
+        steps=1,
+        batch_size=1,
+        rank=4,
+        warmup_steps=0,
+        gradient_checkpointing=True,
+        validation={"every": 1, "pictures": 1, "timesteps": 1},
+    )
     lora = load_file(tmp_path / "two" / "pytorch_lora_weights.safetensors")
-    assert all(value.dtype == torch.float32 and torch.isfinite(value).all() for value in lora.values())
-    assert any(value.abs().max() > 0 for name, value in lora.items() if "lora_B" in name), "the LoRA learnt something"
+    assert all(
+        value.dtype == torch.float32 and torch.isfinite(value).all() for value in lora.values()
+    )
+    assert any(value.abs().max() > 0 for name, value in lora.items() if "lora_B" in name), (
+        "the LoRA learnt something"
+    )
 
 
 def _copy(tokenizer):

@@ -9,13 +9,16 @@ import torch
 from safetensors.torch import load_file
 
 from clif_exp.diffusion.data import PAIR, PRIOR, SINGLE, MixedBatches, Mixture, TrainingPicture
-from clif_exp.trainer import TrainerSettings
+from clif_exp.training.settings import TrainerSettings
 
 FP32 = TrainerSettings(precision="32-true")
 
 
 def _mixed(**mixture) -> MixedBatches:
-    pictures = [TrainingPicture(None, SINGLE, name, (f"a photo of <{name}>",)) for name in ("rick", "rick", "morty")]
+    pictures = [
+        TrainingPicture(None, SINGLE, name, (f"a photo of <{name}>",))
+        for name in ("rick", "rick", "morty")
+    ]
     pictures += [TrainingPicture(None, PAIR, "", ("<rick> and <morty>",))]
     latents = torch.arange(4.0).repeat(2).view(8, 1, 1, 1).expand(8, 4, 2, 2).clone()
     latents[4:] *= -1  # the mirrored ones
@@ -26,7 +29,10 @@ def _mixed(**mixture) -> MixedBatches:
 
 def test_a_batch_depends_on_seed_and_step_only():
     one, other = _mixed()(7), _mixed()(7)
-    assert all(torch.equal(one[key], other[key]) for key in ("latents", "noise", "timesteps", "caption_indices"))
+    assert all(
+        torch.equal(one[key], other[key])
+        for key in ("latents", "noise", "timesteps", "caption_indices")
+    )
     assert not torch.equal(one["noise"], _mixed()(8)["noise"])
     assert not torch.equal(one["noise"], _mixed(seed=2)(7)["noise"])
 
@@ -44,18 +50,28 @@ def test_timesteps_cover_the_schedule_in_every_batch_and_lean_to_noise_as_asked(
 
 
 def test_prior_pictures_and_offset_noise_come_as_asked():
-    pictures = [TrainingPicture(None, SINGLE, "rick", ("a photo of <rick>",)), TrainingPicture(None, PRIOR, "man", ("a photo of a man",))]
+    pictures = [
+        TrainingPicture(None, SINGLE, "rick", ("a photo of <rick>",)),
+        TrainingPicture(None, PRIOR, "man", ("a photo of a man",)),
+    ]
     mixture = Mixture(batch_size=8, pair_weight=0.0, prior_weight=0.25, seed=1)
     made = [
         MixedBatches(
-            pictures, torch.zeros(2, 4, 16, 16), None, mixture, num_timesteps=1000, captions=["", "a photo of <rick>", "a photo of a man"],
+            pictures,
+            torch.zeros(2, 4, 16, 16),
+            None,
+            mixture,
+            num_timesteps=1000,
+            captions=["", "a photo of <rick>", "a photo of a man"],
             offset_noise=offset,
         )(0)
         for offset in (0.0, 0.5)
-    ]  # fmt: skip
+    ]
     assert made[0]["captions"].count("a photo of a man") == 2
     spread = [batch["noise"].mean(dim=(2, 3)).std().item() for batch in made]
-    assert spread[0] < 0.12 and spread[1] == pytest.approx(0.5, rel=0.4), "an offset per picture and channel"
+    assert spread[0] < 0.12 and spread[1] == pytest.approx(0.5, rel=0.4), (
+        "an offset per picture and channel"
+    )
 
 
 def test_shares_are_kept_and_concepts_are_balanced():
@@ -64,7 +80,9 @@ def test_shares_are_kept_and_concepts_are_balanced():
         for caption in _mixed(pair_weight=0.3)(step)["captions"]:
             counts[caption] += 1
     assert counts["<rick> and <morty>"] == pytest.approx(0.3 * 1600, rel=0.05)
-    assert counts["a photo of <rick>"] == pytest.approx(counts["a photo of <morty>"], rel=0.12), "though rick has two pictures"
+    assert counts["a photo of <rick>"] == pytest.approx(counts["a photo of <morty>"], rel=0.12), (
+        "though rick has two pictures"
+    )
 
 
 def test_pairs_are_never_mirrored_and_dropped_captions_are_empty():
@@ -75,40 +93,76 @@ def test_pairs_are_never_mirrored_and_dropped_captions_are_empty():
 
 
 @pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
-def test_only_what_is_trained_moves_and_both_stages_run(family, tmp_path, backbones, curated, monkeypatch):
-    import clif_exp.backbones
+def test_only_what_is_trained_moves_and_both_stages_run(
+    family, tmp_path, backbones, curated, monkeypatch
+):
+    import clif_exp.base_models.loading
+    from clif_exp.base_models.tokens import load_concept_embeddings
     from clif_exp.contrastive.stage import train_contrastive
     from clif_exp.diffusion.stage import train_diffusion
-    from clif_exp.tokens import load_concept_embeddings
 
     loaded = []
-    load = clif_exp.backbones.load_pipeline
-    monkeypatch.setattr(clif_exp.backbones, "load_pipeline", lambda *a, **k: loaded.append(load(*a, **k)) or loaded[-1])
+    load = clif_exp.base_models.loading.load_pipeline
+    monkeypatch.setattr(
+        clif_exp.base_models.loading,
+        "load_pipeline",
+        lambda *a, **k: loaded.append(load(*a, **k)) or loaded[-1],
+    )
     (tmp_path / "one").mkdir(), (tmp_path / "two").mkdir()
     spec = backbones(family)
     train_contrastive(
-        tmp_path / "one", spec=spec, concepts=curated["concepts"], manifests={k: curated["manifests"][k] for k in "GR"}, trainer=FP32,
-        steps=3, batch_size=4, weight_decay=0.1, pooling={"R": "concept"},
-    )  # fmt: skip
+        tmp_path / "one",
+        spec=spec,
+        concepts=curated["concepts"],
+        manifests={k: curated["manifests"][k] for k in "GR"},
+        trainer=FP32,
+        steps=3,
+        batch_size=4,
+        weight_decay=0.1,
+        pooling={"R": "concept"},
+    )
     rows = load_concept_embeddings(tmp_path / "one" / "concept_embeddings.safetensors")
     assert sorted(rows) == sorted(spec.contrastive)
     train_diffusion(
-        tmp_path / "two", spec=spec, concepts=curated["concepts"], manifest=curated["manifests"]["M"], segments=None,
-        embeddings=tmp_path / "one" / "concept_embeddings.safetensors", trainer=FP32, steps=3, batch_size=2, rank=2, alpha=4.0,
-        weight_decay=0.1, samples={"every": 0, "num_inference_steps": 1, "guidance_scale": 2.0},
-    )  # fmt: skip
+        tmp_path / "two",
+        spec=spec,
+        concepts=curated["concepts"],
+        manifest=curated["manifests"]["M"],
+        segments=None,
+        embeddings=tmp_path / "one" / "concept_embeddings.safetensors",
+        trainer=FP32,
+        steps=3,
+        batch_size=2,
+        rank=2,
+        alpha=4.0,
+        weight_decay=0.1,
+        samples={"every": 0, "num_inference_steps": 1, "guidance_scale": 2.0},
+    )
     fresh, trained = load(spec), loaded[-1]
     for part in ("unet", "vae", *spec.contrastive):
-        after = {k.replace(".base_layer", ""): v for k, v in getattr(trained, part).state_dict().items() if "lora_" not in k}
+        after = {
+            k.replace(".base_layer", ""): v
+            for k, v in getattr(trained, part).state_dict().items()
+            if "lora_" not in k
+        }
         for key, value in getattr(fresh, part).state_dict().items():
-            assert torch.equal(after[key][: len(value)] if "token_embedding" in key else after[key], value), (part, key)
+            assert torch.equal(
+                after[key][: len(value)] if "token_embedding" in key else after[key], value
+            ), (part, key)
     lora = load_file(tmp_path / "two" / "pytorch_lora_weights.safetensors")
-    assert any(value.abs().max() > 0 for key, value in lora.items() if "lora_B" in key), "the LoRA learnt something"
+    assert any(value.abs().max() > 0 for key, value in lora.items() if "lora_B" in key), (
+        "the LoRA learnt something"
+    )
     assert all(value.dtype == torch.float32 for value in lora.values())
     published = load_concept_embeddings(tmp_path / "two" / "concept_embeddings.safetensors")
     for encoder, concepts in rows.items():
-        assert all(torch.equal(published[encoder][name], value) for name, value in concepts.items()), "frozen in stage 2"
-    assert [file.name for file in sorted((tmp_path / "two" / "samples").glob("*.png"))] == ["step_000000.png", "step_000003.png"]
+        assert all(
+            torch.equal(published[encoder][name], value) for name, value in concepts.items()
+        ), "frozen in stage 2"
+    assert [file.name for file in sorted((tmp_path / "two" / "samples").glob("*.png"))] == [
+        "step_000000.png",
+        "step_000003.png",
+    ]
     assert not (tmp_path / "two" / "checkpoints").exists()
 
 
@@ -116,16 +170,26 @@ def _train(tmp_path, backbones, curated, **changes):
     from clif_exp.diffusion.stage import train_diffusion
 
     arguments = {
-        "spec": backbones("sd15"), "concepts": curated["concepts"], "manifest": None, "segments": None, "embeddings": None,
-        "trainer": FP32, "steps": 2, "batch_size": 2, "rank": 2,
-    }  # fmt: skip
+        "spec": backbones("sd15"),
+        "concepts": curated["concepts"],
+        "manifest": None,
+        "segments": None,
+        "embeddings": None,
+        "trainer": FP32,
+        "steps": 2,
+        "batch_size": 2,
+        "rank": 2,
+    }
     train_diffusion(tmp_path, **arguments | changes)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"target_modules": ["to_nowhere"]}, r"diffusion.target_modules: no layer ends in 'to_nowhere'.*to_k"),
+        (
+            {"target_modules": ["to_nowhere"]},
+            r"diffusion.target_modules: no layer ends in 'to_nowhere'.*to_k",
+        ),
         ({"rank": 64}, r"diffusion.rank: found 64, but .* is 32 wide"),
         ({"rank": 0}, "nothing would train"),
         ({"pair_weight": 1.5}, "shares of a batch"),
@@ -139,18 +203,24 @@ def test_settings_that_do_not_fit_are_refused(changes, message, tmp_path, backbo
 def test_a_loss_that_is_not_finite_stops_with_step_and_batch(tmp_path, backbones, curated):
     trainer = replace(FP32, checkpoint_every_n_steps=1)
     diverges = {"learning_rate": float("inf"), "gradient_clip": None, "warmup_steps": 0, "steps": 3}
-    with pytest.raises(ValueError, match=r"diffusion: the loss is nan at step [12] \(batch: .*<(rick|morty)>"):
+    with pytest.raises(
+        ValueError, match=r"diffusion: the loss is nan at step [12] \(batch: .*<(rick|morty)>"
+    ):
         _train(tmp_path, backbones, curated, trainer=trainer, **diverges)
-    assert not list((tmp_path / "checkpoints").glob("*.ckpt")), "weights that are not finite are no good checkpoint"
+    assert not list((tmp_path / "checkpoints").glob("*.ckpt")), (
+        "weights that are not finite are no good checkpoint"
+    )
 
 
 def test_textual_inversion_trains_rows_only(tmp_path, backbones, curated):
-    from clif_exp.tokens import load_concept_embeddings
+    from clif_exp.base_models.tokens import load_concept_embeddings
 
     _train(tmp_path, backbones, curated, rank=0, train_embeddings=True, embedding_learning_rate=0.1)
     assert not (tmp_path / "pytorch_lora_weights.safetensors").exists()
     rows = load_concept_embeddings(tmp_path / "concept_embeddings.safetensors")["text_encoder"]
-    assert not torch.equal(rows["rick"], rows["morty"]), "both started at their class word, and moved"
+    assert not torch.equal(rows["rick"], rows["morty"]), (
+        "both started at their class word, and moved"
+    )
 
 
 def test_a_masked_loss_weighs_the_concepts_place(tmp_path):
@@ -161,7 +231,11 @@ def test_a_masked_loss_weighs_the_concepts_place(tmp_path):
     mask = Image.new("L", (32, 32), 0)
     mask.paste(255, (0, 0, 16, 32))
     mask.save(tmp_path / "mask.png")
-    weights = load_weights([tmp_path / "mask.png"], resolution=32, latent_size=(4, 4), background=0.1)
+    weights = load_weights(
+        [tmp_path / "mask.png"], resolution=32, latent_size=(4, 4), background=0.1
+    )
     assert weights.mean().item() == pytest.approx(1.0)
     assert weights[0, 0, 0].item() == pytest.approx(10 * weights[0, 0, 3].item())
-    assert torch.equal(load_weights([], resolution=32, latent_size=(4, 4), background=0.1), torch.ones(1, 4, 4))
+    assert torch.equal(
+        load_weights([], resolution=32, latent_size=(4, 4), background=0.1), torch.ones(1, 4, 4)
+    )

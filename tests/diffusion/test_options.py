@@ -1,4 +1,6 @@
-"""Stage 2's options: each acts, those that save memory change nothing else, and what cannot be is refused."""
+"""Stage 2's options: each acts, those that save memory change nothing else, and what cannot be is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from clif_exp.concepts import ConceptImage
-from clif_exp.trainer import TimeBudgetExhausted, TrainerSettings, fit
+from clif_exp.concepts.concept import ConceptImage
+from clif_exp.errors import TimeBudgetExhausted
+from clif_exp.training.fit import fit
+from clif_exp.training.settings import TrainerSettings
 
 FP32 = TrainerSettings(precision="32-true")
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -22,7 +26,9 @@ WEIGHTS = "pytorch_lora_weights.safetensors"
 
 @pytest.fixture(scope="module")
 def train(backbones, curated, tmp_path_factory):
-    """Train on the pictures of two concepts, all of them with a mask of the left half; returns the stage's folder."""
+    """Train on the pictures of two concepts, all of them with a mask of the left half; returns the
+    stage's folder.
+    """
     from PIL import Image
 
     from clif_exp.diffusion.stage import train_diffusion
@@ -33,15 +39,28 @@ def train(backbones, curated, tmp_path_factory):
         half.paste(255, (0, 0, 16, 32))
         half.save(mask)
     given = curated["concepts"].concepts
-    masked = [replace(c, images=tuple(ConceptImage(file=image.file, mask=mask) for image in c.images)) for c in given]
+    masked = [
+        replace(c, images=tuple(ConceptImage(file=image.file, mask=mask) for image in c.images))
+        for c in given
+    ]
     concepts = replace(curated["concepts"], concepts=tuple(masked))
 
     def run(out=None, **changes):
         out = out or tmp_path_factory.mktemp("stage")
         arguments = {
-            "spec": backbones("sd15"), "concepts": concepts, "manifest": curated["manifests"]["M"], "segments": None, "embeddings": None,
-            "trainer": FP32, "steps": 2, "batch_size": 4, "rank": 2, "learning_rate": 0.01, "warmup_steps": 0, "schedule": "constant",
-        }  # fmt: skip
+            "spec": backbones("sd15"),
+            "concepts": concepts,
+            "manifest": curated["manifests"]["M"],
+            "segments": None,
+            "embeddings": None,
+            "trainer": FP32,
+            "steps": 2,
+            "batch_size": 4,
+            "rank": 2,
+            "learning_rate": 0.01,
+            "warmup_steps": 0,
+            "schedule": "constant",
+        }
         train_diffusion(out, **arguments | changes)
         return out
 
@@ -49,7 +68,7 @@ def train(backbones, curated, tmp_path_factory):
 
 
 def toonworld():
-    from clif_exp.backbones import BackboneSpec, packaged_weights, resolve
+    from clif_exp.base_models.spec import BackboneSpec, packaged_weights, resolve
 
     if not (packaged_weights() / "pipeline" / "model_index.json").is_file():
         pytest.skip("this checkout ships no trained weights")
@@ -72,8 +91,8 @@ def difference(one, other) -> float:
 
 
 def usual_difference(one, other) -> float:
-    """The difference that all but one in a hundred weights stay below: where a gradient is nothing but rounding, Adam steps by
-    its sign, so a few single weights may differ by whole steps."""
+    """The difference that all but one in a hundred weights stay below: where a gradient is nothing
+    but rounding, Adam steps by its sign, so a few single weights may differ by whole steps."""
     a, b = load_file(one / WEIGHTS), load_file(other / WEIGHTS)
     return torch.cat([(a[name] - b[name]).abs().flatten() for name in a]).quantile(0.99).item()
 
@@ -81,12 +100,22 @@ def usual_difference(one, other) -> float:
 @pytest.mark.parametrize(
     "option",
     [
-        {"masked_loss": True}, {"min_snr_gamma": 1.0}, {"offset_noise": 0.5}, {"noise_bias": 2.0}, {"caption_dropout": 0.9}, {"flip": True},
-        {"pair_weight": 0.0}, {"prior_weight": 0.5, "prior_images": 1}, {"ema_decay": 0.5}, {"weight_decay": 5.0},
-        {"gradient_clip": 1e-3}, {"alpha": 1.0}, {"target_modules": ["to_k"]},
+        {"masked_loss": True},
+        {"min_snr_gamma": 1.0},
+        {"offset_noise": 0.5},
+        {"noise_bias": 2.0},
+        {"caption_dropout": 0.9},
+        {"flip": True},
+        {"pair_weight": 0.0},
+        {"prior_weight": 0.5, "prior_images": 1},
+        {"ema_decay": 0.5},
+        {"weight_decay": 5.0},
+        {"gradient_clip": 1e-3},
+        {"alpha": 1.0},
+        {"target_modules": ["to_k"]},
     ],
     ids=lambda option: next(iter(option)),
-)  # fmt: skip
+)
 def test_every_option_acts_on_what_is_published(option, train, plain):
     folder = train(**option)
     if "target_modules" in option:
@@ -98,7 +127,10 @@ def test_every_option_acts_on_what_is_published(option, train, plain):
 
 
 def test_the_published_average_is_the_average_of_the_weights(train):
-    averaged, last = load_file(train(steps=1, ema_decay=0.9) / WEIGHTS), load_file(train(steps=1) / WEIGHTS)
+    averaged, last = (
+        load_file(train(steps=1, ema_decay=0.9) / WEIGHTS),
+        load_file(train(steps=1) / WEIGHTS),
+    )
     for name, value in last.items():
         if "lora_B" in name:  # starts at zero; at step 1 the average keeps 2 / 11 of it
             torch.testing.assert_close(averaged[name], (1 - 2 / 11) * value)
@@ -114,13 +146,19 @@ def test_what_saves_memory_changes_no_result(train, plain):
     folders = []
     for option in ({}, {"gradient_checkpointing": True}, {"accumulate": 2}):
         held.append(0)
-        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor) if "accumulate" not in option else nullcontext():
+        with (
+            torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
+            if "accumulate" not in option
+            else nullcontext()
+        ):
             folders.append(train(**option))
     assert held[1] < 0.5 * held[0], "of the activations"
     assert difference(folders[0], folders[1]) == 0, "bit for bit"
     assert usual_difference(folders[0], folders[2]) < 1e-4
     for whole, parts in zip(rows(folders[0]), rows(folders[2]), strict=True):
-        assert whole["step"] == parts["step"] and float(whole["loss"]) == pytest.approx(float(parts["loss"]), rel=1e-4)
+        assert whole["step"] == parts["step"] and float(whole["loss"]) == pytest.approx(
+            float(parts["loss"]), rel=1e-4
+        )
 
 
 def test_autocast_without_conversions_learns_the_same(train, monkeypatch):
@@ -137,20 +175,34 @@ def test_a_run_in_parts_goes_on_exactly(train, tmp_path):
     undisturbed = train(steps=3, accumulate=2, ema_decay=0.5)
     for step in (1, 2):
         with pytest.raises(TimeBudgetExhausted, match=f"at step {step} of 3"):
-            train(tmp_path, steps=3, accumulate=2, ema_decay=0.5, trainer=replace(FP32, max_time=1e-6, checkpoint_every_n_steps=1))
+            train(
+                tmp_path,
+                steps=3,
+                accumulate=2,
+                ema_decay=0.5,
+                trainer=replace(FP32, max_time=1e-6, checkpoint_every_n_steps=1),
+            )
     train(tmp_path, steps=3, accumulate=2, ema_decay=0.5)
     assert difference(undisturbed, tmp_path) == 0 and rows(undisturbed) == rows(tmp_path)
 
 
 def test_eight_bit_adam_keeps_bytes_learns_alike_and_goes_on_exactly(train, tmp_path):
     pytest.importorskip("bitsandbytes")
-    # the shipped U-Net: bitsandbytes keeps states of less than 4,096 weights in fp32, and the tiny models have no larger ones
+    # the shipped U-Net: bitsandbytes keeps states of less than 4,096 weights in fp32, and the tiny
+    # models have no larger ones
     some = {"spec": toonworld(), "rank": 32, "steps": 4, "weight_decay": 0.1}
     exact, undisturbed = train(**some), train(**some, optimizer="adamw8bit")
-    assert 0 < usual_difference(exact, undisturbed) < 0.01, "at most a quarter of what four steps of 0.01 can move"
+    assert 0 < usual_difference(exact, undisturbed) < 0.01, (
+        "at most a quarter of what four steps of 0.01 can move"
+    )
     for step in (1, 2, 3):
         with pytest.raises(TimeBudgetExhausted, match=f"at step {step} of 4"):
-            train(tmp_path, **some, optimizer="adamw8bit", trainer=replace(FP32, max_time=1e-6, checkpoint_every_n_steps=1))
+            train(
+                tmp_path,
+                **some,
+                optimizer="adamw8bit",
+                trainer=replace(FP32, max_time=1e-6, checkpoint_every_n_steps=1),
+            )
     file = sorted(tmp_path.rglob("*.ckpt"))[-1]
     states = torch.load(file, weights_only=True)["optimizer_states"][0]["state"].values()
     moments = [state.get("__bnb_optimizer_quant_state__", state)["state1"] for state in states]
@@ -168,8 +220,14 @@ def test_the_validation_loss_has_no_noise_of_its_own(train, plain):
     assert [line["step"] for line in lines] == ["0", "1", "2"] and lines[0]["loss"] == ""
     assert all(line["validation_loss"] for line in lines)
     other = rows(train(seed=1, validation={"every": 5, "pictures": 3, "timesteps": 2}))
-    assert other[0]["validation_loss"] == lines[0]["validation_loss"], "the base model's loss, whatever the seed"
-    assert [bool(line["validation_loss"]) for line in other] == [True, False, True], "step 0 and the last one always"
+    assert other[0]["validation_loss"] == lines[0]["validation_loss"], (
+        "the base model's loss, whatever the seed"
+    )
+    assert [bool(line["validation_loss"]) for line in other] == [
+        True,
+        False,
+        True,
+    ], "step 0 and the last one always"
 
 
 def test_weights_train_in_fp32_on_a_half_precision_base(tiny_models):
@@ -187,37 +245,63 @@ def test_a_flow_model_trains_and_draws(train, backbones, tmp_path):
     from clif_exp.diffusion.checks import check_settings
 
     shutil.copytree(backbones("sd15").path, tmp_path / "flow")
-    sampler = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0)
+    sampler = DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0
+    )
     sampler.save_pretrained(tmp_path / "flow" / "scheduler")
     index = json.loads((tmp_path / "flow" / "model_index.json").read_text())
     index["scheduler"] = ["diffusers", "DPMSolverMultistepScheduler"]
     (tmp_path / "flow" / "model_index.json").write_text(json.dumps(index))
     spec = replace(backbones("sd15"), path=str(tmp_path / "flow"))
-    out = train(spec=spec, samples={"every": 0, "num_inference_steps": 2, "guidance_scale": 2.0, "batch_size": 2})
+    out = train(
+        spec=spec,
+        samples={"every": 0, "num_inference_steps": 2, "guidance_scale": 2.0, "batch_size": 2},
+    )
     assert len(list((out / "samples").glob("*.png"))) == 2
-    with pytest.raises(ValueError, match=r"diffusion.min_snr_gamma: found 5.0, but the base model predicts flow"):
+    with pytest.raises(
+        ValueError, match=r"diffusion.min_snr_gamma: found 5.0, but the base model predicts flow"
+    ):
         check_settings(spec, {"rank": 0, "min_snr_gamma": 5.0})
     FlowMatchEulerDiscreteScheduler().save_pretrained(tmp_path / "flow" / "scheduler")
-    with pytest.raises(ValueError, match="cannot draw with the scheduler FlowMatchEulerDiscreteScheduler"):
+    with pytest.raises(
+        ValueError, match="cannot draw with the scheduler FlowMatchEulerDiscreteScheduler"
+    ):
         check_settings(spec, {"rank": 0, "min_snr_gamma": None})
 
 
-@pytest.mark.parametrize(("rank", "target", "message"), [(2, "to_kk", "no layer ends in 'to_kk'"), (33, "to_k", "is 32 wide")])
+@pytest.mark.parametrize(
+    ("rank", "target", "message"),
+    [(2, "to_kk", "no layer ends in 'to_kk'"), (33, "to_k", "is 32 wide")],
+)
 def test_the_base_models_files_tell_what_a_lora_cannot_be(rank, target, message, backbones):
     from clif_exp.diffusion.checks import check_settings
 
     with pytest.raises(ValueError, match=message):
-        check_settings(backbones("sdxl"), {"rank": rank, "target_modules": [target], "min_snr_gamma": None})
+        check_settings(
+            backbones("sdxl"), {"rank": rank, "target_modules": [target], "min_snr_gamma": None}
+        )
 
 
 def test_a_caption_that_is_too_long_is_refused_before_anything_runs(backbones, curated):
-    from clif_exp.preparation import check_concepts
+    from clif_exp.runs.preparation import check_concepts
 
-    image = replace(curated["concepts"].concepts[0].images[0], caption="a photo of <rick> " + "the man " * 35)
+    image = replace(
+        curated["concepts"].concepts[0].images[0], caption="a photo of <rick> " + "the man " * 35
+    )
     concept = replace(curated["concepts"].concepts[0], images=(image,))
-    check_concepts(replace(curated["concepts"], concepts=(concept,)), spec=backbones("sd15"), num_tokens=2)
-    with pytest.raises(ValueError, match=r"concept 'rick': 0.png: its caption has 91 tokens, the text encoder reads 77. Shorten it"):
-        check_concepts(replace(curated["concepts"], concepts=(concept,)), spec=backbones("sd15"), num_tokens=16)
+    check_concepts(
+        replace(curated["concepts"], concepts=(concept,)), spec=backbones("sd15"), num_tokens=2
+    )
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"concept 'rick': 0.png: its caption has 91 tokens, the text encoder reads 77."
+            r" Shorten it"
+        ),
+    ):
+        check_concepts(
+            replace(curated["concepts"], concepts=(concept,)), spec=backbones("sd15"), num_tokens=16
+        )
 
 
 class _Hungry(L.LightningModule):
@@ -238,11 +322,23 @@ class _Hungry(L.LightningModule):
 
 def test_out_of_memory_says_what_to_lower_and_keeps_the_checkpoint(tmp_path):
     settings = replace(FP32, checkpoint_every_n_steps=1)
-    with pytest.raises(ValueError, match=r"Out of memory at step 3 of 5. Lower diffusion.batch_size. The last good checkpoint stays"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"Out of memory at step 3 of 5. Lower diffusion.batch_size. The last good checkpoint"
+            r" stays"
+        ),
+    ):
         fit(
-            _Hungry(), out=tmp_path, make_batch=lambda step: {"step": step}, steps=5, settings=settings, metrics=["loss"], run_key={},
+            _Hungry(),
+            out=tmp_path,
+            make_batch=lambda step: {"step": step},
+            steps=5,
+            settings=settings,
+            metrics=["loss"],
+            run_key={},
             lower="diffusion.batch_size",
-        )  # fmt: skip
+        )
     assert [file.name for file in (tmp_path / "checkpoints").glob("*.ckpt")] == ["step=2.ckpt"]
 
 

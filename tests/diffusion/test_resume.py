@@ -25,7 +25,8 @@ def _child(stage: str, out: Path, backbone: dict, data: Path) -> None:
 
 
 def _start(*arguments) -> multiprocessing.Process:
-    # fork: the libraries' imports would cost more than the training. Safe while torch has no threads of its own yet.
+    # fork: the libraries' imports would cost more than the training. Safe while torch has no
+    # threads of its own yet.
     process = multiprocessing.get_context("fork").Process(target=_child, args=arguments)
     process.start()
     return process
@@ -54,22 +55,30 @@ def test_a_killed_stage_ends_with_the_same_files(stage, tmp_path, tiny_models):
     process.join()
     assert process.exitcode == 0, (tmp_path / "killed.log").read_text()[-2000:]
     files = [file.relative_to(undisturbed) for file in undisturbed.rglob("*") if file.is_file()]
-    assert sorted(files) == sorted(file.relative_to(killed) for file in killed.rglob("*") if file.is_file())
+    assert sorted(files) == sorted(
+        file.relative_to(killed) for file in killed.rglob("*") if file.is_file()
+    )
     for file in files:
         assert (undisturbed / file).read_bytes() == (killed / file).read_bytes(), file
 
 
 def test_checkpoints_of_another_run_are_refused(tmp_path, backbones, curated):
     from clif_exp.contrastive.stage import train_contrastive
-    from clif_exp.trainer import TimeBudgetExhausted, TrainerSettings
+    from clif_exp.errors import TimeBudgetExhausted
+    from clif_exp.training.settings import TrainerSettings
 
     arguments = {
-        "spec": backbones("sd15"), "concepts": curated["concepts"], "manifests": {"G": curated["manifests"]["G"]}, "batch_size": 4,
+        "spec": backbones("sd15"),
+        "concepts": curated["concepts"],
+        "manifests": {"G": curated["manifests"]["G"]},
+        "batch_size": 4,
         "trainer": TrainerSettings(precision="32-true", max_time=1e-6),
-    }  # fmt: skip
+    }
     with pytest.raises(TimeBudgetExhausted, match="at step 1 of 5"):
         train_contrastive(tmp_path, steps=5, **arguments)
-    assert list((tmp_path / "checkpoints").glob("*.ckpt")), "a checkpoint is saved before time runs out"
+    assert list((tmp_path / "checkpoints").glob("*.ckpt")), (
+        "a checkpoint is saved before time runs out"
+    )
     with pytest.raises(ValueError, match="another run"):
         train_contrastive(tmp_path, steps=6, **arguments)
     for step in (2, 3, 4):

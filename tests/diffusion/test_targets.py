@@ -14,9 +14,14 @@ LATENTS, NOISE = torch.randn(2, 3, 4, 2, 2, generator=torch.Generator().manual_s
 def test_a_perfect_prediction_takes_the_sampler_to_the_latents(kind):
     from diffusers import DDIMScheduler
 
-    scheduler = DDIMScheduler(prediction_type=kind, beta_schedule="scaled_linear", clip_sample=False)
+    scheduler = DDIMScheduler(
+        prediction_type=kind, beta_schedule="scaled_linear", clip_sample=False
+    )
     schedule, timesteps = noise_schedule(scheduler), torch.tensor([10, 500, 900])
-    noisy, target = schedule.noisy(LATENTS, NOISE, timesteps), schedule.target(LATENTS, NOISE, timesteps)
+    noisy, target = (
+        schedule.noisy(LATENTS, NOISE, timesteps),
+        schedule.target(LATENTS, NOISE, timesteps),
+    )
     scheduler.set_timesteps(1000)
     for index, timestep in enumerate(schedule.read(timesteps).tolist()):
         step = scheduler.step(target[index], timestep, noisy[index])
@@ -42,7 +47,9 @@ def test_flow_noises_as_its_sampler_does(shift):
 def test_flow_prediction_of_other_samplers_is_known_and_anything_else_refused():
     from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 
-    assert noise_schedule(DPMSolverMultistepScheduler(prediction_type="flow_prediction", flow_shift=2.0)) == Flow(1000, 2.0)
+    assert noise_schedule(
+        DPMSolverMultistepScheduler(prediction_type="flow_prediction", flow_shift=2.0)
+    ) == Flow(1000, 2.0)
     scheduler = DDPMScheduler()
     scheduler.register_to_config(prediction_type="score")
     with pytest.raises(ValueError, match="prediction_type is 'score'; known are epsilon"):
@@ -55,9 +62,13 @@ def test_min_snr_equals_diffusers_recipe():
 
     timesteps = torch.tensor([5, 400, 900])
     for kind, divide in (("epsilon", 0), ("v_prediction", 1)):
-        schedule = noise_schedule(DDPMScheduler(prediction_type=kind, beta_schedule="scaled_linear"))
+        schedule = noise_schedule(
+            DDPMScheduler(prediction_type=kind, beta_schedule="scaled_linear")
+        )
         snr = compute_snr(schedule.scheduler, timesteps)
-        torch.testing.assert_close(schedule.min_snr(timesteps, gamma=5.0), snr.clamp(max=5.0) / (snr + divide))
+        torch.testing.assert_close(
+            schedule.min_snr(timesteps, gamma=5.0), snr.clamp(max=5.0) / (snr + divide)
+        )
 
 
 def test_fixed_timesteps_are_spread_over_the_schedule():

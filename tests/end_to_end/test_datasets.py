@@ -9,11 +9,21 @@ def test_photographs_go_the_whole_way(clif_exp, shared_store):
     result = clif_exp("debug=fast", "dataset=photos", "dataset.size=null", "segmenter=felzenszwalb")
     assert result.code == 0, result.errors
     fingerprint = result.summary()["stages"]["augment_M"]["fingerprint"]
-    # ToonWorld's CLIP knows no photograph: better no names than wrong ones, and no pictures that rest on them.
+    # ToonWorld's CLIP knows no photograph: better no names than wrong ones, and no pictures that
+    # rest on them.
     assert "parts stay unnamed and R-Aug is left out" in result.output
-    segments = (shared_store / "segments" / result.summary()["stages"]["segments"]["fingerprint"] / "segments.jsonl").read_text()
+    segments = (
+        shared_store
+        / "segments"
+        / result.summary()["stages"]["segments"]["fingerprint"]
+        / "segments.jsonl"
+    ).read_text()
     parts = [line for line in map(json.loads, segments.splitlines()) if line["kind"] == "part"]
-    assert len(parts) > 20 and not any(line["part"] for line in parts) and "augment_R" not in result.summary()["stages"]
+    assert (
+        len(parts) > 20
+        and not any(line["part"] for line in parts)
+        and "augment_R" not in result.summary()["stages"]
+    )
     lines = (shared_store / "augment_M" / fingerprint / "manifest.jsonl").read_text().splitlines()
     assert lines and all(len(json.loads(line)["sources"]) == 2 for line in lines)
     assert (result.folders[-1] / "report.html").stat().st_size > 0
@@ -25,7 +35,11 @@ def test_a_folder_of_ones_own_gives_the_same_as_the_dataset_it_was_copied_from(c
     mine = tmp_path / "my_concepts"
     write_cast(mine, size=2)
     drawn = clif_exp("debug=fast")
-    own = clif_exp("debug=fast", "dataset=folder", f"dataset.root={mine}", "dataset.domain=toonworld")
+    own = clif_exp(
+        "debug=fast", "dataset=folder", f"dataset.root={mine}", "dataset.domain=toonworld"
+    )
     assert own.code == 0, own.errors
     for name in ("segments", "augment_M", "diffusion", "generation"):
-        assert own.summary()["stages"][name] == drawn.summary()["stages"][name] | {"reused": True}, name
+        assert own.summary()["stages"][name] == drawn.summary()["stages"][name] | {
+            "reused": True
+        }, name

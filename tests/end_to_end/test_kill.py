@@ -13,14 +13,27 @@ from pathlib import Path
 import pytest
 
 
-def kill_during(stage: str, *, folder: Path, store: Path, arguments: list[str], how: signal.Signals) -> dict:
+def kill_during(
+    stage: str, *, folder: Path, store: Path, arguments: list[str], how: signal.Signals
+) -> dict:
     """Start a run, kill it as soon as a stage is under way, and return the summary that it left."""
-    command = [sys.executable, "-m", "clif_exp", "debug=fast", f"artifacts.root={store}", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "clif_exp",
+        "debug=fast",
+        f"artifacts.root={store}",
+        *arguments,
+    ]
     with open(folder / "output.txt", "w") as output:
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=os.environ)
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=os.environ
+        )
         deadline = time.monotonic() + 600
         while not list(store.glob(f"{stage}/*.partial")):
-            assert process.poll() is None and time.monotonic() < deadline, (folder / "output.txt").read_text()
+            assert process.poll() is None and time.monotonic() < deadline, (
+                folder / "output.txt"
+            ).read_text()
             time.sleep(0.01)
         time.sleep(0.3)
         process.send_signal(how)
@@ -34,16 +47,29 @@ def kill_during(stage: str, *, folder: Path, store: Path, arguments: list[str], 
     [
         ("diffusion", signal.SIGKILL),
         ("diffusion", signal.SIGTERM),
-        *(pytest.param(name, signal.SIGKILL, marks=pytest.mark.slow) for name in ("segments", "contexts", "contrastive", "generation")),
+        *(
+            pytest.param(name, signal.SIGKILL, marks=pytest.mark.slow)
+            for name in ("segments", "contexts", "contrastive", "generation")
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
-def test_killing_and_rerunning_ends_as_if_undisturbed(clif_exp, base_models, tmp_path, shared_store, stage, how):
+def test_killing_and_rerunning_ends_as_if_undisturbed(
+    clif_exp, base_models, tmp_path, shared_store, stage, how
+):
     undisturbed = clif_exp("debug=fast").summary()
     store = tmp_path / "store"
     if stage == "diffusion":  # what comes before it need not be computed again to kill it
         store.mkdir()
-        for name in ("dataset", "segments", "contexts", "augment_G", "augment_R", "augment_M", "contrastive"):
+        for name in (
+            "dataset",
+            "segments",
+            "contexts",
+            "augment_G",
+            "augment_R",
+            "augment_M",
+            "contrastive",
+        ):
             (store / name).symlink_to(shared_store / name)
     folder = tmp_path / "killed"
     folder.mkdir()
@@ -53,7 +79,9 @@ def test_killing_and_rerunning_ends_as_if_undisturbed(clif_exp, base_models, tmp
     assert again.code == 0, again.errors
     assert again.summary()["metrics"] == undisturbed["metrics"]
     assert not again.summary()["stages"][stage]["reused"] or stage == "generation"
-    own = [folder for folder in store.iterdir() if not folder.is_symlink()]  # in the shared ones other tests may be at work
+    own = [
+        folder for folder in store.iterdir() if not folder.is_symlink()
+    ]  # in the shared ones other tests may be at work
     assert own and not [left for folder in own for left in folder.glob("*.partial")]
 
 
@@ -61,6 +89,10 @@ def test_a_stage_that_runs_out_of_time_goes_on_from_its_checkpoint(clif_exp, tmp
     undisturbed = clif_exp("debug=fast").summary()
     store = tmp_path / "store"
     first = clif_exp("debug=fast", "trainer.max_time=0.001", store=store)
-    assert first.code == 75 and first.summary()["status"] == "killed" and "trainer.max_time" in first.summary()["error"]
+    assert (
+        first.code == 75
+        and first.summary()["status"] == "killed"
+        and "trainer.max_time" in first.summary()["error"]
+    )
     last = clif_exp("debug=fast", store=store)
     assert last.code == 0 and last.summary()["metrics"] == undisturbed["metrics"], last.errors

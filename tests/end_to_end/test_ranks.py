@@ -21,7 +21,10 @@ RUN = ("debug=fast", "trainer=ddp_sim")
 def content(store: Path, name: str, fingerprint: str) -> dict[str, str]:
     folder = store / name / fingerprint
     files = [file for file in folder.rglob("*") if file.is_file() and file.name != "artifact.json"]
-    return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+    }
 
 
 def test_two_ranks_share_every_stage_and_give_one_run(clif_exp, tmp_path, shared_store):
@@ -42,17 +45,37 @@ def test_two_ranks_share_every_stage_and_give_one_run(clif_exp, tmp_path, shared
 
 
 @contextlib.contextmanager
-def running(folder: Path, store: Path, base_models: list[str]) -> Iterator[tuple[subprocess.Popen, int]]:
-    """Start a run over two ranks and wait until stage 2 is under way; yields rank 0, and the process id of rank 1."""
+def running(
+    folder: Path, store: Path, base_models: list[str]
+) -> Iterator[tuple[subprocess.Popen, int]]:
+    """Start a run over two ranks and wait until stage 2 is under way; yields rank 0, and the
+    process id of rank 1.
+    """
     with open(folder / "output.txt", "w") as output:
-        command = [sys.executable, "-m", "clif_exp", *RUN, "diffusion.steps=400", *base_models, f"artifacts.root={store}"]
+        command = [
+            sys.executable,
+            "-m",
+            "clif_exp",
+            *RUN,
+            "diffusion.steps=400",
+            *base_models,
+            f"artifacts.root={store}",
+        ]
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
     started, deadline = time.time(), time.monotonic() + 300
-    while not [file for file in store.glob("diffusion/*.partial/metrics.csv") if file.stat().st_mtime > started]:
-        assert process.poll() is None and time.monotonic() < deadline, (folder / "output.txt").read_text()
+    while not [
+        file
+        for file in store.glob("diffusion/*.partial/metrics.csv")
+        if file.stat().st_mtime > started
+    ]:
+        assert process.poll() is None and time.monotonic() < deadline, (
+            folder / "output.txt"
+        ).read_text()
         time.sleep(0.05)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    (helper,) = [int(child) for child in children if "clif_exp" in Path(f"/proc/{child}/cmdline").read_text()]
+    (helper,) = [
+        int(child) for child in children if "clif_exp" in Path(f"/proc/{child}/cmdline").read_text()
+    ]
     try:
         yield process, helper
     finally:
@@ -70,7 +93,10 @@ def test_no_rank_outlives_the_other(base_models, tmp_path):
     (file,) = tmp_path.glob("runs/*/*/summary.json")
     assert json.loads(file.read_text())["status"] == "failed"
 
-    with running(tmp_path, tmp_path / "store", base_models) as (process, helper):  # goes on from the last checkpoint
+    with running(tmp_path, tmp_path / "store", base_models) as (
+        process,
+        helper,
+    ):  # goes on from the last checkpoint
         process.kill()
         process.wait()
         deadline = time.monotonic() + 30

@@ -1,4 +1,6 @@
-"""The README's own commands: each runs as written, at the smallest budget here, in full in `make test-slow`."""
+"""The README's own commands: each runs as written, at the smallest budget here, in full in `make
+test-slow`.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,12 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 def commands() -> list[str]:
-    """Arguments of the README's `python -m clif_exp` lines, without those that need a download or a folder of one's own."""
-    lines = re.findall(r"^ {4}python -m clif_exp (?P<arguments>[^#\n]+?) *(?:#.*)?$", README.read_text(), re.M)
+    """Arguments of the README's `python -m clif_exp` lines, without those that need a download or a
+    folder of one's own.
+    """
+    lines = re.findall(
+        r"^ {4}python -m clif_exp (?P<arguments>[^#\n]+?) *(?:#.*)?$", README.read_text(), re.M
+    )
     return [line for line in lines if "my_concepts" not in line and "--help" not in line]
 
 
@@ -33,7 +39,13 @@ def run(clif_exp, line: str, *more: str, timeout: float = 900):
 def test_the_commands_are_found_in_the_readme():
     found = " ".join(commands())
     assert len(commands()) >= 6
-    for part in ("+experiment=ablate_raug", "-m +experiment=clif,", "dataset=photos", "dataset.cast_seed=7", "method=mix_only"):
+    for part in (
+        "+experiment=ablate_raug",
+        "-m +experiment=clif,",
+        "dataset=photos",
+        "dataset.cast_seed=7",
+        "method=mix_only",
+    ):
         assert part in found, part
 
 
@@ -48,5 +60,10 @@ def test_each_command_runs_in_full(clif_exp, line):
     # One seed stands for three: what differs is the noise, and it costs an hour.
     result = run(clif_exp, line.replace("seed=0,1,2", "seed=0"), timeout=5400)
     assert all((folder / "report.html").stat().st_size > 100_000 for folder in result.folders)
-    singles = [result.summary(index)["metrics"].get("single/attendance") for index in range(len(result.folders))]
-    assert all(share is None or share >= 0.5 for share in singles), "customised characters are recognised when alone"
+    singles = [
+        result.summary(index)["metrics"].get("single/attendance")
+        for index in range(len(result.folders))
+    ]
+    assert all(share is None or share >= 0.5 for share in singles), (
+        "customised characters are recognised when alone"
+    )

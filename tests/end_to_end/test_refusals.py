@@ -13,7 +13,10 @@ def broken_set(tmp_path):
     Image.new("RGB", (128, 128), "red").save(root / "images" / "a.png")
     whole = (root / "images" / "a.png").read_bytes()
     (root / "images" / "b.png").write_bytes(whole[: len(whole) // 2])
-    text = "name: mine\nconcepts:\n  - {name: rick, class_word: man, images: [images/a.png, images/b.png]}\n"
+    text = (
+        "name: mine\nconcepts:\n  - {name: rick, class_word: man, images: [images/a.png,"
+        " images/b.png]}\n"
+    )
     (root / "concepts.yaml").write_text(text)
     return root
 
@@ -21,7 +24,10 @@ def broken_set(tmp_path):
 def test_an_unknown_key_leaves_nothing_behind(clif_exp, tmp_path):
     result = clif_exp("debug=fast", "diffusion.rnk=3")
     assert result.code == 2 and list(tmp_path.iterdir()) == []
-    assert result.errors.strip().startswith("clif_exp: error: diffusion.rnk: no such key") and result.errors.count("\n") == 1
+    assert (
+        result.errors.strip().startswith("clif_exp: error: diffusion.rnk: no such key")
+        and result.errors.count("\n") == 1
+    )
 
 
 def test_a_wrong_value_is_refused_with_a_summary(clif_exp):
@@ -32,7 +38,13 @@ def test_a_wrong_value_is_refused_with_a_summary(clif_exp):
 
 
 def test_a_truncated_picture_is_refused_before_anything_runs(clif_exp, broken_set, tmp_path):
-    result = clif_exp("debug=fast", "dataset=folder", f"dataset.root={broken_set}", "dataset.size=null", store=tmp_path / "store")
+    result = clif_exp(
+        "debug=fast",
+        "dataset=folder",
+        f"dataset.root={broken_set}",
+        "dataset.size=null",
+        store=tmp_path / "store",
+    )
     assert result.code == 2 and result.summary()["status"] == "refused"
     assert "b.png" in result.errors and "rick" in result.errors and "Traceback" not in result.errors
     assert not (tmp_path / "store").exists()
@@ -52,7 +64,9 @@ def test_a_truncated_picture_is_refused_before_anything_runs(clif_exp, broken_se
 def test_refusals_name_the_field(clif_exp, overrides, parts):
     result = clif_exp("debug=fast", *overrides)
     assert result.code == 2, result.output + result.errors
-    assert all(part in result.errors for part in parts) and "Traceback" not in result.errors, result.errors
+    assert all(part in result.errors for part in parts) and "Traceback" not in result.errors, (
+        result.errors
+    )
 
 
 def test_the_traceback_is_there_when_asked_for(clif_exp):

@@ -9,12 +9,20 @@ import sys
 
 import pytest
 
-from clif_exp.artifacts import ArtifactStore
+from clif_exp.artifacts.store import ArtifactStore
 
 STAGES = ("curation", "contrastive", "diffusion", "generation", "evaluation")
 METRICS = {
-    *(f"{kind}/{name}" for kind in ("single", "multi") for name in ("text_alignment", "image_alignment", "identity")),
-    *(f"{kind}/{name}" for kind in ("single", "multi") for name in ("attribute_binding", "attendance", "duplicates")),
+    *(
+        f"{kind}/{name}"
+        for kind in ("single", "multi")
+        for name in ("text_alignment", "image_alignment", "identity")
+    ),
+    *(
+        f"{kind}/{name}"
+        for kind in ("single", "multi")
+        for name in ("attribute_binding", "attendance", "duplicates")
+    ),
     *("multi/leakage", "multi/side", "multi/confusion", "prior/text_alignment"),
 }
 
@@ -25,12 +33,33 @@ def test_a_run_leaves_everything_the_readme_promises(clif_exp):
     (folder,), summary = result.folders, result.summary()
     assert folder.parent.name == "default" and folder.parent.parent.name == "runs"
     assert summary["status"] == "finished" and summary["error"] is None and summary["seed"] == 0
-    assert (summary["experiment"], summary["method"], summary["model"], summary["dataset"]) == ("default", "clif", "toonworld", "toonworld")
+    assert (summary["experiment"], summary["method"], summary["model"], summary["dataset"]) == (
+        "default",
+        "clif",
+        "toonworld",
+        "toonworld",
+    )
     for stage in STAGES:
-        assert set(summary["stages"][stage]) == {"fingerprint", "reused", "seconds", "peak_memory_mb"}
+        assert set(summary["stages"][stage]) == {
+            "fingerprint",
+            "reused",
+            "seconds",
+            "peak_memory_mb",
+        }
     assert set(summary["metrics"]) >= METRICS
-    names = ["run.log", "metrics.csv", ".hydra/config.yaml", ".hydra/overrides.yaml", "report.html", "export/README.md"]
-    names += ["export/pytorch_lora_weights.safetensors", "export/kohya.safetensors", "export/embeddings/milo.safetensors"]
+    names = [
+        "run.log",
+        "metrics.csv",
+        ".hydra/config.yaml",
+        ".hydra/overrides.yaml",
+        "report.html",
+        "export/README.md",
+    ]
+    names += [
+        "export/pytorch_lora_weights.safetensors",
+        "export/kohya.safetensors",
+        "export/embeddings/milo.safetensors",
+    ]
     for name in names:
         assert (folder / name).stat().st_size > 0, name
     assert list((folder / "samples").glob("*.png"))
@@ -54,7 +83,9 @@ def test_before_a_stage_runs_its_cost_is_said(clif_exp, tmp_path):
     result = clif_exp("debug=fast", "seed=5")
     line = next(line for line in result.output.splitlines() if line.startswith("diffusion "))
     assert "4 steps" in line and "about" in line, line
-    assert "reused" in next(line for line in result.output.splitlines() if line.startswith("segments "))
+    assert "reused" in next(
+        line for line in result.output.splitlines() if line.startswith("segments ")
+    )
 
 
 def test_a_left_out_stage_is_taken_from_the_store_or_refused(clif_exp, tmp_path):
@@ -63,16 +94,29 @@ def test_a_left_out_stage_is_taken_from_the_store_or_refused(clif_exp, tmp_path)
     assert partial.code == 0 and partial.summary()["metrics"], partial.errors
     assert partial.summary()["report"] is None
     missing = clif_exp("debug=fast", "stages=[generation]", "seed=77")
-    assert missing.code == 2 and missing.summary()["status"] == "refused" and "Traceback" not in missing.errors
+    assert (
+        missing.code == 2
+        and missing.summary()["status"] == "refused"
+        and "Traceback" not in missing.errors
+    )
     assert "stages: 'contrastive' is left out" in missing.errors
     only = clif_exp("debug=fast", "stages=[curation,report]")
     assert only.code == 0 and (only.folders[-1] / "report.html").is_file(), only.errors
-    assert "diffusion" not in only.summary()["stages"] or only.summary()["stages"]["diffusion"]["reused"]
+    assert (
+        "diffusion" not in only.summary()["stages"]
+        or only.summary()["stages"]["diffusion"]["reused"]
+    )
 
 
 def test_what_changes_no_result_changes_no_fingerprint(clif_exp):
     clif_exp("debug=fast")
-    options = ["num_workers=1", "name=other", "logger=tensorboard", "generation.batch_size=3", "trainer.checkpoint_every_n_steps=2"]
+    options = [
+        "num_workers=1",
+        "name=other",
+        "logger=tensorboard",
+        "generation.batch_size=3",
+        "trainer.checkpoint_every_n_steps=2",
+    ]
     result = clif_exp("debug=fast", *options)
     assert result.code == 0, result.errors
     assert all(stage["reused"] for stage in result.summary()["stages"].values())
@@ -92,7 +136,9 @@ def test_artifacts_ls_shows_the_stages(clif_exp, shared_store):
     clif_exp("debug=fast")
     command = [sys.executable, "-m", "clif_exp.artifacts", "ls", "--root", str(shared_store)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert all(name in output for name in ("segments", "contexts", "augment_G", "diffusion", "evaluation"))
+    assert all(
+        name in output for name in ("segments", "contexts", "augment_G", "diffusion", "evaluation")
+    )
     records = ArtifactStore(shared_store).records("diffusion")
     assert records and records[0]["versions"]["torch"] and records[0]["inputs"]["base"]
 
@@ -103,10 +149,15 @@ def test_the_same_seed_gives_the_same_numbers(clif_exp, tmp_path):
 
     first, second = clif_exp("debug=fast"), clif_exp("debug=fast", store=tmp_path / "fresh")
     assert first.summary()["metrics"] == second.summary()["metrics"]
-    files = [result.folders[-1] / "export" / "pytorch_lora_weights.safetensors" for result in (first, second)]
+    files = [
+        result.folders[-1] / "export" / "pytorch_lora_weights.safetensors"
+        for result in (first, second)
+    ]
     # The libraries write a file's header in any order; the numbers are what is promised.
     weights, again = (load_file(file) for file in files)
-    assert weights.keys() == again.keys() and all(torch.equal(weights[name], again[name]) for name in weights)
+    assert weights.keys() == again.keys() and all(
+        torch.equal(weights[name], again[name]) for name in weights
+    )
 
 
 @pytest.mark.slow

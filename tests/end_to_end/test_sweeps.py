@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from clif_exp.messages import choices
+from clif_exp.runs.messages import choices
 
 
 # What needs a download is composed in tests/test_config.py instead.
-@pytest.mark.parametrize("experiment", [name for name in choices("experiment") if not name.startswith("clif_sd")])
+@pytest.mark.parametrize(
+    "experiment", [name for name in choices("experiment") if not name.startswith("clif_sd")]
+)
 def test_every_experiment_runs_with_a_tiny_budget(clif_exp, experiment):
     result = clif_exp(f"+experiment={experiment}", "debug=fast")
     assert result.code == 0, result.errors
@@ -38,7 +40,10 @@ def test_jobs_of_a_sweep_share_what_they_have_in_common(clif_exp, tmp_path):
     assert ablated["stages"]["generation_prior"]["reused"], "the base model's pictures are shared"
     folders = [folder.relative_to(tmp_path).parts for folder in result.folders]
     assert {parts[:2] for parts in folders} == {("multirun", "default")}
-    assert [parts[2].rsplit("-", 1)[0].startswith("experiment=") for parts in folders] == [True, True]
+    assert [parts[2].rsplit("-", 1)[0].startswith("experiment=") for parts in folders] == [
+        True,
+        True,
+    ]
 
 
 def test_a_refused_job_says_so_and_the_others_run(clif_exp):
@@ -53,7 +58,9 @@ def test_a_refused_job_says_so_and_the_others_run(clif_exp):
 def test_a_search_from_the_config_runs_all_its_jobs(clif_exp):
     result = clif_exp("hparams_search=grid", "debug=fast")
     assert result.code == 0, result.errors
-    assert len(result.folders) == 4 and all(folder.parent.name == "grid" for folder in result.folders)
+    assert len(result.folders) == 4 and all(
+        folder.parent.name == "grid" for folder in result.folders
+    )
 
 
 @pytest.mark.slow

@@ -1,4 +1,6 @@
-"""The confusion metrics on drawn scenes whose truth is known; expected values are worked out by hand in each test."""
+"""The confusion metrics on drawn scenes whose truth is known; expected values are worked out by
+hand in each test.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,14 @@ import pytest
 
 from clif_exp.evaluation import confusion
 from clif_exp.evaluation.confusion import judge_picture
-from clif_exp.evaluation.matrices import attendance_per_concept, confusion_matrix, confusion_per_pair
-from clif_exp.evaluation.readings import AMBIGUOUS, NOT_VISIBLE, Figure
+from clif_exp.evaluation.figures import AMBIGUOUS, NOT_VISIBLE, Figure
+from clif_exp.evaluation.matrices import (
+    attendance_per_concept,
+    confusion_matrix,
+    confusion_per_pair,
+)
 from clif_exp.toonworld.cast import default_cast
-from clif_exp.toonworld.draw import render
+from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.grammar import truth as visible_truth
 from clif_exp.toonworld.scenes import place_pair
 from clif_exp.toonworld.world import Character, Scene
@@ -26,21 +32,33 @@ DIFFERING = [slot for slot in TRUTH["milo"] if TRUTH["milo"][slot] != TRUTH["ott
 
 
 def read(*characters: Character, interaction: str = "left of") -> list[Figure]:
-    """Draw characters from left to right (or as a pair that does something) and read them back without error."""
+    """Draw characters from left to right (or as a pair that does something) and read them back
+    without error.
+    """
     if len(characters) == 2:
         figures = place_pair(np.random.default_rng(0), *characters, interaction)
     else:
         places = (np.arange(len(characters)) + 0.5) / len(characters)
-        figures = tuple(Placed(character, float(x), 0.95, 0.4) for character, x in zip(characters, places, strict=True))
+        figures = tuple(
+            Placed(character, float(x), 0.95, 0.4)
+            for character, x in zip(characters, places, strict=True)
+        )
     scene = Scene(figures, "meadow", interaction)
     rendering = render(scene)
     size = rendering.image.shape[0]
     boxes = [tuple(side / size for side in box) for box in rendering.boxes if box is not None]
-    return [Figure(box, 1.0, slots) for box, slots in zip(boxes, visible_truth(scene, rendering), strict=True)]
+    return [
+        Figure(box, 1.0, slots)
+        for box, slots in zip(boxes, visible_truth(scene, rendering), strict=True)
+    ]
 
 
-def metrics(*judgements: confusion.Judgement, singles: tuple[confusion.Judgement, ...] = ()) -> dict[str, float | None]:
-    return confusion.summarise(judgements, multi=True, baseline=confusion.leak_baseline(singles), identity_threshold=0.75)
+def metrics(
+    *judgements: confusion.Judgement, singles: tuple[confusion.Judgement, ...] = ()
+) -> dict[str, float | None]:
+    return confusion.summarise(
+        judgements, multi=True, baseline=confusion.leak_baseline(singles), identity_threshold=0.75
+    )
 
 
 def judge(figures: list[Figure], sides: tuple[str, ...] | None = SIDES) -> confusion.Judgement:
@@ -77,12 +95,18 @@ def test_the_order_in_which_figures_are_found_does_not_matter():
 
 
 def test_swapped_hats_leak_exactly_the_hats():
-    swapped = [replace(MILO, hat=OTTO.hat, hat_colour=OTTO.hat_colour), replace(OTTO, hat=MILO.hat, hat_colour=MILO.hat_colour)]
+    swapped = [
+        replace(MILO, hat=OTTO.hat, hat_colour=OTTO.hat_colour),
+        replace(OTTO, hat=MILO.hat, hat_colour=MILO.hat_colour),
+    ]
     for sides in (SIDES, None):
         found = metrics(judge(read(*swapped), sides))
-        assert found["leakage"] == pytest.approx(2 / 6)  # hat and its colour, of the six slots on which the two differ
+        assert found["leakage"] == pytest.approx(
+            2 / 6
+        )  # hat and its colour, of the six slots on which the two differ
         assert found["identity"] == pytest.approx(9 / 11)
-        # Of Milo's 10 attributes that are not absences 8 are bound and 2 moved, of Otto's 11 9 and 2.
+        # Of Milo's 10 attributes that are not absences 8 are bound and 2 moved, of Otto's 11 9 and
+        # 2.
         assert found["attribute_binding"] == pytest.approx(17 / 21)
         assert found["attendance"] == 1.0 and found["duplicates"] == 0.0
         assert found["confusion"] == 1.0
@@ -90,8 +114,14 @@ def test_swapped_hats_leak_exactly_the_hats():
 
 def test_leakage_is_counted_beyond_the_error_of_single_pictures():
     purple = replace(MILO, hat_colour=OTTO.hat_colour)  # wrong even when alone: 1 of 6
-    singles = tuple(judge_picture(read(who), (name,), truth=TRUTH, others=list(TRUTH)) for who, name in ((purple, "milo"), (OTTO, "otto")))
-    swapped = [replace(MILO, hat=OTTO.hat, hat_colour=OTTO.hat_colour), replace(OTTO, hat=MILO.hat, hat_colour=MILO.hat_colour)]
+    singles = tuple(
+        judge_picture(read(who), (name,), truth=TRUTH, others=list(TRUTH))
+        for who, name in ((purple, "milo"), (OTTO, "otto"))
+    )
+    swapped = [
+        replace(MILO, hat=OTTO.hat, hat_colour=OTTO.hat_colour),
+        replace(OTTO, hat=MILO.hat, hat_colour=MILO.hat_colour),
+    ]
     found = metrics(judge(read(*swapped)), singles=singles)
     assert found["leakage"] == pytest.approx(((2 / 6 - 1 / 6) + 2 / 6) / 2)
     assert found["leakage_uncorrected"] == pytest.approx(2 / 6)
@@ -105,7 +135,9 @@ def test_a_wrong_value_from_nowhere_is_no_leakage_and_no_binding_error():
 
 def test_a_colour_moved_between_parts_of_one_concept_is_a_binding_error_only():
     # Milo's green beanie takes the brown of his trousers, which is nobody else's hat colour.
-    judgement = judge_picture(read(replace(MILO, hat_colour="brown")), ("milo",), truth=TRUTH, others=list(TRUTH))
+    judgement = judge_picture(
+        read(replace(MILO, hat_colour="brown")), ("milo",), truth=TRUTH, others=list(TRUTH)
+    )
     assert (judgement.bound, judgement.moved) == (9, 1)
     assert confusion.attribute_binding([judgement]) == pytest.approx(9 / 10)
 
@@ -117,18 +149,31 @@ def test_a_dropped_figure_is_missed(who, there, gone, sides):
     assert set(judgement.present) == {there}
     assert attendance_per_concept([judgement]) == {there: 1.0, gone: 0.0}
     found = metrics(judgement)
-    assert (found["attendance"], found["duplicates"], found["confusion"], found["side"]) == (0.5, 0.0, 1.0, None)
+    assert (found["attendance"], found["duplicates"], found["confusion"], found["side"]) == (
+        0.5,
+        0.0,
+        1.0,
+        None,
+    )
 
 
 def test_an_added_copy_is_a_duplicate():
     found = metrics(judge(read(MILO, OTTO, MILO), sides=None))
-    assert (found["attendance"], found["duplicates"], found["identity"], found["leakage"], found["confusion"]) == (1.0, 1.0, 1.0, 0.0, 1.0)
+    assert (
+        found["attendance"],
+        found["duplicates"],
+        found["identity"],
+        found["leakage"],
+        found["confusion"],
+    ) == (1.0, 1.0, 1.0, 0.0, 1.0)
 
 
 def test_two_copies_of_one_leave_the_other_missing():
     found = metrics(judge(read(MILO, MILO)))
     assert (found["attendance"], found["duplicates"]) == (0.5, 1.0)
-    assert found["leakage"] == pytest.approx((0 + 1) / 2)  # the right one shows all six of Milo's values
+    assert found["leakage"] == pytest.approx(
+        (0 + 1) / 2
+    )  # the right one shows all six of Milo's values
 
 
 def test_one_blend_of_two_leaves_one_missing():
@@ -145,15 +190,28 @@ def test_swapped_sides_fail_side_and_identity_but_not_attendance():
 
 def test_occluded_is_not_missing_and_what_is_hidden_is_left_out():
     figures = read(MILO, OTTO, interaction="behind")
-    hidden = [replace(figures[0], attributes=figures[0].attributes | dict.fromkeys(DIFFERING, NOT_VISIBLE)), figures[1]]
+    hidden = [
+        replace(
+            figures[0], attributes=figures[0].attributes | dict.fromkeys(DIFFERING, NOT_VISIBLE)
+        ),
+        figures[1],
+    ]
     for view in (figures, hidden):
         found = metrics(judge(view, sides=None))
-        assert (found["attendance"], found["identity"], found["leakage"], found["confusion"]) == (1.0, 1.0, 0.0, 0.0)
+        assert (found["attendance"], found["identity"], found["leakage"], found["confusion"]) == (
+            1.0,
+            1.0,
+            0.0,
+            0.0,
+        )
 
 
 def test_ambiguous_is_not_shown_and_not_leaked():
     figures = read(MILO, OTTO)
-    blurred = [replace(figures[0], attributes=figures[0].attributes | {"hat": AMBIGUOUS}), figures[1]]
+    blurred = [
+        replace(figures[0], attributes=figures[0].attributes | {"hat": AMBIGUOUS}),
+        figures[1],
+    ]
     found = metrics(judge(blurred))
     assert found["identity"] == pytest.approx((10 / 11 + 1) / 2)
     assert found["leakage"] == 0.0 and found["attribute_binding"] == 1.0
@@ -173,23 +231,46 @@ def test_a_stranger_is_neither_present_nor_a_duplicate():
 
 def test_an_empty_picture_is_confused_and_has_no_identity():
     found = metrics(judge([]))
-    assert (found["identity"], found["attendance"], found["leakage"], found["confusion"]) == (None, 0.0, None, 1.0)
+    assert (found["identity"], found["attendance"], found["leakage"], found["confusion"]) == (
+        None,
+        0.0,
+        None,
+        1.0,
+    )
 
 
 def test_three_in_a_row_are_assigned_by_their_places():
-    named, sides = ("luna", "milo", "otto"), ("2", "0", "1")  # asked for: milo, otto, luna from left to right
+    named, sides = (
+        ("luna", "milo", "otto"),
+        (
+            "2",
+            "0",
+            "1",
+        ),
+    )  # asked for: milo, otto, luna from left to right
     kept = judge_picture(read(MILO, OTTO, LUNA), named, truth=TRUTH, sides=sides)
     assert kept.sides == (2, 2) and set(kept.identity.values()) == {1.0}
     turned = judge_picture(read(MILO, LUNA, OTTO), named, truth=TRUTH, sides=sides)
-    assert turned.sides == (1, 2) and turned.identity["milo"] == 1.0 and turned.identity["otto"] < 1.0
+    assert (
+        turned.sides == (1, 2) and turned.identity["milo"] == 1.0 and turned.identity["otto"] < 1.0
+    )
 
 
 def test_the_confusion_matrix_says_who_was_taken_for_whom():
     names = ["milo", "otto", "luna"]
-    judged = [(figures, judge(figures)) for figures in (read(MILO, OTTO), read(MILO, MILO), read(MILO))]
+    judged = [
+        (figures, judge(figures)) for figures in (read(MILO, OTTO), read(MILO, MILO), read(MILO))
+    ]
     matrix = confusion_matrix(judged, names=names, truth=TRUTH)
-    assert matrix["nearest"] == [[1.0, 0.0, 0.0, 0.0], pytest.approx([1 / 3, 1 / 3, 0.0, 1 / 3]), None]
+    assert matrix["nearest"] == [
+        [1.0, 0.0, 0.0, 0.0],
+        pytest.approx([1 / 3, 1 / 3, 0.0, 1 / 3]),
+        None,
+    ]
     assert matrix["agreement"][1][:2] == pytest.approx([(5 / 11 + 1) / 2, (1 + 5 / 11) / 2])
     assert matrix["count"] == [3, 3, 0]
     pairs = confusion_per_pair([judgement for _, judgement in judged], identity_threshold=0.75)
-    assert pairs["milo|otto"]["confusion"] == pytest.approx(2 / 3) and pairs["milo|otto"]["pictures"] == 3
+    assert (
+        pairs["milo|otto"]["confusion"] == pytest.approx(2 / 3)
+        and pairs["milo|otto"]["pictures"] == 3
+    )

@@ -1,4 +1,6 @@
-"""The stage on drawn pictures, with untrained judges of ToonWorld's shapes and a reader that knows the truth."""
+"""The stage on drawn pictures, with untrained judges of ToonWorld's shapes and a reader that knows
+the truth.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +11,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clif_exp.backbones import BackboneSpec, resolve
-from clif_exp.concepts import read_concept_set
+from clif_exp.base_models.spec import BackboneSpec, resolve
+from clif_exp.concepts.reading import read_concept_set
 from clif_exp.evaluation import stage
-from clif_exp.evaluation.readings import Figure
-from clif_exp.prompts import EvaluationPrompt
+from clif_exp.evaluation.figures import Figure
+from clif_exp.prompts.evaluation import EvaluationPrompt
 from clif_exp.toonworld.cast import default_cast, write_cast
-from clif_exp.toonworld.draw import render
+from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.grammar import truth as visible_truth
 from clif_exp.toonworld.scenes import place_pair
 from clif_exp.toonworld.world import Figure as Placed
 from clif_exp.toonworld.world import Scene
 
 CAST = default_cast()
-SETTINGS = {"judge": {"path": None}, "reader": {"kind": "oracle", "path": None}, "presence_threshold": 0.5, "identity_threshold": 0.75}
+SETTINGS = {
+    "judge": {"path": None},
+    "reader": {"kind": "oracle", "path": None},
+    "presence_threshold": 0.5,
+    "identity_threshold": 0.75,
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +40,15 @@ def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("world")
     write_random_weights(root / "weights")
     write_cast(root / "cast", size=2)
-    return resolve(BackboneSpec("toonworld", str(root / "weights"), resolution=128)), read_concept_set(root / "cast")
+    return resolve(
+        BackboneSpec("toonworld", str(root / "weights"), resolution=128)
+    ), read_concept_set(root / "cast")
 
 
 def draw(folder, jobs):
-    """Write pictures as a generation artifact does, and return what a faultless reader sees in each."""
+    """Write pictures as a generation artifact does, and return what a faultless reader sees in
+    each.
+    """
     (folder / "images").mkdir(parents=True)
     lines, seen = [], {}
     for prompt, characters in jobs:
@@ -50,9 +61,15 @@ def draw(folder, jobs):
         file = f"images/{prompt.id}.png"
         Image.fromarray(rendering.image).save(folder / file)
         boxes = [tuple(side / 128 for side in box) for box in rendering.boxes]
-        seen[rendering.image.tobytes()] = [Figure(b, 1.0, a) for b, a in zip(boxes, visible_truth(scene, rendering), strict=True)]
+        seen[rendering.image.tobytes()] = [
+            Figure(b, 1.0, a) for b, a in zip(boxes, visible_truth(scene, rendering), strict=True)
+        ]
         fields = prompt.to_json()
-        named = {"prompt_id": fields.pop("id"), "prompt": fields.pop("text"), "text_for_alignment": fields.pop("class_text")}
+        named = {
+            "prompt_id": fields.pop("id"),
+            "prompt": fields.pop("text"),
+            "text_for_alignment": fields.pop("class_text"),
+        }
         lines.append(json.dumps({"file": file, **fields, **named, "seed": 0}))
     (folder / "generations.jsonl").write_text("\n".join(lines) + "\n")
     return seen
@@ -67,13 +84,36 @@ def judged(world, tmp_path_factory):
     def multi(name, seen, characters, sides=("left", "right")):
         text = "a photo of <milo> on the left and <otto> on the right"
         words = "a photo of a fox on the left and a fox on the right"
-        return EvaluationPrompt(name, text, "multi", "side", ("milo", "otto"), words, sides, seen=seen), characters
+        return (
+            EvaluationPrompt(
+                name, text, "multi", "side", ("milo", "otto"), words, sides, seen=seen
+            ),
+            characters,
+        )
 
     cat = replace(milo, species="cat")
-    prior = EvaluationPrompt("prior", "a photo of a cat", "prior", "free", (), "a photo of a cat", expected=({"species": "cat"},))
+    prior = EvaluationPrompt(
+        "prior",
+        "a photo of a cat",
+        "prior",
+        "free",
+        (),
+        "a photo of a cat",
+        expected=({"species": "cat"},),
+    )
     jobs = [
-        (EvaluationPrompt("s-milo", "a photo of <milo>", "single", "free", ("milo",), "a photo of a fox"), (milo,)),
-        (EvaluationPrompt("s-otto", "a photo of <otto>", "single", "free", ("otto",), "a photo of a fox"), (otto,)),
+        (
+            EvaluationPrompt(
+                "s-milo", "a photo of <milo>", "single", "free", ("milo",), "a photo of a fox"
+            ),
+            (milo,),
+        ),
+        (
+            EvaluationPrompt(
+                "s-otto", "a photo of <otto>", "single", "free", ("otto",), "a photo of a fox"
+            ),
+            (otto,),
+        ),
         multi("m-right", True, (milo, otto)),
         multi("m-hats", False, (replace(milo, hat=otto.hat, hat_colour=otto.hat_colour), otto)),
         (prior, (milo,)),
@@ -101,30 +141,57 @@ def judged(world, tmp_path_factory):
 
 def test_metrics_have_the_designs_names_and_the_right_values(judged):
     metrics = json.loads((judged / "metrics.json").read_text())
-    shared = ("text_alignment", "image_alignment", "identity", "attribute_binding", "attendance", "duplicates")
+    shared = (
+        "text_alignment",
+        "image_alignment",
+        "identity",
+        "attribute_binding",
+        "attendance",
+        "duplicates",
+    )
     assert {f"{kind}/{name}" for kind in ("single", "multi") for name in shared} <= set(metrics)
     assert metrics["single/identity"] == metrics["multi/attendance"] == metrics["multi/side"] == 1.0
-    assert metrics["multi/leakage"] == pytest.approx(2 / 6 / 4)  # one of four figures shows two of the other's six
-    assert (metrics["multi/confusion"], metrics["multi/pairs_seen/confusion"], metrics["multi/pairs_unseen/confusion"]) == (0.5, 0.0, 1.0)
+    assert metrics["multi/leakage"] == pytest.approx(
+        2 / 6 / 4
+    )  # one of four figures shows two of the other's six
+    assert (
+        metrics["multi/confusion"],
+        metrics["multi/pairs_seen/confusion"],
+        metrics["multi/pairs_unseen/confusion"],
+    ) == (0.5, 0.0, 1.0)
     assert (metrics["prior/identity"], metrics["prior_before/identity"]) == (0.0, 1.0)
     assert metrics["multi/layout_side/pictures"] == 2
 
 
 def test_every_picture_has_a_line_and_every_concept_thumbnails(judged):
     lines = [json.loads(line) for line in (judged / "per_image.jsonl").read_text().splitlines()]
-    assert len(lines) == 6 and [line["judgement"]["confused"] for line in lines[2:4]] == [False, True]
+    assert len(lines) == 6 and [line["judgement"]["confused"] for line in lines[2:4]] == [
+        False,
+        True,
+    ]
     assert lines[3]["judgement"]["leaks"]["milo>otto"] == [2, 6]
     assert (judged / "references" / "milo" / "0.png").exists()
     matrix = json.loads((judged / "confusion_matrix.json").read_text())
-    assert matrix["multi"]["nearest"] == [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]] and matrix["multi"]["attendance"] == {"milo": 1.0, "otto": 1.0}
+    assert matrix["multi"]["nearest"] == [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]] and matrix["multi"][
+        "attendance"
+    ] == {"milo": 1.0, "otto": 1.0}
 
 
 def test_a_set_without_truth_is_still_aligned(world, judged, tmp_path):
     spec, concepts = world
-    seen = draw(tmp_path / "after", [(EvaluationPrompt("s", "<milo>", "single", "free", ("milo",), "a fox"), (CAST["milo"],))])
+    seen = draw(
+        tmp_path / "after",
+        [(EvaluationPrompt("s", "<milo>", "single", "free", ("milo",), "a fox"), (CAST["milo"],))],
+    )
     assert seen
     settings = SETTINGS | {"reader": {"kind": "none"}}
-    arguments = {"generations": tmp_path / "after", "prior_before": None, "concepts": concepts, "dataset_root": tmp_path, "spec": spec}
+    arguments = {
+        "generations": tmp_path / "after",
+        "prior_before": None,
+        "concepts": concepts,
+        "dataset_root": tmp_path,
+        "spec": spec,
+    }
     stage.evaluate(tmp_path / "out", **arguments, **settings)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["single/image_alignment"] is not None and "single/identity" not in metrics
@@ -146,4 +213,7 @@ def test_bad_settings_are_refused(world, changes, message):
 
 def test_stage_ones_own_clip_is_refused(world):
     with pytest.raises(ValueError, match="praise its own pupil"):
-        stage.check_settings(world[0], **SETTINGS | {"batch_size": 2, "judge": {"path": world[0].contrastive["text_encoder"]}})
+        stage.check_settings(
+            world[0],
+            **SETTINGS | {"batch_size": 2, "judge": {"path": world[0].contrastive["text_encoder"]}},
+        )

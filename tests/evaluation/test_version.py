@@ -1,4 +1,6 @@
-"""Pinned results: whoever changes what evaluation measures raises `evaluation.stage.VERSION`, or old artifacts would be reused."""
+"""Pinned results: whoever changes what evaluation measures raises `evaluation.stage.VERSION`, or
+old artifacts would be reused.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import random
 
 from clif_exp.evaluation import confusion
 from clif_exp.evaluation.confusion import judge_picture
-from clif_exp.evaluation.readings import AMBIGUOUS, NOT_VISIBLE, Figure
+from clif_exp.evaluation.figures import AMBIGUOUS, NOT_VISIBLE, Figure
 from clif_exp.evaluation.stage import VERSION
 
 PINNED = {1: "e28adf68a9e3011a"}
@@ -25,15 +27,31 @@ def test_what_is_measured_changes_only_with_the_version():
         figures = []
         for _ in range(rng.randrange(5)):
             left = rng.random() * 0.8
-            attributes = {slot: rng.choice([truth[rng.choice("abc")][slot], rng.choice(VALUES)]) for slot in SLOTS}
+            attributes = {
+                slot: rng.choice([truth[rng.choice("abc")][slot], rng.choice(VALUES)])
+                for slot in SLOTS
+            }
             figures.append(Figure((left, 0.2, left + 0.2, 0.9), 0.9, attributes))
         pair = list(itertools.permutations("abc", 2))[index % 6]
-        multis.append(judge_picture(figures, pair, truth=truth, sides=("left", "right") if index % 2 else None))
+        multis.append(
+            judge_picture(
+                figures, pair, truth=truth, sides=("left", "right") if index % 2 else None
+            )
+        )
         singles.append(judge_picture(figures, pair[:1], truth=truth, others="abc"))
-    metrics = confusion.summarise(multis, multi=True, baseline=confusion.leak_baseline(singles), identity_threshold=0.75)
+    metrics = confusion.summarise(
+        multis, multi=True, baseline=confusion.leak_baseline(singles), identity_threshold=0.75
+    )
     metrics |= {
-        f"single/{name}": value for name, value in confusion.summarise(singles, multi=False, baseline={}, identity_threshold=0.75).items()
+        f"single/{name}": value
+        for name, value in confusion.summarise(
+            singles, multi=False, baseline={}, identity_threshold=0.75
+        ).items()
     }
     assert all(value is not None for value in metrics.values())
-    digest = hashlib.sha256(json.dumps({name: round(value, 9) for name, value in metrics.items()}).encode()).hexdigest()[:16]
-    assert digest == PINNED[VERSION], f"results have changed: raise evaluation.stage.VERSION and pin {digest} for it"
+    digest = hashlib.sha256(
+        json.dumps({name: round(value, 9) for name, value in metrics.items()}).encode()
+    ).hexdigest()[:16]
+    assert digest == PINNED[VERSION], (
+        f"results have changed: raise evaluation.stage.VERSION and pin {digest} for it"
+    )

@@ -10,14 +10,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from clif_exp.trainer import TrainerSettings
+from clif_exp.training.settings import TrainerSettings
 
 PROMPT = "a photo of <rick> on the left and <morty> on the right"
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, backbones, curated):
-    """family -> (spec, folder of stage 2, folder of the export); trained on first use, hard enough to show in pictures."""
+    """family -> (spec, folder of stage 2, folder of the export); trained on first use, hard enough
+    to show in pictures.
+    """
     from clif_exp.diffusion.stage import train_diffusion
     from clif_exp.export.stage import export_run
 
@@ -28,12 +30,27 @@ def exported(tmp_path_factory, backbones, curated):
             root = tmp_path_factory.mktemp(f"export_{family}")
             spec = backbones(family)
             train_diffusion(
-                root / "diffusion", spec=spec, concepts=curated["concepts"], manifest=None, segments=None, embeddings=None,
-                trainer=TrainerSettings(precision="32-true"), steps=8, batch_size=2, rank=2, alpha=4.0, train_embeddings=True,
-                learning_rate=0.05, embedding_learning_rate=0.05,
-            )  # fmt: skip
+                root / "diffusion",
+                spec=spec,
+                concepts=curated["concepts"],
+                manifest=None,
+                segments=None,
+                embeddings=None,
+                trainer=TrainerSettings(precision="32-true"),
+                steps=8,
+                batch_size=2,
+                rank=2,
+                alpha=4.0,
+                train_embeddings=True,
+                learning_rate=0.05,
+                embedding_learning_rate=0.05,
+            )
             export_run(
-                root / "export", spec=spec, concepts=curated["concepts"], diffusion=root / "diffusion", config={"diffusion": {"rank": 2}}
+                root / "export",
+                spec=spec,
+                concepts=curated["concepts"],
+                diffusion=root / "diffusion",
+                config={"diffusion": {"rank": 2}},
             )
             made[family] = spec, root / "diffusion", root / "export"
         return made[family]
@@ -42,14 +59,16 @@ def exported(tmp_path_factory, backbones, curated):
 
 
 def _stock(spec):
-    from clif_exp.backbones import load_pipeline
+    from clif_exp.base_models.loading import load_pipeline
 
     return load_pipeline(spec)  # only for silence and speed: the class is the stock one
 
 
 def _draw(pipeline) -> np.ndarray:
     generator = torch.Generator().manual_seed(0)
-    return pipeline(PROMPT, generator=generator, num_inference_steps=3, guidance_scale=3.0, output_type="np").images[0]
+    return pipeline(
+        PROMPT, generator=generator, num_inference_steps=3, guidance_scale=3.0, output_type="np"
+    ).images[0]
 
 
 def _load_embeddings(pipeline, folder, *, sdxl: bool) -> None:
@@ -59,8 +78,13 @@ def _load_embeddings(pipeline, folder, *, sdxl: bool) -> None:
             continue
         rows = load_file(file)
         for key, suffix in (("clip_l", ""), ("clip_g", "_2")):
-            encoder, tokenizer = getattr(pipeline, f"text_encoder{suffix}"), getattr(pipeline, f"tokenizer{suffix}")
-            pipeline.load_textual_inversion({f"<{file.stem}>": rows[key]}, text_encoder=encoder, tokenizer=tokenizer)
+            encoder, tokenizer = (
+                getattr(pipeline, f"text_encoder{suffix}"),
+                getattr(pipeline, f"tokenizer{suffix}"),
+            )
+            pipeline.load_textual_inversion(
+                {f"<{file.stem}>": rows[key]}, text_encoder=encoder, tokenizer=tokenizer
+            )
 
 
 @pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
@@ -101,13 +125,18 @@ def test_kohya_converts_back_to_the_same_weights(exported):
     original = load_file(export / "pytorch_lora_weights.safetensors")
     assert {f"unet.{key}" for key in state} == original.keys()
     assert all(torch.equal(value, original[f"unet.{key}"]) for key, value in state.items())
-    scalings = {module.scaling["back"] for module in pipeline.unet.modules() if hasattr(module, "scaling")}
+    scalings = {
+        module.scaling["back"] for module in pipeline.unet.modules() if hasattr(module, "scaling")
+    }
     assert scalings == {4.0 / 2}, "alpha over rank"
 
 
 def test_one_embedding_file_per_concept(exported):
     _, _, export = exported("sd15")
-    assert sorted(file.name for file in (export / "embeddings").iterdir()) == ["morty.safetensors", "rick.safetensors"]
+    assert sorted(file.name for file in (export / "embeddings").iterdir()) == [
+        "morty.safetensors",
+        "rick.safetensors",
+    ]
     rows = load_file(export / "embeddings" / "rick.safetensors")
     assert list(rows) == ["<rick>"] and rows["<rick>"].shape[0] == 2
 
@@ -115,7 +144,12 @@ def test_one_embedding_file_per_concept(exported):
 def test_the_card_names_what_is_needed_and_no_path(exported, tmp_path_factory):
     spec, _, export = exported("sd15")
     card = (export / "README.md").read_text()
-    assert "`<rick>`" in card and "load_textual_inversion" in card and "rank: 2" in card and "fingerprint" in card
+    assert (
+        "`<rick>`" in card
+        and "load_textual_inversion" in card
+        and "rank: 2" in card
+        and "fingerprint" in card
+    )
     assert spec.path not in card and str(tmp_path_factory.getbasetemp()) not in card
 
 
@@ -126,6 +160,12 @@ def test_a_method_without_a_lora_exports_embeddings_only(tmp_path, exported, cur
     (tmp_path / "rows").mkdir()
     name = "concept_embeddings.safetensors"
     (tmp_path / "rows" / name).write_bytes((diffusion / name).read_bytes())
-    export_run(tmp_path / "out", spec=spec, concepts=curated["concepts"], diffusion=tmp_path / "rows", config={})
+    export_run(
+        tmp_path / "out",
+        spec=spec,
+        concepts=curated["concepts"],
+        diffusion=tmp_path / "rows",
+        config={},
+    )
     assert not list((tmp_path / "out").glob("*.safetensors"))
     assert "load_lora_weights" not in (tmp_path / "out" / "README.md").read_text()

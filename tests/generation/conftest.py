@@ -11,7 +11,9 @@ import pytest
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory) -> dict:
     """Keyword arguments of a `BackboneSpec` for a tiny SD 1.5."""
-    source = importlib.util.spec_from_file_location("tiny_models", Path(__file__).parents[1] / "tiny_models.py")
+    source = importlib.util.spec_from_file_location(
+        "tiny_models", Path(__file__).parents[1] / "tiny_models.py"
+    )
     module = importlib.util.module_from_spec(source)
     source.loader.exec_module(module)
     return module.write_tiny_backbone(tmp_path_factory.mktemp("tiny"), family="sd15")

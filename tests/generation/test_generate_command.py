@@ -17,12 +17,26 @@ def export(tmp_path):
     folder = tmp_path / "export"
     (folder / "embeddings").mkdir(parents=True)
     save_file({"<rick>": ones(2, 32)}, folder / "embeddings" / "rick.safetensors")
-    (folder / "README.md").write_text("---\nbase_model: <your sd15 folder>\ntags: [clif, StableDiffusionPipeline]\n---\n# rick\n")
+    (folder / "README.md").write_text(
+        "---\nbase_model: <your sd15 folder>\ntags: [clif, StableDiffusionPipeline]\n---\n# rick\n"
+    )
     return folder
 
 
 def run(export, tmp_path, *more, prompt="a photo of <rick>"):
-    return main(["--model", str(export), "--prompt", prompt, "--steps", "2", "--out", str(tmp_path / "out.png"), *more])
+    return main(
+        [
+            "--model",
+            str(export),
+            "--prompt",
+            prompt,
+            "--steps",
+            "2",
+            "--out",
+            str(tmp_path / "out.png"),
+            *more,
+        ]
+    )
 
 
 def test_a_picture_is_the_stock_pipelines(export, tmp_path, tiny_sd15):
@@ -30,10 +44,19 @@ def test_a_picture_is_the_stock_pipelines(export, tmp_path, tiny_sd15):
     from diffusers import StableDiffusionPipeline
 
     assert run(export, tmp_path, "--base", tiny_sd15, "--seed", "3", "--device", "cpu") == 0
-    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd15, safety_checker=None, requires_safety_checker=False)
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        tiny_sd15, safety_checker=None, requires_safety_checker=False
+    )
     pipeline.load_textual_inversion(str(export / "embeddings" / "rick.safetensors"))
-    stock = pipeline("a photo of <rick>", generator=torch.Generator().manual_seed(3), num_inference_steps=2, guidance_scale=5.0).images[0]
-    difference = np.asarray(stock).astype(int) - np.asarray(Image.open(tmp_path / "out.png")).astype(int)
+    stock = pipeline(
+        "a photo of <rick>",
+        generator=torch.Generator().manual_seed(3),
+        num_inference_steps=2,
+        guidance_scale=5.0,
+    ).images[0]
+    difference = np.asarray(stock).astype(int) - np.asarray(
+        Image.open(tmp_path / "out.png")
+    ).astype(int)
     assert np.abs(difference).max() <= 1
 
 
@@ -51,7 +74,22 @@ def test_several_pictures_go_into_a_folder(export, tmp_path, tiny_sd15, capsys):
         "--steps",
         "1",
     ]
-    assert main([*arguments, "--base", tiny_sd15, "--out", str(tmp_path / "many"), "--batch-size", "3", "--device", "cpu"]) == 0
+    assert (
+        main(
+            [
+                *arguments,
+                "--base",
+                tiny_sd15,
+                "--out",
+                str(tmp_path / "many"),
+                "--batch-size",
+                "3",
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
     assert len(capsys.readouterr().out.split()) == len(list((tmp_path / "many").glob("*.png"))) == 4
 
 

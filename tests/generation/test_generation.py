@@ -9,16 +9,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clif_exp.backbones import BackboneSpec
+from clif_exp.base_models.spec import BackboneSpec
 from clif_exp.generation import sampling
 from clif_exp.generation.stage import generate
-from clif_exp.prompts import EvaluationPrompt
+from clif_exp.prompts.evaluation import EvaluationPrompt
 
 PROMPTS = [
-    EvaluationPrompt(f"p{index}", text, "single", "free", ("rick",), text.replace("<rick>", "a man"))
-    for index, text in enumerate(["a photo of <rick>", "a photo of <rick> on the beach", "a photo of the dog and <rick>"])
+    EvaluationPrompt(
+        f"p{index}", text, "single", "free", ("rick",), text.replace("<rick>", "a man")
+    )
+    for index, text in enumerate(
+        ["a photo of <rick>", "a photo of <rick> on the beach", "a photo of the dog and <rick>"]
+    )
 ]
-SETTINGS = {"seeds": [0, 1], "num_inference_steps": 3, "guidance_scale": 2.0, "mixed_precision": False}
+SETTINGS = {
+    "seeds": [0, 1],
+    "num_inference_steps": 3,
+    "guidance_scale": 2.0,
+    "mixed_precision": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,22 +43,29 @@ def diffusion(spec, tmp_path_factory):
     from diffusers.utils import convert_state_dict_to_diffusers
     from peft import LoraConfig, get_peft_model_state_dict
 
-    from clif_exp.backbones import load_pipeline
-    from clif_exp.tokens import save_concept_embeddings
+    from clif_exp.base_models.loading import load_pipeline
+    from clif_exp.base_models.tokens import save_concept_embeddings
 
     out = tmp_path_factory.mktemp("diffusion")
     pipeline = load_pipeline(spec)
     torch.manual_seed(0)
-    pipeline.unet.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_k", "to_v"], init_lora_weights=False))
+    pipeline.unet.add_adapter(
+        LoraConfig(r=2, lora_alpha=2, target_modules=["to_k", "to_v"], init_lora_weights=False)
+    )
     layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipeline.unet))
     StableDiffusionPipeline.save_lora_weights(out, unet_lora_layers=layers, safe_serialization=True)
     width = pipeline.text_encoder.get_input_embeddings().weight.shape[1]
-    save_concept_embeddings(out / sampling.EMBEDDINGS_FILE, {"text_encoder": {"rick": torch.randn(2, width)}})
+    save_concept_embeddings(
+        out / sampling.EMBEDDINGS_FILE, {"text_encoder": {"rick": torch.randn(2, width)}}
+    )
     return out
 
 
 def pictures(folder: Path) -> dict[str, np.ndarray]:
-    return {file.name: np.asarray(Image.open(file)).astype(int) for file in sorted((folder / "images").glob("*.png"))}
+    return {
+        file.name: np.asarray(Image.open(file)).astype(int)
+        for file in sorted((folder / "images").glob("*.png"))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +76,12 @@ def reference(spec, diffusion, tmp_path_factory) -> Path:
 
 
 def test_every_prompt_gets_a_picture_per_seed_and_a_line(reference):
-    lines = [json.loads(line) for line in (reference / "generations.jsonl").read_text().splitlines()]
-    assert [(line["prompt_id"], line["seed"]) for line in lines] == [(f"p{i}", seed) for i in range(3) for seed in (0, 1)]
+    lines = [
+        json.loads(line) for line in (reference / "generations.jsonl").read_text().splitlines()
+    ]
+    assert [(line["prompt_id"], line["seed"]) for line in lines] == [
+        (f"p{i}", seed) for i in range(3) for seed in (0, 1)
+    ]
     assert all((reference / line["file"]).exists() for line in lines)
     assert lines[0]["text_for_alignment"] == "a photo of a man" and lines[0]["concepts"] == ["rick"]
     assert len({picture.tobytes() for picture in pictures(reference).values()}) == 6
@@ -70,15 +90,22 @@ def test_every_prompt_gets_a_picture_per_seed_and_a_line(reference):
 def test_batch_size_changes_nothing_beyond_rounding(reference, spec, diffusion, tmp_path):
     for batch_size in (1, 5):
         out = tmp_path / str(batch_size)
-        generate(out, spec=spec, diffusion=diffusion, prompts=PROMPTS, batch_size=batch_size, **SETTINGS)
+        generate(
+            out, spec=spec, diffusion=diffusion, prompts=PROMPTS, batch_size=batch_size, **SETTINGS
+        )
         for name, picture in pictures(out).items():
             # fp32 sums in another order: at most one level of 255.
             assert np.abs(picture - pictures(reference)[name]).max() <= 1, name
 
 
 def test_the_order_of_the_prompts_changes_nothing(reference, spec, diffusion, tmp_path):
-    generate(tmp_path, spec=spec, diffusion=diffusion, prompts=PROMPTS[::-1], batch_size=2, **SETTINGS)
-    assert all(np.abs(picture - pictures(reference)[name]).max() <= 1 for name, picture in pictures(tmp_path).items())
+    generate(
+        tmp_path, spec=spec, diffusion=diffusion, prompts=PROMPTS[::-1], batch_size=2, **SETTINGS
+    )
+    assert all(
+        np.abs(picture - pictures(reference)[name]).max() <= 1
+        for name, picture in pictures(tmp_path).items()
+    )
 
 
 def test_killed_and_resumed_equals_undisturbed(reference, spec, diffusion, tmp_path, monkeypatch):
@@ -91,7 +118,13 @@ def test_killed_and_resumed_equals_undisturbed(reference, spec, diffusion, tmp_p
         return whole(*args, **kwargs)
 
     monkeypatch.setattr(sampling, "sample", dies_in_the_second_batch)
-    arguments = {"spec": spec, "diffusion": diffusion, "prompts": PROMPTS, "batch_size": 2, **SETTINGS}
+    arguments = {
+        "spec": spec,
+        "diffusion": diffusion,
+        "prompts": PROMPTS,
+        "batch_size": 2,
+        **SETTINGS,
+    }
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path, **arguments)
     assert len(pictures(tmp_path)) == 2 and not (tmp_path / "generations.jsonl").exists()
@@ -105,27 +138,53 @@ def test_killed_and_resumed_equals_undisturbed(reference, spec, diffusion, tmp_p
 
 
 def test_finished_pictures_are_not_made_again(reference, spec, diffusion, monkeypatch):
-    monkeypatch.setattr(sampling, "load_customised_pipeline", lambda *_, **__: pytest.fail("nothing is missing"))
+    monkeypatch.setattr(
+        sampling, "load_customised_pipeline", lambda *_, **__: pytest.fail("nothing is missing")
+    )
     generate(reference, spec=spec, diffusion=diffusion, prompts=PROMPTS, batch_size=2, **SETTINGS)
 
 
 def test_the_trained_weights_are_in_the_pictures(reference, spec, diffusion, tmp_path):
-    generate(tmp_path / "base", spec=spec, diffusion=None, prompts=PROMPTS, batch_size=6, **SETTINGS)
+    generate(
+        tmp_path / "base", spec=spec, diffusion=None, prompts=PROMPTS, batch_size=6, **SETTINGS
+    )
     only_rows = tmp_path / "rows"
     only_rows.mkdir()
-    (only_rows / sampling.EMBEDDINGS_FILE).write_bytes((diffusion / sampling.EMBEDDINGS_FILE).read_bytes())
-    generate(tmp_path / "embeddings", spec=spec, diffusion=only_rows, prompts=PROMPTS, batch_size=6, **SETTINGS)
+    (only_rows / sampling.EMBEDDINGS_FILE).write_bytes(
+        (diffusion / sampling.EMBEDDINGS_FILE).read_bytes()
+    )
+    generate(
+        tmp_path / "embeddings",
+        spec=spec,
+        diffusion=only_rows,
+        prompts=PROMPTS,
+        batch_size=6,
+        **SETTINGS,
+    )
     sets = [pictures(folder) for folder in (reference, tmp_path / "base", tmp_path / "embeddings")]
     for first, second in ((0, 1), (0, 2), (1, 2)):
         assert any(np.abs(sets[first][name] - sets[second][name]).max() > 1 for name in sets[0])
 
 
 def test_rows_alone_leave_prompts_without_a_concept_as_they_were(spec, diffusion, tmp_path):
-    prior = [EvaluationPrompt("prior", "a photo of the dog on the beach", "prior", "free", (), "a photo of the dog on the beach")]
+    prior = [
+        EvaluationPrompt(
+            "prior",
+            "a photo of the dog on the beach",
+            "prior",
+            "free",
+            (),
+            "a photo of the dog on the beach",
+        )
+    ]
     (tmp_path / "rows").mkdir()
-    (tmp_path / "rows" / sampling.EMBEDDINGS_FILE).write_bytes((diffusion / sampling.EMBEDDINGS_FILE).read_bytes())
+    (tmp_path / "rows" / sampling.EMBEDDINGS_FILE).write_bytes(
+        (diffusion / sampling.EMBEDDINGS_FILE).read_bytes()
+    )
     for name, model in (("before", None), ("after", tmp_path / "rows")):
-        generate(tmp_path / name, spec=spec, diffusion=model, prompts=prior, batch_size=2, **SETTINGS)
+        generate(
+            tmp_path / name, spec=spec, diffusion=model, prompts=prior, batch_size=2, **SETTINGS
+        )
     before, after = pictures(tmp_path / "before"), pictures(tmp_path / "after")
     # The same noise before and after, so what differs in a report is what customising changed.
     assert all(np.array_equal(before[name], after[name]) for name in before)
@@ -142,7 +201,13 @@ def test_rows_alone_leave_prompts_without_a_concept_as_they_were(spec, diffusion
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(spec, tmp_path, changes, message):
-    arguments = {"spec": spec, "diffusion": None, "prompts": PROMPTS, "batch_size": 2, **SETTINGS} | changes
+    arguments = {
+        "spec": spec,
+        "diffusion": None,
+        "prompts": PROMPTS,
+        "batch_size": 2,
+        **SETTINGS,
+    } | changes
     with pytest.raises(ValueError, match=message):
         generate(tmp_path / "out", **arguments)
     assert not (tmp_path / "out").exists()

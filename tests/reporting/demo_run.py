@@ -1,4 +1,5 @@
-"""A run made of drawings: what the stages would publish if the model were the renderer, errors included. Needs no model.
+"""A run made of drawings: what the stages would publish if the model were the renderer, errors
+included. Needs no model.
 
 python tests/reporting/demo_run.py /tmp/demo        # writes /tmp/demo/report.html to look at
 """
@@ -17,37 +18,56 @@ import torch
 from PIL import Image
 
 from clif_exp.contrastive.report import embedding_report
-from clif_exp.evaluation.examining import Row, judge_line
-from clif_exp.evaluation.readings import Figure
+from clif_exp.evaluation.figures import Figure
+from clif_exp.evaluation.scoring import Row, judge_line
 from clif_exp.evaluation.stage import write_results, write_thumbnails
-from clif_exp.prompts import EvaluationPrompt, build_prompts
+from clif_exp.prompts.evaluation import EvaluationPrompt, build_prompts
 from clif_exp.toonworld.cast import default_cast, write_cast
-from clif_exp.toonworld.draw import render
+from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.grammar import truth as visible_truth
 from clif_exp.toonworld.scenes import place_pair, sample_character
 from clif_exp.toonworld.world import Character, Scene
 from clif_exp.toonworld.world import Figure as Placed
 
 NAMES = ("milo", "otto", "luna", "bolt")
-CONTEXTS = {"beach": "beach", "forest": "forest", "snow": "snow", "street": "street", "night": "night"}
+CONTEXTS = {
+    "beach": "beach",
+    "forest": "forest",
+    "snow": "snow",
+    "street": "street",
+    "night": "night",
+}
 
 
-def draw(prompt: EvaluationPrompt, characters: Sequence[Character], file: Path, *, seed: int) -> list[Figure]:
+def draw(
+    prompt: EvaluationPrompt, characters: Sequence[Character], file: Path, *, seed: int
+) -> list[Figure]:
     """Draw a prompt's characters and return what a faultless reader sees."""
     rng = np.random.default_rng(seed)
     context = next((place for word, place in CONTEXTS.items() if word in prompt.text), "meadow")
-    interaction = next((word for word in ("hugging", "behind", "riding") if word in prompt.text), "left of")
+    interaction = next(
+        (word for word in ("hugging", "behind", "riding") if word in prompt.text), "left of"
+    )
     if len(characters) == 2:
         figures: tuple[Placed, ...] = tuple(place_pair(rng, *characters, interaction))
     else:
         spots = (np.arange(len(characters)) + 0.5) / len(characters)
-        figures = tuple(Placed(who, float(x), 0.95, 0.6 if len(characters) == 1 else 0.4) for who, x in zip(characters, spots, strict=True))
+        figures = tuple(
+            Placed(who, float(x), 0.95, 0.6 if len(characters) == 1 else 0.4)
+            for who, x in zip(characters, spots, strict=True)
+        )
     scene = Scene(figures, context, interaction, seed=seed)
     rendering = render(scene)
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(rendering.image).save(file)
-    boxes = [tuple(side / 128 for side in box) if box else (0.0, 0.0, 0.0, 0.0) for box in rendering.boxes]
-    return [Figure(box, 0.9, slots) for box, slots in zip(boxes, visible_truth(scene, rendering), strict=True)]
+    boxes = [
+        tuple(side / 128 for side in box) if box else (0.0, 0.0, 0.0, 0.0)
+        for box in rendering.boxes
+    ]
+    return [
+        Figure(box, 0.9, slots)
+        for box, slots in zip(boxes, visible_truth(scene, rendering), strict=True)
+    ]
 
 
 def spoil(characters: list[Character], index: int) -> list[Character]:
@@ -56,24 +76,46 @@ def spoil(characters: list[Character], index: int) -> list[Character]:
         return characters[:1]
     if len(characters) == 2 and index % 3 == 2:
         a, b = characters
-        return [replace(a, hat=b.hat, hat_colour=b.hat_colour), replace(b, hat=a.hat, hat_colour=a.hat_colour)]
+        return [
+            replace(a, hat=b.hat, hat_colour=b.hat_colour),
+            replace(b, hat=a.hat, hat_colour=a.hat_colour),
+        ]
     return characters
 
 
-def publish_pictures(out: Path, prompts: Sequence[EvaluationPrompt], *, truth: dict[str, dict[str, str]]) -> list[Row]:
+def publish_pictures(
+    out: Path, prompts: Sequence[EvaluationPrompt], *, truth: dict[str, dict[str, str]]
+) -> list[Row]:
     """Draw every prompt as a generation artifact, and judge the drawings."""
     cast, rows, lines = default_cast(), [], []
     for index, prompt in enumerate(prompts):
-        strangers = [replace(sample_character(np.random.default_rng(index)), species=figure["species"]) for figure in prompt.expected]
+        strangers = [
+            replace(sample_character(np.random.default_rng(index)), species=figure["species"])
+            for figure in prompt.expected
+        ]
         characters = spoil([cast[name] for name in prompt.concepts] or strangers, index)
         file = f"images/{prompt.id}-s000.png"
         figures = draw(prompt, characters, out / file, seed=index)
         fields = prompt.to_json()
-        named = {"prompt_id": fields.pop("id"), "prompt": fields.pop("text"), "text_for_alignment": fields.pop("class_text")}
+        named = {
+            "prompt_id": fields.pop("id"),
+            "prompt": fields.pop("text"),
+            "text_for_alignment": fields.pop("class_text"),
+        }
         line = {"file": file, **named, **fields, "seed": 0}
         lines.append(json.dumps(line))
-        scores = {"text_alignment": 0.6 + 0.01 * (index % 7), "image_alignment": 0.8 if prompt.concepts else None}
-        rows.append(Row(line, scores, figures, judge_line(line, figures, names=NAMES, truth=truth, threshold=0.5)))
+        scores = {
+            "text_alignment": 0.6 + 0.01 * (index % 7),
+            "image_alignment": 0.8 if prompt.concepts else None,
+        }
+        rows.append(
+            Row(
+                line,
+                scores,
+                figures,
+                judge_line(line, figures, names=NAMES, truth=truth, threshold=0.5),
+            )
+        )
     (out / "generations.jsonl").write_text("\n".join(lines) + "\n")
     return rows
 
@@ -84,16 +126,32 @@ def publish_augmented(out: Path, kind: str, caption: str, characters: Sequence[C
         file = f"images/{index:06d}.png"
         prompt = EvaluationPrompt("m", caption, "multi", "side", (), caption)
         draw(prompt, characters, out / file, seed=100 + index)
-        lines.append(json.dumps({"file": file, "caption": caption, "kind": kind, "seed": [0, kind, index], "sources": []}))
+        lines.append(
+            json.dumps(
+                {
+                    "file": file,
+                    "caption": caption,
+                    "kind": kind,
+                    "seed": [0, kind, index],
+                    "sources": [],
+                }
+            )
+        )
     (out / "manifest.jsonl").write_text("\n".join(lines) + "\n")
 
 
 def publish_distances(out: Path, *, names: Sequence[str]) -> None:
     stages = {}
     for step, label in enumerate(("before", "after stage 1", "after stage 2")):
-        matrix = [[0.0 if a == b else 0.1 + 0.3 * step + 0.03 * abs(a - b) for b in range(len(names))] for a in range(len(names))]
+        matrix = [
+            [0.0 if a == b else 0.1 + 0.3 * step + 0.03 * abs(a - b) for b in range(len(names))]
+            for a in range(len(names))
+        ]
         mean = sum(map(sum, matrix)) / (len(names) * (len(names) - 1))
-        stages[label] = {kind: {"mean": mean * scale, "min": 0.1, "matrix": matrix} for kind, scale in (("rows", 1), ("contextual", 0.7))}
+        stages[label] = {
+            kind: {"mean": mean * scale, "min": 0.1, "matrix": matrix}
+            for kind, scale in (("rows", 1), ("contextual", 0.7))
+        }
     (out / "distances.json").write_text(json.dumps({"names": list(names), "stages": stages}))
 
 
@@ -105,63 +163,146 @@ def publish_tokens(out: Path) -> None:
     for name in NAMES:
         rows["before"][name] = table_VD[[3, 3]]
         rows["after"][name] = table_VD[[3, 3]] + 0.8 * torch.randn(2, 16, generator=generator)
-    text = {when: {name: torch.nn.functional.normalize(r.mean(0), dim=-1) for name, r in named.items()} for when, named in rows.items()}
-    report = embedding_report(rows, text=text, table_VD=table_VD, words={i: f"word{i}</w>" for i in range(40)})
+    text = {
+        when: {name: torch.nn.functional.normalize(r.mean(0), dim=-1) for name, r in named.items()}
+        for when, named in rows.items()
+    }
+    report = embedding_report(
+        rows, text=text, table_VD=table_VD, words={i: f"word{i}</w>" for i in range(40)}
+    )
     shares = [[NAMES[0], NAMES[1], 0.25]]
-    found = {"before": {"accuracy": 0.25, "chance": 0.25, "mistaken": []}, "after": {"accuracy": 0.9, "chance": 0.25, "mistaken": shares}}
+    found = {
+        "before": {"accuracy": 0.25, "chance": 0.25, "mistaken": []},
+        "after": {"accuracy": 0.9, "chance": 0.25, "mistaken": shares},
+    }
     report |= {"mistaken": found, "unread_change": 0.0, "loss": 1.2, "loss_frozen_rows": 2.5}
     (out / "embedding_report.json").write_text(json.dumps({"text_encoder": report}))
 
 
 def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
-    """Write all artifacts of the demonstration below `root`; return the run's summary and the artifacts."""
+    """Write all artifacts of the demonstration below `root`; return the run's summary and the
+    artifacts.
+    """
     cast = default_cast()
     write_cast(root / "cast", size=4)
     truth = {name: cast[name].attributes() for name in NAMES}
-    prompts = build_prompts({name: cast[name].species for name in NAMES}, pairs=4, single_per_concept=3)
+    prompts = build_prompts(
+        {name: cast[name].species for name in NAMES}, pairs=4, single_per_concept=3
+    )
     artifacts = {
         name: root / name
-        for name in ("generation", "generation_prior", "evaluation", "contrastive", "diffusion", "augment_G", "augment_R", "augment_M")
+        for name in (
+            "generation",
+            "generation_prior",
+            "evaluation",
+            "contrastive",
+            "diffusion",
+            "augment_G",
+            "augment_R",
+            "augment_M",
+        )
     }
     for folder in artifacts.values():
         folder.mkdir(parents=True, exist_ok=True)
     rows = publish_pictures(artifacts["generation"], prompts, truth=truth)
-    before = publish_pictures(artifacts["generation_prior"], [prompt for prompt in prompts if prompt.kind == "prior"], truth=truth)
+    before = publish_pictures(
+        artifacts["generation_prior"],
+        [prompt for prompt in prompts if prompt.kind == "prior"],
+        truth=truth,
+    )
     evaluation = artifacts["evaluation"]
-    write_thumbnails(evaluation / "references", {name: sorted((root / "cast" / "held_out" / name).glob("*.png")) for name in NAMES})
-    write_results(evaluation, rows, before, names=NAMES, truth=truth, thresholds={"presence": 0.5, "identity": 0.75})
+    write_thumbnails(
+        evaluation / "references",
+        {name: sorted((root / "cast" / "held_out" / name).glob("*.png")) for name in NAMES},
+    )
+    write_results(
+        evaluation,
+        rows,
+        before,
+        names=NAMES,
+        truth=truth,
+        thresholds={"presence": 0.5, "identity": 0.75},
+    )
     publish_distances(evaluation, names=NAMES)
-    losses = [3.2 * math.exp(-step / 60) + 0.3 + 0.2 * math.sin(step * 7) ** 2 for step in range(250)]
+    losses = [
+        3.2 * math.exp(-step / 60) + 0.3 + 0.2 * math.sin(step * 7) ** 2 for step in range(250)
+    ]
     (artifacts["contrastive"] / "metrics.csv").write_text(
         "step,loss,loss_frozen_rows,lr\n"
-        + "".join(f"{step},{loss},{2.5 if step % 50 == 0 else ''},0.001\n" for step, loss in enumerate(losses))
+        + "".join(
+            f"{step},{loss},{2.5 if step % 50 == 0 else ''},0.001\n"
+            for step, loss in enumerate(losses)
+        )
     )
     fixed = {step: 0.5 * math.exp(-step / 300) for step in range(0, 401, 100)}
     publish_tokens(artifacts["contrastive"])
     (artifacts["diffusion"] / "metrics.csv").write_text(
         "step,loss,validation_loss,lr\n"
-        + "".join(f"{step},{0.4 + 0.2 * math.sin(step * 3) ** 2},{fixed.get(step, '')},0.001\n" for step in range(400))
+        + "".join(
+            f"{step},{0.4 + 0.2 * math.sin(step * 3) ** 2},{fixed.get(step, '')},0.001\n"
+            for step in range(400)
+        )
     )
     (artifacts["diffusion"] / "samples").mkdir()
-    (artifacts["diffusion"] / "samples" / "prompts.txt").write_text("".join(f"a photo of <{name}>\n" for name in NAMES))
-    for step in (0, 200, 400):
-        Image.new("RGB", (128 * len(NAMES), 128), (step // 2, 90, 160)).save(artifacts["diffusion"] / "samples" / f"step_{step:06d}.png")
-    stranger = replace(cast["luna"], species="man", hat="none", hat_colour="none")
-    publish_augmented(artifacts["augment_G"], "G", "a photo of <milo> on the left and a man on the right", [cast["milo"], stranger])
-    publish_augmented(
-        artifacts["augment_R"], "R", "a photo of a jacket on the left and <otto>'s hat on the right", [stranger, cast["otto"]]
+    (artifacts["diffusion"] / "samples" / "prompts.txt").write_text(
+        "".join(f"a photo of <{name}>\n" for name in NAMES)
     )
-    publish_augmented(artifacts["augment_M"], "M", "a photo of <milo> on the left and <luna> on the right", [cast["milo"], cast["luna"]])
-    names = ("dataset", "segments", "augment_G", "augment_R", "augment_M", "contrastive", "diffusion", "generation", "evaluation")
+    for step in (0, 200, 400):
+        Image.new("RGB", (128 * len(NAMES), 128), (step // 2, 90, 160)).save(
+            artifacts["diffusion"] / "samples" / f"step_{step:06d}.png"
+        )
+    stranger = replace(cast["luna"], species="man", hat="none", hat_colour="none")
+    publish_augmented(
+        artifacts["augment_G"],
+        "G",
+        "a photo of <milo> on the left and a man on the right",
+        [cast["milo"], stranger],
+    )
+    publish_augmented(
+        artifacts["augment_R"],
+        "R",
+        "a photo of a jacket on the left and <otto>'s hat on the right",
+        [stranger, cast["otto"]],
+    )
+    publish_augmented(
+        artifacts["augment_M"],
+        "M",
+        "a photo of <milo> on the left and <luna> on the right",
+        [cast["milo"], cast["luna"]],
+    )
+    names = (
+        "dataset",
+        "segments",
+        "augment_G",
+        "augment_R",
+        "augment_M",
+        "contrastive",
+        "diffusion",
+        "generation",
+        "evaluation",
+    )
     stages = {
-        name: {"fingerprint": f"{index:x}" * 64, "reused": index < 3, "seconds": 3.7 * index**2, "peak_memory_mb": 412.0 + 90 * index}
+        name: {
+            "fingerprint": f"{index:x}" * 64,
+            "reused": index < 3,
+            "seconds": 3.7 * index**2,
+            "peak_memory_mb": 412.0 + 90 * index,
+        }
         for index, name in enumerate(names)
     }
     summary = {
-        "experiment": "clif", "method": "clif", "model": "toonworld", "dataset": "toonworld", "seed": 0, "status": "finished",
-        "stages": stages, "metrics": json.loads((evaluation / "metrics.json").read_text()), "export": "export", "report": "report.html",
+        "experiment": "clif",
+        "method": "clif",
+        "model": "toonworld",
+        "dataset": "toonworld",
+        "seed": 0,
+        "status": "finished",
+        "stages": stages,
+        "metrics": json.loads((evaluation / "metrics.json").read_text()),
+        "export": "export",
+        "report": "report.html",
         "error": None,
-    }  # fmt: skip
+    }
     return summary, artifacts
 
 
@@ -170,5 +311,7 @@ if __name__ == "__main__":
 
     target = Path(sys.argv[1])
     found, published = publish_run(target / "artifacts")
-    write_report(target, summary=found, artifacts=published, config_yaml="seed: 0\nmethod: {name: clif}\n")
+    write_report(
+        target, summary=found, artifacts=published, config_yaml="seed: 0\nmethod: {name: clif}\n"
+    )
     print(target / "report.html")

@@ -14,12 +14,14 @@ from clif_exp.reporting import plots
 from clif_exp.reporting.metric_guide import GUIDE
 from clif_exp.reporting.sections import duration, facts
 from clif_exp.reporting.stage import write_report
-from clif_exp.run_directory import RunDirectory
+from clif_exp.runs.directory import RunDirectory
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    source = importlib.util.spec_from_file_location("demo_run", Path(__file__).with_name("demo_run.py"))
+    source = importlib.util.spec_from_file_location(
+        "demo_run", Path(__file__).with_name("demo_run.py")
+    )
     demo = importlib.util.module_from_spec(source)
     source.loader.exec_module(demo)
     return demo.publish_run(tmp_path_factory.mktemp("artifacts"))
@@ -29,7 +31,12 @@ def run(tmp_path_factory):
 def page(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     summary, artifacts = run
-    write_report(folder, summary=summary, artifacts=artifacts, config_yaml="secret_free: true\nname: <script>alert(1)</script>\n")
+    write_report(
+        folder,
+        summary=summary,
+        artifacts=artifacts,
+        config_yaml="secret_free: true\nname: <script>alert(1)</script>\n",
+    )
     return folder, (folder / "report.html").read_text()
 
 
@@ -37,7 +44,11 @@ def test_the_page_needs_nothing_beside_it(page):
     _, text = page
     sources = re.findall(r"(?:src|href)=\"([^\"]*)\"", text)
     assert sources and all(source.startswith(("data:image/", "#")) for source in sources)
-    assert "http://" not in text.replace("http://www.w3.org", "") and "https://" not in text and "url(" not in text
+    assert (
+        "http://" not in text.replace("http://www.w3.org", "")
+        and "https://" not in text
+        and "url(" not in text
+    )
 
 
 def test_the_page_shows_every_section_and_every_metric(page):
@@ -65,9 +76,15 @@ def test_the_page_shows_every_section_and_every_metric(page):
 def test_the_page_says_what_stage_1_did_to_the_tokens(page):
     _, text = page
     assert "90% after; guessing finds 25%" in text and "with the rows as they began 2.500" in text
-    cells = re.findall(r"<td class=\"name\">(\w+ \+ \w+)</td><td class=\"num\">0.000</td><td class=\"num\">(0\.\d+)</td>", text)
+    cells = re.findall(
+        r"<td class=\"name\">(\w+ \+ \w+)</td><td class=\"num\">0.000</td><td"
+        r" class=\"num\">(0\.\d+)</td>",
+        text,
+    )
     assert len(cells) == 6, "every pair of four concepts, all of which began on top of each other"
-    assert [float(distance) for _, distance in cells] == sorted(float(distance) for _, distance in cells)
+    assert [float(distance) for _, distance in cells] == sorted(
+        float(distance) for _, distance in cells
+    )
 
 
 def test_what_users_write_is_escaped(page):
@@ -85,20 +102,37 @@ def test_the_grids_are_pictures(page):
 
 def test_the_same_run_gives_the_same_bytes(page, run, tmp_path):
     summary, artifacts = run
-    write_report(tmp_path, summary=summary, artifacts=artifacts, config_yaml="secret_free: true\nname: <script>alert(1)</script>\n")
+    write_report(
+        tmp_path,
+        summary=summary,
+        artifacts=artifacts,
+        config_yaml="secret_free: true\nname: <script>alert(1)</script>\n",
+    )
     assert (tmp_path / "report.html").read_text() == page[1]
 
 
 def test_a_run_that_made_nothing_still_has_a_page(tmp_path):
-    write_report(tmp_path, summary={"experiment": "clif", "status": "failed", "error": "no <space> left"}, artifacts={}, config_yaml="")
+    write_report(
+        tmp_path,
+        summary={"experiment": "clif", "status": "failed", "error": "no <space> left"},
+        artifacts={},
+        config_yaml="",
+    )
     text = (tmp_path / "report.html").read_text()
-    assert "no &lt;space&gt; left" in text and "Metrics" not in text and not (tmp_path / "samples").exists()
+    assert (
+        "no &lt;space&gt; left" in text
+        and "Metrics" not in text
+        and not (tmp_path / "samples").exists()
+    )
 
 
 def test_an_ablated_kind_is_left_out(run, tmp_path):
     summary, artifacts = run
     write_report(
-        tmp_path, summary=summary, artifacts={name: path for name, path in artifacts.items() if name != "augment_R"}, config_yaml=""
+        tmp_path,
+        summary=summary,
+        artifacts={name: path for name, path in artifacts.items() if name != "augment_R"},
+        config_yaml="",
     )
     text = (tmp_path / "report.html").read_text()
     assert "M: two concepts" in text and "R: its parts" not in text
@@ -110,22 +144,43 @@ def test_trackers_get_the_table_and_the_grids(run, tmp_path):
 
     summary, artifacts = run
     board = TensorBoardLogger(tmp_path / "board")
-    write_report(tmp_path, summary=summary, artifacts=artifacts, config_yaml="", loggers=[board, CSVLogger(tmp_path / "csv")])
+    write_report(
+        tmp_path,
+        summary=summary,
+        artifacts=artifacts,
+        config_yaml="",
+        loggers=[board, CSVLogger(tmp_path / "csv")],
+    )
     board.finalize("success")
     events = EventAccumulator(board.log_dir).Reload()
     assert "multi/confusion" in events.Tags()["scalars"]
     assert {"samples/pairs", "samples/training"} <= set(events.Tags()["images"])
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(None, "–"), (3.21, "3.2 s"), (59.6, "60 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "–"), (3.21, "3.2 s"), (59.6, "60 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+)
 def test_durations_read_well(seconds, text):
     assert duration(seconds) == text
 
 
 def test_a_stage_of_several_artifacts_counts_once(tmp_path):
-    run = RunDirectory(tmp_path / "run", experiment="e", method="clif", model="toonworld", dataset="toonworld", seed=0)
+    run = RunDirectory(
+        tmp_path / "run",
+        experiment="e",
+        method="clif",
+        model="toonworld",
+        dataset="toonworld",
+        seed=0,
+    )
     for name, reused in (("segments", True), ("contexts", False), ("diffusion", False)):
-        run.summary["stages"][name] = {"fingerprint": name, "reused": reused, "seconds": 20.0, "peak_memory_mb": 1.0}
+        run.summary["stages"][name] = {
+            "fingerprint": name,
+            "reused": reused,
+            "seconds": 20.0,
+            "peak_memory_mb": 1.0,
+        }
     run.add_stage_of("curation", ["segments", "contexts"])
     told = facts(run.summary)
     assert (told["computed in"], told["stages reused"]) == ("40 s", "1 of 3")
@@ -134,6 +189,9 @@ def test_a_stage_of_several_artifacts_counts_once(tmp_path):
 def test_curves_skip_empty_cells(tmp_path):
     file = tmp_path / "metrics.csv"
     file.write_text("step,loss,loss_frozen_rows,lr\n0,2.0,3.0,0.1\n1,1.5,,0.1\n")
-    assert plots.read_curves(file) == {"loss": ([0.0, 1.0], [2.0, 1.5]), "loss_frozen_rows": ([0.0], [3.0])}
+    assert plots.read_curves(file) == {
+        "loss": ([0.0, 1.0], [2.0, 1.5]),
+        "loss_frozen_rows": ([0.0], [3.0]),
+    }
     file.write_text("step,loss\n")
     assert plots.read_curves(file) == {}

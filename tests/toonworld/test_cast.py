@@ -8,7 +8,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from clif_exp.toonworld.cast import NAMES, cast, default_cast, held_out_scenes, reference_scenes, write_cast
+from clif_exp.toonworld.cast import (
+    NAMES,
+    cast,
+    default_cast,
+    held_out_scenes,
+    reference_scenes,
+    write_cast,
+)
 from clif_exp.toonworld.world import CAST_ONLY, SLOTS
 
 
@@ -28,10 +35,17 @@ def test_casts_have_their_styles_and_groups_of_look_alikes(members):
         alike = [who for who in members.values() if (who.species, who.style) == group]
         for place, first in enumerate(alike):
             assert all(2 <= differences(first, other) <= 9 for other in alike[:place])
-    rare = [name for name, who in members.items() if any(getattr(who, slot) in values for slot, values in CAST_ONLY.items())]
+    rare = [
+        name
+        for name, who in members.items()
+        if any(getattr(who, slot) in values for slot, values in CAST_ONLY.items())
+    ]
     assert len(rare) >= 3
     first_four = list(members.values())[:4]
-    assert (first_four[0].species, first_four[0].style) == (first_four[1].species, first_four[1].style)
+    assert (first_four[0].species, first_four[0].style) == (
+        first_four[1].species,
+        first_four[1].style,
+    )
     assert len({who.species for who in first_four}) == 3
 
 
@@ -56,11 +70,19 @@ def test_reference_pictures_vary_and_differ_from_the_held_out_ones():
 def test_a_written_cast_is_complete_and_the_same_every_time(tmp_path):
     for folder in ("first", "second"):
         write_cast(tmp_path / folder, size=2)
-    files = sorted(path.relative_to(tmp_path / "first") for path in (tmp_path / "first").rglob("*") if path.is_file())
-    assert [(tmp_path / "first" / file).read_bytes() for file in files] == [(tmp_path / "second" / file).read_bytes() for file in files]
+    files = sorted(
+        path.relative_to(tmp_path / "first")
+        for path in (tmp_path / "first").rglob("*")
+        if path.is_file()
+    )
+    assert [(tmp_path / "first" / file).read_bytes() for file in files] == [
+        (tmp_path / "second" / file).read_bytes() for file in files
+    ]
     written = yaml.safe_load((tmp_path / "first" / "concepts.yaml").read_text())
     truth = json.loads((tmp_path / "first" / "truth.json").read_text())
-    assert written["name"] == "toonworld" and [concept["name"] for concept in written["concepts"]] == ["milo", "otto"]
+    assert written["name"] == "toonworld" and [
+        concept["name"] for concept in written["concepts"]
+    ] == ["milo", "otto"]
     for concept in written["concepts"]:
         assert concept["class_word"] == truth[concept["name"]]["species"]
         assert list(truth[concept["name"]]) == list(SLOTS)
@@ -78,4 +100,9 @@ def test_a_size_that_no_cast_has_is_refused(tmp_path):
 def test_drawing_needs_no_heavy_library():
     heavy = ("torch", "diffusers", "transformers", "scipy")
     code = f"import sys, clif_exp.toonworld.cast; print([m for m in {heavy} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from clif_exp.toonworld.cast import default_cast
-from clif_exp.toonworld.draw import LABELS_PER_FIGURE, cutout, grid, render
+from clif_exp.toonworld.drawing.render import LABELS_PER_FIGURE, cutout, render
 from clif_exp.toonworld.scenes import sample_scene
+from clif_exp.toonworld.sheet import grid
 from clif_exp.toonworld.world import BASE_SLOTS, PARTS, SLOTS, SPECIES, STYLES, Figure, Item, Scene
 
 KINDS = ("single", "single_white", "pair", "pair_white", "parts", "row")
@@ -49,13 +50,24 @@ def test_labels_agree_with_the_scene(kind):
         for index, figure in enumerate(scene.figures):
             areas = rendering.areas[index]
             expected = {"head", "hair", "top", "arms", "legs"}
-            expected |= {part for part in ("hat", "bottom", "accessory") if getattr(figure.character, part) != "none"}
-            # Glasses and such are small in a row of three, yet there; a jacket may cover the arms but for the hands.
+            expected |= {
+                part
+                for part in ("hat", "bottom", "accessory")
+                if getattr(figure.character, part) != "none"
+            }
+            # Glasses and such are small in a row of three, yet there; a jacket may cover the arms
+            # but for the hands.
             assert expected - {"hair", "arms", "legs"} <= set(areas), (figure, areas)
-            assert not {part for part in ("hat", "bottom", "accessory") if getattr(figure.character, part) == "none"} & set(areas)
+            assert not {
+                part
+                for part in ("hat", "bottom", "accessory")
+                if getattr(figure.character, part) == "none"
+            } & set(areas)
             assert all(0 <= share <= 1 for share in rendering.visibility[index].values())
             for part, share in rendering.visibility[index].items():
-                pixels = (rendering.labels == 1 + index * LABELS_PER_FIGURE + PARTS.index(part)).sum()
+                pixels = (
+                    rendering.labels == 1 + index * LABELS_PER_FIGURE + PARTS.index(part)
+                ).sum()
                 assert pixels == pytest.approx(share * areas[part])
 
 
@@ -65,7 +77,14 @@ def test_nobody_leaves_the_picture(kind):
         rendering = render(scene)
         for box in rendering.boxes:
             assert box is not None
-        border = np.concatenate([rendering.labels[0], rendering.labels[-1], rendering.labels[:, 0], rendering.labels[:, -1]])
+        border = np.concatenate(
+            [
+                rendering.labels[0],
+                rendering.labels[-1],
+                rendering.labels[:, 0],
+                rendering.labels[:, -1],
+            ]
+        )
         assert (border > 0).sum() <= 3, (scene, "touches the border")
 
 
@@ -100,7 +119,9 @@ def test_every_attribute_is_visible_in_the_picture(style):
         for value in SLOTS[slot]:
             if value in ("none", "dress") or value == getattr(base, slot):
                 continue
-            changed = (np.abs(alone(replace(base, **{slot: value})).image - reference).max(2) > 24).sum()
+            changed = (
+                np.abs(alone(replace(base, **{slot: value})).image - reference).max(2) > 24
+            ).sum()
             assert changed >= 25, (slot, value, changed)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clif_exp.toonworld.cast import NAMES, default_cast
-from clif_exp.toonworld.draw import LABELS_PER_FIGURE, render
+from clif_exp.toonworld.drawing.render import LABELS_PER_FIGURE, render
 from clif_exp.toonworld.grammar import VOCABULARY, caption, full_caption, phrase, truth
 from clif_exp.toonworld.scenes import sample_scene
 from clif_exp.toonworld.world import COLOURS, SLOTS, SPECIES
@@ -32,12 +32,16 @@ def test_captions_use_only_the_vocabulary_and_are_short():
 def test_names_of_the_cast_are_not_words():
     assert not set(NAMES) & set(VOCABULARY)
     assert list(VOCABULARY) == sorted(set(VOCABULARY))
-    assert {word for values in SLOTS.values() for value in values for word in value.split()} - {"none"} <= set(VOCABULARY)
+    assert {word for values in SLOTS.values() for value in values for word in value.split()} - {
+        "none"
+    } <= set(VOCABULARY)
 
 
 def test_captions_mention_nothing_that_is_not_there():
     for scene, text in captioned(count=400):
-        there = {value for figure in scene.figures for value in figure.character.attributes().values()}
+        there = {
+            value for figure in scene.figures for value in figure.character.attributes().values()
+        }
         there |= {value for item in scene.items for value in (item.kind, item.colour, item.pattern)}
         bare = text.replace("white background", "")
         for value in [
@@ -57,7 +61,9 @@ def test_articles_are_right():
     for _, text in captioned(count=400):
         assert not re.search(r"\ba [aeiou]", text), text
         assert not re.search(r"\ban [^aeiou]", text), text
-        assert not re.search(r"\ban? ((?!and|with|wearing)\w+ ){0,2}(trousers|shorts|glasses)\b", text), text
+        assert not re.search(
+            r"\ban? ((?!and|with|wearing)\w+ ){0,2}(trousers|shorts|glasses)\b", text
+        ), text
 
 
 def mean_x(rendering, element):
@@ -75,7 +81,9 @@ def test_left_is_left_by_the_label_map(kind):
         left = 0 if mean_x(rendering, 0) < mean_x(rendering, 1) else 1
         elements = [*scene.figures, *scene.items]
         other = elements[1 - left]
-        name, other_name = (getattr(e, "kind", None) or e.character.species for e in (elements[left], other))
+        name, other_name = (
+            getattr(e, "kind", None) or e.character.species for e in (elements[left], other)
+        )
         if name != other_name and not re.search(r"\b(animal|person|hat)\b", first_words):
             assert re.search(rf"\b{name}\b", first_words), (text, name)
             checked += 1
@@ -88,7 +96,12 @@ def test_whoever_has_a_hat_or_an_accessory_is_said_to_if_anybody_is():
         for slot in ("hat", "accessory"):
             things = [getattr(figure.character, slot) for figure in scene.figures]
             there = [thing for thing in things if thing != "none"]
-            said = [thing for thing in there if re.search(rf"\b{thing}\b", text) or (slot == "hat" and re.search(r"\bhats?\b", text))]
+            said = [
+                thing
+                for thing in there
+                if re.search(rf"\b{thing}\b", text)
+                or (slot == "hat" and re.search(r"\bhats?\b", text))
+            ]
             assert len(said) in (0, len(there)), (things, text)
             one_of_two += len(said) == 1
     assert one_of_two > 40
@@ -97,9 +110,17 @@ def test_whoever_has_a_hat_or_an_accessory_is_said_to_if_anybody_is():
 def test_two_side_by_side_are_mostly_named_from_left_to_right():
     in_order = []
     for scene, text in captioned("pair", count=600, seed=7):
-        names = [figure.character.species for figure in sorted(scene.figures, key=lambda figure: figure.x)]
+        names = [
+            figure.character.species
+            for figure in sorted(scene.figures, key=lambda figure: figure.x)
+        ]
         places = [re.search(rf"\b{name}\b", text) for name in names]
-        if scene.interaction == "next to" and " on the left" not in text and all(places) and names[0] != names[1]:
+        if (
+            scene.interaction == "next to"
+            and " on the left" not in text
+            and all(places)
+            and names[0] != names[1]
+        ):
             in_order.append(places[0].start() < places[1].start())
     assert len(in_order) > 60 and 0.8 < np.mean(in_order) < 0.97
 
@@ -120,7 +141,10 @@ def test_interactions_are_true_of_the_picture(interaction):
         if interaction == "hugging":
             assert min(x1, u1) - max(x0, u0) > -2
         if interaction == "behind":
-            assert sum(rendering.visibility[0].values()) < sum(rendering.visibility[1].values()) + 9 and y1 < v1
+            assert (
+                sum(rendering.visibility[0].values()) < sum(rendering.visibility[1].values()) + 9
+                and y1 < v1
+            )
             assert min(rendering.visibility[1].values()) == 1.0
         if interaction == "riding":
             assert y1 < v1 and (rendering.labels // LABELS_PER_FIGURE).max() <= 2
@@ -134,12 +158,16 @@ def test_truth_tells_what_is_hidden_and_what_is_absent():
         rendering = render(scene)
         told = truth(scene, rendering)
         assert len(told) == len(scene.figures)
-        for figure, values, visibility in zip(scene.figures, told, rendering.visibility, strict=False):
+        for figure, values, visibility in zip(
+            scene.figures, told, rendering.visibility, strict=False
+        ):
             assert list(values) == list(SLOTS)
             for slot, value in values.items():
                 assert value in (getattr(figure.character, slot), "not visible")
             for part in ("hat", "bottom"):
-                assert (values[part] == "not visible") == (values[f"{part}_colour"] == "not visible")
+                assert (values[part] == "not visible") == (
+                    values[f"{part}_colour"] == "not visible"
+                )
             if "bottom" in visibility:
                 assert (values["bottom"] == "not visible") == (visibility["bottom"] < 0.35)
             hidden += "not visible" in values.values()
@@ -150,8 +178,14 @@ def test_truth_tells_what_is_hidden_and_what_is_absent():
 
 def test_full_phrases_say_everything():
     milo = default_cast()["milo"]
-    assert phrase(milo, full=True) == "a flat orange fox with a green beanie, a blue striped hoodie and brown trousers"
+    assert (
+        phrase(milo, full=True)
+        == "a flat orange fox with a green beanie, a blue striped hoodie and brown trousers"
+    )
     luna = default_cast()["luna"]
-    assert phrase(luna, full=True) == "a shaded girl with black hair, a yellow crown and a teal dotted dress"
+    assert (
+        phrase(luna, full=True)
+        == "a shaded girl with black hair, a yellow crown and a teal dotted dress"
+    )
     with pytest.raises(ValueError, match="needs an rng"):
         phrase(milo)

@@ -16,24 +16,46 @@ def test_what_leaks_comes_from_the_other_and_stays_in_place():
     for seed in range(40):
         scene = sample_scene(np.random.default_rng(seed), kind="pair")
         other = leaked(scene, np.random.default_rng(seed))
-        before, after = ([asdict(figure.character) for figure in one.figures] for one in (scene, other))
+        before, after = (
+            [asdict(figure.character) for figure in one.figures] for one in (scene, other)
+        )
         for own, neighbour, now in zip(before, before[::-1], after, strict=True):
-            assert all(now[slot] in (own[slot], neighbour[slot]) for slot in now if slot != "hat_colour")
+            assert all(
+                now[slot] in (own[slot], neighbour[slot]) for slot in now if slot != "hat_colour"
+            )
             assert (now["hat_colour"] == "none") == (now["hat"] == "none")
             if now["hat_colour"] not in (own["hat_colour"], neighbour["hat_colour"]):
-                assert now["hat"] == neighbour["hat"], "only what has come over takes another colour"
+                assert now["hat"] == neighbour["hat"], (
+                    "only what has come over takes another colour"
+                )
                 recoloured += 1
-        moved = {slot for own, now in zip(before, after, strict=True) for slot in now if now[slot] != own[slot]}
+        moved = {
+            slot
+            for own, now in zip(before, after, strict=True)
+            for slot in now
+            if now[slot] != own[slot]
+        }
         changed.append(moved)
-        places = [[(f.x, f.y, f.scale, f.pose, f.flip) for f in one.figures] for one in (scene, other)]
-        assert places[0] == places[1] and (other.context, other.interaction) == (scene.context, scene.interaction)
-        assert other == leaked(scene, np.random.default_rng(seed)), "the same seed gives the same leak"
+        places = [
+            [(f.x, f.y, f.scale, f.pose, f.flip) for f in one.figures] for one in (scene, other)
+        ]
+        assert places[0] == places[1] and (other.context, other.interaction) == (
+            scene.context,
+            scene.interaction,
+        )
+        assert other == leaked(scene, np.random.default_rng(seed)), (
+            "the same seed gives the same leak"
+        )
     assert {"hat", "top", "coat", "accessory", "species"} <= set().union(*changed)
     assert 3 <= recoloured <= 30
-    assert np.mean([bool(moved) for moved in changed]) > 0.8  # look-alikes may have nothing to exchange
+    assert (
+        np.mean([bool(moved) for moved in changed]) > 0.8
+    )  # look-alikes may have nothing to exchange
 
 
 def test_pairs_are_the_scenes_of_two():
     kinds = ("single", "pair", "row", "pair_white")
-    scenes = [sample_scene(np.random.default_rng(seed), kind=kind) for seed, kind in enumerate(kinds)]
+    scenes = [
+        sample_scene(np.random.default_rng(seed), kind=kind) for seed, kind in enumerate(kinds)
+    ]
     assert pairs_of(Corpus(np.zeros(0), np.zeros(0), scenes)).tolist() == [1, 3]

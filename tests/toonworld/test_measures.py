@@ -11,7 +11,9 @@ from clif_exp.toonworld.world import CAST_ONLY, INTERACTIONS
 
 
 def figure(species: str, hat: str = "none", hat_colour: str = "none") -> FigureReading:
-    return FigureReading((0, 0, 60, 120), 0.9, {"species": species, "hat": hat, "hat_colour": hat_colour}, {})
+    return FigureReading(
+        (0, 0, 60, 120), 0.9, {"species": species, "hat": hat, "hat_colour": hat_colour}, {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -26,7 +28,9 @@ def figure(species: str, hat: str = "none", hat_colour: str = "none") -> FigureR
         ([figure("cat", "crown", "red")], False),
     ],
 )
-def test_the_stock_prompt_is_right_only_with_the_crown_on_the_cat_alone_beside_one_robot(figures, right):
+def test_the_stock_prompt_is_right_only_with_the_crown_on_the_cat_alone_beside_one_robot(
+    figures, right
+):
     assert measures_unet._is_stock(figures) is right
     assert set(measures_unet.STOCK_PROMPT.split()) <= set(VOCABULARY)
 
@@ -34,7 +38,10 @@ def test_the_stock_prompt_is_right_only_with_the_crown_on_the_cat_alone_beside_o
 @pytest.mark.parametrize("relation", INTERACTIONS)
 def test_relation_prompts_name_both_species(relation):
     prompts = relations.prompts_of(relation, 60, seed=5)
-    assert all(first in text.split() and second in text.split() and first != second for text, first, second in prompts)
+    assert all(
+        first in text.split() and second in text.split() and first != second
+        for text, first, second in prompts
+    )
 
 
 def test_prompts_for_unknown_features_take_the_slots_in_turn():

@@ -9,7 +9,9 @@ from clif_exp.toonworld.recipes.muon import MuonAdamW, matrices_and_rest, orthog
 
 def _model() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3), nn.Flatten(), nn.LazyLinear(20), nn.Linear(20, 1))
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3), nn.Flatten(), nn.LazyLinear(20), nn.Linear(20, 1)
+    )
 
 
 @pytest.mark.parametrize("shape", [(32, 288), (288, 32), (64, 64)])
@@ -35,7 +37,9 @@ def test_adamw_half_equals_torchs_own():
     ours, theirs = nn.Linear(8, 8), nn.Linear(8, 8)  # too small for Muon
     theirs.load_state_dict(ours.state_dict())
     optimiser = MuonAdamW(ours, lr=1.0, adamw_lr=1e-2, weight_decay=0.1, betas=(0.9, 0.99))
-    reference = torch.optim.AdamW(theirs.parameters(), lr=1e-2, weight_decay=0.1, betas=(0.9, 0.99), eps=1e-8)
+    reference = torch.optim.AdamW(
+        theirs.parameters(), lr=1e-2, weight_decay=0.1, betas=(0.9, 0.99), eps=1e-8
+    )
     x = torch.randn(4, 8, generator=torch.Generator().manual_seed(2))
     for _ in range(5):
         for model, opt in ((ours, optimiser), (theirs, reference)):

@@ -17,7 +17,10 @@ def test_training_shows_the_hard_cases_oftener():
 
     assert share(TRAINING) > 1.7 * share(EXAMINATION)
     hidden = [list(answers).index(NOT_VISIBLE) for answers in ANSWERS.values()]
-    counts = [sum((draw_example(1, i, mix=mix).answers == hidden).sum() for i in range(80)) for mix in (EXAMINATION, TRAINING)]
+    counts = [
+        sum((draw_example(1, i, mix=mix).answers == hidden).sum() for i in range(80))
+        for mix in (EXAMINATION, TRAINING)
+    ]
     assert counts[1] > counts[0] > 0
 
 
@@ -29,7 +32,11 @@ def test_the_examination_is_of_scenes_as_they_come():
 
 
 def test_boxes_and_places_are_mirrored_with_their_picture():
-    images, boxes, cells = torch.zeros(2, 3, 128, 128), torch.full((2, 3, 4), float("nan")), torch.zeros(2, 7, 16, 16, dtype=torch.long)
+    images, boxes, cells = (
+        torch.zeros(2, 3, 128, 128),
+        torch.full((2, 3, 4), float("nan")),
+        torch.zeros(2, 7, 16, 16, dtype=torch.long),
+    )
     images[:, :, 40:80, 16:48] = 1
     boxes[:, 0] = torch.tensor([16.0, 40.0, 48.0, 80.0])
     cells[:, :, 5:10, 2:6] = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clif_exp.toonworld.draw import render
+from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.recipes import binding, places
 from clif_exp.toonworld.scenes import sample_scene
 from clif_exp.toonworld.world import Character, Figure, Scene
@@ -15,7 +15,10 @@ def names(row) -> list[str]:
 
 
 def test_every_word_of_a_caption_knows_its_own_colour_pattern_owner_and_place():
-    caption = "a photo of a grey cat with a red cap and blue striped trousers next to a man with brown hair"
+    caption = (
+        "a photo of a grey cat with a red cap and blue striped trousers next to a man with brown"
+        " hair"
+    )
     words = caption.split()
     parse = binding.running_parse([words, words[:6]])
     said = {word: names(parse[0, place]) for place, word in enumerate(words)}
@@ -28,7 +31,19 @@ def test_every_word_of_a_caption_knows_its_own_colour_pattern_owner_and_place():
 
 
 def test_places_tell_what_the_renderer_drew_there():
-    who = Character("fox", "flat", "orange", "cap", "green", "shirt", "blue", "striped", "trousers", "red", "none")
+    who = Character(
+        "fox",
+        "flat",
+        "orange",
+        "cap",
+        "green",
+        "shirt",
+        "blue",
+        "striped",
+        "trousers",
+        "red",
+        "none",
+    )
     scene = Scene((Figure(who, 0.5, 0.95, 0.7),), "beach")
     labels_HW = render(scene, size=128).labels
     answers_QHW = places.targets([scene], labels_HW[None])[0]
@@ -38,12 +53,18 @@ def test_places_tell_what_the_renderer_drew_there():
         here = labels_HW == (0 if part == "none" else 1 + places.PARTS.index(part))
         assert here.any()
         values = np.unique(answers_QHW[index][here])
-        return {"-" if value == places.IGNORED else places.CLASSES[question][value] for value in values}
+        return {
+            "-" if value == places.IGNORED else places.CLASSES[question][value] for value in values
+        }
 
     assert told("colour", "hat") == {"green"} and told("kind", "hat") == {"cap"}
     assert told("colour", "bottom") == {"red"} and told("pattern", "top") == {"striped"}
     assert told("species", "head") == {"fox"} and told("colour", "head") == {"orange"}
-    assert told("context", "none") == {"beach"} and told("context", "hat") == {"-"} and told("species", "none") == {"-"}
+    assert (
+        told("context", "none") == {"beach"}
+        and told("context", "hat") == {"-"}
+        and told("species", "none") == {"-"}
+    )
     assert told("part", "none") == {"none"} and told("part", "legs") == {"legs"}
 
 

@@ -1,4 +1,6 @@
-"""The recipes of the base models, a few real steps each: resume, publish, install, restore, and stock loaders."""
+"""The recipes of the base models, a few real steps each: resume, publish, install, restore, and
+stock loaders.
+"""
 
 from __future__ import annotations
 
@@ -44,18 +46,30 @@ def test_installed_weights_load_with_stock_libraries(trained, tmp_path, monkeypa
     image = pipeline("a cat", num_inference_steps=1, output_type="np").images[0]
     assert image.shape == (128, 128, 3)
     clip = CLIPModel.from_pretrained(tmp_path / "clip")
-    tower = {key.removeprefix("text_model."): value for key, value in clip.state_dict().items() if key.startswith("text_model.")}
-    own = {key.removeprefix("text_model."): value for key, value in pipeline.text_encoder.state_dict().items()}
+    tower = {
+        key.removeprefix("text_model."): value
+        for key, value in clip.state_dict().items()
+        if key.startswith("text_model.")
+    }
+    own = {
+        key.removeprefix("text_model."): value
+        for key, value in pipeline.text_encoder.state_dict().items()
+    }
     assert same({key: tower[key].float() for key in own}, own)
     assert max(file.stat().st_size for file in tmp_path.rglob("*.safetensors")) <= 15e6
-    assert not [file for file in tmp_path.rglob("config.json") if "_name_or_path" in file.read_text()], "a path of the trainer's machine"
+    assert not [
+        file for file in tmp_path.rglob("config.json") if "_name_or_path" in file.read_text()
+    ], "a path of the trainer's machine"
 
 
 def test_restore_is_the_inverse_of_install(trained, tmp_path, monkeypatch):
     run(monkeypatch, "install", "--root", trained, "--out", tmp_path / "shipped")
     run(monkeypatch, "restore", "--root", tmp_path / "root", "--out", tmp_path / "shipped")
     run(monkeypatch, "sam", "--warm", "--steps", 1, "--scenes", SCENES, "--root", tmp_path / "root")
-    before, after = (load_file(root / "weights" / "sam" / "model.safetensors") for root in (trained, tmp_path / "root"))
+    before, after = (
+        load_file(root / "weights" / "sam" / "model.safetensors")
+        for root in (trained, tmp_path / "root")
+    )
     moved = max(float((before[key].float() - after[key].float()).abs().max()) for key in before)
     assert 0 < moved < 1e-2  # one more step from there, not a start from random weights
 
@@ -67,7 +81,8 @@ def test_the_decoder_is_mended_and_the_encoder_kept(trained):
     encoder = [key for key in published if key.startswith(("encoder", "quant_conv"))]
     assert all(torch.equal(before[f"averaged.module.{key}"], published[key]) for key in encoder)
     assert not same(
-        {key: after[f"averaged.module.{key}"] for key in published}, {key: before[f"averaged.module.{key}"] for key in published}
+        {key: after[f"averaged.module.{key}"] for key in published},
+        {key: before[f"averaged.module.{key}"] for key in published},
     )
 
 
@@ -76,9 +91,15 @@ def test_a_decoder_is_widened_and_the_latents_stay(trained, tmp_path, monkeypatc
     from diffusers import AutoencoderKL
 
     narrow = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, block_out_channels=(16, 32, 64, 128),
-        layers_per_block=1, latent_channels=8, norm_num_groups=8, mid_block_add_attention=False, scaling_factor=1.5,
-    ).eval()  # fmt: skip
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 32, 64, 128),
+        layers_per_block=1,
+        latent_channels=8,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        scaling_factor=1.5,
+    ).eval()
     (tmp_path / "corpus").symlink_to(trained / "corpus")
     narrow.save_pretrained(tmp_path / "weights" / "vae")
     pictures, latents = torch.rand(2, 3, 128, 128) * 2 - 1, torch.randn(2, 8, 16, 16)
@@ -90,7 +111,9 @@ def test_a_decoder_is_widened_and_the_latents_stay(trained, tmp_path, monkeypatc
         run(monkeypatch, "vae_decoder", "--steps", 1, "--scenes", SCENES, "--root", tmp_path)
         mended = AutoencoderKL.from_pretrained(tmp_path / "weights" / "vae")
         assert torch.allclose(mended.encode(pictures).latent_dist.mode(), before, atol=1e-5)
-        assert not torch.allclose(mended.decode(latents).sample, narrow.decode(latents).sample, atol=1e-4)
+        assert not torch.allclose(
+            mended.decode(latents).sample, narrow.decode(latents).sample, atol=1e-4
+        )
     assert mended.config.scaling_factor == 1.5
     assert mended.config.block_out_channels[0] == 32
 
@@ -106,7 +129,9 @@ def test_a_widened_oracle_reads_as_the_narrow_one_did():
         before, after = narrow(pictures), wide(pictures)
     assert all(torch.allclose(before[name], after[name], atol=1e-4) for name in before)
     copies = wide.state_dict()["hidden.weight"][:, [0, 128]]
-    assert not torch.equal(copies[:, 0], copies[:, 1]), "two copies that are read alike would stay alike"
+    assert not torch.equal(copies[:, 0], copies[:, 1]), (
+        "two copies that are read alike would stay alike"
+    )
 
 
 def test_a_wide_network_cannot_start_from_a_wider_one():
@@ -126,7 +151,10 @@ def test_the_image_tower_goes_on_and_the_text_tower_is_kept(trained):
     whole = {key: before[f"averaged.module.clip.{key}"].half() for key in published}
     kept = [key for key in published if key.startswith(("text_", "logit_scale"))]
     assert len(kept) > 10 and all(torch.equal(whole[key], published[key]) for key in kept)
-    assert not same({key: whole[key] for key in published if key not in kept}, {k: v for k, v in published.items() if k not in kept})
+    assert not same(
+        {key: whole[key] for key in published if key not in kept},
+        {k: v for k, v in published.items() if k not in kept},
+    )
 
 
 def test_a_stopped_run_continues_as_if_it_had_not_been(trained, tmp_path):
@@ -140,7 +168,9 @@ def test_a_stopped_run_continues_as_if_it_had_not_been(trained, tmp_path):
     while not fit(recipe(), folder=tmp_path / "slices", max_time=0, **HARDWARE):
         slices += 1
     assert slices == 2
-    whole, sliced = (load_averaged(recipe(), folder=tmp_path / name).state_dict() for name in ("whole", "slices"))
+    whole, sliced = (
+        load_averaged(recipe(), folder=tmp_path / name).state_dict() for name in ("whole", "slices")
+    )
     assert same(whole, sliced)
 
 
@@ -158,6 +188,8 @@ def test_words_keep_their_ids_when_a_clip_goes_on(trained, tmp_path, monkeypatch
     (tmp_path / "corpus").symlink_to(trained / "corpus")
     (tmp_path / "weights").symlink_to(trained / "weights")
     for steps in (1, 2):
-        recipe = train.make_recipe("clip", root=tmp_path, steps=steps, scenes=SCENES, warm=steps == 1)
+        recipe = train.make_recipe(
+            "clip", root=tmp_path, steps=steps, scenes=SCENES, warm=steps == 1
+        )
         recipe.publish(recipe.model, tmp_path / "published")
         assert CLIPTokenizer.from_pretrained(tmp_path / "published").get_vocab() == first

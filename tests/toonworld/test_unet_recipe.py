@@ -13,12 +13,23 @@ from clif_exp.toonworld.world import Scene
 
 def _pair(interaction: str, *hats: str) -> Scene:
     rng = np.random.default_rng(0)
-    people = [replace(sample_character(rng), hat=hat, hat_colour="none" if hat == "none" else "red") for hat in hats]
+    people = [
+        replace(sample_character(rng), hat=hat, hat_colour="none" if hat == "none" else "red")
+        for hat in hats
+    ]
     return Scene(place_pair(rng, *people, interaction), "beach", interaction, "pair", 0)
 
 
 def test_pairs_of_which_one_wears_a_hat_come_up_oftener():
-    assert _weight(_pair("next to", "crown", "none")) == _weight(_pair("next to", "none", "crown")) == PAIR_WEIGHT * ONE_HAT
-    assert _weight(_pair("next to", "crown", "cap")) == _weight(_pair("next to", "none", "none")) == PAIR_WEIGHT
+    assert (
+        _weight(_pair("next to", "crown", "none"))
+        == _weight(_pair("next to", "none", "crown"))
+        == PAIR_WEIGHT * ONE_HAT
+    )
+    assert (
+        _weight(_pair("next to", "crown", "cap"))
+        == _weight(_pair("next to", "none", "none"))
+        == PAIR_WEIGHT
+    )
     assert _weight(_pair("behind", "crown", "none")) == PAIR_WEIGHT * ONE_HAT * BEHIND
     assert _weight(replace(_pair("next to", "crown", "none"), figures=())) == 1.0

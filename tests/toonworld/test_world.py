@@ -25,7 +25,11 @@ def test_cast_only_features_are_drawn_when_allowed():
     seen = set()
     for _ in range(400):
         for figure in sample_scene(rng, allow_cast_only=True).figures:
-            seen |= {(slot, value) for slot, value in figure.character.attributes().items() if value in CAST_ONLY.get(slot, ())}
+            seen |= {
+                (slot, value)
+                for slot, value in figure.character.attributes().items()
+                if value in CAST_ONLY.get(slot, ())
+            }
     assert seen == {(slot, value) for slot, values in CAST_ONLY.items() for value in values}
 
 
@@ -37,7 +41,9 @@ def test_kinds_come_in_their_shares():
 
 
 def test_every_species_belongs_to_one_family():
-    assert sorted(SPECIES) == sorted(species for members in FAMILIES.values() for species in members)
+    assert sorted(SPECIES) == sorted(
+        species for members in FAMILIES.values() for species in members
+    )
     assert SLOTS["species"] == SPECIES
 
 

@@ -1,7 +1,8 @@
-"""Batches without the context shortcut: each context, side and scale comes with several concepts (DESIGN, section 4).
+"""Batches without the context shortcut: each context, side and scale comes with several concepts
+(DESIGN, section 4).
 
-If every pair of a batch had its own context, frozen context words alone would tell which picture belongs to which caption,
-and the loss would fall without teaching the concept tokens anything.
+If every pair of a batch had its own context, frozen context words alone would tell which picture
+belongs to which caption, and the loss would fall without teaching the concept tokens anything.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clif_exp.base_models.tokens import tokenize
 from clif_exp.contrastive.pairs import Pair
 from clif_exp.contrastive.pooling import Pooling, concept_position, cut_padding, eos_positions
 from clif_exp.contrastive.targets import contrastive_targets
-from clif_exp.tokens import tokenize
-from clif_exp.trainer import step_generator
+from clif_exp.training.steps import step_generator
 
 
 class GroupedBatches:
@@ -33,19 +34,32 @@ class GroupedBatches:
         ValueError: there are no pairs.
     """
 
-    def __init__(self, pairs: Sequence[Pair], *, batch_size: int, seed: int, ranks: int = 1) -> None:
+    def __init__(
+        self, pairs: Sequence[Pair], *, batch_size: int, seed: int, ranks: int = 1
+    ) -> None:
         if not pairs:
-            raise ValueError("contrastive: the manifests hold no pairs. Raise num_pairs or leave stage 1 out.")
+            raise ValueError(
+                "contrastive: the manifests hold no pairs. Raise num_pairs or leave stage 1 out."
+            )
         groups: dict[str, list[int]] = {}
         for index, pair in enumerate(pairs):
             groups.setdefault(pair.group, []).append(index)
         # Groups with one concept teach the shortcut only; they are used when there is nothing else.
-        several = [members for members in groups.values() if len({pairs[i].meta.concept for i in members}) > 1]
+        several = [
+            members
+            for members in groups.values()
+            if len({pairs[i].meta.concept for i in members}) > 1
+        ]
         self.groups = several or list(groups.values())
         self.concepts = [pair.meta.concept for pair in pairs]
-        self.batch_size = min(batch_size, sum(len(members) for members in self.groups)) // ranks * ranks
+        self.batch_size = (
+            min(batch_size, sum(len(members) for members in self.groups)) // ranks * ranks
+        )
         if self.batch_size == 0:
-            raise ValueError(f"contrastive.batch_size: found {batch_size}; {ranks} ranks need at least one pair each.")
+            raise ValueError(
+                f"contrastive.batch_size: found {batch_size}; {ranks} ranks need at least one pair"
+                " each."
+            )
         self.seed = seed
 
     def __call__(self, step: int) -> list[int]:
@@ -54,10 +68,14 @@ class GroupedBatches:
         chosen: list[int] = []
         for group in torch.randperm(len(self.groups), generator=generator).tolist():
             members = self.groups[group]
-            shuffled = [members[i] for i in torch.randperm(len(members), generator=generator).tolist()]
+            shuffled = [
+                members[i] for i in torch.randperm(len(members), generator=generator).tolist()
+            ]
             room = self.batch_size - len(chosen)
             if room == 1 and len(chosen) > 2:
-                chosen.pop()  # a pair that is alone with its context teaches the shortcut: cut two groups instead of one
+                # a pair that is alone with its context teaches the shortcut: cut two groups instead
+                # of one
+                chosen.pop()
                 room = 2
             chosen += self._with_several_concepts_first(shuffled)[:room]
             if len(chosen) == self.batch_size:
@@ -65,13 +83,18 @@ class GroupedBatches:
         return chosen
 
     def _with_several_concepts_first(self, members: list[int]) -> list[int]:
-        """Put each concept's first pair before any concept's second: what is cut off leaves several concepts behind."""
+        """Put each concept's first pair before any concept's second: what is cut off leaves several
+        concepts behind.
+        """
         seen: Counter[str] = Counter()
         rounds = []
         for index in members:
             rounds.append(seen[self.concepts[index]])
             seen[self.concepts[index]] += 1
-        return [index for _, index in sorted(zip(rounds, members, strict=True), key=lambda item: item[0])]
+        return [
+            index
+            for _, index in sorted(zip(rounds, members, strict=True), key=lambda item: item[0])
+        ]
 
 
 class PairBatches:
@@ -83,7 +106,8 @@ class PairBatches:
         tokenizer: with the concepts' tokens.
         token_ids: concept name -> token ids.
         pooling: kind ("G", "R") -> where text features are read.
-        part_features_ND: L2-normalised image features of each pair's part alone, float [N, D]; None: no parts are compared.
+        part_features_ND: L2-normalised image features of each pair's part alone, float [N, D];
+            None: no parts are compared.
         identical_parts: cosine from which parts of different concepts are not told apart.
 
     Raises:
@@ -91,13 +115,24 @@ class PairBatches:
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], *, order: GroupedBatches, tokenizer, token_ids: Mapping[str, Sequence[int]],
-        pooling: Mapping[str, Pooling], part_features_ND: Tensor | None = None, identical_parts: float = 1.0,
-    ) -> None:  # fmt: skip
+        self,
+        pairs: Sequence[Pair],
+        *,
+        order: GroupedBatches,
+        tokenizer,
+        token_ids: Mapping[str, Sequence[int]],
+        pooling: Mapping[str, Pooling],
+        part_features_ND: Tensor | None = None,
+        identical_parts: float = 1.0,
+    ) -> None:
         self.pairs, self.order, self.pooling = pairs, order, pooling
         self.part_features_ND, self.identical_parts = part_features_ND, identical_parts
         self.eos_id = tokenizer.eos_token_id
-        self.ids_NL = tokenize(tokenizer, [pair.caption for pair in pairs], num_tokens={name: len(ids) for name, ids in token_ids.items()})
+        self.ids_NL = tokenize(
+            tokenizer,
+            [pair.caption for pair in pairs],
+            num_tokens={name: len(ids) for name, ids in token_ids.items()},
+        )
         self.positions_N = self._positions(tokenizer, token_ids)
 
     @property
@@ -109,8 +144,16 @@ class PairBatches:
         positions = eos_positions(self.ids_NL, eos_id=self.eos_id)
         for index, pair in enumerate(self.pairs):
             if self.pooling[pair.group[0]] == "concept":
-                part = tokenizer(pair.meta.part, add_special_tokens=False).input_ids if pair.meta.part else ()
-                positions[index] = concept_position(self.ids_NL[index].tolist(), concept_ids=token_ids[pair.meta.concept], part_ids=part)
+                part = (
+                    tokenizer(pair.meta.part, add_special_tokens=False).input_ids
+                    if pair.meta.part
+                    else ()
+                )
+                positions[index] = concept_position(
+                    self.ids_NL[index].tolist(),
+                    concept_ids=token_ids[pair.meta.concept],
+                    part_ids=part,
+                )
         return positions
 
     def __call__(self, step: int) -> dict[str, Any]:
@@ -118,12 +161,16 @@ class PairBatches:
         return {"step": step, **self.batch(self.order(step))}
 
     def batch(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Return the batch of given pairs: `indices`, `ids` [B, L], `positions` [B], `targets` [B, B], `captions`."""
+        """Return the batch of given pairs: `indices`, `ids` [B, L], `positions` [B], `targets` [B,
+        B], `captions`.
+        """
         chosen = torch.as_tensor(indices)
         targets = contrastive_targets(
             [self.pairs[i].meta for i in indices],
             pooling=[self.pooling[self.pairs[i].group[0]] for i in indices],
-            part_features_ND=None if self.part_features_ND is None else self.part_features_ND[chosen],
+            part_features_ND=(
+                None if self.part_features_ND is None else self.part_features_ND[chosen]
+            ),
             identical_parts=self.identical_parts,
         )
         return {

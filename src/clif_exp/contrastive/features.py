@@ -1,4 +1,6 @@
-"""Image features: the image tower is frozen, so each picture is encoded once and stage 1 trains the text tower alone."""
+"""Image features: the image tower is frozen, so each picture is encoded once and stage 1 trains the
+text tower alone.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clif_exp.artifacts.sharing import share
 from clif_exp.contrastive.pairs import Pair, read_pairs
-from clif_exp.sharing import share
 
 if TYPE_CHECKING:
-    from clif_exp.backbones import BackboneSpec
+    from clif_exp.base_models.spec import BackboneSpec
 
 VERSION = 1
 Box = tuple[int, int, int, int]
@@ -31,7 +33,8 @@ def cache_image_features(
     parts: bool,
     device: str,
 ) -> None:
-    """Encode all pairs with the CLIPs of the text encoders, for every later stage 1 on them, whatever its settings and seed.
+    """Encode all pairs with the CLIPs of the text encoders, for every later stage 1 on them,
+    whatever its settings and seed.
 
     Processes that call this at the same time share the work.
 
@@ -44,7 +47,7 @@ def cache_image_features(
         parts: encode the parts of R pairs by themselves too.
         device: torch device.
     """
-    from clif_exp.backbones import load_contrastive
+    from clif_exp.base_models.loading import load_contrastive
 
     pairs = read_pairs(manifests, names=names)
     for encoder in spec.contrastive:
@@ -53,8 +56,12 @@ def cache_image_features(
             pair_features(clip, processor, pairs, cache=out / encoder, parts=parts)
 
 
-def pair_features(clip, processor, pairs: Sequence[Pair], *, cache: Path, parts: bool) -> tuple[Tensor, Tensor | None]:
-    """Return the features of all pairs, and those of their parts alone (None where there are none), both float32 [N, D]."""
+def pair_features(
+    clip, processor, pairs: Sequence[Pair], *, cache: Path, parts: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the features of all pairs, and those of their parts alone (None where there are none),
+    both float32 [N, D].
+    """
     whole_ND = image_features(clip, processor, [(pair.file, None) for pair in pairs], cache=cache)
     if not (parts and any(pair.meta.part for pair in pairs)):
         return whole_ND, None
@@ -62,7 +69,14 @@ def pair_features(clip, processor, pairs: Sequence[Pair], *, cache: Path, parts:
     return whole_ND, image_features(clip, processor, boxed, cache=cache)
 
 
-def image_features(clip, processor, pictures: Sequence[tuple[Path, Box | None]], *, cache: Path, batch_size: int = 64) -> Tensor:
+def image_features(
+    clip,
+    processor,
+    pictures: Sequence[tuple[Path, Box | None]],
+    *,
+    cache: Path,
+    batch_size: int = 64,
+) -> Tensor:
     """Encode pictures, or crops of them, once; later calls with the same pictures read the cache.
 
     Processes that call this with the same pictures at the same time share the work.
@@ -79,13 +93,19 @@ def image_features(clip, processor, pictures: Sequence[tuple[Path, Box | None]],
     """
     from safetensors.torch import load_file, save_file
 
-    contents = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in dict.fromkeys(file for file, _ in pictures)}
+    contents = {
+        file: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in dict.fromkeys(file for file, _ in pictures)
+    }
     keys = [(contents[file], box) for file, box in pictures]
     own = cache / f"image_features_{hashlib.sha256(repr(keys).encode()).hexdigest()[:16]}"
     own.mkdir(parents=True, exist_ok=True)
     distinct = dict(zip(keys, pictures, strict=True))
     chosen = list(distinct.values())
-    batches = {f"{start:06d}": chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)}
+    batches = {
+        f"{start:06d}": chosen[start : start + batch_size]
+        for start in range(0, len(chosen), batch_size)
+    }
 
     def file_of(key: str) -> Path:
         return own / f"{key}.safetensors"
@@ -95,7 +115,13 @@ def image_features(clip, processor, pictures: Sequence[tuple[Path, Box | None]],
         save_file({"features": _encode(clip, processor, batches[key])}, str(partial))
         partial.replace(file_of(key))
 
-    share(own, batches, done=lambda key: file_of(key).is_file(), work=work, description="encoding pictures")
+    share(
+        own,
+        batches,
+        done=lambda key: file_of(key).is_file(),
+        work=work,
+        description="encoding pictures",
+    )
     features = torch.cat([load_file(str(file_of(key)))["features"] for key in batches])
     number = {key: index for index, key in enumerate(distinct)}
     return features[torch.tensor([number[key] for key in keys])]

@@ -1,4 +1,7 @@
-"""The contrastive loss (CLIF, Eq. 5) with several positives per row, and its gathering over ranks."""
+"""The contrastive loss (CLIF, Eq.
+
+5) with several positives per row, and its gathering over ranks.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,17 @@ from torch import Tensor
 from clif_exp.contrastive.targets import IGNORED, POSITIVE
 
 
-def symmetric_info_nce(text_ND: Tensor, image_ND: Tensor, *, targets_NN: Tensor, scale: Tensor | float) -> Tensor:
-    """Contrast texts and images in both directions (CLIF, Eq. 5, averaged over text->image and image->text).
+def symmetric_info_nce(
+    text_ND: Tensor, image_ND: Tensor, *, targets_NN: Tensor, scale: Tensor | float
+) -> Tensor:
+    """Contrast texts and images in both directions (CLIF, Eq. 5, averaged over text->image and
+    image->text).
 
     Args:
         text_ND: text features, L2-normalised, float [N, D].
         image_ND: image features, L2-normalised, float [N, D].
-        targets_NN: POSITIVE, NEGATIVE or IGNORED per entry, int8 [N, N]; every row and column holds a POSITIVE.
+        targets_NN: POSITIVE, NEGATIVE or IGNORED per entry, int8 [N, N]; every row and column holds
+            a POSITIVE.
         scale: inverse temperature, scalar > 0.
 
     Returns:
@@ -29,24 +36,32 @@ def symmetric_info_nce(text_ND: Tensor, image_ND: Tensor, *, targets_NN: Tensor,
     for axis, what in ((1, "caption"), (0, "picture")):
         lonely = (~positive_NN.any(dim=axis)).nonzero().flatten()
         if len(lonely):
-            raise ValueError(f"contrastive targets: {what} {int(lonely[0])} of the batch has no positive.")
-    logits_NN = (scale * text_ND.float() @ image_ND.float().T).masked_fill(targets_NN == IGNORED, -torch.inf)
-    return 0.5 * (_cross_entropy(logits_NN, positive_NN) + _cross_entropy(logits_NN.T, positive_NN.T))
+            raise ValueError(
+                f"contrastive targets: {what} {int(lonely[0])} of the batch has no positive."
+            )
+    logits_NN = (scale * text_ND.float() @ image_ND.float().T).masked_fill(
+        targets_NN == IGNORED, -torch.inf
+    )
+    return 0.5 * (
+        _cross_entropy(logits_NN, positive_NN) + _cross_entropy(logits_NN.T, positive_NN.T)
+    )
 
 
 def _cross_entropy(logits_NN: Tensor, positive_NN: Tensor) -> Tensor:
     """Mean over rows of the cross-entropy to a target that is uniform over the row's positives."""
-    # A caption can be true of several pictures: share the probability among all of them instead of pushing the true ones
-    # away, as arange labels would. masked_fill, not a product: 0 * -inf at ignored entries would be NaN.
+    # A caption can be true of several pictures: share the probability among all of them instead of
+    # pushing the true ones away, as arange labels would. masked_fill, not a product: 0 * -inf at
+    # ignored entries would be NaN.
     log_probability_NN = F.log_softmax(logits_NN, dim=1).masked_fill(~positive_NN, 0.0)
     return -(log_probability_NN.sum(dim=1) / positive_NN.sum(dim=1)).mean()
 
 
 def gather_with_gradient(local_BD: Tensor) -> Tensor:
-    """Concatenate every rank's features, in rank order; gradients flow back to the rank that made them.
+    """Concatenate every rank's features, in rank order; gradients flow back to the rank that made
+    them.
 
-    With DDP, which averages gradients over ranks, a loss that every rank computes on the gathered features gives the
-    gradient of one process on the joined batch.
+    With DDP, which averages gradients over ranks, a loss that every rank computes on the gathered
+    features gives the gradient of one process on the joined batch.
 
     Args:
         local_BD: this rank's features, float [B, D]; the same B on every rank.

@@ -1,4 +1,6 @@
-"""Stage 1's Lightning module: CLIP's text tower, of which the concepts' rows train, and more by option."""
+"""Stage 1's Lightning module: CLIP's text tower, of which the concepts' rows train, and more by
+option.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clif_exp.base_models.text_tuning import TextTuning, make_trainable, tuned_state
+from clif_exp.base_models.tokens import ConceptRows
 from clif_exp.contrastive.loss import gather_with_gradient, symmetric_info_nce
 from clif_exp.contrastive.pooling import pool
-from clif_exp.text_tuning import TextTuning, make_trainable, tuned_state
-from clif_exp.tokens import ConceptRows
-from clif_exp.trainer import require_finite
+from clif_exp.training.callbacks import require_finite
+from clif_exp.training.schedule import schedule_factor
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Optimisation:
         scale: "frozen" (CLIP's own temperature) or "learned".
         max_scale: cap of a learned scale.
         norm_weight: weight of a term that keeps the rows' norms near the vocabulary's mean norm.
-        frozen_loss_every: steps between evaluations of the loss with the rows at their initial values.
+        frozen_loss_every: steps between evaluations of the loss with the rows at their initial
+            values.
         tuning: what of the text encoder trains beside the rows.
     """
 
@@ -51,8 +55,9 @@ class ContrastiveModule(L.LightningModule):
     """Contrasts captions with cached image features (CLIF, Eq. 5).
 
     Args:
-        clip: CLIPModel; only its text tower is kept, and frozen but for what `optimisation.tuning` names. The projection stays
-            frozen: the U-Net never reads behind it, so what it learnt would be lost.
+        clip: CLIPModel; only its text tower is kept, and frozen but for what `optimisation.tuning`
+            names. The projection stays frozen: the U-Net never reads behind it, so what it learnt
+            would be lost.
         rows: the concepts' rows, inserted into that tower.
         image_features_ND: L2-normalised features of all pairs, float32 [N, D].
         optimisation: see there.
@@ -62,10 +67,20 @@ class ContrastiveModule(L.LightningModule):
     image_features_ND: Tensor
     initial_rows: Tensor
 
-    def __init__(self, clip, *, rows: ConceptRows, image_features_ND: Tensor, optimisation: Optimisation, seed: int = 0) -> None:
+    def __init__(
+        self,
+        clip,
+        *,
+        rows: ConceptRows,
+        image_features_ND: Tensor,
+        optimisation: Optimisation,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.text_model = clip.text_model.requires_grad_(False).eval()
-        self.encoder_weights = make_trainable(self.text_model, tuning=optimisation.tuning, seed=seed)
+        self.encoder_weights = make_trainable(
+            self.text_model, tuning=optimisation.tuning, seed=seed
+        )
         self.text_projection = clip.text_projection.requires_grad_(False)
         self.rows = rows
         self.row_weight = rows.weight
@@ -83,7 +98,9 @@ class ContrastiveModule(L.LightningModule):
         self.strict_loading = False
 
     def text_features(self, ids_BL: Tensor, positions_B: Tensor) -> Tensor:
-        """Return L2-normalised text features read at given positions: int64 [B, L], int64 [B] -> float32 [B, D]."""
+        """Return L2-normalised text features read at given positions: int64 [B, L], int64 [B] ->
+        float32 [B, D].
+        """
         hidden_BLD = self.text_model(input_ids=ids_BL).last_hidden_state
         return F.normalize(self.text_projection(pool(hidden_BLD, positions_B)).float(), dim=-1)
 
@@ -92,13 +109,17 @@ class ContrastiveModule(L.LightningModule):
         return self.log_scale.exp()
 
     def loss(self, batch: dict, *, rank: int = 0, ranks: int = 1) -> Tensor:
-        """Return the contrastive loss of the joined batch of all ranks, of which this one encodes its share."""
+        """Return the contrastive loss of the joined batch of all ranks, of which this one encodes
+        its share.
+        """
         size = len(batch["indices"]) // ranks
         local = slice(rank * size, (rank + 1) * size)
         text_BD = self.text_features(batch["ids"][local], batch["positions"][local])
         text_ND = gather_with_gradient(text_BD)
         image_ND = self.image_features_ND[batch["indices"]]
-        return symmetric_info_nce(text_ND, image_ND, targets_NN=batch["targets"], scale=self.scale())
+        return symmetric_info_nce(
+            text_ND, image_ND, targets_NN=batch["targets"], scale=self.scale()
+        )
 
     def trained_encoder(self) -> dict[str, Tensor]:
         """Return what trained beside the rows, as `text_tuning` files hold it."""
@@ -109,15 +130,25 @@ class ContrastiveModule(L.LightningModule):
         step = batch["step"]
         if self.log_scale.requires_grad:
             with torch.no_grad():
-                # The parameter itself is capped: clamping its use only would leave it without a gradient above the cap, for good.
+                # The parameter itself is capped: clamping its use only would leave it without a
+                # gradient above the cap, for good.
                 self.log_scale.clamp_(max=math.log(self.settings.max_scale))
-        # Before the loss's graph is built, whose norm term would not stand the rows being exchanged under it.
-        frozen = self._loss_with_initial_rows(batch) if step % self.settings.frozen_loss_every == 0 else None
+        # Before the loss's graph is built, whose norm term would not stand the rows being exchanged
+        # under it.
+        frozen = (
+            self._loss_with_initial_rows(batch)
+            if step % self.settings.frozen_loss_every == 0
+            else None
+        )
         contrast = self._loss_here(batch)
         require_finite(contrast, stage="contrastive", step=step, batch=batch["captions"])
         total = contrast
         if self.settings.norm_weight:
-            total = total + self.settings.norm_weight * ((self.row_weight.norm(dim=1) / self.vocabulary_norm - 1) ** 2).mean()
+            total = (
+                total
+                + self.settings.norm_weight
+                * ((self.row_weight.norm(dim=1) / self.vocabulary_norm - 1) ** 2).mean()
+            )
         metrics = {"loss": contrast.item(), "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
         if frozen is not None:
             metrics["loss_frozen_rows"] = frozen
@@ -140,9 +171,17 @@ class ContrastiveModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW over the rows, what of the encoder trains, and a learned scale, which never decays."""
         settings = self.settings
-        groups: list[dict[str, Any]] = [{"params": [self.row_weight], "weight_decay": settings.weight_decay}]
+        groups: list[dict[str, Any]] = [
+            {"params": [self.row_weight], "weight_decay": settings.weight_decay}
+        ]
         if self.encoder_weights:
-            groups.append({"params": self.encoder_weights, "weight_decay": settings.weight_decay, "lr": settings.tuning.learning_rate})
+            groups.append(
+                {
+                    "params": self.encoder_weights,
+                    "weight_decay": settings.weight_decay,
+                    "lr": settings.tuning.learning_rate,
+                }
+            )
         if self.log_scale.requires_grad:
             groups.append({"params": [self.log_scale], "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
@@ -150,13 +189,9 @@ class ContrastiveModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _factor(self, step: int) -> float:
-        return schedule_factor(step, steps=self.settings.steps, warmup_steps=self.settings.warmup_steps, schedule=self.settings.schedule)
-
-
-def schedule_factor(step: int, *, steps: int, warmup_steps: int, schedule: str) -> float:
-    """Return the learning rate's factor at a step: linear warm-up, then constant or a half cosine to zero."""
-    if step < warmup_steps:
-        return (step + 1) / (warmup_steps + 1)
-    if schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))))
+        return schedule_factor(
+            step,
+            steps=self.settings.steps,
+            warmup_steps=self.settings.warmup_steps,
+            schedule=self.settings.schedule,
+        )

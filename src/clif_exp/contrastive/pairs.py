@@ -43,10 +43,20 @@ def read_pairs(manifests: Mapping[str, Path], *, names: set[str]) -> list[Pair]:
     for kind, folder in sorted(manifests.items()):
         file = Path(folder) / "manifest.jsonl"
         if not file.is_file():
-            raise ValueError(f"{file}: no such file. Curation publishes it; run the stage 'curation' first.")
+            raise ValueError(
+                f"{file}: no such file. Curation publishes it; run the stage 'curation' first."
+            )
         for number, line in enumerate(file.read_text().splitlines(), start=1):
             if line.strip():
-                pairs.append(_read_pair(json.loads(line), kind=kind, folder=Path(folder), names=names, where=f"{file}:{number}"))
+                pairs.append(
+                    _read_pair(
+                        json.loads(line),
+                        kind=kind,
+                        folder=Path(folder),
+                        names=names,
+                        where=f"{file}:{number}",
+                    )
+                )
     return pairs
 
 
@@ -54,11 +64,19 @@ def _read_pair(line: dict, *, kind: str, folder: Path, names: set[str], where: s
     concepts = [source for source in line["sources"] if source.get("concept")]
     others = [source for source in line["sources"] if not source.get("concept")]
     if len(concepts) != 1:
-        raise ValueError(f"{where}: found {len(concepts)} concepts, a {kind} pair has exactly one customised concept.")
+        raise ValueError(
+            f"{where}: found {len(concepts)} concepts, a {kind} pair has exactly one customised"
+            " concept."
+        )
     concept = concepts[0]
     if concept["concept"] not in names:
-        raise ValueError(f"{where}: concept {concept['concept']!r} is not in the concept set ({', '.join(sorted(names))}).")
-    context = "; ".join(str(source.get("name") or source.get("context")) for source in others) or None
+        raise ValueError(
+            f"{where}: concept {concept['concept']!r} is not in the concept set"
+            f" ({', '.join(sorted(names))})."
+        )
+    context = (
+        "; ".join(str(source.get("name") or source.get("context")) for source in others) or None
+    )
     meta = PairMeta(
         concept=concept["concept"],
         part=concept.get("part") or None,
@@ -70,4 +88,10 @@ def _read_pair(line: dict, *, kind: str, folder: Path, names: set[str], where: s
         group = f"{context}|{meta.side}|{round(float(concept.get('scale') or 1.0), 1)}"
     x0, y0, x1, y1 = concept.get("box") or (0, 0, 0, 0)
     box = (int(x0), int(y0), int(x1), int(y1)) if concept.get("box") else None
-    return Pair(file=folder / line["file"], caption=line["caption"], meta=meta, box=box, group=f"{kind}|{group}")
+    return Pair(
+        file=folder / line["file"],
+        caption=line["caption"],
+        meta=meta,
+        box=box,
+        group=f"{kind}|{group}",
+    )

@@ -1,7 +1,8 @@
 """Where the text feature of a caption is read: at the end of text, or at the concept (CLIF, Eq. 1).
 
-Attention is causal: a token sees what stands before it only. So a concept token never sees the words after it, and for a
-caption about a part ("... and <rick>'s hat ...") concept pooling reads at the part word instead.
+Attention is causal: a token sees what stands before it only. So a concept token never sees the
+words after it, and for a caption about a part ("... and <rick>'s hat ...") concept pooling reads at
+the part word instead.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ Pooling = Literal["eos", "concept"]
 def eos_positions(ids_BL: Tensor, *, eos_id: int) -> Tensor:
     """Return the position of each caption's first end-of-text token, int64 [B].
 
-    Unlike transformers' pooling this does not depend on how the ids are ordered: with `eos_token_id == 2` in a config it
-    pools at the highest id, which is an added token, and every word after the concept is lost.
+    Unlike transformers' pooling this does not depend on how the ids are ordered: with `eos_token_id
+    == 2` in a config it pools at the highest id, which is an added token, and every word after the
+    concept is lost.
 
     Raises:
         ValueError: a caption has no end of text (it was cut).
@@ -27,17 +29,23 @@ def eos_positions(ids_BL: Tensor, *, eos_id: int) -> Tensor:
     is_eos_BL = ids_BL == eos_id
     if not bool(is_eos_BL.any(dim=1).all()):
         row = int((~is_eos_BL.any(dim=1)).nonzero()[0])
-        raise ValueError(f"caption {row} of the batch holds no end-of-text token {eos_id}: it was cut. Shorten it.")
+        raise ValueError(
+            f"caption {row} of the batch holds no end-of-text token {eos_id}: it was cut."
+            " Shorten it."
+        )
     return is_eos_BL.int().argmax(dim=1)
 
 
-def concept_position(ids_L: Sequence[int], *, concept_ids: Sequence[int], part_ids: Sequence[int] = ()) -> int:
+def concept_position(
+    ids_L: Sequence[int], *, concept_ids: Sequence[int], part_ids: Sequence[int] = ()
+) -> int:
     """Return the position at which concept pooling reads one caption.
 
     Args:
         ids_L: token ids of the caption.
         concept_ids: the concept's tokens; the last of them has seen all of them.
-        part_ids: tokens of the part's words, for captions about a part; the last of them, after the concept, is read.
+        part_ids: tokens of the part's words, for captions about a part; the last of them, after the
+            concept, is read.
 
     Raises:
         ValueError: the caption does not hold the concept, or not the part after it.
@@ -45,13 +53,18 @@ def concept_position(ids_L: Sequence[int], *, concept_ids: Sequence[int], part_i
     ids = list(ids_L)
     start = _find(ids, list(concept_ids), 0)
     if start < 0:
-        raise ValueError(f"caption with token ids {ids} does not hold the concept's tokens {list(concept_ids)}.")
+        raise ValueError(
+            f"caption with token ids {ids} does not hold the concept's tokens {list(concept_ids)}."
+        )
     last = start + len(concept_ids) - 1
     if not part_ids:
         return last
     part = _find(ids, list(part_ids), last + 1)
     if part < 0:
-        raise ValueError(f"caption with token ids {ids} does not name the part {list(part_ids)} after the concept.")
+        raise ValueError(
+            f"caption with token ids {ids} does not name the part {list(part_ids)} after the"
+            " concept."
+        )
     return part + len(part_ids) - 1
 
 
@@ -65,7 +78,8 @@ def _find(ids: list[int], pattern: list[int], start: int) -> int:
 def cut_padding(ids_BL: Tensor, *, eos_id: int) -> Tensor:
     """Cut the columns after the last caption's end of text.
 
-    Exact, not an approximation: attention is causal, so nothing that is read depends on what stands after it.
+    Exact, not an approximation: attention is causal, so nothing that is read depends on what stands
+    after it.
     """
     return ids_BL[:, : int(eos_positions(ids_BL, eos_id=eos_id).max()) + 1]
 

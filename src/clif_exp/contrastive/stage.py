@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from clif_exp.backbones import BackboneSpec
-    from clif_exp.concepts import ConceptSet
+    from clif_exp.base_models.spec import BackboneSpec
+    from clif_exp.base_models.text_tuning import TextTuning
+    from clif_exp.concepts.concept import ConceptSet
     from clif_exp.contrastive.module import Optimisation
     from clif_exp.contrastive.pairs import Pair
     from clif_exp.contrastive.pooling import Pooling
-    from clif_exp.text_tuning import TextTuning
-    from clif_exp.trainer import TrainerSettings
+    from clif_exp.training.settings import TrainerSettings
 
 VERSION = 2
 _LOG = logging.getLogger(__name__)
@@ -55,8 +55,9 @@ def train_contrastive(
 ) -> None:
     """Train the concepts' rows of the text encoders, and by option the encoders, and publish them.
 
-    Writes concept_embeddings.safetensors, text_encoder_lora.safetensors or text_encoder_weights.safetensors if an encoder was
-    trained, metrics.csv (step, loss, loss_frozen_rows, lr; one file per further encoder) and embedding_report.json. With no
+    Writes concept_embeddings.safetensors, text_encoder_lora.safetensors or
+    text_encoder_weights.safetensors if an encoder was trained, metrics.csv (step, loss,
+    loss_frozen_rows, lr; one file per further encoder) and embedding_report.json. With no
     manifests, or steps=0, the rows stay where their class words put them.
 
     Args:
@@ -68,7 +69,8 @@ def train_contrastive(
         features: folder of `features.cache_image_features`; None: they are computed here.
         seed: of the order of pairs.
         num_tokens: tokens per concept.
-        encoders: text encoders that are trained, all if None; the others' rows stay at their class words.
+        encoders: text encoders that are trained, all if None; the others' rows stay at their class
+            words.
         steps: optimiser steps.
         batch_size: pairs per step over all ranks.
         learning_rate: AdamW's, for the rows.
@@ -81,7 +83,8 @@ def train_contrastive(
         scale: "frozen" or "learned" inverse temperature.
         max_scale: a learned one's cap.
         norm_weight: weight of the term that keeps rows near the vocabulary's norm.
-        text_encoder: what trains beside the rows: nothing, a LoRA, or everything but the other rows.
+        text_encoder: what trains beside the rows: nothing, a LoRA, or everything but the other
+            rows.
         text_encoder_learning_rate: AdamW's, for that.
         lora: `rank`, `alpha`, `target_modules` of the LoRA.
         control: "random_rows" replaces what the rows learnt by a random spread of equal size.
@@ -90,36 +93,55 @@ def train_contrastive(
         ValueError: broken manifests, an unfit CLIP checkpoint, a loss that is not finite.
         TimeBudgetExhausted: `trainer.max_time` ran out; the same call goes on.
     """
-    from clif_exp.artifacts import process_rank
+    from clif_exp.artifacts.store import process_rank
+    from clif_exp.base_models.text_tuning import TextTuning, save_text_tuning
+    from clif_exp.base_models.tokens import save_concept_embeddings
     from clif_exp.contrastive.module import Optimisation
     from clif_exp.contrastive.pairs import read_pairs
-    from clif_exp.text_tuning import TextTuning, save_text_tuning
-    from clif_exp.tokens import save_concept_embeddings
 
     out = Path(out)
     class_words = {concept.name: concept.class_word for concept in concepts.concepts}
     pairs = read_pairs(manifests, names=set(class_words)) if manifests and steps else []
     tuning = TextTuning(text_encoder, text_encoder_learning_rate, **_lora_settings(lora))
     optimisation = Optimisation(
-        steps=steps, learning_rate=learning_rate, weight_decay=weight_decay, warmup_steps=warmup_steps,
-        schedule=schedule, scale=scale, max_scale=max_scale, norm_weight=norm_weight, tuning=tuning,
-    )  # fmt: skip
+        steps=steps,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        warmup_steps=warmup_steps,
+        schedule=schedule,
+        scale=scale,
+        max_scale=max_scale,
+        norm_weight=norm_weight,
+        tuning=tuning,
+    )
     embeddings, reports, states = {}, {}, {}
     for encoder in spec.contrastive:
         tower = _Tower(
-            spec, encoder, class_words=class_words, num_tokens=num_tokens, pairs=pairs if encoders is None or encoder in encoders else [],
-            device=trainer.device, features=features or out / "features",
-        )  # fmt: skip
+            spec,
+            encoder,
+            class_words=class_words,
+            num_tokens=num_tokens,
+            pairs=pairs if encoders is None or encoder in encoders else [],
+            device=trainer.device,
+            features=features or out / "features",
+        )
         if tower.pairs:
             states[encoder] = tower.train(
-                out if encoder == "text_encoder" else out / encoder, optimisation=optimisation, trainer=trainer, seed=seed,
-                pooling={"G": "eos", "R": "eos", **(pooling or {})}, identical_parts=identical_parts, batch_size=batch_size,
+                out if encoder == "text_encoder" else out / encoder,
+                optimisation=optimisation,
+                trainer=trainer,
+                seed=seed,
+                pooling={"G": "eos", "R": "eos", **(pooling or {})},
+                identical_parts=identical_parts,
+                batch_size=batch_size,
                 gradient_clip=gradient_clip,
-            )  # fmt: skip
+            )
         if control == "random_rows":
             tower.spread_at_random(seed=seed)
         embeddings[encoder], reports[encoder] = tower.rows.rows(), tower.report()
-        reports[encoder] |= _shortcut(out / "metrics.csv" if encoder == "text_encoder" else out / encoder / "metrics.csv")
+        reports[encoder] |= _shortcut(
+            out / "metrics.csv" if encoder == "text_encoder" else out / encoder / "metrics.csv"
+        )
     if process_rank() > 0:
         return
     save_concept_embeddings(out / "concept_embeddings.safetensors", embeddings)
@@ -128,24 +150,42 @@ def train_contrastive(
 
 
 def _lora_settings(lora: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {key: tuple(value) if key == "target_modules" else value for key, value in (lora or {}).items()}
+    return {
+        key: tuple(value) if key == "target_modules" else value
+        for key, value in (lora or {}).items()
+    }
 
 
 class _Tower:
-    """One text encoder with its CLIP: the concepts' rows in it, their training, and what there is to say of both."""
+    """One text encoder with its CLIP: the concepts' rows in it, their training, and what there is
+    to say of both.
+    """
 
     def __init__(
-        self, spec: BackboneSpec, encoder: str, *, class_words: Mapping[str, str], num_tokens: int, pairs: Sequence[Pair],
-        device: str, features: Path,
-    ) -> None:  # fmt: skip
-        from clif_exp.backbones import load_contrastive
-        from clif_exp.tokens import ConceptRows, add_concept_tokens
+        self,
+        spec: BackboneSpec,
+        encoder: str,
+        *,
+        class_words: Mapping[str, str],
+        num_tokens: int,
+        pairs: Sequence[Pair],
+        device: str,
+        features: Path,
+    ) -> None:
+        from clif_exp.base_models.loading import load_contrastive
+        from clif_exp.base_models.tokens import ConceptRows, add_concept_tokens
 
         self.spec, self.encoder, self.pairs, self.features = spec, encoder, list(pairs), features
         self.clip, self.tokenizer, self.processor = load_contrastive(spec, encoder, device=device)
         self.table_VD = self.clip.text_model.get_input_embeddings().weight.detach().clone()
-        self.words = {i: token for token, i in self.tokenizer.get_vocab().items() if token.endswith("</w>") and len(token) > 5}
-        token_ids = add_concept_tokens(self.tokenizer, self.clip.text_model, concepts=class_words, num_tokens=num_tokens)
+        self.words = {
+            i: token
+            for token, i in self.tokenizer.get_vocab().items()
+            if token.endswith("</w>") and len(token) > 5
+        }
+        token_ids = add_concept_tokens(
+            self.tokenizer, self.clip.text_model, concepts=class_words, num_tokens=num_tokens
+        )
         self.rows = ConceptRows(self.clip.text_model, token_ids=token_ids)
         self.rows_before = self.rows.rows()
         self.text_before = self._text_features()
@@ -153,50 +193,101 @@ class _Tower:
         self.unread = 0.0
 
     def train(
-        self, work: Path, *, optimisation: Optimisation, trainer: TrainerSettings, seed: int, pooling: Mapping[str, Pooling],
-        identical_parts: float, batch_size: int, gradient_clip: float | None,
-    ) -> dict[str, Tensor]:  # fmt: skip
+        self,
+        work: Path,
+        *,
+        optimisation: Optimisation,
+        trainer: TrainerSettings,
+        seed: int,
+        pooling: Mapping[str, Pooling],
+        identical_parts: float,
+        batch_size: int,
+        gradient_clip: float | None,
+    ) -> dict[str, Tensor]:
         """Train, and return what changed in the encoder beside the rows."""
         from clif_exp.contrastive.batches import GroupedBatches, PairBatches
         from clif_exp.contrastive.features import pair_features
         from clif_exp.contrastive.module import ContrastiveModule
-        from clif_exp.trainer import fit, quiet_lightning
+        from clif_exp.training.fit import fit, quiet_lightning
 
         quiet_lightning()
         work.mkdir(parents=True, exist_ok=True)
         cache = self.features / self.encoder
-        image_ND, part_ND = pair_features(self.clip, self.processor, self.pairs, cache=cache, parts=identical_parts < 1.0)
-        order = GroupedBatches(self.pairs, batch_size=batch_size, ranks=trainer.devices * trainer.num_nodes, seed=seed)
+        image_ND, part_ND = pair_features(
+            self.clip, self.processor, self.pairs, cache=cache, parts=identical_parts < 1.0
+        )
+        order = GroupedBatches(
+            self.pairs, batch_size=batch_size, ranks=trainer.devices * trainer.num_nodes, seed=seed
+        )
         batches = PairBatches(
-            self.pairs, order=order, tokenizer=self.tokenizer, token_ids=self.rows.token_ids, pooling=pooling,
-            part_features_ND=part_ND, identical_parts=identical_parts,
-        )  # fmt: skip
-        module = ContrastiveModule(self.clip, rows=self.rows, image_features_ND=image_ND, optimisation=optimisation, seed=seed)
-        _LOG.info("Contrastive stage: %d steps of %d pairs, %d pairs in all.", optimisation.steps, batches.size, len(self.pairs))
-        run_key = {"optimisation": asdict(optimisation), "batch": batches.size, "seed": seed, "pairs": len(self.pairs)}
+            self.pairs,
+            order=order,
+            tokenizer=self.tokenizer,
+            token_ids=self.rows.token_ids,
+            pooling=pooling,
+            part_features_ND=part_ND,
+            identical_parts=identical_parts,
+        )
+        module = ContrastiveModule(
+            self.clip,
+            rows=self.rows,
+            image_features_ND=image_ND,
+            optimisation=optimisation,
+            seed=seed,
+        )
+        _LOG.info(
+            "Contrastive stage: %d steps of %d pairs, %d pairs in all.",
+            optimisation.steps,
+            batches.size,
+            len(self.pairs),
+        )
+        run_key = {
+            "optimisation": asdict(optimisation),
+            "batch": batches.size,
+            "seed": seed,
+            "pairs": len(self.pairs),
+        }
         before = module.trained_encoder() if optimisation.tuning.train == "full" else None
         self.mistaken.append(self._mistaken(module, batches, image_ND))
         fit(
-            module, out=work, make_batch=batches, steps=optimisation.steps, settings=trainer, gradient_clip=gradient_clip,
-            metrics=["loss", "loss_frozen_rows", "lr"], run_key=run_key | {"concepts": list(self.rows.token_ids)},
-        )  # fmt: skip
+            module,
+            out=work,
+            make_batch=batches,
+            steps=optimisation.steps,
+            settings=trainer,
+            gradient_clip=gradient_clip,
+            metrics=["loss", "loss_frozen_rows", "lr"],
+            run_key=run_key | {"concepts": list(self.rows.token_ids)},
+        )
         module.to(trainer.device)  # Lightning leaves it on the CPU
         self.mistaken.append(self._mistaken(module, batches, image_ND))
-        return self._carried_over(module.trained_encoder(), before=before, tuning=optimisation.tuning)
+        return self._carried_over(
+            module.trained_encoder(), before=before, tuning=optimisation.tuning
+        )
 
-    def _carried_over(self, state: dict[str, Tensor], *, before: dict[str, Tensor] | None, tuning: TextTuning) -> dict[str, Tensor]:
-        """Keep what the pipeline's encoder has room for, and say how much of what was learnt its U-Net will not read."""
-        from clif_exp.backbones import text_layers
-        from clif_exp.text_tuning import unread_share, within_pipeline
+    def _carried_over(
+        self, state: dict[str, Tensor], *, before: dict[str, Tensor] | None, tuning: TextTuning
+    ) -> dict[str, Tensor]:
+        """Keep what the pipeline's encoder has room for, and say how much of what was learnt its
+        U-Net will not read.
+        """
+        from clif_exp.base_models.loading import text_layers
+        from clif_exp.base_models.text_tuning import unread_share, within_pipeline
 
         kept, read = text_layers(self.spec, self.encoder)
-        self.unread = unread_share(state, before=before, read=read, alpha=tuning.alpha, rank=tuning.rank)
+        self.unread = unread_share(
+            state, before=before, read=read, alpha=tuning.alpha, rank=tuning.rank
+        )
         if self.unread > 0.01:
             _LOG.warning(
-                "contrastive.text_encoder=%s: %.0f %% of the change of %s lies behind layer %d, the last one that the U-Net of %s "
-                "reads, and is lost on it. Rows carry over in full.",
-                tuning.train, 100 * self.unread, self.encoder, read, self.spec.family,
-            )  # fmt: skip
+                "contrastive.text_encoder=%s: %.0f %% of the change of %s lies behind layer %d, the"
+                " last one that the U-Net of %s reads, and is lost on it. Rows carry over in full.",
+                tuning.train,
+                100 * self.unread,
+                self.encoder,
+                read,
+                self.spec.family,
+            )
         return within_pipeline(state, layers=kept)
 
     def spread_at_random(self, *, seed: int) -> None:
@@ -211,14 +302,18 @@ class _Tower:
         self.mistaken = []
 
     def _text_features(self) -> dict[str, Tensor]:
-        """Return concept -> feature of "a photo of <concept>", L2-normalised, float32 [D], as encoder and rows are now."""
+        """Return concept -> feature of "a photo of <concept>", L2-normalised, float32 [D], as
+        encoder and rows are now.
+        """
         import torch
 
+        from clif_exp.base_models.tokens import tokenize
         from clif_exp.contrastive.pooling import cut_padding, eos_positions, pool
-        from clif_exp.tokens import tokenize
 
         counts = {name: len(ids) for name, ids in self.rows.token_ids.items()}
-        ids_NL = tokenize(self.tokenizer, [f"a photo of <{name}>" for name in counts], num_tokens=counts)
+        ids_NL = tokenize(
+            self.tokenizer, [f"a photo of <{name}>" for name in counts], num_tokens=counts
+        )
         ids_NL = cut_padding(ids_NL, eos_id=self.tokenizer.eos_token_id).to(self.table_VD.device)
         positions_N = eos_positions(ids_NL, eos_id=self.tokenizer.eos_token_id)
         with torch.no_grad():
@@ -244,7 +339,9 @@ class _Tower:
 
 
 def _shortcut(metrics_file: Path) -> dict:
-    """Return mean losses over the last steps: trained, and with frozen rows on the same batches (the context shortcut)."""
+    """Return mean losses over the last steps: trained, and with frozen rows on the same batches
+    (the context shortcut).
+    """
     if not metrics_file.is_file():
         return {}
     with metrics_file.open(newline="") as stream:
@@ -253,5 +350,7 @@ def _shortcut(metrics_file: Path) -> dict:
         return {}
     return {
         "loss": round(sum(float(row["loss"]) for row in rows) / len(rows), 4),
-        "loss_frozen_rows": round(sum(float(row["loss_frozen_rows"]) for row in rows) / len(rows), 4),
+        "loss_frozen_rows": round(
+            sum(float(row["loss_frozen_rows"]) for row in rows) / len(rows), 4
+        ),
     }

@@ -1,7 +1,8 @@
-"""Which entries of a batch's text-image matrix are true, false or not to be judged (CLIF, section 4.2).
+"""Which entries of a batch's text-image matrix are true, false or not to be judged (CLIF, section
+4.2).
 
-Two pictures of one concept beside the same context are true for each other's captions; counting them as negatives, as
-`arange` labels would, pushes a concept away from itself.
+Two pictures of one concept beside the same context are true for each other's captions; counting
+them as negatives, as `arange` labels would, pushes a concept away from itself.
 """
 
 from __future__ import annotations
@@ -43,17 +44,19 @@ def contrastive_targets(
 ) -> Tensor:
     """Decide each entry of the matrix of captions against pictures.
 
-    Positive: same concept and same part (or both whole) with the same general concept and side. With concept pooling the
-    feature is the concept's, so it is true whatever stands beside it. Ignored: a whole against its own part; mirrored
-    captions (same pair, other side); the same part of different concepts when their pictures are nearly identical. The rest
-    is negative.
+    Positive: same concept and same part (or both whole) with the same general concept and side.
+    With concept pooling the feature is the concept's, so it is true whatever stands beside it.
+    Ignored: a whole against its own part; mirrored captions (same pair, other side); the same part
+    of different concepts when their pictures are nearly identical. The rest is negative.
 
     Args:
         pairs: the batch, N pairs.
-        pooling: where text features are read, for all captions or one per caption (it decides about the caption's row).
-        part_features_ND: image features of each pair's concept source alone, L2-normalised, float [N, D]; needed only to
-            find nearly identical parts.
-        identical_parts: cosine from which two parts of different concepts count as identical; 1.0 switches it off.
+        pooling: where text features are read, for all captions or one per caption (it decides about
+            the caption's row).
+        part_features_ND: image features of each pair's concept source alone, L2-normalised, float
+            [N, D]; needed only to find nearly identical parts.
+        identical_parts: cosine from which two parts of different concepts count as identical; 1.0
+            switches it off.
 
     Returns:
         POSITIVE, NEGATIVE or IGNORED, int8 [captions N, pictures N], POSITIVE on the diagonal.
@@ -76,7 +79,8 @@ def contrastive_targets(
     if part_features_ND is not None and identical_parts < 1.0:
         alike = part_features_ND @ part_features_ND.T >= identical_parts
         both_parts = is_part[:, None] & is_part[None, :]
-        # Another context in the caption is reason enough to stay negative unless the text feature is the part's alone.
+        # Another context in the caption is reason enough to stay negative unless the text feature
+        # is the part's alone.
         ignored |= both_parts & ~same_concept & (same_context | at_concept_N1) & alike.cpu()
 
     targets = torch.full((len(pairs), len(pairs)), NEGATIVE, dtype=torch.int8)

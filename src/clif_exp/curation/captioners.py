@@ -1,4 +1,6 @@
-"""Who names the parts of a concept: the user, an OpenAI-compatible server, or a local vision-language model."""
+"""Who names the parts of a concept: the user, an OpenAI-compatible server, or a local
+vision-language model.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,12 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from clif_exp.concepts import Concept
+from clif_exp.concepts.concept import Concept
 
 PROMPT = (
-    "The picture shows a {class_word}. List its visible parts and garments, each as a short noun without colour or article, "
-    'such as "hat". Answer with a JSON list of at most {max_parts} strings and nothing else.'
+    "The picture shows a {class_word}. List its visible parts and garments, each as a short noun"
+    ' without colour or article, such as "hat". Answer with a JSON list of at most {max_parts}'
+    " strings and nothing else."
 )
 
 
@@ -51,7 +54,8 @@ class ProvidedCaptioner:
     """Parts as `concepts.yaml` lists them.
 
     Args:
-        default_parts: tried on concepts that list none; the matching threshold sorts out what they do not have.
+        default_parts: tried on concepts that list none; the matching threshold sorts out what they
+            do not have.
     """
 
     def __init__(self, *, default_parts: Sequence[str] = ()) -> None:
@@ -65,27 +69,43 @@ class ProvidedCaptioner:
 class OpenAICaptioner:
     """Parts from an OpenAI-compatible server through the official client.
 
-    Base URL and key come from OPENAI_BASE_URL and OPENAI_API_KEY unless given; neither is ever written to a file.
+    Base URL and key come from OPENAI_BASE_URL and OPENAI_API_KEY unless given; neither is ever
+    written to a file.
 
     Args:
         model: the server's name of a model that reads pictures; else OPENAI_MODEL.
         base_url: the server.
         timeout: seconds per request.
-        max_retries: of the client, with its exponential back-off, on time-outs, rate limits and server errors.
+        max_retries: of the client, with its exponential back-off, on time-outs, rate limits and
+            server errors.
         max_parts: how many parts to ask for.
-        cache: folder that keeps answers by content, so that nothing is paid for twice; None keeps none.
+        cache: folder that keeps answers by content, so that nothing is paid for twice; None keeps
+            none.
         prompt: the question, with {class_word} and {max_parts}.
     """
 
     def __init__(
-        self, *, model: str | None = None, base_url: str | None = None, timeout: float = 60.0, max_retries: int = 3,
-        max_parts: int = 6, cache: str | None = "~/.cache/clif_exp/captioner", prompt: str = PROMPT,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        model: str | None = None,
+        base_url: str | None = None,
+        timeout: float = 60.0,
+        max_retries: int = 3,
+        max_parts: int = 6,
+        cache: str | None = "~/.cache/clif_exp/captioner",
+        prompt: str = PROMPT,
+    ) -> None:
         self.model: str = model or os.environ.get("OPENAI_MODEL", "")
         if not self.model:
-            raise ValueError("captioner.settings.model: none given and OPENAI_MODEL is not set. Name a model that reads pictures.")
+            raise ValueError(
+                "captioner.settings.model: none given and OPENAI_MODEL is not set. Name a model"
+                " that reads pictures."
+            )
         if not os.environ.get("OPENAI_API_KEY"):
-            raise ValueError("captioner=openai: OPENAI_API_KEY is not set. Export it (any text for a local server), or captioner=provided.")
+            raise ValueError(
+                "captioner=openai: OPENAI_API_KEY is not set. Export it (any text for a local"
+                " server), or captioner=provided."
+            )
         self.base_url, self.timeout, self.max_retries = base_url, timeout, max_retries
         self.max_parts, self.prompt = max_parts, prompt
         self.cache = Path(cache).expanduser() if cache else None
@@ -99,11 +119,17 @@ class OpenAICaptioner:
         """
         question = self.prompt.format(class_word=concept.class_word, max_parts=self.max_parts)
         encoded = [_as_png(picture) for picture in pictures[:2]]
-        digest = hashlib.sha256("\0".join([self.model, question]).encode() + b"".join(encoded)).hexdigest()
+        digest = hashlib.sha256(
+            "\0".join([self.model, question]).encode() + b"".join(encoded)
+        ).hexdigest()
         file = self.cache / f"{digest}.json" if self.cache else None
         if file and file.is_file():
             return json.loads(file.read_text())["parts"]
-        parts = parse_parts(self._ask(concept, question, encoded), where=f"concept '{concept.name}'", max_parts=self.max_parts)
+        parts = parse_parts(
+            self._ask(concept, question, encoded),
+            where=f"concept '{concept.name}'",
+            max_parts=self.max_parts,
+        )
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps({"parts": parts}))
@@ -119,7 +145,10 @@ class OpenAICaptioner:
             content.append({"type": "image_url", "image_url": {"url": url}})
         try:
             answer = client.chat.completions.create(
-                model=self.model, messages=[{"role": "user", "content": content}], temperature=0.0, max_tokens=200
+                model=self.model,
+                messages=[{"role": "user", "content": content}],
+                temperature=0.0,
+                max_tokens=200,
             )
         except APITimeoutError:
             found = f"no answer within {self.timeout:g} s, {self.max_retries + 1} times"
@@ -129,11 +158,15 @@ class OpenAICaptioner:
             found = f"status {error.status_code} ({' '.join(error.message.split())[:200]})"
         else:
             if not answer.choices or not isinstance(answer.choices[0].message.content, str):
-                raise ValueError(f"concept '{concept.name}': the captioner's server sent no text. List parts in concepts.yaml instead.")
+                raise ValueError(
+                    f"concept '{concept.name}': the captioner's server sent no text. List parts in"
+                    " concepts.yaml instead."
+                )
             return answer.choices[0].message.content
         raise RuntimeError(
-            f"concept '{concept.name}': captioner's server {client.base_url}: {found}. "
-            "Check OPENAI_BASE_URL and the server, or use captioner=provided with parts in concepts.yaml."
+            f"concept '{concept.name}': captioner's server {client.base_url}: {found}. Check"
+            " OPENAI_BASE_URL and the server, or use captioner=provided with parts in"
+            " concepts.yaml."
         )
 
 
@@ -150,23 +183,43 @@ class VisionLanguageCaptioner:
     """
 
     def __init__(
-        self, *, model: str | None, revision: str | None = None, max_parts: int = 6, max_new_tokens: int = 120,
-        prompt: str = PROMPT, device: str = "cpu",
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        model: str | None,
+        revision: str | None = None,
+        max_parts: int = 6,
+        max_new_tokens: int = 120,
+        prompt: str = PROMPT,
+        device: str = "cpu",
+    ) -> None:
         if not model:
-            raise ValueError("captioner.settings.model: none given. Name a vision-language model's folder or hub id.")
+            raise ValueError(
+                "captioner.settings.model: none given. Name a vision-language model's folder or"
+                " hub id."
+            )
         from transformers import pipeline
 
         try:
-            self.pipe = pipeline("image-text-to-text", model=model, revision=revision, device=device, trust_remote_code=False)
+            self.pipe = pipeline(
+                "image-text-to-text",
+                model=model,
+                revision=revision,
+                device=device,
+                trust_remote_code=False,
+            )
         except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"captioner.settings.model: {model} cannot be loaded ({str(error).splitlines()[0]}).") from None
+            raise ValueError(
+                f"captioner.settings.model: {model} cannot be loaded"
+                f" ({str(error).splitlines()[0]})."
+            ) from None
         self.max_parts, self.max_new_tokens, self.prompt = max_parts, max_new_tokens, prompt
 
     def parts(self, concept: Concept, pictures: Sequence[Image.Image]) -> list[str]:
         """Ask once per concept; see `Captioner.parts`."""
         question = self.prompt.format(class_word=concept.class_word, max_parts=self.max_parts)
-        image: list[dict[str, Any]] = [{"type": "image", "image": picture} for picture in pictures[:1]]
+        image: list[dict[str, Any]] = [
+            {"type": "image", "image": picture} for picture in pictures[:1]
+        ]
         content = [*image, {"type": "text", "text": question}]
         answer: Any = self.pipe(
             text=[{"role": "user", "content": content}],  # type: ignore[list-item]  # the stub knows plain prompts only
@@ -174,7 +227,9 @@ class VisionLanguageCaptioner:
             do_sample=False,
             return_full_text=False,
         )
-        return parse_parts(answer[0]["generated_text"], where=f"concept '{concept.name}'", max_parts=self.max_parts)
+        return parse_parts(
+            answer[0]["generated_text"], where=f"concept '{concept.name}'", max_parts=self.max_parts
+        )
 
 
 def parse_parts(answer: str, *, where: str, max_parts: int) -> list[str]:
@@ -199,12 +254,15 @@ def parse_parts(answer: str, *, where: str, max_parts: int) -> list[str]:
     shaped = (
         isinstance(names, list)
         and names
-        and all(isinstance(n, str) and re.fullmatch(r"[A-Za-z][A-Za-z -]{0,30}", n.strip()) for n in names)
+        and all(
+            isinstance(n, str) and re.fullmatch(r"[A-Za-z][A-Za-z -]{0,30}", n.strip())
+            for n in names
+        )
     )
     if not shaped:
         raise ValueError(
-            f"{where}: the captioner answered {answer[:200]!r}, which is no JSON list of part names. "
-            "Try another model, or list parts in concepts.yaml."
+            f"{where}: the captioner answered {answer[:200]!r}, which is no JSON list of part"
+            " names. Try another model, or list parts in concepts.yaml."
         )
     return list(dict.fromkeys(name.strip().lower() for name in names))[:max_parts]
 

@@ -1,4 +1,7 @@
-"""Drawing planned pictures (CLIF, Fig. 4): clean cut-outs side by side, in as many processes as there are cores."""
+"""Drawing planned pictures (CLIF, Fig.
+
+4): clean cut-outs side by side, in as many processes as there are cores.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from clif_exp.artifacts.sharing import claim, share
 from clif_exp.curation.masks import write_mask, write_png
 from clif_exp.curation.planning import Kind, Layout, Library, picture_file, plan_pair
-from clif_exp.sharing import claim, share
 
 log = logging.getLogger(__name__)
 _CHUNK = 64  # pictures per task
@@ -60,10 +63,17 @@ def compose_all(job: Job, *, num_pairs: int, num_workers: int) -> Iterator[dict[
                 yield from lines
     # Chunks that another process had in hand: wait for them, or take them up should it have died.
     by_key = {_key(chunk): chunk for chunk in chunks}
-    share(job.out, by_key, done=lambda key: _is_drawn(job, by_key[key]), work=lambda key: _draw_chunk(job, _plan(job, by_key[key])))
+    share(
+        job.out,
+        by_key,
+        done=lambda key: _is_drawn(job, by_key[key]),
+        work=lambda key: _draw_chunk(job, _plan(job, by_key[key])),
+    )
 
 
-def draw(line: Mapping[str, Any], *, roots: Mapping[str, Path], resolution: int) -> tuple[Image.Image, list[np.ndarray]]:
+def draw(
+    line: Mapping[str, Any], *, roots: Mapping[str, Path], resolution: int
+) -> tuple[Image.Image, list[np.ndarray]]:
     """Draw one planned picture.
 
     Args:
@@ -78,7 +88,9 @@ def draw(line: Mapping[str, Any], *, roots: Mapping[str, Path], resolution: int)
         canvas = Image.new("RGBA", (resolution, resolution), (255, 255, 255, 255))
     else:
         canvas = (
-            Image.open(roots["contexts"] / line["background"]).convert("RGBA").resize((resolution, resolution), Image.Resampling.LANCZOS)
+            Image.open(roots["contexts"] / line["background"])
+            .convert("RGBA")
+            .resize((resolution, resolution), Image.Resampling.LANCZOS)
         )
     sources = line["sources"]
     masks = [np.zeros((resolution, resolution), bool) for _ in sources]
@@ -86,7 +98,9 @@ def draw(line: Mapping[str, Any], *, roots: Mapping[str, Path], resolution: int)
     for slot in order:
         source = sources[slot]
         x0, y0, x1, y1 = source["box"]
-        figure = _cutout(roots[source["root"]] / source["source"], source["flip"]).resize((x1 - x0, y1 - y0), Image.Resampling.LANCZOS)
+        figure = _cutout(roots[source["root"]] / source["source"], source["flip"]).resize(
+            (x1 - x0, y1 - y0), Image.Resampling.LANCZOS
+        )
         canvas.alpha_composite(figure, (x0, y0))
         covered = np.zeros((resolution, resolution), bool)
         covered[y0:y1, x0:x1] = np.asarray(figure.getchannel("A")) > 127
@@ -105,7 +119,10 @@ def _compose_chunk(job: Job, chunk: range) -> list[dict[str, Any]]:
 
 
 def _plan(job: Job, chunk: range) -> list[dict[str, Any]]:
-    return [plan_pair(job.kind, index, library=job.library, layout=job.layout, seed=job.seed) for index in chunk]
+    return [
+        plan_pair(job.kind, index, library=job.library, layout=job.layout, seed=job.seed)
+        for index in chunk
+    ]
 
 
 def _draw_chunk(job: Job, lines: list[dict[str, Any]]) -> None:

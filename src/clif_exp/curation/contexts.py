@@ -1,4 +1,6 @@
-"""General concepts (CLIF, section 4.1): things the base model already knows, drawn by itself, cut out and screened."""
+"""General concepts (CLIF, section 4.1): things the base model already knows, drawn by itself, cut
+out and screened.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from clif_exp.backbones import BackboneSpec, load_pipeline
+from clif_exp.artifacts.sharing import share
+from clif_exp.base_models.loading import load_pipeline
+from clif_exp.base_models.spec import BackboneSpec
 from clif_exp.curation.masks import cut_out, plain_background, write_bytes, write_png
 from clif_exp.curation.planning import with_article
-from clif_exp.curation.segmenters import build_segmenter
+from clif_exp.curation.segmenters.build import build_segmenter
 from clif_exp.curation.segmenting import Segmented, find_object
 from clif_exp.curation.similarity import RegionText
-from clif_exp.sharing import share
 
 SCREENED = "screened"  # folder of what is cut out and screened so far
 _BATCH = 16  # pictures segmented at once
@@ -26,7 +29,9 @@ _BATCH = 16  # pictures segmented at once
 
 @dataclass(frozen=True)
 class Candidate:
-    """One picture to sample: what it shows (`kind` whole, part or background), with which prompt and seed."""
+    """One picture to sample: what it shows (`kind` whole, part or background), with which prompt
+    and seed.
+    """
 
     name: str
     kind: str
@@ -43,9 +48,11 @@ class Screen:
         min_area: smallest share of the picture.
         max_area: largest share of the picture.
         max_border: share of the picture's border it may touch; more means that it is cut off.
-        max_rest: largest other thing on a plain background, as a share of the cut-out; more means a second object.
+        max_rest: largest other thing on a plain background, as a share of the cut-out; more means a
+            second object.
         max_rank: its own name must be among this many best ones of all names, by CLIP.
-        keep_best: keep the best picture of a name even if none passes (for trying things out on weak models).
+        keep_best: keep the best picture of a name even if none passes (for trying things out on
+            weak models).
     """
 
     min_area: float = 0.04
@@ -57,15 +64,32 @@ class Screen:
 
 
 def list_candidates(
-    *, names: Sequence[str], part_names: Sequence[str], backgrounds: Sequence[str], images_per_name: int, oversampling: float,
-    template: str, background_template: str, seed: int,
-) -> list[Candidate]:  # fmt: skip
-    """List every picture to sample, in a fixed order; each has its own seed, from (seed, kind, name, number)."""
+    *,
+    names: Sequence[str],
+    part_names: Sequence[str],
+    backgrounds: Sequence[str],
+    images_per_name: int,
+    oversampling: float,
+    template: str,
+    background_template: str,
+    seed: int,
+) -> list[Candidate]:
+    """List every picture to sample, in a fixed order; each has its own seed, from (seed, kind,
+    name, number).
+    """
     candidates = []
     tries = max(images_per_name, round(images_per_name * oversampling))
-    for kind, group, count in (("whole", names, tries), ("part", part_names, tries), ("background", backgrounds, images_per_name)):
+    for kind, group, count in (
+        ("whole", names, tries),
+        ("part", part_names, tries),
+        ("background", backgrounds, images_per_name),
+    ):
         for name in group:
-            prompt = background_template.format(name=name) if kind == "background" else template.format(name=with_article(name))
+            prompt = (
+                background_template.format(name=name)
+                if kind == "background"
+                else template.format(name=with_article(name))
+            )
             for number in range(count):
                 digest = hashlib.sha256(f"{seed}/{kind}/{name}/{number}".encode()).digest()
                 own_seed = int.from_bytes(digest[:4], "big")
@@ -75,15 +99,26 @@ def list_candidates(
 
 
 def sample(
-    out: Path, candidates: Sequence[Candidate], *, spec: BackboneSpec, num_inference_steps: int, guidance_scale: float,
-    batch_size: int, device: str,
-) -> None:  # fmt: skip
-    """Sample the pictures that are not there yet from the base diffusion model, in batches that processes share.
+    out: Path,
+    candidates: Sequence[Candidate],
+    *,
+    spec: BackboneSpec,
+    num_inference_steps: int,
+    guidance_scale: float,
+    batch_size: int,
+    device: str,
+) -> None:
+    """Sample the pictures that are not there yet from the base diffusion model, in batches that
+    processes share.
 
-    A batch is drawn whole or not at all, because its pictures' last bits depend on their neighbours.
+    A batch is drawn whole or not at all, because its pictures' last bits depend on their
+    neighbours.
     """
     (out / "pictures").mkdir(exist_ok=True)
-    batches = {f"batch_{start:05d}": candidates[start : start + batch_size] for start in range(0, len(candidates), batch_size)}
+    batches = {
+        f"batch_{start:05d}": candidates[start : start + batch_size]
+        for start in range(0, len(candidates), batch_size)
+    }
     pipeline: Any = None
 
     def done(key: str) -> bool:
@@ -93,19 +128,29 @@ def sample(
         import torch
 
         nonlocal pipeline
-        pipeline = pipeline or load_pipeline(spec, device=device, dtype=torch.float32 if device == "cpu" else torch.float16)
-        generators = [torch.Generator("cpu").manual_seed(candidate.seed) for candidate in batches[key]]
+        pipeline = pipeline or load_pipeline(
+            spec, device=device, dtype=torch.float32 if device == "cpu" else torch.float16
+        )
+        generators = [
+            torch.Generator("cpu").manual_seed(candidate.seed) for candidate in batches[key]
+        ]
         images = pipeline(
-            prompt=[candidate.prompt for candidate in batches[key]], generator=generators, num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale, height=spec.resolution, width=spec.resolution,
-        ).images  # fmt: skip
+            prompt=[candidate.prompt for candidate in batches[key]],
+            generator=generators,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            height=spec.resolution,
+            width=spec.resolution,
+        ).images
         for candidate, image in zip(batches[key], images, strict=True):
             write_png(out / candidate.file, image.convert("RGB"))
 
     share(out, batches, done=done, work=work, description="sampling general concepts")
 
 
-def screened_out(found: Segmented | None, *, name: str, names: Sequence[str], clip: RegionText, screen: Screen) -> tuple[str | None, float]:
+def screened_out(
+    found: Segmented | None, *, name: str, names: Sequence[str], clip: RegionText, screen: Screen
+) -> tuple[str | None, float]:
     """Say why a generated picture is no use as a context, and how similar it is to its name.
 
     Args:
@@ -121,10 +166,16 @@ def screened_out(found: Segmented | None, *, name: str, names: Sequence[str], cl
     if found is None:
         return "nothing found", -1.0
     mask = found.whole_HW
-    cosines = clip.regions(found.image, [mask])[0] @ clip.texts([f"a photo of {with_article(other)}" for other in names]).T
+    cosines = (
+        clip.regions(found.image, [mask])[0]
+        @ clip.texts([f"a photo of {with_article(other)}" for other in names]).T
+    )
     own = float(cosines[list(names).index(name)])
     rank = int((cosines > own).sum()) + 1
-    area, border = float(mask.mean()), float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
+    area, border = (
+        float(mask.mean()),
+        float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean()),
+    )
     if not screen.min_area <= area <= screen.max_area:
         return f"covers {area:.0%} of the picture", own
     if border > screen.max_border:
@@ -146,11 +197,17 @@ def open_rgb(file: Path) -> np.ndarray:
 def slug(name: str) -> str:
     """A name as part of a file name; distinct names stay distinct."""
     plain = "".join(c if c.isalnum() else "_" for c in name.lower()).strip("_")
-    return plain if plain.replace("_", " ") == name else f"{plain}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return (
+        plain
+        if plain.replace("_", " ") == name
+        else f"{plain}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    )
 
 
 def _largest_rest(image: np.ndarray, mask: np.ndarray) -> float:
-    """Size of the largest thing besides the cut-out on a plain background, as a share of the cut-out; 0 if not plain."""
+    """Size of the largest thing besides the cut-out on a plain background, as a share of the
+    cut-out; 0 if not plain.
+    """
     from scipy import ndimage
 
     foreground = plain_background(image)
@@ -172,13 +229,23 @@ def as_settings(value: Mapping[str, Any] | Screen | None) -> Screen:
     try:
         return Screen(**dict(value or {}))
     except TypeError as error:
-        raise ValueError(f"augmentation.contexts.screen: {error}. Keys are {', '.join(Screen.__dataclass_fields__)}.") from None
+        raise ValueError(
+            f"augmentation.contexts.screen: {error}. Keys are"
+            f" {', '.join(Screen.__dataclass_fields__)}."
+        ) from None
 
 
 def cut_and_screen(
-    out: Path, candidates: Sequence[Candidate], *, spec: BackboneSpec, segmenter: Mapping[str, Any], device: str, screen: Screen
+    out: Path,
+    candidates: Sequence[Candidate],
+    *,
+    spec: BackboneSpec,
+    segmenter: Mapping[str, Any],
+    device: str,
+    screen: Screen,
 ) -> list[dict[str, Any]]:
-    """Cut out and screen every sampled picture, in batches that processes share; the lines of contexts.jsonl, none kept yet.
+    """Cut out and screen every sampled picture, in batches that processes share; the lines of
+    contexts.jsonl, none kept yet.
 
     Args:
         out: the artifact's folder, with the sampled pictures.
@@ -190,26 +257,50 @@ def cut_and_screen(
     """
     for folder in ("cutouts", SCREENED):
         (out / folder).mkdir(exist_ok=True)
-    by_kind = {kind: list(dict.fromkeys(c.name for c in candidates if c.kind == kind)) for kind in ("whole", "part")}
+    by_kind = {
+        kind: list(dict.fromkeys(c.name for c in candidates if c.kind == kind))
+        for kind in ("whole", "part")
+    }
     things = [candidate for candidate in candidates if candidate.kind != "background"]
-    batches = {f"{SCREENED}_{start:05d}": things[start : start + _BATCH] for start in range(0, len(things), _BATCH)}
+    batches = {
+        f"{SCREENED}_{start:05d}": things[start : start + _BATCH]
+        for start in range(0, len(things), _BATCH)
+    }
     models: list[Any] = []
 
     def work(key: str) -> None:
         if not models:
-            models.extend((build_segmenter(segmenter, spec=spec, device=device), RegionText(spec, device=device)))
+            models.extend(
+                (
+                    build_segmenter(segmenter, spec=spec, device=device),
+                    RegionText(spec, device=device),
+                )
+            )
         finder, clip = models
         images, lines = [open_rgb(out / candidate.file) for candidate in batches[key]], []
-        for candidate, image, proposals in zip(batches[key], images, finder.propose(images), strict=True):
+        for candidate, image, proposals in zip(
+            batches[key], images, finder.propose(images), strict=True
+        ):
             found = find_object(
-                image, proposals, word=candidate.name, segmenter=finder, clip=clip, choose=segmenter.get("choose") or {},
+                image,
+                proposals,
+                word=candidate.name,
+                segmenter=finder,
+                clip=clip,
+                choose=segmenter.get("choose") or {},
                 fallback=bool(segmenter.get("fallback", True)),
-            )  # fmt: skip
-            reason, similarity = screened_out(found, name=candidate.name, names=by_kind[candidate.kind], clip=clip, screen=screen)
+            )
+            reason, similarity = screened_out(
+                found, name=candidate.name, names=by_kind[candidate.kind], clip=clip, screen=screen
+            )
             line = {**_line(candidate), "similarity": round(similarity, 4), "reason": reason}
             if found is not None:
                 cutout, _ = cut_out(found.image, found.whole_HW)
-                line |= {"cutout": candidate.file.replace("pictures/", "cutouts/"), "cutout_size": list(cutout.size), "how": found.how}
+                line |= {
+                    "cutout": candidate.file.replace("pictures/", "cutouts/"),
+                    "cutout_size": list(cutout.size),
+                    "how": found.how,
+                }
                 write_png(out / line["cutout"], cutout)
             lines.append(line)
         write_bytes(out / SCREENED / f"{key}.json", json.dumps(lines).encode())
@@ -218,13 +309,26 @@ def cut_and_screen(
         return (out / SCREENED / f"{key}.json").is_file()
 
     share(out, batches, done=done, work=work, description="cutting out general concepts")
-    lines = [{**_line(candidate), "cutout": candidate.file, "kept": True} for candidate in candidates if candidate.kind == "background"]
-    return lines + [line for key in batches for line in json.loads((out / SCREENED / f"{key}.json").read_text())]
+    lines = [
+        {**_line(candidate), "cutout": candidate.file, "kept": True}
+        for candidate in candidates
+        if candidate.kind == "background"
+    ]
+    return lines + [
+        line for key in batches for line in json.loads((out / SCREENED / f"{key}.json").read_text())
+    ]
 
 
 def _line(candidate: Candidate) -> dict[str, Any]:
     fields = {key: value for key, value in asdict(candidate).items() if key != "file"}
-    return fields | {"picture": candidate.file, "cutout": None, "cutout_size": None, "similarity": None, "reason": None, "kept": False}
+    return fields | {
+        "picture": candidate.file,
+        "cutout": None,
+        "cutout_size": None,
+        "similarity": None,
+        "reason": None,
+        "kept": False,
+    }
 
 
 def keep_best_of_each(lines: list[dict[str, Any]], *, wanted: int, keep_best: bool) -> None:
@@ -235,8 +339,13 @@ def keep_best_of_each(lines: list[dict[str, Any]], *, wanted: int, keep_best: bo
         wanted: cut-outs to keep per name.
         keep_best: keep the best one of a name even if none passed.
     """
-    for kind, name in dict.fromkeys((line["kind"], line["name"]) for line in lines if line["kind"] != "background"):
-        own = sorted((x for x in lines if (x["kind"], x["name"]) == (kind, name)), key=lambda x: -x["similarity"])
+    for kind, name in dict.fromkeys(
+        (line["kind"], line["name"]) for line in lines if line["kind"] != "background"
+    ):
+        own = sorted(
+            (x for x in lines if (x["kind"], x["name"]) == (kind, name)),
+            key=lambda x: -x["similarity"],
+        )
         passed = [line for line in own if line["reason"] is None][:wanted]
         if not passed and keep_best:
             passed = [line for line in own if line["reason"] != "nothing found"][:1]

@@ -1,4 +1,6 @@
-"""What the curation stages publish, read back: cut-outs to place, and manifests of augmented pictures."""
+"""What the curation stages publish, read back: cut-outs to place, and manifests of augmented
+pictures.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,16 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
 
 
 def read_segments(folder: Path) -> list[dict[str, Any]]:
-    """Read a segmentation artifact: one line per whole (`part` null, `kind` whole) and per part of every picture."""
+    """Read a segmentation artifact: one line per whole (`part` null, `kind` whole) and per part of
+    every picture.
+    """
     return read_jsonl(Path(folder) / "segments.jsonl")
 
 
 def read_contexts(folder: Path) -> list[dict[str, Any]]:
-    """Read a contexts artifact: lines of `kind` whole, part and background; only those that passed the screen."""
+    """Read a contexts artifact: lines of `kind` whole, part and background; only those that passed
+    the screen.
+    """
     return [line for line in read_jsonl(Path(folder) / "contexts.jsonl") if line["kept"]]
 
 
@@ -39,7 +45,9 @@ def read_library(segments: Path, contexts: Path | None) -> Library:
     parts: dict[tuple[str, str], list[Cutout]] = defaultdict(list)
     for line in read_segments(segments):
         width, height = line["cutout_size"]
-        cutout = Cutout(line["cutout"], "segments", width, height, concept=line["concept"], part=line["part"])
+        cutout = Cutout(
+            line["cutout"], "segments", width, height, concept=line["concept"], part=line["part"]
+        )
         if line["kind"] == "whole":
             wholes[line["concept"]].append(cutout)
         elif line["part"] is not None:
@@ -52,7 +60,9 @@ def read_library(segments: Path, contexts: Path | None) -> Library:
             continue
         width, height = line["cutout_size"]
         part = line["name"] if line["kind"] == "part" else None
-        general[line["kind"]].append(Cutout(line["cutout"], "contexts", width, height, context=line["name"], part=part))
+        general[line["kind"]].append(
+            Cutout(line["cutout"], "contexts", width, height, context=line["name"], part=part)
+        )
     return Library(
         wholes={name: tuple(items) for name, items in wholes.items()},
         parts={key: tuple(items) for key, items in parts.items()},

@@ -1,4 +1,7 @@
-"""Small facts about masks, and cut-outs with clean edges. NumPy and SciPy only: worker processes import this in no time."""
+"""Small facts about masks, and cut-outs with clean edges.
+
+NumPy and SciPy only: worker processes import this in no time.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-
-def mask_box(mask_HW: np.ndarray) -> tuple[int, int, int, int]:
-    """Return (x0, y0, x1, y1) around a mask in px, x1 and y1 exclusive; the mask must not be empty."""
-    rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
-    assert rows.size, "an empty mask has no box"
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+from clif_exp.concepts.images import mask_box
 
 
 def iou(a_HW: np.ndarray, b_HW: np.ndarray) -> float:
@@ -33,7 +31,8 @@ def tidy(mask_HW: np.ndarray, *, keep: float = 0.1, holes: float = 0.01) -> np.n
     Args:
         mask_HW: bool [H, W].
         keep: components below this share of the largest one are specks.
-        holes: holes below this share of the mask are filled; larger ones may show the background between arm and body.
+        holes: holes below this share of the mask are filled; larger ones may show the background
+            between arm and body.
 
     Returns:
         bool [H, W].
@@ -45,34 +44,45 @@ def tidy(mask_HW: np.ndarray, *, keep: float = 0.1, holes: float = 0.01) -> np.n
     kept = np.isin(labels, 1 + np.flatnonzero(sizes >= keep * sizes.max()))
     empty = ndimage.binary_fill_holes(kept) & ~kept
     hole_labels, hole_count = ndimage.label(empty)
-    small = np.flatnonzero(np.bincount(hole_labels.ravel(), minlength=hole_count + 1) < holes * kept.sum())
+    small = np.flatnonzero(
+        np.bincount(hole_labels.ravel(), minlength=hole_count + 1) < holes * kept.sum()
+    )
     return kept | np.isin(hole_labels, small[small > 0])
 
 
-def plain_background(image_HW3: np.ndarray, *, tolerance: float = 14.0, share: float = 0.9) -> np.ndarray | None:
+def plain_background(
+    image_HW3: np.ndarray, *, tolerance: float = 14.0, share: float = 0.9
+) -> np.ndarray | None:
     """Find the foreground of a picture whose background is one plain colour.
 
     Args:
         image_HW3: uint8 RGB.
         tolerance: RGB distance (0 to 441) up to which a pixel counts as the background's colour.
-        share: how much of the picture's border must have that colour for the background to be plain.
+        share: how much of the picture's border must have that colour for the background to be
+            plain.
 
     Returns:
         bool [H, W], True where the picture is not background; None if the background is not plain.
     """
-    border = np.concatenate([image_HW3[0], image_HW3[-1], image_HW3[:, 0], image_HW3[:, -1]]).astype(np.float32)
+    border = np.concatenate(
+        [image_HW3[0], image_HW3[-1], image_HW3[:, 0], image_HW3[:, -1]]
+    ).astype(np.float32)
     colour = np.median(border, axis=0)
     if (np.linalg.norm(border - colour, axis=1) <= tolerance).mean() < share:
         return None
     near = np.linalg.norm(image_HW3.astype(np.float32) - colour, axis=2) <= tolerance
-    # Only what hangs together with the border is background: a white shirt inside an outline is not.
+    # Only what hangs together with the border is background: a white shirt inside an outline is
+    # not.
     labels, _ = ndimage.label(near)
     at_border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     return ~np.isin(labels, at_border[at_border > 0])
 
 
-def cut_out(image_HW3: np.ndarray, mask_HW: np.ndarray, *, softness: float = 0.7) -> tuple[Image.Image, tuple[int, int, int, int]]:
-    """Cut the masked thing out with an anti-aliased edge that carries no trace of the old background.
+def cut_out(
+    image_HW3: np.ndarray, mask_HW: np.ndarray, *, softness: float = 0.7
+) -> tuple[Image.Image, tuple[int, int, int, int]]:
+    """Cut the masked thing out with an anti-aliased edge that carries no trace of the old
+    background.
 
     Args:
         image_HW3: uint8 RGB.
@@ -92,7 +102,8 @@ def cut_out(image_HW3: np.ndarray, mask_HW: np.ndarray, *, softness: float = 0.7
     if core.sum() > 0.3 * mask.sum():
         nearest = ndimage.distance_transform_edt(~core, return_distances=False, return_indices=True)
         ring = ~core
-        # Two pixels of ring take the colour of what lies just inside, at most; thin outlines keep their own.
+        # Two pixels of ring take the colour of what lies just inside, at most; thin outlines keep
+        # their own.
         image = np.where((ring & ~mask)[..., None], image[tuple(nearest)], image)
     rgba = np.dstack([image, np.round(alpha * 255).astype(np.uint8)])
     return Image.fromarray(rgba[2:-2, 2:-2], "RGBA"), (x0, y0, x1, y1)
@@ -117,13 +128,18 @@ def write_bytes(file: Path, data: bytes) -> None:
         temporary.write_bytes(data)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise OSError(f"{file}: cannot be written ({error.strerror}). Free some space or choose another artifacts.root.") from error
+        raise OSError(
+            f"{file}: cannot be written ({error.strerror}). Free some space or choose another"
+            " artifacts.root."
+        ) from error
     temporary.replace(file)
 
 
 def write_jsonl(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object per line, atomically."""
-    write_bytes(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+    write_bytes(
+        file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+    )
 
 
 def read_jsonl(file: Path) -> list[dict[str, Any]]:

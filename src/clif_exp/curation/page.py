@@ -1,4 +1,6 @@
-"""The page that shows what curation made: sources, masks, part names and augmented pictures of every concept, in one file."""
+"""The page that shows what curation made: sources, masks, part names and augmented pictures of
+every concept, in one file.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from clif_exp.concepts import ConceptSet
+from clif_exp.concepts.concept import ConceptSet
+from clif_exp.concepts.images import load_rgb
 from clif_exp.curation.manifest import read_contexts, read_manifest, read_segments
 from clif_exp.curation.masks import write_bytes
-from clif_exp.pictures import load_rgb
 
 _UNNAMED_SHOWN = 12
 _TEMPLATE = """<!doctype html>
@@ -76,39 +78,73 @@ def write_page(
     for concept in concepts.concepts:
         own = [line for line in lines if line["concept"] == concept.name]
         rows = [
-            ("Masks", [_masked(load_rgb(concept.images[x["image"]].file), segments, x, side) for x in own if x["kind"] == "whole"]),
+            (
+                "Masks",
+                [
+                    _masked(load_rgb(concept.images[x["image"]].file), segments, x, side)
+                    for x in own
+                    if x["kind"] == "whole"
+                ],
+            ),
             ("Parts", [_part(segments, x, side) for x in _parts_to_show(own)]),
         ]
         for kind, manifest in augmented.items():
-            pictures = [line for line in manifest if any(source["concept"] == concept.name for source in line["sources"])]
+            pictures = [
+                line
+                for line in manifest
+                if any(source["concept"] == concept.name for source in line["sources"])
+            ]
             picked = pictures[:: max(1, len(pictures) // per_kind)][:per_kind]
-            rows.append((f"{kind}-Aug", [_shown(Image.open(manifests[kind] / x["file"]), x["caption"], side) for x in picked]))
+            rows.append(
+                (
+                    f"{kind}-Aug",
+                    [
+                        _shown(Image.open(manifests[kind] / x["file"]), x["caption"], side)
+                        for x in picked
+                    ],
+                )
+            )
         shown.append({"name": concept.name, "class_word": concept.class_word, "rows": rows})
-    general = [] if contexts is None else [_context(contexts, line, side) for line in read_contexts(contexts)]
+    general = (
+        []
+        if contexts is None
+        else [_context(contexts, line, side) for line in read_contexts(contexts)]
+    )
     named = sum(line["part"] is not None for line in lines)
     summary = (
-        f"{len(concepts.concepts)} concepts in {sum(x['kind'] == 'whole' for x in lines)} pictures; {named} of "
-        f"{sum(x['kind'] == 'part' for x in lines)} parts named; {len(general)} cut-outs of general concepts; "
+        f"{len(concepts.concepts)} concepts in {sum(x['kind'] == 'whole' for x in lines)} pictures;"
+        f" {named} of {sum(x['kind'] == 'part' for x in lines)} parts named; {len(general)}"
+        " cut-outs of general concepts; "
         + ", ".join(f"{len(manifest)} {kind} pictures" for kind, manifest in augmented.items())
     )
     page = Environment(autoescape=True).from_string(_TEMPLATE)
-    html = page.render(title=concepts.name, concepts=shown, contexts=general, summary=summary, side=side)
+    html = page.render(
+        title=concepts.name, concepts=shown, contexts=general, summary=summary, side=side
+    )
     write_bytes(file, html.encode())
     return file
 
 
-def _masked(picture: Image.Image, segments: Path, line: Mapping[str, Any], side: int) -> dict[str, str]:
+def _masked(
+    picture: Image.Image, segments: Path, line: Mapping[str, Any], side: int
+) -> dict[str, str]:
     """The source with everything but the concept faded."""
     mask = np.asarray(Image.open(segments / line["mask"]).convert("L")) > 127
     pixels = np.asarray(picture).astype(np.float32)
     faded = np.where(mask[..., None], pixels, 0.25 * pixels + 0.75 * np.array([255.0, 90.0, 200.0]))
-    return _shown(Image.fromarray(faded.astype(np.uint8)), f"{line['file']}, by {line['how']}, {line['score']:.2f}", side)
+    return _shown(
+        Image.fromarray(faded.astype(np.uint8)),
+        f"{line['file']}, by {line['how']}, {line['score']:.2f}",
+        side,
+    )
 
 
 def _parts_to_show(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The named ones, or some where nothing has a name."""
     parts = [line for line in lines if line["kind"] == "part"]
-    return [line for line in parts if line["part"] is not None] or parts[:: max(1, len(parts) // _UNNAMED_SHOWN)][:_UNNAMED_SHOWN]
+    return [line for line in parts if line["part"] is not None] or parts[
+        :: max(1, len(parts) // _UNNAMED_SHOWN)
+    ][:_UNNAMED_SHOWN]
 
 
 def _part(segments: Path, line: Mapping[str, Any], side: int) -> dict[str, str]:
@@ -126,7 +162,12 @@ def _shown(image: Image.Image, text: str, side: int) -> dict[str, str]:
     rgba = image.convert("RGBA")
     rgba.thumbnail((2 * side, 2 * side))
     canvas = Image.new("RGBA", (max(rgba.size),) * 2, (255, 255, 255, 255))
-    canvas.alpha_composite(rgba, ((canvas.width - rgba.width) // 2, (canvas.height - rgba.height) // 2))
+    canvas.alpha_composite(
+        rgba, ((canvas.width - rgba.width) // 2, (canvas.height - rgba.height) // 2)
+    )
     buffer = io.BytesIO()
     canvas.convert("RGB").save(buffer, format="PNG", optimize=True)
-    return {"src": "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode(), "text": text}
+    return {
+        "src": "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode(),
+        "text": text,
+    }

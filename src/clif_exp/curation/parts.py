@@ -9,13 +9,16 @@ import numpy as np
 
 from clif_exp.curation.masks import iou, tidy
 from clif_exp.curation.planning import with_article
-from clif_exp.curation.segmenters import Proposals
+from clif_exp.curation.segmenters.proposals import Proposals
 from clif_exp.curation.similarity import RegionText
 
 
 @dataclass(frozen=True)
 class Part:
-    """A region of a concept. `name` is None where no name fits well enough; `score` is the probability of the best name."""
+    """A region of a concept.
+
+    `name` is None where no name fits well enough; `score` is the probability of the best name.
+    """
 
     mask_HW: np.ndarray
     name: str | None
@@ -24,9 +27,15 @@ class Part:
 
 
 def over_segment(
-    proposals: Proposals, whole_HW: np.ndarray, *, inside: float = 0.85, min_area: float = 0.02, max_area: float = 0.8,
-    nms: float = 0.7, max_parts: int = 16,
-) -> list[np.ndarray]:  # fmt: skip
+    proposals: Proposals,
+    whole_HW: np.ndarray,
+    *,
+    inside: float = 0.85,
+    min_area: float = 0.02,
+    max_area: float = 0.8,
+    nms: float = 0.7,
+    max_parts: int = 16,
+) -> list[np.ndarray]:
     """Keep the masks that are parts of the concept, without near-duplicates.
 
     Args:
@@ -60,13 +69,22 @@ def over_segment(
 
 
 def name_parts(
-    image: np.ndarray, masks: Sequence[np.ndarray], *, names: Sequence[str], class_word: str, clip: RegionText,
-    threshold: float = 0.4, template: str = "a photo of {name}", others: Sequence[str] = (), enabled: bool = True,
-) -> list[Part]:  # fmt: skip
+    image: np.ndarray,
+    masks: Sequence[np.ndarray],
+    *,
+    names: Sequence[str],
+    class_word: str,
+    clip: RegionText,
+    threshold: float = 0.4,
+    template: str = "a photo of {name}",
+    others: Sequence[str] = (),
+    enabled: bool = True,
+) -> list[Part]:
     """Match part names to regions by CLIP similarity, one to one.
 
-    The probability of a name is taken over all names, the class word itself and `others`, which stand for "none of these":
-    a region that looks most like the whole, or like a face, gets no name. Under the threshold a region stays unnamed.
+    The probability of a name is taken over all names, the class word itself and `others`, which
+    stand for "none of these": a region that looks most like the whole, or like a face, gets no
+    name. Under the threshold a region stays unnamed.
 
     Args:
         image: uint8 RGB [H, W, 3].
@@ -99,8 +117,14 @@ def name_parts(
     parts = []
     for index, mask in enumerate(masks):
         column = given.get(index)
-        score = float(probabilities_PN[index, column]) if column is not None else float(probabilities_PN[index].max())
+        score = (
+            float(probabilities_PN[index, column])
+            if column is not None
+            else float(probabilities_PN[index].max())
+        )
         named = column is not None and score >= threshold
         best = column if column is not None else int(probabilities_PN[index].argmax())
-        parts.append(Part(mask, names[best] if named else None, score, float(cosines_PN[index, best])))
+        parts.append(
+            Part(mask, names[best] if named else None, score, float(cosines_PN[index, best]))
+        )
     return parts

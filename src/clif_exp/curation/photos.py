@@ -1,4 +1,6 @@
-"""`dataset=photos`: the colour photographs that scikit-image carries in its wheel, as a concept set."""
+"""`dataset=photos`: the colour photographs that scikit-image carries in its wheel, as a concept
+set.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from clif_exp.concepts import Concept, ConceptImage, write_concepts_yaml
+from clif_exp.concepts.concept import Concept, ConceptImage
+from clif_exp.concepts.reading import write_concepts_yaml
 
 VERSION = 2  # raise when other pictures are written
 SIZE = 320  # px of the longer side of what is written
@@ -36,22 +39,38 @@ class _Photo:
 
 _PHOTOS = (
     _Photo(
-        "eileen", "woman", ("hair", "face", "jacket"), "astronaut", (20, 10, 372, 512),
+        "eileen",
+        "woman",
+        ("hair", "face", "jacket"),
+        "astronaut",
+        (20, 10, 372, 512),
         ((0, 0, 400, 420), (0, 0, 390, 400), (0, 0, 400, 440)),
     ),
     _Photo(
-        "chelsea", "cat", ("eyes", "nose", "ears"), "chelsea", (20, 0, 385, 300),
+        "chelsea",
+        "cat",
+        ("eyes", "nose", "ears"),
+        "chelsea",
+        (20, 0, 385, 300),
         ((0, 0, 451, 300), (10, 0, 400, 300), (60, 0, 451, 280)),
     ),
     _Photo(
-        "espresso", "object", ("cup", "saucer", "spoon"), "coffee", (78, 20, 492, 384),
+        "espresso",
+        "object",
+        ("cup", "saucer", "spoon"),
+        "coffee",
+        (78, 20, 492, 384),
         ((0, 0, 600, 400), (40, 0, 540, 400), (60, 5, 510, 395)),
     ),
     _Photo(
-        "falcon", "toy", ("nose", "tower"), "rocket", (300, 120, 342, 410),
+        "falcon",
+        "toy",
+        ("nose", "tower"),
+        "rocket",
+        (300, 120, 342, 410),
         ((150, 80, 490, 427), (230, 100, 420, 427), (200, 60, 450, 420)),
     ),
-)  # fmt: skip
+)
 
 
 def write_photos(out: Path, *, size: int | None = None) -> Path:
@@ -75,11 +94,19 @@ def write_photos(out: Path, *, size: int | None = None) -> Path:
         for number, crop in enumerate(photo.crops):
             part = picture.crop(crop)
             scale = SIZE / max(part.size)
-            part = part.resize((round(part.width * scale), round(part.height * scale)), Image.Resampling.LANCZOS)
-            x0, y0, x1, y1 = (round(scale * (value - origin)) for value, origin in zip(photo.box, (*crop[:2], *crop[:2]), strict=True))
+            part = part.resize(
+                (round(part.width * scale), round(part.height * scale)), Image.Resampling.LANCZOS
+            )
+            x0, y0, x1, y1 = (
+                round(scale * (value - origin))
+                for value, origin in zip(photo.box, (*crop[:2], *crop[:2]), strict=True)
+            )
             box = (max(x0, 0), max(y0, 0), min(x1, part.width), min(y1, part.height))
             mirrored = (part.width - box[2], box[1], part.width - box[0], box[3])
-            for suffix, image, place in (("", part, box), ("_mirrored", part.transpose(Image.Transpose.FLIP_LEFT_RIGHT), mirrored)):
+            for suffix, image, place in (
+                ("", part, box),
+                ("_mirrored", part.transpose(Image.Transpose.FLIP_LEFT_RIGHT), mirrored),
+            ):
                 file = folder / f"{number:02d}{suffix}.png"
                 image.save(file)
                 images.append(ConceptImage(file, box=place))

@@ -1,12 +1,13 @@
-"""What each augmented picture will show: drawn from (seed, kind, index) alone, so that neither order nor workers matter.
+"""What each augmented picture will show: drawn from (seed, kind, index) alone, so that neither
+order nor workers matter.
 
-Pairs come in groups. A group shares everything but the concept: the same general concept (or part), the same side, the
-same sizes and places. A batch made of whole groups cannot be solved by looking at the context.
+Pairs come in groups. A group shares everything but the concept: the same general concept (or part),
+the same side, the same sizes and places. A batch made of whole groups cannot be solved by looking
+at the context.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,20 +15,43 @@ from typing import Any, Literal
 
 import numpy as np
 
+from clif_exp.concepts.pairs import KIND_CODES, derived_rng, seen_pairs
 from clif_exp.curation.settings import Kind, Layout
 
-_CODES = {"G": 1, "R": 2, "M": 3}
 _UNCOUNTED = {
-    "trousers", "jeans", "shorts", "glasses", "sunglasses", "shoes", "boots", "gloves", "pants", "goggles", "socks", "scissors",
-    "leggings", "headphones", "clothes", "wings", "ears", "eyes", "arms", "legs", "hands", "feet", "hair",
+    "trousers",
+    "jeans",
+    "shorts",
+    "glasses",
+    "sunglasses",
+    "shoes",
+    "boots",
+    "gloves",
+    "pants",
+    "goggles",
+    "socks",
+    "scissors",
+    "leggings",
+    "headphones",
+    "clothes",
+    "wings",
+    "ears",
+    "eyes",
+    "arms",
+    "legs",
+    "hands",
+    "feet",
+    "hair",
     "fur",
-}  # fmt: skip
-SEEN_SHARE = 0.7
+}
 
 
 @dataclass(frozen=True)
 class Cutout:
-    """A cut-out picture that can be placed. `file` is relative to its artifact, `root` says which: segments or contexts."""
+    """A cut-out picture that can be placed.
+
+    `file` is relative to its artifact, `root` says which: segments or contexts.
+    """
 
     file: str
     root: Literal["segments", "contexts"]
@@ -59,34 +83,6 @@ class Place:
     flip: bool
 
 
-def seen_pairs(names: Sequence[str], *, seed: int = 0, share: float = SEEN_SHARE) -> set[frozenset[str]]:
-    """Choose the pairs of concepts that M-Aug may show; evaluation reports seen and unseen pairs apart.
-
-    Args:
-        names: the concepts; their order does not matter.
-        seed: fixed by the method, not by a run.
-        share: how many of all pairs are seen.
-
-    Returns:
-        `round(share * pairs)` pairs, at least one; every concept is in one of them.
-    """
-    ordered = sorted(names)
-    pairs = list(itertools.combinations(ordered, 2))
-    if not pairs:
-        return set()
-    rng = _rng(seed, 0, len(ordered))
-    shuffled = [pairs[i] for i in rng.permutation(len(pairs))]
-    # First whatever brings in somebody new, so that nobody is left out; then the rest, in drawn order.
-    covered: set[str] = set()
-    chosen = []
-    for pair in shuffled:
-        if not covered.issuperset(pair):
-            chosen.append(pair)
-            covered.update(pair)
-    chosen += [pair for pair in shuffled if pair not in chosen]
-    return {frozenset(pair) for pair in chosen[: max(1, round(share * len(pairs)))]}
-
-
 def with_article(name: str) -> str:
     """Put "a" or "an" before a noun phrase, unless it has an article or takes none."""
     words = name.split()
@@ -95,7 +91,9 @@ def with_article(name: str) -> str:
     return f"{'an' if words[0][0] in 'aeiou' else 'a'} {name}"
 
 
-def plan_pair(kind: Kind, index: int, *, library: Library, layout: Layout, seed: int) -> dict[str, Any]:
+def plan_pair(
+    kind: Kind, index: int, *, library: Library, layout: Layout, seed: int
+) -> dict[str, Any]:
     """Decide everything about one augmented picture.
 
     Args:
@@ -106,26 +104,42 @@ def plan_pair(kind: Kind, index: int, *, library: Library, layout: Layout, seed:
         seed: the augmentation's seed.
 
     Returns:
-        The line of the manifest: file, caption, kind, seed, group, canvas and sources with px boxes.
+        The line of the manifest: file, caption, kind, seed, group, canvas and sources with px
+        boxes.
     """
-    code = _CODES[kind]
-    member_rng = _rng(seed, code, index)
+    code = KIND_CODES[kind]
+    member_rng = derived_rng(seed, code, index)
     if kind == "M":
         cutouts = _mixed(index, library, layout, seed)
         places = [_place(member_rng, layout) for _ in cutouts]
         group, group_rng = index, member_rng
     else:
-        size = max(1, min(layout.group_size, len(library.wholes) if kind == "G" else len(library.parts)))
+        size = max(
+            1, min(layout.group_size, len(library.wholes) if kind == "G" else len(library.parts))
+        )
         group, member = divmod(index, size)
-        group_rng = _rng(seed, code, group, 1)
-        general, side = _general(library.contexts if kind == "G" else library.context_parts, group, seed, code)
+        group_rng = derived_rng(seed, code, group, 1)
+        general, side = _general(
+            library.contexts if kind == "G" else library.context_parts, group, seed, code
+        )
         own = _own(kind, library, group_rng, member, size, member_rng)
-        # Shared by the group: the general concept with its flip, and both sizes and places. The concept's flip is its own.
+        # Shared by the group: the general concept with its flip, and both sizes and places. The
+        # concept's flip is its own.
         general_place, own_place = _place(group_rng, layout), _place(group_rng, layout)
-        own_place = Place(own_place.scale, own_place.x, own_place.y, bool(member_rng.random() < layout.flip))
-        cutouts, places = ([general, own], [general_place, own_place]) if side == 0 else ([own, general], [own_place, general_place])
+        own_place = Place(
+            own_place.scale, own_place.x, own_place.y, bool(member_rng.random() < layout.flip)
+        )
+        cutouts, places = (
+            ([general, own], [general_place, own_place])
+            if side == 0
+            else ([own, general], [own_place, general_place])
+        )
     phrases = [_phrase(cutout) for cutout in cutouts]
-    background = library.backgrounds[int(group_rng.integers(len(library.backgrounds)))] if layout.canvas == "generated" else None
+    background = (
+        library.backgrounds[int(group_rng.integers(len(library.backgrounds)))]
+        if layout.canvas == "generated"
+        else None
+    )
     caption = _caption(phrases, layout, group_rng)
     if background and layout.name_background:
         caption = f"{caption} {background[1]}"
@@ -139,7 +153,15 @@ def plan_pair(kind: Kind, index: int, *, library: Library, layout: Layout, seed:
         "background": background[0] if background else None,
         "front": int(member_rng.integers(len(cutouts))),
         "sources": [
-            _source(cutout, place, layout, slot=slot, slots=len(cutouts), phrase=phrases[slot], mask=f"masks/{stem}_{slot}.png")
+            _source(
+                cutout,
+                place,
+                layout,
+                slot=slot,
+                slots=len(cutouts),
+                phrase=phrases[slot],
+                mask=f"masks/{stem}_{slot}.png",
+            )
             for slot, (cutout, place) in enumerate(zip(cutouts, places, strict=True))
         ],
     }
@@ -155,33 +177,44 @@ def side_name(slot: int, slots: int) -> str | int:
     return ("left", "right")[slot] if slots == 2 else slot
 
 
-def _rng(*key: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(list(key)))
-
-
 def _place(rng: np.random.Generator, layout: Layout) -> Place:
     scale, x, y, flip = rng.random(4)
     low, high = layout.scale
     top, bottom = layout.vertical
-    return Place(round(float(low + (high - low) * scale), 4), float(x), float(top + (bottom - top) * y), bool(flip < layout.flip))
+    return Place(
+        round(float(low + (high - low) * scale), 4),
+        float(x),
+        float(top + (bottom - top) * y),
+        bool(flip < layout.flip),
+    )
 
 
 def _general(cutouts: Sequence[Cutout], group: int, seed: int, code: int) -> tuple[Cutout, int]:
-    """Go through all general cut-outs in rounds; in every second round each stands on its other side."""
+    """Go through all general cut-outs in rounds; in every second round each stands on its other
+    side.
+    """
     turn, position = divmod(group, len(cutouts))
-    order = _rng(seed, code, turn // 2, 2).permutation(len(cutouts))
-    sides = _rng(seed, code, turn // 2, 3).integers(2, size=len(cutouts))
+    order = derived_rng(seed, code, turn // 2, 2).permutation(len(cutouts))
+    sides = derived_rng(seed, code, turn // 2, 3).integers(2, size=len(cutouts))
     chosen = int(order[position])
     return cutouts[chosen], int(sides[chosen] + turn) % 2
 
 
-def _own(kind: Kind, library: Library, group_rng: np.random.Generator, member: int, size: int, member_rng: np.random.Generator) -> Cutout:
+def _own(
+    kind: Kind,
+    library: Library,
+    group_rng: np.random.Generator,
+    member: int,
+    size: int,
+    member_rng: np.random.Generator,
+) -> Cutout:
     """The concept's side of a G or R pair: the group's member-th concept, in one of its pictures."""
     if kind == "G":
         names = list(library.wholes)
         options = library.wholes[names[int(group_rng.permutation(len(names))[member])]]
     else:
-        # Same part, several owners: that is what tells V's hat from a hat. Other parts fill the group up.
+        # Same part, several owners: that is what tells V's hat from a hat. Other parts fill the
+        # group up.
         keys = list(library.parts)
         wanted = keys[int(group_rng.integers(len(keys)))][1]
         shuffled = [keys[i] for i in group_rng.permutation(len(keys))]
@@ -191,18 +224,26 @@ def _own(kind: Kind, library: Library, group_rng: np.random.Generator, member: i
 
 def _mixed(index: int, library: Library, layout: Layout, seed: int) -> list[Cutout]:
     """Concepts of an M picture, from left to right; only seen pairs stand in one picture."""
-    rng = _rng(seed, _CODES["M"], index, 1)
+    rng = derived_rng(seed, KIND_CODES["M"], index, 1)
     names = list(library.wholes)
     seen = seen_pairs(names)
     pairs = sorted(tuple(sorted(pair)) for pair in seen)
     # Every pair both ways before any comes again.
     ordered = [*pairs, *(pair[::-1] for pair in pairs)]
     turn, position = divmod(index, len(ordered))
-    chosen = list(ordered[int(_rng(seed, _CODES["M"], turn, 2).permutation(len(ordered))[position])])
+    chosen = list(
+        ordered[
+            int(derived_rng(seed, KIND_CODES["M"], turn, 2).permutation(len(ordered))[position])
+        ]
+    )
     counts = {int(count): float(p) for count, p in layout.figures.items()}
     wanted = int(rng.choice(list(counts), p=np.array(list(counts.values())) / sum(counts.values())))
     for name in (names[i] for i in rng.permutation(len(names))):
-        if len(chosen) < wanted and name not in chosen and all(frozenset((name, other)) in seen for other in chosen):
+        if (
+            len(chosen) < wanted
+            and name not in chosen
+            and all(frozenset((name, other)) in seen for other in chosen)
+        ):
             chosen.insert(int(rng.integers(len(chosen) + 1)), name)
     return [library.wholes[name][int(rng.integers(len(library.wholes[name])))] for name in chosen]
 
@@ -220,8 +261,12 @@ def _caption(phrases: Sequence[str], layout: Layout, rng: np.random.Generator) -
     return layout.row_template.format(row=", ".join(phrases[:-1]) + f" and {phrases[-1]}")
 
 
-def _source(cutout: Cutout, place: Place, layout: Layout, *, slot: int, slots: int, phrase: str, mask: str) -> dict[str, Any]:
-    """Turn a place into a box in px: inside the canvas, centred within its slot, as large as its scale says."""
+def _source(
+    cutout: Cutout, place: Place, layout: Layout, *, slot: int, slots: int, phrase: str, mask: str
+) -> dict[str, Any]:
+    """Turn a place into a box in px: inside the canvas, centred within its slot, as large as its
+    scale says.
+    """
     side = layout.resolution
     margin = round(layout.margin * side)
     width = side / slots
@@ -229,7 +274,10 @@ def _source(cutout: Cutout, place: Place, layout: Layout, *, slot: int, slots: i
     left = max(margin, slot * width - reach + (margin / 2 if slot else 0))
     right = min(side - margin, (slot + 1) * width + reach - (margin / 2 if slot < slots - 1 else 0))
     fit = min((right - left) / cutout.width, (side - 2 * margin) / cutout.height)
-    w, h = max(1, math.floor(place.scale * fit * cutout.width)), max(1, math.floor(place.scale * fit * cutout.height))
+    w, h = (
+        max(1, math.floor(place.scale * fit * cutout.width)),
+        max(1, math.floor(place.scale * fit * cutout.height)),
+    )
     x0 = math.floor(left + place.x * (right - left - w))
     # The middle of a figure stays in its own slot, however far it reaches over: left is left.
     x0 = min(max(x0, math.ceil(slot * width - w / 2)), math.floor((slot + 1) * width - w / 2))

@@ -1,4 +1,6 @@
-"""Segmenting one concept's pictures: the whole by what the user marked or by measure, the parts by name."""
+"""Segmenting one concept's pictures: the whole by what the user marked or by measure, the parts by
+name.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from clif_exp.concepts import Concept, ConceptImage
+from clif_exp.concepts.concept import Concept, ConceptImage
+from clif_exp.concepts.images import load_mask, load_rgb, on_white
 from clif_exp.curation.captioners import Captioner
 from clif_exp.curation.masks import tidy
 from clif_exp.curation.parts import Part, name_parts, over_segment
-from clif_exp.curation.regions import RegionSegmenter
-from clif_exp.curation.segmenters import Proposals, Segmenter
+from clif_exp.curation.segmenters.proposals import Proposals, Segmenter
+from clif_exp.curation.segmenters.regions import RegionSegmenter
 from clif_exp.curation.selection import choose_whole
-from clif_exp.curation.similarity import RegionText, on_white
-from clif_exp.pictures import load_mask, load_rgb
+from clif_exp.curation.similarity import RegionText
 
 log = logging.getLogger(__name__)
 _FALLBACK = "for want of a mask from sam"
@@ -45,9 +47,16 @@ class Segmented:
 
 
 def segment_concept(
-    concept: Concept, *, segmenter: Segmenter, captioner: Captioner, clip: RegionText, choose: Mapping[str, Any] | None = None,
-    over_segmentation: Mapping[str, Any] | None = None, naming: Mapping[str, Any] | None = None, fallback: bool = True,
-) -> list[Segmented]:  # fmt: skip
+    concept: Concept,
+    *,
+    segmenter: Segmenter,
+    captioner: Captioner,
+    clip: RegionText,
+    choose: Mapping[str, Any] | None = None,
+    over_segmentation: Mapping[str, Any] | None = None,
+    naming: Mapping[str, Any] | None = None,
+    fallback: bool = True,
+) -> list[Segmented]:
     """Cut a concept out of each of its pictures and name its parts (CLIF, section 4.1).
 
     Args:
@@ -72,62 +81,128 @@ def segment_concept(
         _find_whole(concept, reference, image, found, segmenter, clip, choose or {}, fallback)
         for reference, image, found in zip(concept.images, images, proposals, strict=True)
     ]
-    missed = [reference.file.name for reference, whole in zip(concept.images, wholes, strict=True) if whole.how.endswith(_FALLBACK)]
+    missed = [
+        reference.file.name
+        for reference, whole in zip(concept.images, wholes, strict=True)
+        if whole.how.endswith(_FALLBACK)
+    ]
     if missed:
-        log.warning("concept '%s': cut out by felzenszwalb, %s: %s", concept.name, _FALLBACK, ", ".join(missed))
-    names = captioner.parts(concept, [on_white(image, whole.whole_HW) for image, whole in zip(images, wholes, strict=True)])
+        log.warning(
+            "concept '%s': cut out by felzenszwalb, %s: %s",
+            concept.name,
+            _FALLBACK,
+            ", ".join(missed),
+        )
+    names = captioner.parts(
+        concept,
+        [on_white(image, whole.whole_HW) for image, whole in zip(images, wholes, strict=True)],
+    )
     results = []
     for whole, found in zip(wholes, proposals, strict=True):
         regions = over_segment(found, whole.whole_HW, **(over_segmentation or {})) if names else []
         if names and not regions and fallback and segmenter.name == "sam":
             (found,) = RegionSegmenter().propose([whole.image])
             regions = over_segment(found, whole.whole_HW, **(over_segmentation or {}))
-        parts = name_parts(whole.image, regions, names=names, class_word=concept.class_word, clip=clip, **(naming or {}))
-        results.append(Segmented(whole.image, whole.whole_HW, whole.how, whole.score, whole.measures, parts))
+        parts = name_parts(
+            whole.image,
+            regions,
+            names=names,
+            class_word=concept.class_word,
+            clip=clip,
+            **(naming or {}),
+        )
+        results.append(
+            Segmented(whole.image, whole.whole_HW, whole.how, whole.score, whole.measures, parts)
+        )
     return results
 
 
 def find_object(
-    image: np.ndarray, found: Proposals, *, word: str, segmenter: Segmenter, clip: RegionText, choose: Mapping[str, Any], fallback: bool
+    image: np.ndarray,
+    found: Proposals,
+    *,
+    word: str,
+    segmenter: Segmenter,
+    clip: RegionText,
+    choose: Mapping[str, Any],
+    fallback: bool,
 ) -> Segmented | None:
     """Choose the one thing in a picture by measure, or None if there is none."""
     choice = choose_whole(image, found, class_word=word, clip=clip, **choose)
     how = segmenter.name
     if choice is None and fallback and segmenter.name == "sam":
-        choice = choose_whole(image, RegionSegmenter().propose([image])[0], class_word=word, clip=clip, **choose)
+        choice = choose_whole(
+            image, RegionSegmenter().propose([image])[0], class_word=word, clip=clip, **choose
+        )
         how = f"felzenszwalb, {_FALLBACK}"
-    return None if choice is None else Segmented(image, choice.mask_HW, how, choice.score, choice.measures)
+    return (
+        None
+        if choice is None
+        else Segmented(image, choice.mask_HW, how, choice.score, choice.measures)
+    )
 
 
 def _find_whole(
-    concept: Concept, reference: ConceptImage, image: np.ndarray, found: Proposals, segmenter: Segmenter, clip: RegionText,
-    choose: Mapping[str, Any], fallback: bool,
-) -> Segmented:  # fmt: skip
+    concept: Concept,
+    reference: ConceptImage,
+    image: np.ndarray,
+    found: Proposals,
+    segmenter: Segmenter,
+    clip: RegionText,
+    choose: Mapping[str, Any],
+    fallback: bool,
+) -> Segmented:
     where = f"concept '{concept.name}': {reference.file.name}"
     if reference.mask is not None:
         return Segmented(image, load_mask(reference.mask, size=image.shape[1::-1]), "mask", 1.0, {})
     if reference.box is not None or reference.point is not None:
         kind = "box" if reference.box is not None else "point"
-        prompted = segmenter.prompt(image, point=None if reference.box is not None else reference.point, box=reference.box)
-        if kind == "point":  # a point lies in a button, a jacket and a person: the one that could be the concept is meant
-            meant = choose_whole(image, prompted, class_word=concept.class_word, clip=clip, **choose)
+        prompted = segmenter.prompt(
+            image, point=None if reference.box is not None else reference.point, box=reference.box
+        )
+        if (
+            kind == "point"
+            # a point lies in a button, a jacket and a person: the one that could be the concept is
+            # meant
+        ):
+            meant = choose_whole(
+                image, prompted, class_word=concept.class_word, clip=clip, **choose
+            )
             if meant is not None:
                 return Segmented(image, meant.mask_HW, kind, meant.score, meant.measures)
         best = _best_prompted(prompted, image.shape[:2])
         if best is not None:
-            return Segmented(image, tidy(prompted.masks_NHW[best]), kind, float(prompted.scores_N[best]), {})
-        raise ValueError(f"{where}: {segmenter.name} finds nothing at the {kind}. Move it, or give a mask in concepts.yaml.")
-    chosen = find_object(image, found, word=concept.class_word, segmenter=segmenter, clip=clip, choose=choose, fallback=fallback)
+            return Segmented(
+                image, tidy(prompted.masks_NHW[best]), kind, float(prompted.scores_N[best]), {}
+            )
+        raise ValueError(
+            f"{where}: {segmenter.name} finds nothing at the {kind}. Move it, or give a mask in"
+            " concepts.yaml."
+        )
+    chosen = find_object(
+        image,
+        found,
+        word=concept.class_word,
+        segmenter=segmenter,
+        clip=clip,
+        choose=choose,
+        fallback=fallback,
+    )
     if chosen is None:
         raise ValueError(
-            f"{where}: {segmenter.name} finds no '{concept.class_word}' (of {len(found.masks_NHW)} masks none fits in size and place). "
-            "Give a box, a point or a mask for this picture in concepts.yaml, or another segmenter="
+            f"{where}: {segmenter.name} finds no '{concept.class_word}' (of {len(found.masks_NHW)}"
+            " masks none fits in size and place). Give a box, a point or a mask for this picture"
+            " in concepts.yaml, or another segmenter="
         )
     return chosen
 
 
 def _best_prompted(prompted: Proposals, size: Sequence[int]) -> int | None:
     """The most confident mask that is neither a speck nor the whole picture."""
-    areas = prompted.masks_NHW.reshape(len(prompted.masks_NHW), -1).mean(axis=1) if len(prompted.masks_NHW) else np.zeros(0)
+    areas = (
+        prompted.masks_NHW.reshape(len(prompted.masks_NHW), -1).mean(axis=1)
+        if len(prompted.masks_NHW)
+        else np.zeros(0)
+    )
     usable = np.flatnonzero((areas > 0.002) & (areas < 0.98))
     return int(usable[prompted.scores_N[usable].argmax()]) if len(usable) else None

@@ -1,4 +1,6 @@
-"""Which of a segmenter's masks is the concept: a weighted sum of things that can be measured, open to inspection."""
+"""Which of a segmenter's masks is the concept: a weighted sum of things that can be measured, open
+to inspection.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from clif_exp.curation.masks import iou, mask_box, plain_background, tidy
+from clif_exp.concepts.images import mask_box
+from clif_exp.curation.masks import iou, plain_background, tidy
 from clif_exp.curation.planning import with_article
-from clif_exp.curation.segmenters import Proposals
+from clif_exp.curation.segmenters.proposals import Proposals
 from clif_exp.curation.similarity import RegionText
 
 # How much each measure counts. All measures lie in [0, 1]; border counts against a mask.
 DEFAULT_WEIGHTS: dict[str, float] = {
-    "centrality": 1.0, "area": 1.0, "border": 1.5, "foreground": 2.0, "compactness": 0.5, "similarity": 1.0, "confidence": 1.0
-}  # fmt: skip
+    "centrality": 1.0,
+    "area": 1.0,
+    "border": 1.5,
+    "foreground": 2.0,
+    "compactness": 0.5,
+    "similarity": 1.0,
+    "confidence": 1.0,
+}
 _SHORTLIST = 16  # candidates worth a look by CLIP
 
 
@@ -35,7 +44,13 @@ class Measures:
     def score(self, weights: Mapping[str, float]) -> float:
         """Weighted mean in [-1, 1]; the border's share is subtracted."""
         total = sum(weights.values()) or 1.0
-        return sum(weight * (-1 if key == "border" else 1) * getattr(self, key) for key, weight in weights.items()) / total
+        return (
+            sum(
+                weight * (-1 if key == "border" else 1) * getattr(self, key)
+                for key, weight in weights.items()
+            )
+            / total
+        )
 
 
 @dataclass(frozen=True)
@@ -48,9 +63,16 @@ class Choice:
 
 
 def choose_whole(
-    image: np.ndarray, proposals: Proposals, *, class_word: str, clip: RegionText | None, weights: Mapping[str, float] | None = None,
-    min_area: float = 0.01, max_area: float = 0.9, max_border: float = 0.5,
-) -> Choice | None:  # fmt: skip
+    image: np.ndarray,
+    proposals: Proposals,
+    *,
+    class_word: str,
+    clip: RegionText | None,
+    weights: Mapping[str, float] | None = None,
+    min_area: float = 0.01,
+    max_area: float = 0.9,
+    max_border: float = 0.5,
+) -> Choice | None:
     """Choose the mask that most likely is the concept (CLIF, section 4.1: "segment the concept").
 
     Args:
@@ -90,13 +112,21 @@ def choose_whole(
     ]
     order = np.argsort([-m.score(weights) for m in measured], kind="stable")[:_SHORTLIST]
     if clip is not None and weights["similarity"] > 0:
-        cosines = clip.regions(image, [masks[eligible[k]] for k in order]) @ clip.texts([f"a photo of {with_article(class_word)}"])[0]
+        cosines = (
+            clip.regions(image, [masks[eligible[k]] for k in order])
+            @ clip.texts([f"a photo of {with_article(class_word)}"])[0]
+        )
         relative = (cosines - cosines.min()) / max(float(np.ptp(cosines)), 1e-6)
-        rescored = {k: Measures(**{**asdict(measured[k]), "similarity": float(r)}) for k, r in zip(order, relative, strict=True)}
+        rescored = {
+            k: Measures(**{**asdict(measured[k]), "similarity": float(r)})
+            for k, r in zip(order, relative, strict=True)
+        }
     else:
         rescored = {k: measured[k] for k in order}
     best = max(rescored, key=lambda k: rescored[k].score(weights))
-    return Choice(tidy(masks[eligible[best]]), rescored[best].score(weights), _rounded(rescored[best]))
+    return Choice(
+        tidy(masks[eligible[best]]), rescored[best].score(weights), _rounded(rescored[best])
+    )
 
 
 def _rounded(measures: Measures) -> dict[str, Any]:
@@ -109,7 +139,10 @@ def _border_share(mask: np.ndarray) -> float:
 
 def _centrality(mask: np.ndarray) -> float:
     height, width = mask.shape
-    y, x = (np.flatnonzero(mask) // width).mean() / height, (np.flatnonzero(mask) % width).mean() / width
+    y, x = (
+        (np.flatnonzero(mask) // width).mean() / height,
+        (np.flatnonzero(mask) % width).mean() / width,
+    )
     return float(max(0.0, 1 - 2 * np.hypot(x - 0.5, y - 0.5)))
 
 

@@ -1,4 +1,6 @@
-"""CLIP similarity between regions of pictures and words: what tells a hat from a shoe, and a whole from its background."""
+"""CLIP similarity between regions of pictures and words: what tells a hat from a shoe, and a whole
+from its background.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from clif_exp.backbones import BackboneSpec, load_contrastive
-from clif_exp.curation.masks import mask_box
+from clif_exp.base_models.loading import load_contrastive
+from clif_exp.base_models.spec import BackboneSpec
+from clif_exp.concepts.images import on_white
 
 
 class RegionText:
-    """Region and text features of the base model's own CLIP, L2-normalised. Texts are computed once.
+    """Region and text features of the base model's own CLIP, L2-normalised. Texts are computed
+    once.
 
     Args:
         spec: base models; the CLIP of the first text encoder is used.
@@ -21,7 +25,9 @@ class RegionText:
     """
 
     def __init__(self, spec: BackboneSpec, *, device: str = "cpu", batch_size: int = 32) -> None:
-        self.model, self.tokenizer, self.processor = load_contrastive(spec, next(iter(spec.contrastive)), device=device)
+        self.model, self.tokenizer, self.processor = load_contrastive(
+            spec, next(iter(spec.contrastive)), device=device
+        )
         self.device, self.batch_size = device, batch_size
         self.scale = float(self.model.logit_scale.exp())
         self._texts: dict[str, np.ndarray] = {}
@@ -32,9 +38,13 @@ class RegionText:
 
         features = [np.zeros((0, self.model.config.projection_dim), np.float32)]
         for start in range(0, len(pictures), self.batch_size):
-            pixels = self.processor(images=list(pictures[start : start + self.batch_size]), return_tensors="pt")["pixel_values"]
+            pixels = self.processor(
+                images=list(pictures[start : start + self.batch_size]), return_tensors="pt"
+            )["pixel_values"]
             with torch.inference_mode():
-                found = self.model.get_image_features(pixel_values=pixels.to(self.device)).pooler_output
+                found = self.model.get_image_features(
+                    pixel_values=pixels.to(self.device)
+                ).pooler_output
             features.append(torch.nn.functional.normalize(found.float(), dim=-1).cpu().numpy())
         return np.concatenate(features)
 
@@ -45,23 +55,16 @@ class RegionText:
         for caption in captions:
             if caption in self._texts:
                 continue
-            # One by one: in a batch the last digits depend on the neighbours, and so on which process has met which words before.
+            # One by one: in a batch the last digits depend on the neighbours, and so on which
+            # process has met which words before.
             tokens = self.tokenizer([caption], truncation=True, return_tensors="pt").to(self.device)
             with torch.inference_mode():
                 found = self.model.get_text_features(**tokens).pooler_output
-            self._texts[caption] = torch.nn.functional.normalize(found.float(), dim=-1)[0].cpu().numpy()
+            self._texts[caption] = (
+                torch.nn.functional.normalize(found.float(), dim=-1)[0].cpu().numpy()
+            )
         return np.stack([self._texts[caption] for caption in captions])
 
     def regions(self, image_HW3: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
         """Features of masked regions, each cropped onto a white square, float32 [N, D]."""
         return self.images([on_white(image_HW3, mask) for mask in masks])
-
-
-def on_white(image_HW3: np.ndarray, mask_HW: np.ndarray, *, margin: float = 0.12) -> Image.Image:
-    """Crop a masked region onto a white square with some margin, as single things stand in CLIP's own training pictures."""
-    x0, y0, x1, y1 = mask_box(mask_HW)
-    crop = np.where(mask_HW[y0:y1, x0:x1, None], image_HW3[y0:y1, x0:x1], 255).astype(np.uint8)
-    side = round(max(crop.shape[:2]) * (1 + 2 * margin))
-    canvas = Image.new("RGB", (side, side), (255, 255, 255))
-    canvas.paste(Image.fromarray(crop), ((side - crop.shape[1]) // 2, (side - crop.shape[0]) // 2))
-    return canvas

@@ -1,4 +1,6 @@
-"""The stage functions of curation: segments, contexts and the three augmentations, each an artifact of its own."""
+"""The stage functions of curation: segments, contexts and the three augmentations, each an artifact
+of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from clif_exp.backbones import BackboneSpec
-from clif_exp.concepts import Concept, ConceptSet
-from clif_exp.curation.masks import cut_out, mask_box, write_bytes, write_jsonl, write_mask, write_png
-from clif_exp.curation.planning import Library, seen_pairs
+from clif_exp.base_models.spec import BackboneSpec
+from clif_exp.concepts.concept import Concept, ConceptSet
+from clif_exp.concepts.images import mask_box
+from clif_exp.concepts.pairs import seen_pairs
+from clif_exp.curation.masks import cut_out, write_bytes, write_jsonl, write_mask, write_png
+from clif_exp.curation.planning import Library
 from clif_exp.curation.settings import FIELDS, Kind, Layout, read_layout
 
 __all__ = ["VERSION", "compose_pairs", "generate_contexts", "seen_pairs", "segment_concepts"]
@@ -25,13 +29,21 @@ log = logging.getLogger(__name__)
 
 
 def segment_concepts(
-    out: Path, *, concepts: ConceptSet, spec: BackboneSpec, segmenter: Mapping[str, Any], captioner: Mapping[str, Any],
-    device: str = "cpu", num_workers: int = 1, helping: bool = False,
-) -> None:  # fmt: skip
+    out: Path,
+    *,
+    concepts: ConceptSet,
+    spec: BackboneSpec,
+    segmenter: Mapping[str, Any],
+    captioner: Mapping[str, Any],
+    device: str = "cpu",
+    num_workers: int = 1,
+    helping: bool = False,
+) -> None:
     """Cut every concept and its parts out of its pictures (CLIF, section 4.1).
 
-    Writes `segments.jsonl` (one line per whole and part: concept, image, file, kind, part, mask, cutout, box in px,
-    cutout_size, area, score, how), `masks/` (grey PNG in the picture's size) and `cutouts/` (RGBA PNG of the box).
+    Writes `segments.jsonl` (one line per whole and part: concept, image, file, kind, part, mask,
+    cutout, box in px, cutout_size, area, score, how), `masks/` (grey PNG in the picture's size) and
+    `cutouts/` (RGBA PNG of the box).
 
     Args:
         out: folder to fill; concepts finished by an earlier, killed run are kept.
@@ -46,11 +58,11 @@ def segment_concepts(
     Raises:
         ValueError: nothing was found in a picture; names it and what would do.
     """
+    from clif_exp.artifacts.sharing import forget, share
     from clif_exp.curation.captioners import build_captioner
-    from clif_exp.curation.segmenters import build_segmenter
+    from clif_exp.curation.segmenters.build import build_segmenter
     from clif_exp.curation.segmenting import segment_concept
     from clif_exp.curation.similarity import RegionText
-    from clif_exp.sharing import forget, share
 
     out = Path(out)
     for folder in ("masks", "cutouts", "done"):
@@ -64,11 +76,20 @@ def segment_concepts(
         nonlocal clip
         clip = clip or RegionText(spec, device=device)
         found = segment_concept(
-            by_name[name], segmenter=finder, captioner=asker, clip=clip, choose=segmenter.get("choose"),
-            over_segmentation=segmenter.get("over_segmentation"), naming=captioner.get("naming"),
+            by_name[name],
+            segmenter=finder,
+            captioner=asker,
+            clip=clip,
+            choose=segmenter.get("choose"),
+            over_segmentation=segmenter.get("over_segmentation"),
+            naming=captioner.get("naming"),
             fallback=bool(segmenter.get("fallback", True)),
-        )  # fmt: skip
-        lines = [line for number, one in enumerate(found) for line in _write_segmented(out, by_name[name], number, one)]
+        )
+        lines = [
+            line
+            for number, one in enumerate(found)
+            for line in _write_segmented(out, by_name[name], number, one)
+        ]
         write_bytes(out / "done" / f"{name}.json", json.dumps(lines).encode())
 
     def done(name: str) -> bool:
@@ -77,7 +98,9 @@ def segment_concepts(
     share(out, by_name, done=done, work=work, description="segmenting concepts")
     if helping:
         return
-    lines = [line for name in by_name for line in json.loads((out / "done" / f"{name}.json").read_text())]
+    lines = [
+        line for name in by_name for line in json.loads((out / "done" / f"{name}.json").read_text())
+    ]
     write_jsonl(out / "segments.jsonl", lines)
     forget(out)
     _remove_folder(out / "done")
@@ -91,15 +114,30 @@ def segment_concepts(
 
 
 def generate_contexts(
-    out: Path, *, spec: BackboneSpec, names: Sequence[str], part_names: Sequence[str], images_per_name: int, seed: int,
-    segmenter: Mapping[str, Any], num_inference_steps: int, guidance_scale: float, device: str = "cpu", batch_size: int = 16,
-    oversampling: float = 1.5, template: str = "a photo of {name} on a white background", backgrounds: Sequence[str] = (),
-    background_template: str = "a photo of an empty {name}", screen: Mapping[str, Any] | None = None, helping: bool = False,
-) -> None:  # fmt: skip
-    """Let the base diffusion model draw general concepts, cut them out and keep those that pass the screen.
+    out: Path,
+    *,
+    spec: BackboneSpec,
+    names: Sequence[str],
+    part_names: Sequence[str],
+    images_per_name: int,
+    seed: int,
+    segmenter: Mapping[str, Any],
+    num_inference_steps: int,
+    guidance_scale: float,
+    device: str = "cpu",
+    batch_size: int = 16,
+    oversampling: float = 1.5,
+    template: str = "a photo of {name} on a white background",
+    backgrounds: Sequence[str] = (),
+    background_template: str = "a photo of an empty {name}",
+    screen: Mapping[str, Any] | None = None,
+    helping: bool = False,
+) -> None:
+    """Let the base diffusion model draw general concepts, cut them out and keep those that pass the
+    screen.
 
-    Writes `contexts.jsonl` (one line per picture: name, kind whole|part|background, cutout, cutout_size, seed, prompt,
-    similarity, kept, reason), `pictures/` and `cutouts/`.
+    Writes `contexts.jsonl` (one line per picture: name, kind whole|part|background, cutout,
+    cutout_size, seed, prompt, similarity, kept, reason), `pictures/` and `cutouts/`.
 
     Args:
         out: folder to fill; pictures sampled by an earlier, killed run are kept.
@@ -123,30 +161,45 @@ def generate_contexts(
     Raises:
         ValueError: not a single general concept passed the screen.
     """
+    from clif_exp.artifacts.sharing import forget
     from clif_exp.curation import contexts
-    from clif_exp.sharing import forget
 
     out = Path(out)
     thresholds = contexts.as_settings(screen)
     candidates = contexts.list_candidates(
-        names=names, part_names=part_names, backgrounds=backgrounds, images_per_name=images_per_name, oversampling=oversampling,
-        template=template, background_template=background_template, seed=seed,
-    )  # fmt: skip
+        names=names,
+        part_names=part_names,
+        backgrounds=backgrounds,
+        images_per_name=images_per_name,
+        oversampling=oversampling,
+        template=template,
+        background_template=background_template,
+        seed=seed,
+    )
     if not helping:
         out.mkdir(parents=True, exist_ok=True)
-    sampler = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "batch_size": batch_size}
+    sampler = {
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "batch_size": batch_size,
+    }
     contexts.sample(out, candidates, spec=spec, device=device, **sampler)  # type: ignore[arg-type]
-    lines = contexts.cut_and_screen(out, candidates, spec=spec, segmenter=segmenter, device=device, screen=thresholds)
+    lines = contexts.cut_and_screen(
+        out, candidates, spec=spec, segmenter=segmenter, device=device, screen=thresholds
+    )
     if helping:
         return
     contexts.keep_best_of_each(lines, wanted=images_per_name, keep_best=thresholds.keep_best)
     for kind, group in (("whole", names), ("part", part_names)):
         kept = Counter(line["name"] for line in lines if line["kept"] and line["kind"] == kind)
         if group and not kept:
-            reasons = Counter(line["reason"].split(" (")[0] for line in lines if line["kind"] == kind)
+            reasons = Counter(
+                line["reason"].split(" (")[0] for line in lines if line["kind"] == kind
+            )
             raise ValueError(
-                f"augmentation.contexts: none of {len(group)} {kind} names gave a usable picture ({reasons.most_common(3)}). "
-                "Choose names the base model can draw, loosen augmentation.contexts.screen, or set its keep_best=true."
+                f"augmentation.contexts: none of {len(group)} {kind} names gave a usable picture"
+                f" ({reasons.most_common(3)}). Choose names the base model can draw, loosen"
+                " augmentation.contexts.screen, or set its keep_best=true."
             )
         for name in [name for name in group if not kept[name]]:
             log.warning("general concept '%s': no picture passed the screen; it is left out", name)
@@ -156,12 +209,20 @@ def generate_contexts(
 
 
 def compose_pairs(
-    out: Path, *, kind: Kind, segments: Path, contexts: Path | None, settings: Mapping[str, Any], seed: int, num_workers: int = 1,
+    out: Path,
+    *,
+    kind: Kind,
+    segments: Path,
+    contexts: Path | None,
+    settings: Mapping[str, Any],
+    seed: int,
+    num_workers: int = 1,
     helping: bool = False,
-) -> None:  # fmt: skip
+) -> None:
     """Compose the augmented pictures of one kind (CLIF, section 4.1 and Fig. 4).
 
-    Writes `manifest.jsonl`, `images/` (RGB PNG) and `masks/` (grey PNG, what is visible of each source).
+    Writes `manifest.jsonl`, `images/` (RGB PNG) and `masks/` (grey PNG, what is visible of each
+    source).
 
     Args:
         out: folder to fill; pictures drawn by an earlier, killed run are kept.
@@ -176,20 +237,27 @@ def compose_pairs(
     Raises:
         ValueError: an unknown or unfit setting, or nothing to place.
     """
+    from clif_exp.artifacts.progress import track
+    from clif_exp.artifacts.sharing import forget
     from clif_exp.curation.composing import Job, compose_all
     from clif_exp.curation.manifest import read_library
-    from clif_exp.progress import track
-    from clif_exp.sharing import forget
 
     num_pairs, layout = read_layout(kind, settings)
     library = read_library(Path(segments), Path(contexts) if contexts is not None else None)
     if num_pairs:
         _check_library(kind, library, layout)
-    roots = {"segments": Path(segments), "contexts": Path(contexts) if contexts is not None else Path(segments)}
+    roots = {
+        "segments": Path(segments),
+        "contexts": Path(contexts) if contexts is not None else Path(segments),
+    }
     job = Job(kind=kind, seed=seed, library=library, layout=layout, roots=roots, out=Path(out))
     if not helping:
         Path(out).mkdir(parents=True, exist_ok=True)
-    lines = track(compose_all(job, num_pairs=num_pairs, num_workers=num_workers), f"composing {kind} pairs", total=num_pairs)
+    lines = track(
+        compose_all(job, num_pairs=num_pairs, num_workers=num_workers),
+        f"composing {kind} pairs",
+        total=num_pairs,
+    )
     if helping:
         deque(lines, maxlen=0)
         return
@@ -200,8 +268,12 @@ def compose_pairs(
 def _write_segmented(out: Path, concept: Concept, number: int, found: Any) -> list[dict[str, Any]]:
     """Write one picture's masks and cut-outs; the lines for segments.jsonl, the whole first."""
     lines = []
-    regions: list[tuple[str, str | None, np.ndarray, float, float | None]] = [("whole", None, found.whole_HW, found.score, None)]
-    regions += [("part", part.name, part.mask_HW, part.score, part.similarity) for part in found.parts]
+    regions: list[tuple[str, str | None, np.ndarray, float, float | None]] = [
+        ("whole", None, found.whole_HW, found.score, None)
+    ]
+    regions += [
+        ("part", part.name, part.mask_HW, part.score, part.similarity) for part in found.parts
+    ]
     for index, (kind, part, mask, score, similarity) in enumerate(regions):
         stem = f"{concept.name}_{number:02d}" + (f"_part_{index:02d}" if kind == "part" else "")
         cutout, _ = cut_out(found.image, mask)
@@ -238,15 +310,26 @@ def _check_library(kind: Kind, library: Library, layout: Layout) -> None:
     field = FIELDS[kind]
     off = f"Or leave it out with augmentation.{field}.num_pairs=0."
     if kind == "G" and not library.contexts:
-        raise ValueError(f"augmentation.{field}: there are no general concepts. Give augmentation.contexts.names. {off}")
+        raise ValueError(
+            f"augmentation.{field}: there are no general concepts. Give"
+            f" augmentation.contexts.names. {off}"
+        )
     if kind == "R" and not library.parts:
         raise ValueError(
             f"augmentation.{field}: no part of any concept has a name. "
             f"List parts in concepts.yaml, or lower captioner.naming.threshold. {off}"
         )
     if kind == "R" and not library.context_parts:
-        raise ValueError(f"augmentation.{field}: there are no general parts. Give augmentation.contexts.part_names. {off}")
+        raise ValueError(
+            f"augmentation.{field}: there are no general parts. Give"
+            f" augmentation.contexts.part_names. {off}"
+        )
     if kind == "M" and len(library.wholes) < 2:
-        raise ValueError(f"augmentation.{field}: mixing needs two concepts, found {len(library.wholes)}. {off}")
+        raise ValueError(
+            f"augmentation.{field}: mixing needs two concepts, found {len(library.wholes)}. {off}"
+        )
     if layout.canvas == "generated" and not library.backgrounds:
-        raise ValueError(f"augmentation.{field}.canvas: generated, but there are no backgrounds. Give augmentation.contexts.backgrounds.")
+        raise ValueError(
+            f"augmentation.{field}.canvas: generated, but there are no backgrounds. Give"
+            " augmentation.contexts.backgrounds."
+        )

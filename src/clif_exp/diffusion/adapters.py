@@ -26,7 +26,11 @@ def add_lora(unet, *, rank: int, alpha: float, target_modules: Sequence[str], se
 
     from clif_exp.diffusion.checks import check_lora
 
-    layers = {name: (m.out_features, m.in_features) for name, m in unet.named_modules() if isinstance(m, torch.nn.Linear)}
+    layers = {
+        name: (m.out_features, m.in_features)
+        for name, m in unet.named_modules()
+        if isinstance(m, torch.nn.Linear)
+    }
     check_lora(layers, rank=rank, target_modules=target_modules)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -41,7 +45,8 @@ def add_lora(unet, *, rank: int, alpha: float, target_modules: Sequence[str], se
 
 
 def spare_conversions(unet, *, dtype) -> None:
-    """Spare a U-Net that runs under autocast the conversions of every step; what it computes stays the same bit for bit.
+    """Spare a U-Net that runs under autocast the conversions of every step; what it computes stays
+    the same bit for bit.
 
     Args:
         unet: UNet2DConditionModel, with its adapter; changes in place.
@@ -50,21 +55,37 @@ def spare_conversions(unet, *, dtype) -> None:
     import torch
 
     for module in unet.modules():
-        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d) and not module.weight.requires_grad:
-            module.to(dtype)  # autocast would make this copy of a frozen matrix in every pass, and hold it for the backward one
+        if (
+            isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+            and not module.weight.requires_grad
+        ):
+            module.to(
+                dtype
+                # autocast would make this copy of a frozen matrix in every pass, and hold it for the
+                # backward one
+            )
         if hasattr(module, "cast_input_dtype_enabled"):
-            # peft would turn inputs into fp32, and autocast turn them back: a copy for each of the layers that share one.
+            # peft would turn inputs into fp32, and autocast turn them back: a copy for each of the
+            # layers that share one.
             module.cast_input_dtype_enabled = False
 
 
-def save_lora(unet, out: Path, *, pipeline_class, text_lora: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
-    """Write pytorch_lora_weights.safetensors, with its alpha, which is lost without the metadata; nothing where there is no LoRA.
+def save_lora(
+    unet,
+    out: Path,
+    *,
+    pipeline_class,
+    text_lora: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]],
+) -> None:
+    """Write pytorch_lora_weights.safetensors, with its alpha, which is lost without the metadata;
+    nothing where there is no LoRA.
 
     Args:
         unet: with an adapter, or None.
         out: folder.
         pipeline_class: the stock pipeline that will load it.
-        text_lora: text encoder -> (layers, settings) of stage 1's LoRA, `text_tuning.read_text_lora`.
+        text_lora: text encoder -> (layers, settings) of stage 1's LoRA,
+            `text_tuning.read_text_lora`.
     """
     from peft.utils import get_peft_model_state_dict
 
@@ -72,9 +93,18 @@ def save_lora(unet, out: Path, *, pipeline_class, text_lora: Mapping[str, tuple[
     if unet is not None:
         metadata = unet.peft_config["default"].to_dict()
         # Sets come in another order in every process; the same weights shall be the same file.
-        metadata = {key: sorted(value) if isinstance(value, set) else value for key, value in metadata.items()}
-        layers |= {"unet_lora_layers": get_peft_model_state_dict(unet), "unet_lora_adapter_metadata": metadata}
+        metadata = {
+            key: sorted(value) if isinstance(value, set) else value
+            for key, value in metadata.items()
+        }
+        layers |= {
+            "unet_lora_layers": get_peft_model_state_dict(unet),
+            "unet_lora_adapter_metadata": metadata,
+        }
     for encoder, (state, settings) in text_lora.items():
-        layers |= {f"{encoder}_lora_layers": dict(state), f"{encoder}_lora_adapter_metadata": dict(settings)}
+        layers |= {
+            f"{encoder}_lora_layers": dict(state),
+            f"{encoder}_lora_adapter_metadata": dict(settings),
+        }
     if layers:
         pipeline_class.save_lora_weights(out, **layers)

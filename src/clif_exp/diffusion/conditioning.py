@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clif_exp.tokens import tokenize
+from clif_exp.base_models.tokens import tokenize
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,9 @@ class TextEncoders:
     resolution: int
 
     def tokenize(self, captions: Sequence[str]) -> dict[str, Tensor]:
-        """Return encoder name -> ids, int64 [B, 77], padded as the pipelines do: the U-Net attends to the padding too."""
+        """Return encoder name -> ids, int64 [B, 77], padded as the pipelines do: the U-Net attends
+        to the padding too.
+        """
         return {
             name: tokenize(tokenizer, captions, num_tokens=self.num_tokens, pad="max_length")
             for name, (tokenizer, _) in self.encoders.items()
@@ -47,15 +49,22 @@ class TextEncoders:
         hidden, pooled = [], None
         for name, (_, encoder) in self.encoders.items():
             output = encoder(ids[name].to(encoder.device), output_hidden_states=self.penultimate)
-            hidden.append(output.hidden_states[-2] if self.penultimate else output.last_hidden_state)
+            hidden.append(
+                output.hidden_states[-2] if self.penultimate else output.last_hidden_state
+            )
             pooled = getattr(output, "text_embeds", None)
         encoded = {"hidden": torch.cat(hidden, dim=-1)}
         return encoded | {"pooled": pooled} if self.penultimate else encoded
 
     @torch.no_grad()
-    def encode_captions(self, captions: Sequence[str], *, batch_size: int = 32) -> dict[str, Tensor]:
+    def encode_captions(
+        self, captions: Sequence[str], *, batch_size: int = 32
+    ) -> dict[str, Tensor]:
         """Encode captions in batches, for caching on the CPU."""
-        parts = [self.encode(self.tokenize(captions[start : start + batch_size])) for start in range(0, len(captions), batch_size)]
+        parts = [
+            self.encode(self.tokenize(captions[start : start + batch_size]))
+            for start in range(0, len(captions), batch_size)
+        ]
         return {key: torch.cat([part[key].cpu() for part in parts]) for key in parts[0]}
 
     def unet_arguments(self, encoded: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -63,8 +72,16 @@ class TextEncoders:
         arguments: dict[str, Any] = {"encoder_hidden_states": encoded["hidden"]}
         if self.penultimate:
             side = self.resolution
-            # Original size, crop corner, target size: pictures are trained at their full, uncropped size.
-            ids = torch.tensor([side, side, 0, 0, side, side], device=encoded["hidden"].device, dtype=encoded["hidden"].dtype)
+            # Original size, crop corner, target size: pictures are trained at their full, uncropped
+            # size.
+            ids = torch.tensor(
+                [side, side, 0, 0, side, side],
+                device=encoded["hidden"].device,
+                dtype=encoded["hidden"].dtype,
+            )
             time_ids = ids.expand(len(encoded["hidden"]), -1)
-            arguments["added_cond_kwargs"] = {"text_embeds": encoded["pooled"], "time_ids": time_ids}
+            arguments["added_cond_kwargs"] = {
+                "text_embeds": encoded["pooled"],
+                "time_ids": time_ids,
+            }
         return arguments

@@ -1,4 +1,6 @@
-"""Stage 2's pictures: single concepts and M pairs, encoded once, mixed by weight, batch by batch from (seed, step)."""
+"""Stage 2's pictures: single concepts and M pairs, encoded once, mixed by weight, batch by batch
+from (seed, step).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from clif_exp.trainer import step_generator
+from clif_exp.training.steps import step_generator
 
 SINGLE, PAIR, PRIOR = "single", "pair", "prior"
 
@@ -26,7 +28,8 @@ class TrainingPicture:
     Args:
         file: the picture.
         kind: single, pair or prior.
-        subject: concept of a single, class word of a prior picture; balances what is drawn. Pairs: "".
+        subject: concept of a single, class word of a prior picture; balances what is drawn. Pairs:
+            "".
         captions: captions that are true of it; one is drawn each time.
         masks: where its concepts are (white), joined; empty: everywhere.
     """
@@ -38,15 +41,27 @@ class TrainingPicture:
     masks: tuple[Path, ...] = ()
 
 
-def single_pictures(concepts, *, templates: Sequence[str], masks: Mapping[tuple[str, int], Path] | None = None) -> list[TrainingPicture]:
-    """List the reference pictures of a concept set, captioned from templates unless the user gave captions."""
+def single_pictures(
+    concepts, *, templates: Sequence[str], masks: Mapping[tuple[str, int], Path] | None = None
+) -> list[TrainingPicture]:
+    """List the reference pictures of a concept set, captioned from templates unless the user gave
+    captions.
+    """
     pictures = []
     for concept in concepts.concepts:
         named = f"<{concept.name}>"
         for number, image in enumerate(concept.images):
-            captions = (image.caption,) if image.caption and named in image.caption else tuple(t.format(named) for t in templates)
+            captions = (
+                (image.caption,)
+                if image.caption and named in image.caption
+                else tuple(t.format(named) for t in templates)
+            )
             mask = image.mask or (masks or {}).get((concept.name, number))
-            pictures.append(TrainingPicture(Path(image.file), SINGLE, concept.name, captions, (Path(mask),) if mask else ()))
+            pictures.append(
+                TrainingPicture(
+                    Path(image.file), SINGLE, concept.name, captions, (Path(mask),) if mask else ()
+                )
+            )
     return pictures
 
 
@@ -58,7 +73,9 @@ def pair_pictures(manifest: Path, *, names: set[str]) -> list[TrainingPicture]:
     """
     file = Path(manifest) / "manifest.jsonl"
     if not file.is_file():
-        raise ValueError(f"{file}: no such file. Curation publishes it; run the stage 'curation' first.")
+        raise ValueError(
+            f"{file}: no such file. Curation publishes it; run the stage 'curation' first."
+        )
     pictures = []
     for number, text in enumerate(file.read_text().splitlines(), start=1):
         if not text.strip():
@@ -66,28 +83,40 @@ def pair_pictures(manifest: Path, *, names: set[str]) -> list[TrainingPicture]:
         line = json.loads(text)
         unknown = {s["concept"] for s in line["sources"] if s.get("concept")} - names
         if unknown:
-            raise ValueError(f"{file}:{number}: concept {sorted(unknown)[0]!r} is not in the concept set.")
+            raise ValueError(
+                f"{file}:{number}: concept {sorted(unknown)[0]!r} is not in the concept set."
+            )
         masks = tuple(Path(manifest) / s["mask"] for s in line["sources"] if s.get("mask"))
-        pictures.append(TrainingPicture(Path(manifest) / line["file"], PAIR, "", (line["caption"],), masks))
+        pictures.append(
+            TrainingPicture(Path(manifest) / line["file"], PAIR, "", (line["caption"],), masks)
+        )
     return pictures
 
 
 def load_pixels(file: Path, *, resolution: int) -> Tensor:
-    """Read a picture, fitted to a square by its shorter side and a centre crop: float32 [3, R, R] in [-1, 1]."""
-    from clif_exp.pictures import load_rgb
+    """Read a picture, fitted to a square by its shorter side and a centre crop: float32 [3, R, R]
+    in [-1, 1].
+    """
+    from clif_exp.concepts.images import load_rgb
 
     image = ImageOps.fit(load_rgb(file), (resolution, resolution), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 127.5 - 1.0
 
 
-def load_weights(masks: Sequence[Path], *, resolution: int, latent_size: tuple[int, int], background: float) -> Tensor:
-    """Return loss weights on the latent grid: 1 on the concepts, `background` elsewhere, mean 1; float32 [1, h, w]."""
+def load_weights(
+    masks: Sequence[Path], *, resolution: int, latent_size: tuple[int, int], background: float
+) -> Tensor:
+    """Return loss weights on the latent grid: 1 on the concepts, `background` elsewhere, mean 1;
+    float32 [1, h, w].
+    """
     if not masks:
         return torch.ones(1, *latent_size)
     joined = np.zeros((resolution, resolution), np.float32)
     for file in masks:
         with Image.open(file) as image:
-            fitted = ImageOps.fit(image.convert("L"), (resolution, resolution), Image.Resampling.BILINEAR)
+            fitted = ImageOps.fit(
+                image.convert("L"), (resolution, resolution), Image.Resampling.BILINEAR
+            )
         joined = np.maximum(joined, np.asarray(fitted, np.float32) / 255.0)
     weights = F.interpolate(torch.from_numpy(joined)[None, None], size=latent_size, mode="area")[0]
     weights = background + (1 - background) * weights
@@ -95,17 +124,29 @@ def load_weights(masks: Sequence[Path], *, resolution: int, latent_size: tuple[i
 
 
 @torch.no_grad()
-def encode_pictures(vae, pictures: Sequence[TrainingPicture], *, resolution: int, flip: bool) -> Tensor:
-    """Encode all pictures once: latents float32 [N, C, h, w]; with `flip` [2 N, C, h, w], the mirrored ones last."""
-    from clif_exp.backbones import encode_images
+def encode_pictures(
+    vae, pictures: Sequence[TrainingPicture], *, resolution: int, flip: bool
+) -> Tensor:
+    """Encode all pictures once: latents float32 [N, C, h, w]; with `flip` [2 N, C, h, w], the
+    mirrored ones last.
+    """
+    from clif_exp.base_models.loading import encode_images
 
-    # An autoencoder needs most memory at full resolution: about as many pixels at a time as one picture of SDXL has.
+    # An autoencoder needs most memory at full resolution: about as many pixels at a time as one
+    # picture of SDXL has.
     batch_size = max(1, min(8, 1024**2 // resolution**2))
     latents = []
     for mirrored in (False, True) if flip else (False,):
         for start in range(0, len(pictures), batch_size):
-            pixels = torch.stack([load_pixels(p.file, resolution=resolution) for p in pictures[start : start + batch_size]])
-            latents.append(encode_images(vae, pixels.flip(-1) if mirrored else pixels).float().cpu())
+            pixels = torch.stack(
+                [
+                    load_pixels(p.file, resolution=resolution)
+                    for p in pictures[start : start + batch_size]
+                ]
+            )
+            latents.append(
+                encode_images(vae, pixels.flip(-1) if mirrored else pixels).float().cpu()
+            )
     return torch.cat(latents)
 
 
@@ -142,8 +183,10 @@ class MixedBatches:
         num_timesteps: of the noise schedule.
         captions: all distinct captions; index 0 is the empty one.
         offset_noise: strength of a per-channel noise offset.
-        noise_bias: timesteps are drawn by 1 - u ** noise_bias, u uniform: 1 draws all alike, more draws noisy ones more often.
-        shares: equal shares that a batch is split into: over ranks, and into parts that are computed one after the other.
+        noise_bias: timesteps are drawn by 1 - u ** noise_bias, u uniform: 1 draws all alike, more
+            draws noisy ones more often.
+        shares: equal shares that a batch is split into: over ranks, and into parts that are
+            computed one after the other.
     """
 
     pictures: Sequence[TrainingPicture]
@@ -161,11 +204,17 @@ class MixedBatches:
         subjects: dict[tuple[str, str], list[int]] = {}
         for index, picture in enumerate(self.pictures):
             subjects.setdefault((picture.kind, picture.subject), []).append(index)
-        self._by_subject = {kind: [m for (k, _), m in subjects.items() if k == kind] for kind in (SINGLE, PAIR, PRIOR)}
+        self._by_subject = {
+            kind: [m for (k, _), m in subjects.items() if k == kind]
+            for kind in (SINGLE, PAIR, PRIOR)
+        }
         self._caption_index = {caption: index for index, caption in enumerate(self.captions)}
         self.size = self.mixture.batch_size // self.shares * self.shares
         if self.size == 0:
-            needed = f"{self.shares} shares (ranks x diffusion.accumulate) need one picture each at least"
+            needed = (
+                f"{self.shares} shares (ranks x diffusion.accumulate) need one picture each at"
+                " least"
+            )
             raise ValueError(f"diffusion.batch_size: found {self.mixture.batch_size}; {needed}.")
 
     def __call__(self, step: int) -> dict[str, Any]:
@@ -183,7 +232,9 @@ class MixedBatches:
         latents = self.latents_NCHW[rows]
         noise = torch.randn(latents.shape, generator=generator)
         if self.offset_noise:
-            noise = noise + self.offset_noise * torch.randn((*latents.shape[:2], 1, 1), generator=generator)
+            noise = noise + self.offset_noise * torch.randn(
+                (*latents.shape[:2], 1, 1), generator=generator
+            )
         batch = {
             "step": step,
             "latents": latents,
@@ -195,17 +246,27 @@ class MixedBatches:
         if self.weights_N1HW is not None:
             weights = self.weights_N1HW[chosen]
             mirrored_rows = torch.tensor([row >= len(self.pictures) for row in rows])
-            batch["weights"] = torch.where(mirrored_rows[:, None, None, None], weights.flip(-1), weights)
+            batch["weights"] = torch.where(
+                mirrored_rows[:, None, None, None], weights.flip(-1), weights
+            )
         return batch
 
     def _timesteps(self, generator: torch.Generator) -> Tensor:
-        """Spread a batch evenly over the schedule: its loss says more about the weights, and less about the luck of the draw."""
+        """Spread a batch evenly over the schedule: its loss says more about the weights, and less
+        about the luck of the draw.
+        """
         even = (torch.arange(self.size) + torch.rand(self.size, generator=generator)) / self.size
-        timesteps = ((1 - (1 - even) ** self.noise_bias) * self.num_timesteps).long().clamp(max=self.num_timesteps - 1)
+        timesteps = (
+            ((1 - (1 - even) ** self.noise_bias) * self.num_timesteps)
+            .long()
+            .clamp(max=self.num_timesteps - 1)
+        )
         return timesteps[torch.randperm(self.size, generator=generator)]
 
     def _kinds(self, generator: torch.Generator) -> list[str]:
-        """Split a batch by the weights; what is left after whole pictures is drawn, so the long-run shares are exact."""
+        """Split a batch by the weights; what is left after whole pictures is drawn, so the long-run
+        shares are exact.
+        """
         shares = {PAIR: self.mixture.pair_weight, PRIOR: self.mixture.prior_weight}
         kinds: list[str] = []
         for kind, share in shares.items():

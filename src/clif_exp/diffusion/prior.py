@@ -1,4 +1,6 @@
-"""Prior preservation: pictures that the base model itself draws of the concepts' class words (DreamBooth)."""
+"""Prior preservation: pictures that the base model itself draws of the concepts' class words
+(DreamBooth).
+"""
 
 from __future__ import annotations
 
@@ -7,18 +9,27 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from clif_exp.sharing import share
+from clif_exp.artifacts.sharing import share
 
 if TYPE_CHECKING:
-    from clif_exp.concepts import ConceptSet
+    from clif_exp.concepts.concept import ConceptSet
 
 
 def draw_prior(folder: Path, pipeline, concepts: ConceptSet, *, count: int, seed: int) -> None:
-    """Draw what the base model makes of each class word, once and by all ranks together; pictures of a killed run are kept."""
-    words = {word: folder / word.replace(" ", "_") for word in sorted({concept.class_word for concept in concepts.concepts})}
+    """Draw what the base model makes of each class word, once and by all ranks together; pictures
+    of a killed run are kept.
+    """
+    words = {
+        word: folder / word.replace(" ", "_")
+        for word in sorted({concept.class_word for concept in concepts.concepts})
+    }
     for target in words.values():
         target.mkdir(parents=True, exist_ok=True)
-    tasks = {f"{target.name}_{index:04d}": (word, index) for word, target in words.items() for index in range(count)}
+    tasks = {
+        f"{target.name}_{index:04d}": (word, index)
+        for word, target in words.items()
+        for index in range(count)
+    }
 
     def file_of(key: str) -> Path:
         word, index = tasks[key]
@@ -27,9 +38,17 @@ def draw_prior(folder: Path, pipeline, concepts: ConceptSet, *, count: int, seed
     def work(key: str) -> None:
         word, index = tasks[key]
         generator = torch.Generator().manual_seed(seed * 100_003 + index)
-        image = pipeline(prompt=f"a photo of a {word}", generator=generator, num_inference_steps=25).images[0]
+        image = pipeline(
+            prompt=f"a photo of a {word}", generator=generator, num_inference_steps=25
+        ).images[0]
         partial = file_of(key).with_suffix(".partial")
         image.save(partial, format="PNG")
         partial.replace(file_of(key))
 
-    share(folder, tasks, done=lambda key: file_of(key).is_file(), work=work, description="drawing prior pictures")
+    share(
+        folder,
+        tasks,
+        done=lambda key: file_of(key).is_file(),
+        work=work,
+        description="drawing prior pictures",
+    )

@@ -11,18 +11,21 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from clif_exp.trainer import ends_step
+from clif_exp.training.steps import ends_step
 
 
 def sample_prompts(names: Sequence[str], *, limit: int = 4) -> list[str]:
     """Return the fixed prompts: each concept alone (the first `limit`) and the first pairs."""
     prompts = [f"a photo of <{name}>" for name in names[:limit]]
-    pairs = [f"a photo of <{a}> on the left and <{b}> on the right" for a, b in itertools.pairwise(names)]
+    pairs = [
+        f"a photo of <{a}> on the left and <{b}> on the right" for a, b in itertools.pairwise(names)
+    ]
     return prompts + pairs[: max(1, limit - 1)]
 
 
 class SampleGrids(Callback):
-    """Writes `samples/step_NNNNNN.png`: one row of pictures, a column per prompt (`samples/prompts.txt`).
+    """Writes `samples/step_NNNNNN.png`: one row of pictures, a column per prompt
+    (`samples/prompts.txt`).
 
     Args:
         pipeline: the stock pipeline around the U-Net in training.
@@ -35,18 +38,39 @@ class SampleGrids(Callback):
     """
 
     def __init__(
-        self, pipeline, *, prompts: Sequence[str], folder: Path, every: int, num_inference_steps: int, guidance_scale: float,
+        self,
+        pipeline,
+        *,
+        prompts: Sequence[str],
+        folder: Path,
+        every: int,
+        num_inference_steps: int,
+        guidance_scale: float,
         batch_size: int = 8,
-    ) -> None:  # fmt: skip
-        self.pipeline, self.prompts, self.folder, self.every = pipeline, list(prompts), folder, every
-        self.num_inference_steps, self.guidance_scale, self.batch_size = num_inference_steps, guidance_scale, batch_size
+    ) -> None:
+        self.pipeline, self.prompts, self.folder, self.every = (
+            pipeline,
+            list(prompts),
+            folder,
+            every,
+        )
+        self.num_inference_steps, self.guidance_scale, self.batch_size = (
+            num_inference_steps,
+            guidance_scale,
+            batch_size,
+        )
 
     def on_train_start(self, trainer: L.Trainer, pl_module) -> None:
         if trainer.global_step == 0:
             self._write(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module, outputs, batch, batch_idx) -> None:
-        if self.every and ends_step(batch) and trainer.global_step % self.every == 0 and trainer.global_step < trainer.max_steps:
+        if (
+            self.every
+            and ends_step(batch)
+            and trainer.global_step % self.every == 0
+            and trainer.global_step < trainer.max_steps
+        ):
             self._write(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module) -> None:
@@ -57,14 +81,21 @@ class SampleGrids(Callback):
         """Draw and write one grid; every rank draws its share of the columns."""
         from PIL import Image
 
-        parts = {name: part for name, part in self.pipeline.components.items() if isinstance(part, torch.nn.Module)}
+        parts = {
+            name: part
+            for name, part in self.pipeline.components.items()
+            if isinstance(part, torch.nn.Module)
+        }
         homes: dict[str, Any] = {name: part.device for name, part in parts.items()}
         self.pipeline.to(pl_module.device)
         with pl_module.averaged():
             for rows in pl_module.rows.values():
                 rows.write_back()
             own = range(trainer.global_rank, len(self.prompts), trainer.world_size)
-            batches = (own[start : start + self.batch_size] for start in range(0, len(own), self.batch_size))
+            batches = (
+                own[start : start + self.batch_size]
+                for start in range(0, len(own), self.batch_size)
+            )
             drawn = [image for batch in batches for image in self._draw(trainer, batch)]
         for rows in pl_module.rows.values():
             rows.write_back()
@@ -88,16 +119,28 @@ class SampleGrids(Callback):
         generators = [torch.Generator().manual_seed(number) for number in numbers]
         with trainer.precision_plugin.forward_context():
             return self.pipeline(
-                prompt=prompts, generator=generators, num_inference_steps=self.num_inference_steps, guidance_scale=self.guidance_scale
+                prompt=prompts,
+                generator=generators,
+                num_inference_steps=self.num_inference_steps,
+                guidance_scale=self.guidance_scale,
             ).images
 
 
 def _gathered(trainer: L.Trainer, own: list, *, total: int) -> list:
-    """The pictures of all ranks in the order of the prompts, on rank 0; elsewhere whatever is there."""
+    """The pictures of all ranks in the order of the prompts, on rank 0; elsewhere whatever is
+    there.
+    """
     if trainer.world_size == 1:
         return own
     import torch.distributed as dist
 
     everybody: list | None = [None] * trainer.world_size if trainer.is_global_zero else None
     dist.gather_object(own, everybody)
-    return own if everybody is None else [everybody[number % trainer.world_size][number // trainer.world_size] for number in range(total)]
+    return (
+        own
+        if everybody is None
+        else [
+            everybody[number % trainer.world_size][number // trainer.world_size]
+            for number in range(total)
+        ]
+    )

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from clif_exp.backbones import BackboneSpec
-    from clif_exp.concepts import ConceptSet
+    from clif_exp.base_models.spec import BackboneSpec
+    from clif_exp.concepts.concept import ConceptSet
     from clif_exp.diffusion.data import MixedBatches, TrainingPicture
-    from clif_exp.trainer import TrainerSettings
+    from clif_exp.training.settings import TrainerSettings
 
 VERSION = 3
-# What a user can lower when memory runs out, the cheapest first; checkpointing changes no result, so the run goes on with it.
+# What a user can lower when memory runs out, the cheapest first; checkpointing changes no result,
+# so the run goes on with it.
 _LOWER = (
-    "what a step holds: diffusion.gradient_checkpointing=true or a higher diffusion.accumulate, then diffusion.batch_size "
-    "or model.resolution (conf/diffusion/low_memory.yaml has recipes)"
+    "what a step holds: diffusion.gradient_checkpointing=true or a higher diffusion.accumulate,"
+    " then diffusion.batch_size or model.resolution (conf/diffusion/low_memory.yaml has recipes)"
 )
 _LOG = logging.getLogger(__name__)
 
@@ -66,10 +67,11 @@ def train_diffusion(
     validation: Mapping[str, int] | None = None,
     samples: Mapping[str, Any] | None = None,
 ) -> None:
-    """Train one LoRA (and, by option, the concepts' rows) on single pictures and M pairs, and publish them.
+    """Train one LoRA (and, by option, the concepts' rows) on single pictures and M pairs, and
+    publish them.
 
-    Writes pytorch_lora_weights.safetensors (unless rank is 0), concept_embeddings.safetensors, metrics.csv (step, loss,
-    validation_loss, lr) and samples/step_NNNNNN.png.
+    Writes pytorch_lora_weights.safetensors (unless rank is 0), concept_embeddings.safetensors,
+    metrics.csv (step, loss, validation_loss, lr) and samples/step_NNNNNN.png.
 
     Args:
         out: the stage's folder; a killed run's partial work in it is finished.
@@ -77,8 +79,8 @@ def train_diffusion(
         concepts: what is customised.
         manifest: folder of the M pairs, or None (no mixing).
         segments: folder of curation's segments, whose masks a masked loss uses; or None.
-        embeddings: file of stage 1, or None: rows start from the class words. What stage 1 changed in the text encoders lies
-            beside it, is put into them and published again.
+        embeddings: file of stage 1, or None: rows start from the class words. What stage 1 changed
+            in the text encoders lies beside it, is put into them and published again.
         trainer: how to run.
         seed: of everything random.
         num_tokens: tokens per concept if `embeddings` is None.
@@ -102,56 +104,85 @@ def train_diffusion(
         min_snr_gamma: min-SNR weighting, or None.
         offset_noise: strength of a per-channel noise offset.
         noise_bias: above 1, noisy timesteps are drawn more often (`data.MixedBatches`).
-        prior_weight: share of pictures that the base model itself draws of the class words (prior preservation).
+        prior_weight: share of pictures that the base model itself draws of the class words (prior
+            preservation).
         prior_images: such pictures per class word.
         ema_decay: averages the trained weights; 0 switches it off.
         gradient_checkpointing: trades time for memory.
-        accumulate: parts that a batch is computed in, one after the other: less memory, the same result up to rounding.
+        accumulate: parts that a batch is computed in, one after the other: less memory, the same
+            result up to rounding.
         optimizer: "adamw", or "adamw8bit" of the package bitsandbytes.
-        attention: "sdpa" (torch's fused kernels), "plain", or "auto": plain on CPUs, where it is faster for small models.
+        attention: "sdpa" (torch's fused kernels), "plain", or "auto": plain on CPUs, where it is
+            faster for small models.
         compile: run the U-Net through torch.compile.
         validation: `every`, `pictures`, `timesteps` of the loss at fixed noise; None computes none.
-        samples: `every`, `num_inference_steps`, `guidance_scale` of the sample grids; None writes none.
+        samples: `every`, `num_inference_steps`, `guidance_scale` of the sample grids; None writes
+            none.
 
     Raises:
         ValueError: settings that do not fit, broken inputs, a loss that is not finite.
         TimeBudgetExhausted: `trainer.max_time` ran out; the same call goes on.
     """
-    from clif_exp.artifacts import process_rank
-    from clif_exp.backbones import load_pipeline
+    from clif_exp.artifacts.store import process_rank
+    from clif_exp.base_models.loading import load_pipeline
+    from clif_exp.base_models.text_tuning import carry_text_tuning, read_text_lora
+    from clif_exp.base_models.tokens import ConceptRows, save_concept_embeddings
     from clif_exp.diffusion.adapters import add_lora, save_lora, spare_conversions
     from clif_exp.diffusion.data import MixedBatches, Mixture
     from clif_exp.diffusion.module import DiffusionModule, Optimisation
     from clif_exp.diffusion.prior import draw_prior
     from clif_exp.diffusion.targets import noise_schedule
-    from clif_exp.memory import explain_out_of_memory
-    from clif_exp.text_tuning import carry_text_tuning, read_text_lora
-    from clif_exp.tokens import ConceptRows, save_concept_embeddings
-    from clif_exp.trainer import fit, quiet_lightning
+    from clif_exp.training.fit import fit, quiet_lightning
+    from clif_exp.training.memory import explain_out_of_memory
 
-    _check(rank=rank, train_embeddings=train_embeddings, pair_weight=pair_weight, prior_weight=prior_weight)
+    _check(
+        rank=rank,
+        train_embeddings=train_embeddings,
+        pair_weight=pair_weight,
+        prior_weight=prior_weight,
+    )
     quiet_lightning()
     out = Path(out)
     optimisation = Optimisation(
-        steps=steps, learning_rate=learning_rate, embedding_learning_rate=embedding_learning_rate, weight_decay=weight_decay,
-        warmup_steps=warmup_steps, schedule=schedule, min_snr_gamma=min_snr_gamma, ema_decay=ema_decay, optimizer=optimizer,
-    )  # fmt: skip
+        steps=steps,
+        learning_rate=learning_rate,
+        embedding_learning_rate=embedding_learning_rate,
+        weight_decay=weight_decay,
+        warmup_steps=warmup_steps,
+        schedule=schedule,
+        min_snr_gamma=min_snr_gamma,
+        ema_decay=ema_decay,
+        optimizer=optimizer,
+    )
     pipeline = load_pipeline(spec, device=trainer.device, dtype=_base_dtype(trainer))
     noising = noise_schedule(pipeline.scheduler)
     if prior_weight:
         draw_prior(out / "prior", pipeline, concepts, count=prior_images, seed=seed)
     token_ids = _insert_concepts(pipeline, concepts, embeddings=embeddings, num_tokens=num_tokens)
     prior = out / "prior" if prior_weight else None
-    pictures = _pictures(concepts, manifest=manifest, segments=segments if masked_loss else None, prior=prior)
-    captions = list(dict.fromkeys(["", *(caption for picture in pictures for caption in picture.captions)]))
+    pictures = _pictures(
+        concepts, manifest=manifest, segments=segments if masked_loss else None, prior=prior
+    )
+    captions = list(
+        dict.fromkeys(["", *(caption for picture in pictures for caption in picture.captions)])
+    )
     text = _text_side(pipeline, spec=spec, token_ids=token_ids)
-    caption_ids = text.tokenize(captions)  # refuses a caption that is too long before anything is encoded
+    caption_ids = text.tokenize(
+        captions
+    )  # refuses a caption that is too long before anything is encoded
     rows, encoded = {}, None
-    with explain_out_of_memory(lambda: "the encoding of the training pictures", lower="model.resolution"):
+    with explain_out_of_memory(
+        lambda: "the encoding of the training pictures", lower="model.resolution"
+    ):
         background = background_weight if masked_loss else None
-        latents, weights = _encode(pipeline.vae, pictures, spec=spec, flip=flip, background=background)
+        latents, weights = _encode(
+            pipeline.vae, pictures, spec=spec, flip=flip, background=background
+        )
         if train_embeddings:
-            rows = {name: ConceptRows(encoder, token_ids=token_ids[name]) for name, (_, encoder) in text.encoders.items()}
+            rows = {
+                name: ConceptRows(encoder, token_ids=token_ids[name])
+                for name, (_, encoder) in text.encoders.items()
+            }
         else:
             encoded = text.encode_captions(captions)
     _park(pipeline, text_too=not train_embeddings)
@@ -163,27 +194,73 @@ def train_diffusion(
     if gradient_checkpointing:
         pipeline.unet.enable_gradient_checkpointing()
     module = DiffusionModule(
-        pipeline.unet, schedule=noising, text=text, rows=rows, encoded=encoded, caption_ids=caption_ids, optimisation=optimisation,
+        pipeline.unet,
+        schedule=noising,
+        text=text,
+        rows=rows,
+        encoded=encoded,
+        caption_ids=caption_ids,
+        optimisation=optimisation,
         compiled=compile,
-    )  # fmt: skip
+    )
     batches = MixedBatches(
-        pictures, latents, weights,
-        Mixture(batch_size, pair_weight, prior_weight, caption_dropout=caption_dropout, flip=flip, seed=seed),
-        num_timesteps=noising.num_timesteps, captions=captions, offset_noise=offset_noise, noise_bias=noise_bias,
+        pictures,
+        latents,
+        weights,
+        Mixture(
+            batch_size,
+            pair_weight,
+            prior_weight,
+            caption_dropout=caption_dropout,
+            flip=flip,
+            seed=seed,
+        ),
+        num_timesteps=noising.num_timesteps,
+        captions=captions,
+        offset_noise=offset_noise,
+        noise_bias=noise_bias,
         shares=trainer.devices * trainer.num_nodes * accumulate,
-    )  # fmt: skip
-    _LOG.info("Diffusion stage: %d steps of %d pictures, %d pictures in all.", steps, batches.size, len(pictures))
+    )
+    _LOG.info(
+        "Diffusion stage: %d steps of %d pictures, %d pictures in all.",
+        steps,
+        batches.size,
+        len(pictures),
+    )
     fit(
-        module, out=out, make_batch=batches, steps=steps, settings=trainer, metrics=["loss", "validation_loss", "lr"],
-        run_key={"optimisation": asdict(optimisation), "rank": rank, "batch": batches.size, "seed": seed, "captions": captions},
-        gradient_clip=gradient_clip, accumulate=accumulate, lower=_LOWER,
-        callbacks=_callbacks(pipeline, concepts, batches=batches, out=out, validation=validation, samples=samples, ema=bool(ema_decay)),
-    )  # fmt: skip
+        module,
+        out=out,
+        make_batch=batches,
+        steps=steps,
+        settings=trainer,
+        metrics=["loss", "validation_loss", "lr"],
+        run_key={
+            "optimisation": asdict(optimisation),
+            "rank": rank,
+            "batch": batches.size,
+            "seed": seed,
+            "captions": captions,
+        },
+        gradient_clip=gradient_clip,
+        accumulate=accumulate,
+        lower=_LOWER,
+        callbacks=_callbacks(
+            pipeline,
+            concepts,
+            batches=batches,
+            out=out,
+            validation=validation,
+            samples=samples,
+            ema=bool(ema_decay),
+        ),
+    )
     if process_rank() > 0:
         return
     stage_1 = Path(embeddings).parent if embeddings else None
     text_lora = read_text_lora(stage_1) if stage_1 else {}
-    save_lora(pipeline.unet if rank else None, out, pipeline_class=type(pipeline), text_lora=text_lora)
+    save_lora(
+        pipeline.unet if rank else None, out, pipeline_class=type(pipeline), text_lora=text_lora
+    )
     if stage_1:
         carry_text_tuning(stage_1, out)
     for encoder_rows in rows.values():
@@ -196,16 +273,21 @@ def _check(*, rank: int, train_embeddings: bool, pair_weight: float, prior_weigh
     if rank < 0:
         raise ValueError(f"diffusion.rank: found {rank}; give a whole number from 0 up.")
     if rank == 0 and not train_embeddings:
-        raise ValueError("diffusion.rank is 0 and diffusion.train_embeddings is false: nothing would train. Change one of them.")
+        raise ValueError(
+            "diffusion.rank is 0 and diffusion.train_embeddings is false: nothing would train."
+            " Change one of them."
+        )
     if min(pair_weight, prior_weight) < 0 or pair_weight + prior_weight > 1:
         raise ValueError(
-            f"diffusion.pair_weight ({pair_weight}) and prior_weight ({prior_weight}) are shares of a batch: "
-            "each at least 0, together at most 1."
+            f"diffusion.pair_weight ({pair_weight}) and prior_weight ({prior_weight}) are shares of"
+            " a batch: each at least 0, together at most 1."
         )
 
 
 def _base_dtype(trainer: TrainerSettings):
-    """Frozen weights are stored in the precision that they are used in; on CPUs what is cached is computed in fp32."""
+    """Frozen weights are stored in the precision that they are used in; on CPUs what is cached is
+    computed in fp32.
+    """
     import torch
 
     return torch.float32 if trainer.device == "cpu" else _autocast_dtype(trainer) or torch.float32
@@ -214,51 +296,81 @@ def _base_dtype(trainer: TrainerSettings):
 def _autocast_dtype(trainer: TrainerSettings):
     import torch
 
-    from clif_exp.precision import best_precision
+    from clif_exp.base_models.precision import best_precision
 
-    precision = best_precision(trainer.device) if trainer.precision == "auto" else str(trainer.precision)
+    precision = (
+        best_precision(trainer.device) if trainer.precision == "auto" else str(trainer.precision)
+    )
     return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
 
 
-def _insert_concepts(pipeline, concepts: ConceptSet, *, embeddings: Path | None, num_tokens: int) -> dict[str, dict[str, list[int]]]:
+def _insert_concepts(
+    pipeline, concepts: ConceptSet, *, embeddings: Path | None, num_tokens: int
+) -> dict[str, dict[str, list[int]]]:
     """Add the concepts' tokens to every text encoder; return encoder -> concept -> token ids."""
-    from clif_exp.backbones import text_encoders_of
-    from clif_exp.text_tuning import apply_text_tuning
-    from clif_exp.tokens import add_concept_tokens, apply_concept_embeddings, load_concept_embeddings
+    from clif_exp.base_models.loading import text_encoders_of
+    from clif_exp.base_models.text_tuning import apply_text_tuning
+    from clif_exp.base_models.tokens import (
+        add_concept_tokens,
+        apply_concept_embeddings,
+        load_concept_embeddings,
+    )
 
     trained = load_concept_embeddings(embeddings) if embeddings else {}
     ids = {}
     for name, (tokenizer, encoder) in text_encoders_of(pipeline).items():
         if not trained:
             words = {concept.name: concept.class_word for concept in concepts.concepts}
-            ids[name] = add_concept_tokens(tokenizer, encoder, concepts=words, num_tokens=num_tokens)
+            ids[name] = add_concept_tokens(
+                tokenizer, encoder, concepts=words, num_tokens=num_tokens
+            )
             continue
-        missing = [concept.name for concept in concepts.concepts if concept.name not in trained.get(name, {})]
+        missing = [
+            concept.name
+            for concept in concepts.concepts
+            if concept.name not in trained.get(name, {})
+        ]
         if missing:
-            raise ValueError(f"{embeddings}: holds no rows of '{missing[0]}' for {name}. It belongs to another concept set or model.")
+            raise ValueError(
+                f"{embeddings}: holds no rows of '{missing[0]}' for {name}. It belongs to another"
+                " concept set or model."
+            )
         rows = {concept.name: trained[name][concept.name] for concept in concepts.concepts}
         ids[name] = apply_concept_embeddings(tokenizer, encoder, rows)
     if embeddings is not None:
-        apply_text_tuning(Path(embeddings).parent, {name: encoder for name, (_, encoder) in text_encoders_of(pipeline).items()})
+        apply_text_tuning(
+            Path(embeddings).parent,
+            {name: encoder for name, (_, encoder) in text_encoders_of(pipeline).items()},
+        )
     return ids
 
 
 def _published_rows(text, token_ids, *, rows, embeddings: Path | None) -> dict[str, dict[str, Any]]:
     """Return the rows as trained or as given; the token tables may hold them in half precision."""
-    from clif_exp.tokens import load_concept_embeddings
+    from clif_exp.base_models.tokens import load_concept_embeddings
 
     if rows:
         return {name: encoder_rows.rows() for name, encoder_rows in rows.items()}
     if embeddings is not None:
         given = load_concept_embeddings(embeddings)
-        return {name: {concept: given[name][concept] for concept in concepts} for name, concepts in token_ids.items()}
-    tables = {name: encoder.get_input_embeddings().weight for name, (_, encoder) in text.encoders.items()}
-    return {name: {concept: tables[name][ids] for concept, ids in token_ids[name].items()} for name in tables}
+        return {
+            name: {concept: given[name][concept] for concept in concepts}
+            for name, concepts in token_ids.items()
+        }
+    tables = {
+        name: encoder.get_input_embeddings().weight for name, (_, encoder) in text.encoders.items()
+    }
+    return {
+        name: {concept: tables[name][ids] for concept, ids in token_ids[name].items()}
+        for name in tables
+    }
 
 
-def _pictures(concepts: ConceptSet, *, manifest: Path | None, segments: Path | None, prior: Path | None) -> list[TrainingPicture]:
+def _pictures(
+    concepts: ConceptSet, *, manifest: Path | None, segments: Path | None, prior: Path | None
+) -> list[TrainingPicture]:
     from clif_exp.diffusion.data import PRIOR, TrainingPicture, pair_pictures, single_pictures
-    from clif_exp.prompts import TRAINING_TEMPLATES
+    from clif_exp.prompts.evaluation import TRAINING_TEMPLATES
 
     masks = _segment_masks(segments) if segments else {}
     pictures = single_pictures(concepts, templates=TRAINING_TEMPLATES, masks=masks)
@@ -266,32 +378,50 @@ def _pictures(concepts: ConceptSet, *, manifest: Path | None, segments: Path | N
         pictures += pair_pictures(manifest, names={concept.name for concept in concepts.concepts})
     for file in sorted(prior.glob("*/*.png")) if prior else ():
         word = file.parent.name.replace("_", " ")
-        pictures.append(TrainingPicture(file, PRIOR, word, tuple(t.format(word) for t in TRAINING_TEMPLATES)))
+        pictures.append(
+            TrainingPicture(file, PRIOR, word, tuple(t.format(word) for t in TRAINING_TEMPLATES))
+        )
     return pictures
 
 
 def _segment_masks(segments: Path) -> dict[tuple[str, int], Path]:
     """Return (concept, number of its picture) -> mask of the whole concept, as curation found it."""
-    lines = [json.loads(line) for line in (Path(segments) / "segments.jsonl").read_text().splitlines()]
-    return {(x["concept"], x["image"]): Path(segments) / x["mask"] for x in lines if x["kind"] == "whole"}
+    lines = [
+        json.loads(line) for line in (Path(segments) / "segments.jsonl").read_text().splitlines()
+    ]
+    return {
+        (x["concept"], x["image"]): Path(segments) / x["mask"]
+        for x in lines
+        if x["kind"] == "whole"
+    }
 
 
 def _text_side(pipeline, *, spec: BackboneSpec, token_ids):
-    from clif_exp.backbones import text_encoders_of
+    from clif_exp.base_models.loading import text_encoders_of
     from clif_exp.diffusion.conditioning import TextEncoders
 
     return TextEncoders(
-        text_encoders_of(pipeline), num_tokens={name: len(ids) for name, ids in token_ids["text_encoder"].items()},
-        penultimate=spec.family == "sdxl", resolution=spec.resolution,
-    )  # fmt: skip
+        text_encoders_of(pipeline),
+        num_tokens={name: len(ids) for name, ids in token_ids["text_encoder"].items()},
+        penultimate=spec.family == "sdxl",
+        resolution=spec.resolution,
+    )
 
 
-def _encode(vae, pictures: Sequence[TrainingPicture], *, spec: BackboneSpec, flip: bool, background: float | None):
+def _encode(
+    vae,
+    pictures: Sequence[TrainingPicture],
+    *,
+    spec: BackboneSpec,
+    flip: bool,
+    background: float | None,
+):
     import torch
 
     from clif_exp.diffusion.data import encode_pictures, load_weights
 
-    # Once, so in full precision: SDXL's autoencoder overflows in fp16, and bf16 latents would lose detail.
+    # Once, so in full precision: SDXL's autoencoder overflows in fp16, and bf16 latents would lose
+    # detail.
     stored = vae.dtype
     if stored != torch.float32:
         vae.to(torch.float32)
@@ -301,15 +431,21 @@ def _encode(vae, pictures: Sequence[TrainingPicture], *, spec: BackboneSpec, fli
     if background is None:
         return latents, None
     size = (latents.shape[2], latents.shape[3])
-    weights = [load_weights(p.masks, resolution=spec.resolution, latent_size=size, background=background) for p in pictures]
+    weights = [
+        load_weights(p.masks, resolution=spec.resolution, latent_size=size, background=background)
+        for p in pictures
+    ]
     return latents, torch.stack(weights)
 
 
 def _park(pipeline, *, text_too: bool) -> None:
     """Move what the steps do not need off the device, now that its work is cached."""
-    from clif_exp.backbones import text_encoders_of
+    from clif_exp.base_models.loading import text_encoders_of
 
-    for part in (pipeline.vae, *([encoder for _, encoder in text_encoders_of(pipeline).values()] if text_too else [])):
+    for part in (
+        pipeline.vae,
+        *([encoder for _, encoder in text_encoders_of(pipeline).values()] if text_too else []),
+    ):
         part.to("cpu")
 
 
@@ -321,9 +457,15 @@ def _set_attention(unet, attention: str) -> None:
 
 
 def _callbacks(
-    pipeline, concepts: ConceptSet, *, batches: MixedBatches, out: Path, validation: Mapping[str, int] | None,
-    samples: Mapping[str, Any] | None, ema: bool,
-) -> list:  # fmt: skip
+    pipeline,
+    concepts: ConceptSet,
+    *,
+    batches: MixedBatches,
+    out: Path,
+    validation: Mapping[str, int] | None,
+    samples: Mapping[str, Any] | None,
+    ema: bool,
+) -> list:
     """The average comes first: the others show what would be published."""
     from clif_exp.diffusion.module import WeightAverage
     from clif_exp.diffusion.samples import SampleGrids, sample_prompts
@@ -332,11 +474,19 @@ def _callbacks(
     callbacks: list = [WeightAverage()] if ema else []
     if validation is not None:
         fixed = fixed_batch(
-            batches.pictures, batches.latents_NCHW, captions=batches.captions, count=validation["pictures"],
-            timesteps=validation["timesteps"], num_timesteps=batches.num_timesteps,
-        )  # fmt: skip
-        callbacks.append(FixedLoss(fixed, every=validation["every"], batch_size=batches.size // batches.shares))
+            batches.pictures,
+            batches.latents_NCHW,
+            captions=batches.captions,
+            count=validation["pictures"],
+            timesteps=validation["timesteps"],
+            num_timesteps=batches.num_timesteps,
+        )
+        callbacks.append(
+            FixedLoss(fixed, every=validation["every"], batch_size=batches.size // batches.shares)
+        )
     if samples is not None:
         names = [concept.name for concept in concepts.concepts]
-        callbacks.append(SampleGrids(pipeline, prompts=sample_prompts(names), folder=out / "samples", **samples))
+        callbacks.append(
+            SampleGrids(pipeline, prompts=sample_prompts(names), folder=out / "samples", **samples)
+        )
     return callbacks

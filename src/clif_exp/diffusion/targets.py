@@ -1,4 +1,6 @@
-"""Noise and targets, as the base model's scheduler says: a U-Net that predicts noise, velocity, the picture or the flow."""
+"""Noise and targets, as the base model's scheduler says: a U-Net that predicts noise, velocity, the
+picture or the flow.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,10 @@ from clif_exp.diffusion.checks import no_min_snr, prediction_of
 
 
 class NoiseSchedule(Protocol):
-    """How latents are noised and what the U-Net is to say about it. Timesteps are int64 [B] in [0, num_timesteps)."""
+    """How latents are noised and what the U-Net is to say about it.
+
+    Timesteps are int64 [B] in [0, num_timesteps).
+    """
 
     @property
     def num_timesteps(self) -> int:
@@ -68,16 +73,24 @@ class VariancePreserving:
         return timesteps
 
     def min_snr(self, timesteps: Tensor, *, gamma: float) -> Tensor:
-        """min(SNR, gamma) over what the prediction weighs by itself already (Hang et al. 2023, section 3.4)."""
+        """min(SNR, gamma) over what the prediction weighs by itself already (Hang et al.
+
+        2023, section 3.4).
+        """
         alphas = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps].float()
         snr = alphas / (1 - alphas).clamp(min=1e-8)
         capped = snr.clamp(max=gamma)
-        return {"epsilon": capped / snr.clamp(min=1e-8), "v_prediction": capped / (snr + 1), "sample": capped}[self.prediction]
+        return {
+            "epsilon": capped / snr.clamp(min=1e-8),
+            "v_prediction": capped / (snr + 1),
+            "sample": capped,
+        }[self.prediction]
 
 
 @dataclass(frozen=True)
 class Flow:
-    """Rectified flow (Liu et al. 2023): a straight line from latents to noise, and its constant velocity as the target.
+    """Rectified flow (Liu et al. 2023): a straight line from latents to noise, and its constant
+    velocity as the target.
 
     Args:
         num_timesteps: of the base's scheduler.

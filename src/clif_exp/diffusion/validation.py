@@ -1,4 +1,6 @@
-"""The loss at fixed pictures, noise and timesteps: what the training loss is, without its own noise."""
+"""The loss at fixed pictures, noise and timesteps: what the training loss is, without its own
+noise.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +14,26 @@ from torch import Tensor
 
 from clif_exp.diffusion.data import PRIOR, TrainingPicture
 from clif_exp.diffusion.targets import even_timesteps
-from clif_exp.trainer import ends_step, step_generator
+from clif_exp.training.steps import ends_step, step_generator
 
 
 def fixed_pictures(pictures: Sequence[TrainingPicture], *, count: int) -> list[int]:
-    """Choose pictures, evenly over singles and pairs: indices, the same for the same pictures whatever the seed."""
+    """Choose pictures, evenly over singles and pairs: indices, the same for the same pictures
+    whatever the seed.
+    """
     candidates = [index for index, picture in enumerate(pictures) if picture.kind != PRIOR]
     taken = min(count, len(candidates))
     return [candidates[place * len(candidates) // taken] for place in range(taken)]
 
 
 def fixed_batch(
-    pictures: Sequence[TrainingPicture], latents_NCHW: Tensor, *, captions: Sequence[str], count: int, timesteps: int, num_timesteps: int
+    pictures: Sequence[TrainingPicture],
+    latents_NCHW: Tensor,
+    *,
+    captions: Sequence[str],
+    count: int,
+    timesteps: int,
+    num_timesteps: int,
 ) -> dict[str, Tensor]:
     """Put every chosen picture at every timestep, with noise that depends on nothing.
 
@@ -46,15 +56,18 @@ def fixed_batch(
         "latents": latents,
         "noise": torch.randn(latents.shape, generator=step_generator(0, 0, stream=3)),
         "timesteps": even_timesteps(timesteps, num_timesteps=num_timesteps).repeat(len(chosen)),
-        "caption_indices": torch.tensor([numbers[pictures[row].captions[0]] for row in rows.tolist()]),
+        "caption_indices": torch.tensor(
+            [numbers[pictures[row].captions[0]] for row in rows.tolist()]
+        ),
     }
 
 
 class FixedLoss(Callback):
-    """Adds `validation_loss` to the metrics of every `every`-th step, the last one and, before any training, step 0.
+    """Adds `validation_loss` to the metrics of every `every`-th step, the last one and, before any
+    training, step 0.
 
-    It is the plain mean of Eq. 4, without masks and min-SNR, so that runs with other settings compare; of the averaged
-    weights where an average is kept.
+    It is the plain mean of Eq. 4, without masks and min-SNR, so that runs with other settings
+    compare; of the averaged weights where an average is kept.
 
     Args:
         batch: from `fixed_batch`.
@@ -69,19 +82,31 @@ class FixedLoss(Callback):
         if trainer.global_step == 0:
             pl_module.first_metrics = {"validation_loss": self.loss(trainer, pl_module), "lr": 0.0}
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if ends_step(batch) and (trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps):
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if ends_step(batch) and (
+            trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps
+        ):
             outputs["metrics"]["validation_loss"] = self.loss(trainer, pl_module)
 
     @torch.no_grad()
     def loss(self, trainer: L.Trainer, pl_module: Any) -> float:
         """Return the loss over all ranks, each of which computes its share."""
-        own = {name: value[trainer.global_rank :: trainer.world_size] for name, value in self.batch.items()}
+        own = {
+            name: value[trainer.global_rank :: trainer.world_size]
+            for name, value in self.batch.items()
+        }
         total = torch.zeros(2, device=pl_module.device)
         with pl_module.averaged(), trainer.precision_plugin.forward_context():
             for start in range(0, len(own["latents"]), self.batch_size):
-                share = {name: value[start : start + self.batch_size].to(pl_module.device) for name, value in own.items()}
+                share = {
+                    name: value[start : start + self.batch_size].to(pl_module.device)
+                    for name, value in own.items()
+                }
                 errors = pl_module.errors(share)
-                total += torch.stack([errors.sum(), torch.tensor(float(len(errors)), device=errors.device)])
+                total += torch.stack(
+                    [errors.sum(), torch.tensor(float(len(errors)), device=errors.device)]
+                )
         summed: Any = trainer.strategy.reduce(total, reduce_op="sum")
         return (summed[0] / summed[1]).item()

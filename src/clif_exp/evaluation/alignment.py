@@ -1,4 +1,6 @@
-"""Alignment of pictures with texts and references, as Custom Diffusion (Kumari et al., 2023) measures it."""
+"""Alignment of pictures with texts and references, as Custom Diffusion (Kumari et al., 2023)
+measures it.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,14 @@ TEXT_WEIGHT = 2.5  # CLIPScore's w (Hessel et al., 2021)
 
 
 class Judge:
-    """A CLIP that training never touched, and for real models an image model of its own for references (DINO).
+    """A CLIP that training never touched, and for real models an image model of its own for
+    references (DINO).
 
     Args:
         path: folder or hub id of a `CLIPModel` with tokenizer and image processor.
         revision: commit of a hub id.
-        image_path: a vision model whose class token compares pictures; None uses the CLIP's image tower.
+        image_path: a vision model whose class token compares pictures; None uses the CLIP's image
+            tower.
         image_revision: commit of `image_path`.
         device: torch device.
         batch_size: pictures or texts at a time.
@@ -37,21 +41,35 @@ class Judge:
         batch_size: int = 32,
     ) -> None:
         import torch
-        from transformers import AutoImageProcessor, AutoModel, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+        from transformers import (
+            AutoImageProcessor,
+            AutoModel,
+            CLIPImageProcessor,
+            CLIPModel,
+            CLIPTokenizer,
+        )
 
-        from clif_exp.backbones import quiet_loading
+        from clif_exp.base_models.loading import quiet_loading
 
         revision, image_revision = revision or "main", image_revision or "main"
         with quiet_loading():
-            clip: Any = CLIPModel.from_pretrained(path, revision=revision, use_safetensors=True, dtype=torch.float32)
+            clip: Any = CLIPModel.from_pretrained(
+                path, revision=revision, use_safetensors=True, dtype=torch.float32
+            )
         self.clip = clip.to(device).eval()
         self.tokenizer = CLIPTokenizer.from_pretrained(path, revision=revision)
         self.processor = CLIPImageProcessor.from_pretrained(path, revision=revision)
         self.dino: Any = None
         self.dino_processor: Any = None
         if image_path is not None:
-            self.dino = AutoModel.from_pretrained(image_path, revision=image_revision, use_safetensors=True).to(device).eval()
-            self.dino_processor = AutoImageProcessor.from_pretrained(image_path, revision=image_revision)
+            self.dino = (
+                AutoModel.from_pretrained(image_path, revision=image_revision, use_safetensors=True)
+                .to(device)
+                .eval()
+            )
+            self.dino_processor = AutoImageProcessor.from_pretrained(
+                image_path, revision=image_revision
+            )
         self.device, self.batch_size = device, batch_size
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -59,7 +77,11 @@ class Judge:
 
         def embed(batch: Sequence[str]) -> Tensor:
             tokens = self.tokenizer(
-                list(batch), padding=True, truncation=True, max_length=self.tokenizer.model_max_length, return_tensors="pt"
+                list(batch),
+                padding=True,
+                truncation=True,
+                max_length=self.tokenizer.model_max_length,
+                return_tensors="pt",
             ).to(self.device)
             return _features(self.clip.get_text_features(**tokens))
 
@@ -69,16 +91,22 @@ class Judge:
         """Return L2-normalised CLIP image features, float [N, D]."""
 
         def embed(batch: Sequence[Image.Image]) -> Tensor:
-            pixels_BCHW = self.processor(images=[image.convert("RGB") for image in batch], return_tensors="pt").pixel_values
+            pixels_BCHW = self.processor(
+                images=[image.convert("RGB") for image in batch], return_tensors="pt"
+            ).pixel_values
             return _features(self.clip.get_image_features(pixel_values=pixels_BCHW.to(self.device)))
 
         return self._in_batches(embed, images)
 
     def embed_images_dino(self, images: Sequence[Image.Image]) -> Tensor:
-        """Return L2-normalised class tokens of the image model, float [N, D]; only for a judge with `image_path`."""
+        """Return L2-normalised class tokens of the image model, float [N, D]; only for a judge with
+        `image_path`.
+        """
 
         def embed(batch: Sequence[Image.Image]) -> Tensor:
-            pixels_BCHW = self.dino_processor(images=[image.convert("RGB") for image in batch], return_tensors="pt").pixel_values
+            pixels_BCHW = self.dino_processor(
+                images=[image.convert("RGB") for image in batch], return_tensors="pt"
+            ).pixel_values
             return self.dino(pixel_values=pixels_BCHW.to(self.device)).last_hidden_state[:, 0]
 
         return self._in_batches(embed, images)
@@ -87,13 +115,22 @@ class Judge:
         import torch
 
         with torch.inference_mode():
-            parts = [embed(items[start : start + self.batch_size]) for start in range(0, len(items), self.batch_size)]
-            features = torch.cat(parts).float() if parts else torch.zeros(0, self.clip.config.projection_dim)
+            parts = [
+                embed(items[start : start + self.batch_size])
+                for start in range(0, len(items), self.batch_size)
+            ]
+            features = (
+                torch.cat(parts).float()
+                if parts
+                else torch.zeros(0, self.clip.config.projection_dim)
+            )
             return torch.nn.functional.normalize(features, dim=-1).cpu()
 
 
 def _features(output: Any) -> Tensor:
-    """transformers 5 wraps the projected features in an output object; earlier versions return the tensor."""
+    """transformers 5 wraps the projected features in an output object; earlier versions return the
+    tensor.
+    """
     return getattr(output, "pooler_output", output)
 
 
@@ -104,13 +141,19 @@ def text_scores(image_ND: Tensor, text_ND: Tensor) -> dict[str, list[float]]:
         image_ND, text_ND: L2-normalised features, row by row of one picture.
 
     Returns:
-        `text_alignment` = 2.5 * max(cos, 0) in [0, 2.5] and `text_cosine` in [-1, 1] per picture; higher is better.
+        `text_alignment` = 2.5 * max(cos, 0) in [0, 2.5] and `text_cosine` in [-1, 1] per picture;
+        higher is better.
     """
     cosine_N = (image_ND * text_ND).sum(-1)
-    return {"text_alignment": (TEXT_WEIGHT * cosine_N.clamp(min=0)).tolist(), "text_cosine": cosine_N.tolist()}
+    return {
+        "text_alignment": (TEXT_WEIGHT * cosine_N.clamp(min=0)).tolist(),
+        "text_cosine": cosine_N.tolist(),
+    }
 
 
-def image_scores(image_ND: Tensor, named: Sequence[Sequence[str]], references: Mapping[str, Tensor]) -> list[float | None]:
+def image_scores(
+    image_ND: Tensor, named: Sequence[Sequence[str]], references: Mapping[str, Tensor]
+) -> list[float | None]:
     """Score each picture against the references of the concepts that its prompt names.
 
     Args:
@@ -119,20 +162,31 @@ def image_scores(image_ND: Tensor, named: Sequence[Sequence[str]], references: M
         references: concept -> L2-normalised features [R, D] of its references.
 
     Returns:
-        Mean cosine over all references of all named concepts, in [-1, 1], higher is better; None without a concept.
-        Averaged over pictures, that is Custom Diffusion's mean over generated x reference pairs.
+        Mean cosine over all references of all named concepts, in [-1, 1], higher is better; None
+        without a concept. Averaged over pictures, that is Custom Diffusion's mean over generated x
+        reference pairs.
     """
     scores: list[float | None] = []
     for feature_D, names in zip(image_ND, named, strict=True):
-        per_concept = [float((references[name] @ feature_D).mean()) for name in names if len(references.get(name, ()))]
+        per_concept = [
+            float((references[name] @ feature_D).mean())
+            for name in names
+            if len(references.get(name, ()))
+        ]
         scores.append(sum(per_concept) / len(per_concept) if per_concept else None)
     return scores
 
 
 def reference_files(name: str, *, dataset_root: Path, training: Sequence[Path]) -> list[Path]:
-    """A concept's references: `held_out/<concept>/` where there is such a folder (training has not seen it), else its pictures."""
+    """A concept's references: `held_out/<concept>/` where there is such a folder (training has not
+    seen it), else its pictures.
+    """
     folder = dataset_root / "held_out" / name
-    held_out = sorted(path for path in folder.glob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
+    held_out = sorted(
+        path
+        for path in folder.glob("*")
+        if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
+    )
     return held_out or list(training)
 
 
@@ -144,10 +198,12 @@ def check_independent(path: str | Path, contrastive: Mapping[str, str]) -> None:
     """
     for encoder, checkpoint in contrastive.items():
         same = str(path) == str(checkpoint) or (
-            Path(path).exists() and Path(checkpoint).exists() and Path(path).resolve() == Path(checkpoint).resolve()
+            Path(path).exists()
+            and Path(checkpoint).exists()
+            and Path(path).resolve() == Path(checkpoint).resolve()
         )
         if same:
             raise ValueError(
-                f"evaluation.judge.path: {path} is the CLIP that stage 1 trains {encoder} against, and would praise its own pupil. "
-                "Choose another checkpoint."
+                f"evaluation.judge.path: {path} is the CLIP that stage 1 trains {encoder} against,"
+                " and would praise its own pupil. Choose another checkpoint."
             )

@@ -1,4 +1,6 @@
-"""How far apart the concepts are for the model: on the rows, on the contextual tokens, on the U-Net's keys and values."""
+"""How far apart the concepts are for the model: on the rows, on the contextual tokens, on the
+U-Net's keys and values.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clif_exp.tokens import add_concept_tokens, apply_concept_embeddings, expand_prompt, load_concept_embeddings
+from clif_exp.base_models.tokens import (
+    add_concept_tokens,
+    apply_concept_embeddings,
+    expand_prompt,
+    load_concept_embeddings,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from clif_exp.backbones import BackboneSpec
+    from clif_exp.base_models.spec import BackboneSpec
 
 PROMPT = "a photo of <{}>"
 
@@ -31,7 +38,11 @@ def summarise(distances_NN: Tensor) -> dict[str, Any]:
 
     count = len(distances_NN)
     off_diagonal = distances_NN[~torch.eye(count, dtype=torch.bool)]
-    known = {"mean": float(off_diagonal.mean()), "min": float(off_diagonal.min())} if count > 1 else {"mean": None, "min": None}
+    known = (
+        {"mean": float(off_diagonal.mean()), "min": float(off_diagonal.min())}
+        if count > 1
+        else {"mean": None, "min": None}
+    )
     return known | {"matrix": [[round(value, 5) for value in row] for row in distances_NN.tolist()]}
 
 
@@ -42,8 +53,11 @@ def concept_rows(rows: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
     return torch.stack([rows[name].float().mean(0) for name in names])
 
 
-def contextual_tokens(tokenizer: Any, text_encoder: Any, *, ids: Mapping[str, Sequence[int]], penultimate: bool) -> Tensor:
-    """Encode "a photo of <name>" and take what the U-Net reads at the concept's last token: float [N, D].
+def contextual_tokens(
+    tokenizer: Any, text_encoder: Any, *, ids: Mapping[str, Sequence[int]], penultimate: bool
+) -> Tensor:
+    """Encode "a photo of <name>" and take what the U-Net reads at the concept's last token: float
+    [N, D].
 
     Attention is causal, so the last token is the only one that has seen all of the concept.
 
@@ -54,28 +68,49 @@ def contextual_tokens(tokenizer: Any, text_encoder: Any, *, ids: Mapping[str, Se
     """
     import torch
 
-    prompts = [expand_prompt(PROMPT.format(name), {name: len(tokens)}) for name, tokens in ids.items()]
-    tokens_NL = tokenizer(prompts, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt").input_ids
+    prompts = [
+        expand_prompt(PROMPT.format(name), {name: len(tokens)}) for name, tokens in ids.items()
+    ]
+    tokens_NL = tokenizer(
+        prompts, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt"
+    ).input_ids
     with torch.inference_mode():
         output = text_encoder(tokens_NL.to(text_encoder.device), output_hidden_states=penultimate)
     hidden_NLD = output.hidden_states[-2] if penultimate else output.last_hidden_state
-    last_N = torch.stack([(row == tokens[-1]).nonzero()[-1, 0] for row, tokens in zip(tokens_NL, ids.values(), strict=True)])
+    last_N = torch.stack(
+        [
+            (row == tokens[-1]).nonzero()[-1, 0]
+            for row, tokens in zip(tokens_NL, ids.values(), strict=True)
+        ]
+    )
     return hidden_NLD[torch.arange(len(last_N)), last_N.to(hidden_NLD.device)].float().cpu()
 
 
 def keys_and_values_distance(unet: Any, tokens_ND: Tensor) -> Tensor:
-    """Mean over the U-Net's cross-attention layers of the distances between the concepts' keys, and values: float [N, N]."""
+    """Mean over the U-Net's cross-attention layers of the distances between the concepts' keys, and
+    values: float [N, N].
+    """
     import torch
 
-    layers = [module for name, module in unet.named_modules() if name.endswith(("attn2.to_k", "attn2.to_v"))]
+    layers = [
+        module
+        for name, module in unet.named_modules()
+        if name.endswith(("attn2.to_k", "attn2.to_v"))
+    ]
     weight = next(unet.parameters())
     tokens_ND = tokens_ND.to(weight.device, weight.dtype)
     with torch.inference_mode():
-        return torch.stack([pairwise_cosine_distance(layer(tokens_ND).cpu()) for layer in layers]).mean(0)
+        return torch.stack(
+            [pairwise_cosine_distance(layer(tokens_ND).cpu()) for layer in layers]
+        ).mean(0)
 
 
 def measure_distances(
-    spec: BackboneSpec, *, concepts: Mapping[str, str], stages: Mapping[str, Path | None], device: str = "cpu"
+    spec: BackboneSpec,
+    *,
+    concepts: Mapping[str, str],
+    stages: Mapping[str, Path | None],
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Measure the distances between concepts before training and after each stage.
 
@@ -86,12 +121,13 @@ def measure_distances(
         device: torch device.
 
     Returns:
-        `names`, and `stages`: label -> {"rows", "contextual", "keys_values"} -> mean, min and matrix. "before" comes first: every
-        concept still is its class word, so concepts of one class have distance 0. Encoders beyond the first are not measured.
+        `names`, and `stages`: label -> {"rows", "contextual", "keys_values"} -> mean, min and
+        matrix. "before" comes first: every concept still is its class word, so concepts of one
+        class have distance 0. Encoders beyond the first are not measured.
     """
-    from clif_exp.backbones import load_pipeline, load_text_encoders
+    from clif_exp.base_models.loading import load_pipeline, load_text_encoders
+    from clif_exp.base_models.text_tuning import apply_text_tuning
     from clif_exp.generation.sampling import EMBEDDINGS_FILE, LORA_FILE, load_lora
-    from clif_exp.text_tuning import apply_text_tuning
 
     names = list(concepts)
     pipeline: Any = load_pipeline(spec, device=device)
@@ -109,9 +145,13 @@ def measure_distances(
         if folder is not None and (folder / LORA_FILE).exists():
             load_lora(pipeline, folder)
         table_VD = encoder.get_input_embeddings().weight.detach().cpu()
-        tokens_ND = contextual_tokens(tokenizer, encoder, ids=ids, penultimate=spec.family == "sdxl")
+        tokens_ND = contextual_tokens(
+            tokenizer, encoder, ids=ids, penultimate=spec.family == "sdxl"
+        )
         distances = {
-            "rows": pairwise_cosine_distance(concept_rows({name: table_VD[tokens] for name, tokens in ids.items()}, names)),
+            "rows": pairwise_cosine_distance(
+                concept_rows({name: table_VD[tokens] for name, tokens in ids.items()}, names)
+            ),
             "contextual": pairwise_cosine_distance(tokens_ND),
         }
         if spec.family != "sdxl":  # SDXL's U-Net reads both encoders side by side

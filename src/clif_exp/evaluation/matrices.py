@@ -8,12 +8,14 @@ from typing import Any
 
 from clif_exp.evaluation.assignment import Truth, agreement
 from clif_exp.evaluation.confusion import Judgement
-from clif_exp.evaluation.readings import Figure
+from clif_exp.evaluation.figures import Figure
 
 Judged = tuple[Sequence[Figure], Judgement]
 
 
-def confusion_matrix(judged: Sequence[Judged], *, names: Sequence[str], truth: Truth) -> dict[str, Any]:
+def confusion_matrix(
+    judged: Sequence[Judged], *, names: Sequence[str], truth: Truth
+) -> dict[str, Any]:
     """Compare every figure meant to be a concept with all concepts.
 
     Args:
@@ -22,9 +24,10 @@ def confusion_matrix(judged: Sequence[Judged], *, names: Sequence[str], truth: T
         truth: concept -> slot -> value.
 
     Returns:
-        `names`; `nearest` [N][N + 1]: row i says which share of the figures asked to be concept i agree most with each concept
-        (ties are split), the last column which share is missing, rows sum to 1; `agreement` [N][N]: the mean agreement of those
-        figures with each concept; `count` [N]: how often i was asked for. Rows that were never asked for hold None.
+        `names`; `nearest` [N][N + 1]: row i says which share of the figures asked to be concept i
+        agree most with each concept (ties are split), the last column which share is missing, rows
+        sum to 1; `agreement` [N][N]: the mean agreement of those figures with each concept; `count`
+        [N]: how often i was asked for. Rows that were never asked for hold None.
     """
     nearest: dict[str, list[list[float]]] = {name: [] for name in names}
     agreements: dict[str, list[list[float]]] = {name: [] for name in names}
@@ -50,7 +53,10 @@ def _column_means(rows: Sequence[Sequence[float]]) -> list[float] | None:
 
 
 def attendance_per_concept(judgements: Sequence[Judgement]) -> dict[str, float]:
-    """Return concept -> share of the pictures that name it in which it is there (the paper's Fig. 9)."""
+    """Return concept -> share of the pictures that name it in which it is there (the paper's Fig.
+
+    9).
+    """
     there: dict[str, list[float]] = {}
     for judgement in judgements:
         for name in judgement.named:
@@ -58,17 +64,29 @@ def attendance_per_concept(judgements: Sequence[Judgement]) -> dict[str, float]:
     return {name: fmean(values) for name, values in sorted(there.items())}
 
 
-def confusion_per_pair(judgements: Sequence[Judgement], *, identity_threshold: float) -> dict[str, Mapping[str, float]]:
-    """Return "a|b" -> confusion, leaked share and number of pictures of that pair: one point of the paper's Fig. 2 each."""
+def confusion_per_pair(
+    judgements: Sequence[Judgement], *, identity_threshold: float
+) -> dict[str, Mapping[str, float]]:
+    """Return "a|b" -> confusion, leaked share and number of pictures of that pair: one point of the
+    paper's Fig. 2 each.
+    """
     pairs: dict[str, list[Judgement]] = {}
     for judgement in judgements:
         if len(judgement.named) == 2:
             pairs.setdefault("|".join(sorted(judgement.named)), []).append(judgement)
     points: dict[str, Mapping[str, float]] = {}
     for pair, members in sorted(pairs.items()):
-        shares = [shown / visible for judgement in members for shown, visible in judgement.leaks.values() if visible]
+        shares = [
+            shown / visible
+            for judgement in members
+            for shown, visible in judgement.leaks.values()
+            if visible
+        ]
         points[pair] = {
-            "confusion": fmean(judgement.is_confused(identity_threshold=identity_threshold) for judgement in members),
+            "confusion": fmean(
+                judgement.is_confused(identity_threshold=identity_threshold)
+                for judgement in members
+            ),
             "leaked": fmean(shares) if shares else 0.0,
             "pictures": float(len(members)),
         }

@@ -1,8 +1,12 @@
-"""Figures of real pictures: OWLv2 finds them, DINOv2 compares them with the references. Never run on real weights.
+"""Figures of real pictures: OWLv2 finds them, DINOv2 compares them with the references. Never run
+on real weights.
 
-The detect-and-compare idea is MuDI's (Jang et al., 2024). Where ToonWorld's oracle reads attributes, this reader can only
-compare: identity becomes the likeness to the concept's own references, leakage the likeness to another concept's references
-beyond what the two concepts' references share anyway. Attribute binding cannot be read this way and stays empty.
+The detect-and-compare idea is MuDI's (Jang et al., 2024). Where ToonWorld's oracle reads
+attributes, this reader can only
+compare: identity becomes the likeness to the concept's own references, leakage the likeness to
+another concept's references
+beyond what the two concepts' references share anyway. Attribute binding cannot be read this way and
+stays empty.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from clif_exp.evaluation.readings import Figure
+from clif_exp.evaluation.figures import Figure
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +34,8 @@ class OpenVocabularyReader:
         detector_revision, features_revision: commits of hub ids.
         min_score: boxes below this confidence are dropped.
         max_overlap: of two boxes with a larger IoU the less certain is dropped.
-        leak_margin: likeness to another concept counts as leaked only beyond the references' own by this much.
+        leak_margin: likeness to another concept counts as leaked only beyond the references' own by
+            this much.
         device: torch device.
     """
 
@@ -48,20 +53,44 @@ class OpenVocabularyReader:
         leak_margin: float = 0.05,
         device: str = "cpu",
     ) -> None:
-        from transformers import AutoImageProcessor, AutoModel, Owlv2ForObjectDetection, Owlv2Processor
+        from transformers import (
+            AutoImageProcessor,
+            AutoModel,
+            Owlv2ForObjectDetection,
+            Owlv2Processor,
+        )
 
-        detector_revision, features_revision = detector_revision or "main", features_revision or "main"
-        owl: Any = Owlv2ForObjectDetection.from_pretrained(detector, revision=detector_revision, use_safetensors=True)
+        detector_revision, features_revision = (
+            detector_revision or "main",
+            features_revision or "main",
+        )
+        owl: Any = Owlv2ForObjectDetection.from_pretrained(
+            detector, revision=detector_revision, use_safetensors=True
+        )
         self.detector = owl.to(device).eval()
-        self.detector_processor: Any = Owlv2Processor.from_pretrained(detector, revision=detector_revision)
-        dino: Any = AutoModel.from_pretrained(features, revision=features_revision, use_safetensors=True)
+        self.detector_processor: Any = Owlv2Processor.from_pretrained(
+            detector, revision=detector_revision
+        )
+        dino: Any = AutoModel.from_pretrained(
+            features, revision=features_revision, use_safetensors=True
+        )
         self.features = dino.to(device).eval()
-        self.features_processor = AutoImageProcessor.from_pretrained(features, revision=features_revision)
+        self.features_processor = AutoImageProcessor.from_pretrained(
+            features, revision=features_revision
+        )
         self.queries, self.device = list(queries), device
         self.min_score, self.max_overlap, self.leak_margin = min_score, max_overlap, leak_margin
-        # References show the whole picture; cropping them to the same detector's best box compares like with like.
-        self.references = {name: self._reference_features(files) for name, files in references.items()}
-        self.shared = {(a, b): float((self.references[a] @ self.references[b].T).mean()) for a in references for b in references if a != b}
+        # References show the whole picture; cropping them to the same detector's best box compares
+        # like with like.
+        self.references = {
+            name: self._reference_features(files) for name, files in references.items()
+        }
+        self.shared = {
+            (a, b): float((self.references[a] @ self.references[b].T).mean())
+            for a in references
+            for b in references
+            if a != b
+        }
 
     def read(self, pictures: Sequence[Image.Image]) -> list[list[Figure]]:
         """Find and compare the figures of each picture."""
@@ -74,43 +103,74 @@ class OpenVocabularyReader:
         crops_ND = self._embed([picture.crop(box) for box, _ in boxes])
         width, height = picture.size
         return [
-            Figure((box[0] / width, box[1] / height, box[2] / width, box[3] / height), score, {}, likeness=self._likeness(feature_D))
+            Figure(
+                (box[0] / width, box[1] / height, box[2] / width, box[3] / height),
+                score,
+                {},
+                likeness=self._likeness(feature_D),
+            )
             for (box, score), feature_D in zip(boxes, crops_ND, strict=True)
         ]
 
     def _likeness(self, feature_D: Tensor) -> dict[str, float]:
-        own = {name: max(0.0, float((features_RD @ feature_D).mean())) for name, features_RD in self.references.items()}
+        own = {
+            name: max(0.0, float((features_RD @ feature_D).mean()))
+            for name, features_RD in self.references.items()
+        }
         beyond = {f"{a}>{b}": own[b] - shared for (a, b), shared in self.shared.items()}
-        return own | {pair: value if value > self.leak_margin else 0.0 for pair, value in beyond.items()}
+        return own | {
+            pair: value if value > self.leak_margin else 0.0 for pair, value in beyond.items()
+        }
 
-    def _detect(self, picture: Image.Image) -> list[tuple[tuple[float, float, float, float], float]]:
+    def _detect(
+        self, picture: Image.Image
+    ) -> list[tuple[tuple[float, float, float, float], float]]:
         import torch
 
-        inputs = self.detector_processor(text=[self.queries], images=picture, return_tensors="pt").to(self.device)
+        inputs = self.detector_processor(
+            text=[self.queries], images=picture, return_tensors="pt"
+        ).to(self.device)
         with torch.inference_mode():
             output = self.detector(**inputs)
         found = self.detector_processor.post_process_grounded_object_detection(
             output, target_sizes=torch.tensor([picture.size[::-1]]), threshold=self.min_score
         )[0]
-        candidates = sorted(zip(found["boxes"].tolist(), found["scores"].tolist(), strict=True), key=lambda pair: -pair[1])
+        candidates = sorted(
+            zip(found["boxes"].tolist(), found["scores"].tolist(), strict=True),
+            key=lambda pair: -pair[1],
+        )
         kept: list[tuple[tuple[float, float, float, float], float]] = []
         for box, score in candidates:
-            clipped = (max(box[0], 0), max(box[1], 0), min(box[2], picture.width), min(box[3], picture.height))
+            clipped = (
+                max(box[0], 0),
+                max(box[1], 0),
+                min(box[2], picture.width),
+                min(box[3], picture.height),
+            )
             if clipped[2] - clipped[0] < 2 or clipped[3] - clipped[1] < 2:
                 continue
-            if all(intersection_over_union(clipped, other) <= self.max_overlap for other, _ in kept):
+            if all(
+                intersection_over_union(clipped, other) <= self.max_overlap for other, _ in kept
+            ):
                 kept.append((clipped, score))
         return kept
 
     def _reference_features(self, files: Sequence[Path]) -> Tensor:
         pictures = [Image.open(file).convert("RGB") for file in files]
         boxes = [self._detect(picture) for picture in pictures]
-        return self._embed([picture.crop(found[0][0]) if found else picture for picture, found in zip(pictures, boxes, strict=True)])
+        return self._embed(
+            [
+                picture.crop(found[0][0]) if found else picture
+                for picture, found in zip(pictures, boxes, strict=True)
+            ]
+        )
 
     def _embed(self, pictures: Sequence[Image.Image]) -> Tensor:
         import torch
 
-        pixels_BCHW = self.features_processor(images=list(pictures), return_tensors="pt").pixel_values.to(self.device)
+        pixels_BCHW = self.features_processor(
+            images=list(pictures), return_tensors="pt"
+        ).pixel_values.to(self.device)
         with torch.inference_mode():
             features_ND = self.features(pixel_values=pixels_BCHW).last_hidden_state[:, 0]
         return torch.nn.functional.normalize(features_ND.float(), dim=-1).cpu()

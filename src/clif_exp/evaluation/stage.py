@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from clif_exp.evaluation import confusion, matrices
 from clif_exp.evaluation.alignment import Judge, check_independent, reference_files
 from clif_exp.evaluation.assignment import Truth
-from clif_exp.evaluation.examining import Examiner, Row, open_picture
-from clif_exp.evaluation.readings import check_reader, load_reader
+from clif_exp.evaluation.readers import check_reader, load_reader
+from clif_exp.evaluation.scoring import Examiner, Row, open_picture
 
 if TYPE_CHECKING:
-    from clif_exp.backbones import BackboneSpec
-    from clif_exp.concepts import ConceptSet
+    from clif_exp.base_models.spec import BackboneSpec
+    from clif_exp.concepts.concept import ConceptSet
 
 VERSION = 1
 SCORES = ("text_alignment", "text_cosine", "image_alignment", "image_alignment_dino")
@@ -45,16 +45,19 @@ def evaluate(
     device: str = "cpu",
     helping: bool = False,
 ) -> None:
-    """Judge the pictures of a run and write `metrics.json`, `per_image.jsonl`, `confusion_matrix.json` and `distances.json`.
+    """Judge the pictures of a run and write `metrics.json`, `per_image.jsonl`,
+    `confusion_matrix.json` and `distances.json`.
 
     Args:
         out: folder to write into.
         generations: what the generation stage published.
         prior_before: the base model's pictures of the prior prompts, or None.
         concepts: the concepts that were taught.
-        dataset_root: their folder; `truth.json` and `held_out/` in it are read here and nowhere else.
+        dataset_root: their folder; `truth.json` and `held_out/` in it are read here and nowhere
+            else.
         spec: base models; the judge must be none of them.
-        judge: `path` of a CLIP (None: ToonWorld's own) and the other arguments of `alignment.Judge`.
+        judge: `path` of a CLIP (None: ToonWorld's own) and the other arguments of
+            `alignment.Judge`.
         reader: `kind` oracle, open_vocabulary or none, and its arguments.
         contrastive, diffusion: what the two training stages published, for the embedding distances.
         presence_threshold: agreement from which a figure can stand for a concept, in [0, 1].
@@ -73,20 +76,44 @@ def evaluate(
     )
     names = [concept.name for concept in concepts.concepts]
     references = {
-        concept.name: reference_files(concept.name, dataset_root=dataset_root, training=[image.file for image in concept.images])
+        concept.name: reference_files(
+            concept.name,
+            dataset_root=dataset_root,
+            training=[image.file for image in concept.images],
+        )
         for concept in concepts.concepts
     }
-    clip = Judge(batch_size=batch_size, device=device, **_with_default_path(judge, spec, "judge_clip"))
-    eye = load_reader(_with_default_path(reader, spec, "oracle"), references=references, device=device)
+    clip = Judge(
+        batch_size=batch_size, device=device, **_with_default_path(judge, spec, "judge_clip")
+    )
+    eye = load_reader(
+        _with_default_path(reader, spec, "oracle"), references=references, device=device
+    )
     truth = load_truth(dataset_root, names, reader=reader)
     if eye is not None and truth is None:
-        log.warning("evaluation: %s has no truth.json, so identity, leakage and their like are not measured", dataset_root)
+        log.warning(
+            "evaluation: %s has no truth.json, so identity, leakage and their like are not"
+            " measured",
+            dataset_root,
+        )
 
-    examiner = Examiner(clip, eye, names=names, truth=truth, references=references, threshold=presence_threshold, batch_size=batch_size)
+    examiner = Examiner(
+        clip,
+        eye,
+        names=names,
+        truth=truth,
+        references=references,
+        threshold=presence_threshold,
+        batch_size=batch_size,
+    )
     if not helping:
         out.mkdir(parents=True, exist_ok=True)
     rows = examiner.examine(generations, work=out / "examined")
-    before = examiner.examine(prior_before, work=out / "examined_prior") if prior_before is not None else []
+    before = (
+        examiner.examine(prior_before, work=out / "examined_prior")
+        if prior_before is not None
+        else []
+    )
     if helping:
         return
     for work in ("examined", "examined_prior"):
@@ -96,8 +123,15 @@ def evaluate(
         from clif_exp.evaluation.distance import measure_distances
 
         classes = {concept.name: concept.class_word for concept in concepts.concepts}
-        stages = {label: path for label, path in (("after stage 1", contrastive), ("after stage 2", diffusion)) if path is not None}
-        _write_json(out / "distances.json", measure_distances(spec, concepts=classes, stages=stages, device=device))
+        stages = {
+            label: path
+            for label, path in (("after stage 1", contrastive), ("after stage 2", diffusion))
+            if path is not None
+        }
+        _write_json(
+            out / "distances.json",
+            measure_distances(spec, concepts=classes, stages=stages, device=device),
+        )
     thresholds = {"presence": presence_threshold, "identity": identity_threshold}
     write_results(out, rows, before, names=names, truth=truth, thresholds=thresholds)
 
@@ -111,7 +145,9 @@ def write_results(
     truth: Truth | None,
     thresholds: Mapping[str, float],
 ) -> None:
-    """Write `confusion_matrix.json`, `per_image.jsonl` and, last, `metrics.json`: its presence says that all is there."""
+    """Write `confusion_matrix.json`, `per_image.jsonl` and, last, `metrics.json`: its presence says
+    that all is there.
+    """
     bound = thresholds["identity"]
     report: dict[str, Any] = {"thresholds": dict(thresholds)}
     for kind in ("single", "multi"):
@@ -122,8 +158,12 @@ def write_results(
         ]
         if judged and truth:
             report[kind] = matrices.confusion_matrix(judged, names=names, truth=truth)
-            report[kind]["attendance"] = matrices.attendance_per_concept([judgement for _, judgement in judged])
-            report[kind]["pairs"] = matrices.confusion_per_pair([judgement for _, judgement in judged], identity_threshold=bound)
+            report[kind]["attendance"] = matrices.attendance_per_concept(
+                [judgement for _, judgement in judged]
+            )
+            report[kind]["pairs"] = matrices.confusion_per_pair(
+                [judgement for _, judgement in judged], identity_threshold=bound
+            )
     _write_json(out / "confusion_matrix.json", report)
     lines = [json.dumps(describe(row, identity_threshold=bound)) for row in [*rows, *before]]
     _write(out / "per_image.jsonl", "\n".join(lines) + "\n")
@@ -139,12 +179,17 @@ def check_settings(
     identity_threshold: float,
     batch_size: int,
 ) -> None:
-    """Check, before anything expensive runs, that the judges are there and that nobody judges their own pupil.
+    """Check, before anything expensive runs, that the judges are there and that nobody judges their
+    own pupil.
 
     Raises:
-        ValueError: a threshold outside [0, 1], a judge that stage 1 trains against, a missing folder, or an unknown reader.
+        ValueError: a threshold outside [0, 1], a judge that stage 1 trains against, a missing
+            folder, or an unknown reader.
     """
-    for name, value in {"presence_threshold": presence_threshold, "identity_threshold": identity_threshold}.items():
+    for name, value in {
+        "presence_threshold": presence_threshold,
+        "identity_threshold": identity_threshold,
+    }.items():
         if not 0 <= value <= 1:
             raise ValueError(f"evaluation.{name}: {value} is no share. Give a number from 0 to 1.")
     if batch_size < 1:
@@ -153,23 +198,34 @@ def check_settings(
     check_independent(path, spec.contrastive)
     # One slash, not absolute: a hub id, which only loading can check.
     if (path.is_absolute() or path.exists()) and not (path / "config.json").exists():
-        raise ValueError(f"evaluation.judge.path: {path} holds no CLIP model. Name a folder or hub id of a CLIPModel.")
+        raise ValueError(
+            f"evaluation.judge.path: {path} holds no CLIP model. Name a folder or hub id of a"
+            " CLIPModel."
+        )
     check_reader(_with_default_path(reader, spec, "oracle"))
 
 
-def _with_default_path(settings: Mapping[str, Any], spec: BackboneSpec, folder: str) -> dict[str, Any]:
-    """Fill in an open path: the folder beside ToonWorld's pipeline, so that replaced base models bring their own judges."""
+def _with_default_path(
+    settings: Mapping[str, Any], spec: BackboneSpec, folder: str
+) -> dict[str, Any]:
+    """Fill in an open path: the folder beside ToonWorld's pipeline, so that replaced base models
+    bring their own judges.
+    """
     settings = dict(settings)
     if settings.get("path") is None and settings.get("kind", "oracle") == "oracle":
-        from clif_exp.backbones import packaged_weights
+        from clif_exp.base_models.spec import packaged_weights
 
         beside = Path(str(spec.path)).expanduser().resolve().parent / folder
         settings["path"] = str(beside if beside.is_dir() else packaged_weights() / folder)
     return settings
 
 
-def load_truth(dataset_root: Path, names: Sequence[str], *, reader: Mapping[str, Any]) -> Truth | None:
-    """Read concept -> slot -> value from `truth.json`; None where there is none. Readers that compare need none."""
+def load_truth(
+    dataset_root: Path, names: Sequence[str], *, reader: Mapping[str, Any]
+) -> Truth | None:
+    """Read concept -> slot -> value from `truth.json`; None where there is none. Readers that
+    compare need none.
+    """
     if reader.get("kind") == "open_vocabulary":
         return {name: {} for name in names}
     path = dataset_root / "truth.json"
@@ -178,19 +234,36 @@ def load_truth(dataset_root: Path, names: Sequence[str], *, reader: Mapping[str,
     from clif_exp.toonworld.world import SLOTS
 
     content = json.loads(path.read_text())
-    return {name: {slot: content[name][slot] for slot in SLOTS if slot in content[name]} for name in names}
+    return {
+        name: {slot: content[name][slot] for slot in SLOTS if slot in content[name]}
+        for name in names
+    }
 
 
-def collect_metrics(rows: Sequence[Row], before: Sequence[Row], *, identity_threshold: float) -> dict[str, float | None]:
-    """Return the flat metrics of a run: `single/`, `multi/` (also by seen and unseen pairs and by layout), `prior/`, `prior_before/`."""
-    kinds = {kind: [row for row in rows if row.line["kind"] == kind] for kind in ("single", "multi", "prior")}
-    baseline = confusion.leak_baseline([row.judgement for row in kinds["single"] if row.judgement is not None])
+def collect_metrics(
+    rows: Sequence[Row], before: Sequence[Row], *, identity_threshold: float
+) -> dict[str, float | None]:
+    """Return the flat metrics of a run: `single/`, `multi/` (also by seen and unseen pairs and by
+    layout), `prior/`, `prior_before/`.
+    """
+    kinds = {
+        kind: [row for row in rows if row.line["kind"] == kind]
+        for kind in ("single", "multi", "prior")
+    }
+    baseline = confusion.leak_baseline(
+        [row.judgement for row in kinds["single"] if row.judgement is not None]
+    )
     groups = {"single": kinds["single"], "multi": kinds["multi"]}
     for seen, label in ((True, "pairs_seen"), (False, "pairs_unseen")):
         groups[f"multi/{label}"] = [row for row in kinds["multi"] if row.line.get("seen") is seen]
     for layout in sorted({row.line["layout"] for row in kinds["multi"]}):
-        groups[f"multi/layout_{layout}"] = [row for row in kinds["multi"] if row.line["layout"] == layout]
-    groups |= {"prior": kinds["prior"], "prior_before": [row for row in before if row.line["kind"] == "prior"]}
+        groups[f"multi/layout_{layout}"] = [
+            row for row in kinds["multi"] if row.line["layout"] == layout
+        ]
+    groups |= {
+        "prior": kinds["prior"],
+        "prior_before": [row for row in before if row.line["kind"] == "prior"],
+    }
     metrics: dict[str, float | None] = {}
     for group, members in groups.items():
         if not members:
@@ -202,7 +275,9 @@ def collect_metrics(rows: Sequence[Row], before: Sequence[Row], *, identity_thre
         judgements = [row.judgement for row in members if row.judgement is not None]
         if judgements:
             multi = group.startswith("multi")
-            summary = confusion.summarise(judgements, multi=multi, baseline=baseline, identity_threshold=identity_threshold)
+            summary = confusion.summarise(
+                judgements, multi=multi, baseline=baseline, identity_threshold=identity_threshold
+            )
             metrics.update({f"{group}/{name}": value for name, value in summary.items()})
         metrics[f"{group}/pictures"] = float(len(members))
     return metrics
@@ -210,18 +285,25 @@ def collect_metrics(rows: Sequence[Row], before: Sequence[Row], *, identity_thre
 
 def describe(row: Row, *, identity_threshold: float) -> dict[str, Any]:
     """A line of `per_image.jsonl`."""
-    line = {key: row.line[key] for key in ("file", "prompt_id", "prompt", "kind", "layout", "concepts", "sides", "seed")}
+    line = {
+        key: row.line[key]
+        for key in ("file", "prompt_id", "prompt", "kind", "layout", "concepts", "sides", "seed")
+    }
     line["scores"] = dict(row.scores)
     if row.figures is not None:
         line["figures"] = [asdict(figure) for figure in row.figures]
     if row.judgement is not None:
         judgement = asdict(row.judgement)
         judgement["leaks"] = {f"{a}>{b}": counts for (a, b), counts in row.judgement.leaks.items()}
-        line["judgement"] = judgement | {"confused": row.judgement.is_confused(identity_threshold=identity_threshold)}
+        line["judgement"] = judgement | {
+            "confused": row.judgement.is_confused(identity_threshold=identity_threshold)
+        }
     return line
 
 
-def write_thumbnails(out: Path, references: Mapping[str, Sequence[Path]], *, per_concept: int = 3, side: int = 256) -> None:
+def write_thumbnails(
+    out: Path, references: Mapping[str, Sequence[Path]], *, per_concept: int = 3, side: int = 256
+) -> None:
     """Copy a few references, shrunk, so that a report needs nothing but this artifact."""
     for name, files in references.items():
         (out / name).mkdir(parents=True, exist_ok=True)

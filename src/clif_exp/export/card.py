@@ -1,4 +1,6 @@
-"""The model card: what the files are, the words that call the concepts up, and what they were made from."""
+"""The model card: what the files are, the words that call the concepts up, and what they were made
+from.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clif_exp.backbones import BackboneSpec
-    from clif_exp.concepts import ConceptSet
+    from clif_exp.base_models.spec import BackboneSpec
+    from clif_exp.concepts.concept import ConceptSet
 
 _FRONT = """---
 base_model: {base_model}
@@ -62,9 +64,15 @@ _LOAD_TWO = """rows = safetensors.torch.load_file(f"embeddings/{concept}.safeten
 
 
 def model_card(
-    *, spec: BackboneSpec, concepts: ConceptSet, num_tokens: Mapping[str, int], config: Mapping[str, Any], has_lora: bool, sample: bool,
+    *,
+    spec: BackboneSpec,
+    concepts: ConceptSet,
+    num_tokens: Mapping[str, int],
+    config: Mapping[str, Any],
+    has_lora: bool,
+    sample: bool,
     encoders: Sequence[str] = (),
-) -> str:  # fmt: skip
+) -> str:
     """Return the text of README.md.
 
     Args:
@@ -76,32 +84,62 @@ def model_card(
         sample: the export holds sample.png.
         encoders: text encoders that the export holds whole.
     """
-    from clif_exp.backbones import FAMILIES, is_local
+    from clif_exp.base_models.families import FAMILIES
+    from clif_exp.base_models.spec import is_local
 
     pipeline = FAMILIES[spec.family]
     # A local path says nothing to anybody else, and may say more than its owner wants.
     base_model = f"<your {spec.family} folder>" if is_local(str(spec.path)) else str(spec.path)
     names = [concept.name for concept in concepts.concepts]
     second = names[1] if len(names) > 1 else None
-    prompt = f"a photo of <{names[0]}>" + (f" on the left and <{second}> on the right" if second else "")
+    prompt = f"a photo of <{names[0]}>" + (
+        f" on the left and <{second}> on the right" if second else ""
+    )
     use = _USE.format(
-        pipeline=pipeline, base_model=base_model, pin=f', revision="{spec.revision}"' if spec.revision else "", names=names,
-        lora='pipe.load_lora_weights(".", weight_name="pytorch_lora_weights.safetensors")\n' if has_lora else "",
-        load=_LOAD_TWO if spec.family == "sdxl" else _LOAD_ONE, prompt=prompt,
+        pipeline=pipeline,
+        base_model=base_model,
+        pin=f', revision="{spec.revision}"' if spec.revision else "",
+        names=names,
+        lora=(
+            'pipe.load_lora_weights(".", weight_name="pytorch_lora_weights.safetensors")\n'
+            if has_lora
+            else ""
+        ),
+        load=_LOAD_TWO if spec.family == "sdxl" else _LOAD_ONE,
+        prompt=prompt,
         encoders="".join(_ENCODER.format(name=name, made=_CLASSES[name]) for name in encoders),
         passed="".join(f", {name}={name}" for name in encoders),
-    )  # fmt: skip
-    words = "\n".join(f"| `<{c.name}>` | a {c.class_word} | {num_tokens[c.name]} |" for c in concepts.concepts)
+    )
+    words = "\n".join(
+        f"| `<{c.name}>` | a {c.class_word} | {num_tokens[c.name]} |" for c in concepts.concepts
+    )
     return _FRONT.format(
-        base_model=base_model, pipeline=pipeline, instance=f'instance_prompt: "{prompt}"\n', names=", ".join(names),
-        revision=f" at revision `{spec.revision}`" if spec.revision else "", count=len(names),
-        sample="\n![sample](sample.png)\n" if sample else "", words=words, use=use, call=f": `{names[0]}` instead of `<{names[0]}>`",
-        whole=_WHOLE.format(folders=" and ".join(f"`{name}/`" for name in encoders)) if encoders else "",
-        set_name=concepts.name, fingerprint=concepts.fingerprint(), facts=_facts(config),
-    )  # fmt: skip
+        base_model=base_model,
+        pipeline=pipeline,
+        instance=f'instance_prompt: "{prompt}"\n',
+        names=", ".join(names),
+        revision=f" at revision `{spec.revision}`" if spec.revision else "",
+        count=len(names),
+        sample="\n![sample](sample.png)\n" if sample else "",
+        words=words,
+        use=use,
+        call=f": `{names[0]}` instead of `<{names[0]}>`",
+        whole=(
+            _WHOLE.format(folders=" and ".join(f"`{name}/`" for name in encoders))
+            if encoders
+            else ""
+        ),
+        set_name=concepts.name,
+        fingerprint=concepts.fingerprint(),
+        facts=_facts(config),
+    )
 
 
 def _facts(config: Mapping[str, Any]) -> str:
     import yaml
 
-    return "\n```yaml\n" + yaml.safe_dump(dict(config), sort_keys=False, default_flow_style=None).rstrip() + "\n```"
+    return (
+        "\n```yaml\n"
+        + yaml.safe_dump(dict(config), sort_keys=False, default_flow_style=None).rstrip()
+        + "\n```"
+    )

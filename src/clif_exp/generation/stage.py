@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clif_exp.prompts import EvaluationPrompt
-from clif_exp.sharing import forget, share
+from clif_exp.artifacts.sharing import forget, share
+from clif_exp.prompts.evaluation import EvaluationPrompt
 
 if TYPE_CHECKING:
-    from clif_exp.backbones import BackboneSpec
+    from clif_exp.base_models.spec import BackboneSpec
 
 VERSION = 1
 MANIFEST = "generations.jsonl"
@@ -51,11 +51,13 @@ def generate(
 ) -> None:
     """Sample `prompts` x `seeds` into `out/images/` and describe them in `out/generations.jsonl`.
 
-    Pictures that a killed run has finished are kept. The batches are cut from the full list before looking at what is there,
-    and an unfinished batch is made anew as a whole: so a resumed run does the very same arithmetic as an undisturbed one.
+    Pictures that a killed run has finished are kept. The batches are cut from the full list before
+    looking at what is there, and an unfinished batch is made anew as a whole: so a resumed run does
+    the very same arithmetic as an undisturbed one.
 
     Args:
-        out: folder to write into; may hold the partial work of a killed run with the same arguments.
+        out: folder to write into; may hold the partial work of a killed run with the same
+            arguments.
         spec: base models.
         diffusion: what training published, None for the base model as it is.
         prompts: the prompt set; ids are unique.
@@ -70,13 +72,28 @@ def generate(
     Raises:
         ValueError: no seeds, repeated seeds or repeated prompt ids, or settings out of range.
     """
-    _check(prompts, seeds=seeds, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, batch_size=batch_size)
+    _check(
+        prompts,
+        seeds=seeds,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        batch_size=batch_size,
+    )
     from clif_exp.generation.sampling import noise_seed
 
-    pictures = [Picture(prompt, seed, noise_seed(prompt.text, seed)) for prompt in prompts for seed in seeds]
+    pictures = [
+        Picture(prompt, seed, noise_seed(prompt.text, seed)) for prompt in prompts for seed in seeds
+    ]
     (out / "images").mkdir(parents=not helping, exist_ok=True)
-    batches = {f"batch_{start:06d}": pictures[start : start + batch_size] for start in range(0, len(pictures), batch_size)}
-    settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "mixed_precision": mixed_precision}
+    batches = {
+        f"batch_{start:06d}": pictures[start : start + batch_size]
+        for start in range(0, len(pictures), batch_size)
+    }
+    settings = {
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "mixed_precision": mixed_precision,
+    }
     _sample_batches(out, batches, spec=spec, diffusion=diffusion, device=device, settings=settings)
     if helping:
         return
@@ -86,7 +103,9 @@ def generate(
 
 
 def describe(picture: Picture) -> dict[str, Any]:
-    """A line of `generations.jsonl`: the prompt's fields under the names that evaluation reads, the file and the seeds."""
+    """A line of `generations.jsonl`: the prompt's fields under the names that evaluation reads, the
+    file and the seeds.
+    """
     fields = picture.prompt.to_json()
     names = {"id": "prompt_id", "text": "prompt", "class_text": "text_for_alignment"}
     line = {names.get(key, key): value for key, value in fields.items()}
@@ -120,10 +139,16 @@ def _sample_batches(
         if pipeline is None:
             pipeline, _ = load_customised_pipeline(spec, diffusion=diffusion, device=device)
             started = time.perf_counter()
-            log.info("generation: %d pictures, %d steps each, on %s", total, settings["num_inference_steps"], device)
+            log.info(
+                "generation: %d pictures, %d steps each, on %s",
+                total,
+                settings["num_inference_steps"],
+                device,
+            )
         arrays = sample(
             pipeline,
-            # Not expanded: stock pipelines write placeholders of several tokens out themselves, and would do it twice.
+            # Not expanded: stock pipelines write placeholders of several tokens out themselves, and
+            # would do it twice.
             [picture.prompt.text for picture in batches[key]],
             noise_seeds=[picture.noise_seed for picture in batches[key]],
             **settings,
@@ -134,7 +159,11 @@ def _sample_batches(
             _write_atomically(out / picture.file, buffer.getvalue())
         if not made and len(batches) > 1:
             seconds = (time.perf_counter() - started) / len(batches[key])
-            log.info("generation: %.2f s a picture, about %.0f s to go", seconds, seconds * (total - len(batches[key])))
+            log.info(
+                "generation: %.2f s a picture, about %.0f s to go",
+                seconds,
+                seconds * (total - len(batches[key])),
+            )
         made += 1
 
     total = sum(len(batch) for key, batch in batches.items() if not done(key))
@@ -150,11 +179,17 @@ def _write_atomically(path: Path, content: bytes) -> None:
 
 def _check(prompts: Sequence[EvaluationPrompt], *, seeds: Sequence[int], **settings: float) -> None:
     if not seeds or len(set(seeds)) != len(seeds) or any(seed < 0 for seed in seeds):
-        raise ValueError(f"generation.seeds: {list(seeds)} must be a non-empty list of different whole numbers from 0 up.")
+        raise ValueError(
+            f"generation.seeds: {list(seeds)} must be a non-empty list of different whole numbers"
+            " from 0 up."
+        )
     ids = [prompt.id for prompt in prompts]
     if len(set(ids)) != len(ids):
         repeated = sorted({name for name in ids if ids.count(name) > 1})
-        raise ValueError(f"generation.prompts: ids {repeated} occur more than once. Every prompt needs its own id.")
+        raise ValueError(
+            f"generation.prompts: ids {repeated} occur more than once. Every prompt needs its"
+            " own id."
+        )
     for name, value in settings.items():
         if value < 1:
             raise ValueError(f"generation.{name}: {value} is below 1.")

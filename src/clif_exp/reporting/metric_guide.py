@@ -9,7 +9,9 @@ HIGHER, LOWER = "↑", "↓"
 
 @dataclass(frozen=True)
 class MetricGuide:
-    """A metric's name in tables, the direction that is better, its range, and its meaning in a sentence or two."""
+    """A metric's name in tables, the direction that is better, its range, and its meaning in a
+    sentence or two.
+    """
 
     title: str
     better: str
@@ -22,14 +24,16 @@ GUIDE: dict[str, MetricGuide] = {
         "Identity",
         HIGHER,
         "0 to 1",
-        "Share of a concept's visible attributes that its figure shows. Concepts without a figure are left out.",
+        "Share of a concept's visible attributes that its figure shows. Concepts without a figure"
+        " are left out.",
     ),
     "leakage": MetricGuide(
         "Leakage",
         LOWER,
         "-1 to 1",
-        "Of the visible attributes on which the named concepts differ, the share that shows the other's value. "
-        "The same error in single-concept pictures is subtracted, so 0 means that company adds none.",
+        "Of the visible attributes on which the named concepts differ, the share that shows the"
+        " other's value. The same error in single-concept pictures is subtracted, so 0 means that"
+        " company adds none.",
     ),
     "attribute_binding": MetricGuide(
         "Attribute binding",
@@ -42,38 +46,55 @@ GUIDE: dict[str, MetricGuide] = {
         "Attendance",
         HIGHER,
         "0 to 1",
-        "Share of the named concepts that are in the picture, wherever they stand. Partly hidden is not missing.",
+        "Share of the named concepts that are in the picture, wherever they stand. Partly hidden is"
+        " not missing.",
     ),
     "duplicates": MetricGuide(
-        "Duplicates", LOWER, "0 and up", "Figures per picture that stand for a named concept beyond the one asked for."
+        "Duplicates",
+        LOWER,
+        "0 and up",
+        "Figures per picture that stand for a named concept beyond the one asked for.",
     ),
     "side": MetricGuide(
         "Side",
         HIGHER,
         "0 to 1",
-        "Share of the prompted positions (left, right) that are kept, where both concepts are there. Chance is 0.5.",
+        "Share of the prompted positions (left, right) that are kept, where both concepts are"
+        " there. Chance is 0.5.",
     ),
     "confusion": MetricGuide(
         "Confusion",
         LOWER,
         "0 to 1",
-        "Share of pictures in which not everything is right: every named concept there once, recognisable, without a leaked attribute.",
+        "Share of pictures in which not everything is right: every named concept there once,"
+        " recognisable, without a leaked attribute.",
     ),
     "text_alignment": MetricGuide(
         "Text alignment",
         HIGHER,
         "0 to 2.5",
-        "2.5 x cosine of picture and prompt, concepts named by their class words, by a CLIP unused in training.",
+        "2.5 x cosine of picture and prompt, concepts named by their class words, by a CLIP unused"
+        " in training.",
     ),
     "image_alignment": MetricGuide(
-        "Image alignment", HIGHER, "-1 to 1", "Mean cosine between generated pictures and the concepts' references, by the same CLIP."
+        "Image alignment",
+        HIGHER,
+        "-1 to 1",
+        "Mean cosine between generated pictures and the concepts' references, by the same CLIP.",
     ),
-    "image_alignment_dino": MetricGuide("Image alignment (DINO)", HIGHER, "-1 to 1", "As image alignment, by DINO's class token."),
+    "image_alignment_dino": MetricGuide(
+        "Image alignment (DINO)", HIGHER, "-1 to 1", "As image alignment, by DINO's class token."
+    ),
 }
 PRIOR_MEANING = (
-    "Prompts without any concept, before and after customising, by the same judges: what customisation broke. "
-    "Identity and attendance compare with what the prompt describes."
+    "Prompts without any concept, before and after customising, by the same judges: what"
+    " customisation broke. Identity and attendance compare with what the prompt describes."
 )
 HEADLINES = (
-    "multi/confusion", "multi/identity", "multi/leakage", "multi/attendance", "multi/attribute_binding", "single/identity"
-)  # fmt: skip
+    "multi/confusion",
+    "multi/identity",
+    "multi/leakage",
+    "multi/attendance",
+    "multi/attribute_binding",
+    "single/identity",
+)

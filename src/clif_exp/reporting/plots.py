@@ -47,13 +47,21 @@ def _uri(figure: Any) -> str:
 
 
 def plot_matrix(
-    rows: Sequence[Sequence[float] | None], *, row_names: Sequence[str], column_names: Sequence[str], title: str, x_label: str, y_label: str
+    rows: Sequence[Sequence[float] | None],
+    *,
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+    title: str,
+    x_label: str,
+    y_label: str,
 ) -> str:
     """Draw a matrix of numbers in [0, 1] with its values; rows that hold None stay empty."""
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
 
-    values = np.array([row if row is not None else [np.nan] * len(column_names) for row in rows], dtype=float)
+    values = np.array(
+        [row if row is not None else [np.nan] * len(column_names) for row in rows], dtype=float
+    )
     figure, axes = _figure(1.9 + 0.5 * len(column_names), 1.4 + 0.42 * len(row_names))
     colours = LinearSegmentedColormap.from_list("accent", ["#f5f5ff", ACCENT])
     axes.imshow(values, cmap=colours, vmin=0, vmax=1, aspect="auto")
@@ -67,7 +75,15 @@ def plot_matrix(
         for row, column in np.argwhere(~np.isnan(values)):
             value = values[row, column]
             text = f"{value:.2f}".lstrip("0") if 0 < value < 1 else f"{value:.0f}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if value > 0.55 else "#374151")
+            axes.text(
+                column,
+                row,
+                text,
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if value > 0.55 else "#374151",
+            )
     return _uri(figure)
 
 
@@ -76,9 +92,17 @@ def plot_bars(values: Mapping[str, Mapping[str, float]], *, title: str, x_label:
     series = list(dict.fromkeys(key for row in values.values() for key in row))
     height = 0.8 / max(len(series), 1)
     figure, axes = _figure(4.6, 1.0 + 0.34 * len(values) * max(1, len(series) * 0.7))
-    for offset, (key, colour) in enumerate(zip(series, (ACCENT, SECOND, THIRD, GREY), strict=False)):
+    for offset, (key, colour) in enumerate(
+        zip(series, (ACCENT, SECOND, THIRD, GREY), strict=False)
+    ):
         places = [row + (offset - (len(series) - 1) / 2) * height for row in range(len(values))]
-        axes.barh(places, [row.get(key, 0.0) for row in values.values()], height=height * 0.9, color=colour, label=key)
+        axes.barh(
+            places,
+            [row.get(key, 0.0) for row in values.values()],
+            height=height * 0.9,
+            color=colour,
+            label=key,
+        )
     axes.set_yticks(range(len(values)), list(values))
     axes.invert_yaxis()
     axes.set(title=title, xlabel=x_label, xlim=(0, 1.02))
@@ -87,19 +111,32 @@ def plot_bars(values: Mapping[str, Mapping[str, float]], *, title: str, x_label:
     return _uri(figure)
 
 
-def plot_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str, y_label: str = "loss") -> str:
+def plot_curves(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    title: str,
+    y_label: str = "loss",
+) -> str:
     """Draw curves over steps: name -> (steps, values), noisy ones with a running mean on top."""
     import numpy as np
 
     figure, axes = _figure(4.6, 2.7)
-    for (name, (steps, values)), colour in zip(curves.items(), (ACCENT, SECOND, THIRD, GREY), strict=False):
+    for (name, (steps, values)), colour in zip(
+        curves.items(), (ACCENT, SECOND, THIRD, GREY), strict=False
+    ):
         window = max(1, len(values) // 25)
         if window > 1:
             axes.plot(steps, values, color=colour, alpha=0.22, linewidth=0.8)
-            padded = np.pad(np.asarray(values, dtype=float), (window // 2, window - 1 - window // 2), mode="edge")
+            padded = np.pad(
+                np.asarray(values, dtype=float),
+                (window // 2, window - 1 - window // 2),
+                mode="edge",
+            )
             values = np.convolve(padded, np.ones(window) / window, mode="valid").tolist()
         marker = "o" if len(values) < 12 else None  # a single point draws no line
-        axes.plot(steps, values, color=colour, linewidth=1.6, marker=marker, markersize=3.5, label=name)
+        axes.plot(
+            steps, values, color=colour, linewidth=1.6, marker=marker, markersize=3.5, label=name
+        )
     axes.set(title=title, xlabel="step", ylabel=y_label)
     axes.set_axisbelow(True)
     axes.grid(axis="y", color="#eef0f3")
@@ -108,13 +145,28 @@ def plot_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *
     return _uri(figure)
 
 
-def plot_points(x: Sequence[float], y: Sequence[float], labels: Sequence[str], *, title: str, x_label: str, y_label: str) -> str:
+def plot_points(
+    x: Sequence[float],
+    y: Sequence[float],
+    labels: Sequence[str],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+) -> str:
     """Draw labelled points."""
     figure, axes = _figure(4.6, 3.0)
     axes.scatter(x, y, color=ACCENT, s=30, linewidths=0, zorder=3)
     if len(labels) <= 12:
         for place in zip(x, y, labels, strict=True):
-            axes.annotate(place[2], place[:2], xytext=(4, 3), textcoords="offset points", fontsize=7, color="#6b7280")
+            axes.annotate(
+                place[2],
+                place[:2],
+                xytext=(4, 3),
+                textcoords="offset points",
+                fontsize=7,
+                color="#6b7280",
+            )
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.margins(0.15)
     axes.set_axisbelow(True)
@@ -123,14 +175,20 @@ def plot_points(x: Sequence[float], y: Sequence[float], labels: Sequence[str], *
 
 
 def read_curves(file: Path) -> dict[str, tuple[list[float], list[float]]]:
-    """Read the loss columns of a `metrics.csv` (columns `step`, `loss`, `loss_...`); empty cells are skipped."""
+    """Read the loss columns of a `metrics.csv` (columns `step`, `loss`, `loss_...`); empty cells
+    are skipped.
+    """
     with file.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     curves = {}
     for column in rows[0] if rows else []:
         if "loss" not in column or "step" not in rows[0]:
             continue
-        points = [(float(row["step"]), float(row[column])) for row in rows if row.get(column) and row.get("step")]
+        points = [
+            (float(row["step"]), float(row[column]))
+            for row in rows
+            if row.get(column) and row.get("step")
+        ]
         if points:
             curves[column] = ([step for step, _ in points], [value for _, value in points])
     return curves

@@ -9,16 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from clif_exp.reporting import plots
+from clif_exp.reporting.images import Tile
 from clif_exp.reporting.metric_guide import GUIDE, HEADLINES, HIGHER
-from clif_exp.reporting.pictures import Tile
 
 Rows = list[tuple[str, list[Tile]]]
-KIND_TITLES = {"G": "G: beside a general concept", "R": "R: its parts beside general parts", "M": "M: two concepts"}
+KIND_TITLES = {
+    "G": "G: beside a general concept",
+    "R": "R: its parts beside general parts",
+    "M": "M: two concepts",
+}
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A generated picture's manifest line, its line of `per_image.jsonl` (or an empty one), and its file."""
+    """A generated picture's manifest line, its line of `per_image.jsonl` (or an empty one), and its
+    file.
+    """
 
     line: Mapping[str, Any]
     verdict: Mapping[str, Any]
@@ -30,12 +36,25 @@ class Judged:
         if not judgement:
             return Tile(self.file, self.line["prompt"])
         identity = judgement["identity"].values()
-        share = f"identity {sum(identity) / len(identity):.2f}" if identity else "no figure assigned"
+        share = (
+            f"identity {sum(identity) / len(identity):.2f}" if identity else "no figure assigned"
+        )
         missing = [name for name in self.line["concepts"] if name not in judgement["present"]]
         notes = [share, *([f"missing: {', '.join(missing)}"] if missing else [])]
-        leaked = int(sum(shown for shown, _ in judgement["leaks"].values())) if self.line["kind"] == "multi" else 0
-        notes += [f"{leaked} leaked"] * bool(leaked) + [f"{judgement['duplicates']} too many"] * bool(judgement["duplicates"])
-        return Tile(self.file, self.line["prompt"], " · ".join(notes), not judgement["confused"] if self.line["kind"] == "multi" else None)
+        leaked = (
+            int(sum(shown for shown, _ in judgement["leaks"].values()))
+            if self.line["kind"] == "multi"
+            else 0
+        )
+        notes += [f"{leaked} leaked"] * bool(leaked) + [
+            f"{judgement['duplicates']} too many"
+        ] * bool(judgement["duplicates"])
+        return Tile(
+            self.file,
+            self.line["prompt"],
+            " · ".join(notes),
+            not judgement["confused"] if self.line["kind"] == "multi" else None,
+        )
 
 
 def _read_lines(file: Path) -> list[dict[str, Any]]:
@@ -43,12 +62,20 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
 
 
 def read_judged(generation: Path | None, evaluation: Path | None) -> list[Judged]:
-    """Read the generated pictures in the order of their manifest, each with what the evaluation found."""
+    """Read the generated pictures in the order of their manifest, each with what the evaluation
+    found.
+    """
     if generation is None:
         return []
-    verdicts = {line["file"]: line for line in reversed(_read_lines(evaluation / "per_image.jsonl"))} if evaluation else {}
+    verdicts = (
+        {line["file"]: line for line in reversed(_read_lines(evaluation / "per_image.jsonl"))}
+        if evaluation
+        else {}
+    )
     lines = _read_lines(generation / "generations.jsonl")
-    return [Judged(line, verdicts.get(line["file"], {}), generation / line["file"]) for line in lines]
+    return [
+        Judged(line, verdicts.get(line["file"], {}), generation / line["file"]) for line in lines
+    ]
 
 
 def single_rows(judged: Sequence[Judged], evaluation: Path | None, *, per_concept: int = 4) -> Rows:
@@ -70,7 +97,9 @@ def pair_rows(judged: Sequence[Judged], *, per_pair: int = 5, limit: int = 12) -
     for picture in judged:
         if picture.line["kind"] == "multi":
             seen = {"True": " (seen)", "False": " (unseen)"}.get(str(picture.line.get("seen")), "")
-            rows.setdefault(" + ".join(sorted(picture.line["concepts"])) + seen, []).append(picture.tile)
+            rows.setdefault(" + ".join(sorted(picture.line["concepts"])) + seen, []).append(
+                picture.tile
+            )
     return [(pair, tiles[:per_pair]) for pair, tiles in list(rows.items())[:limit]]
 
 
@@ -78,8 +107,16 @@ def prior_rows(after: Path | None, before: Path | None, *, limit: int = 6) -> Ro
     """Prompts without a concept: the base model above, the customised model below, the same noise."""
     rows: Rows = []
     for label, folder in (("base model", before), ("customised", after)):
-        lines = [line for line in _read_lines(folder / "generations.jsonl") if line["kind"] == "prior"] if folder else []
-        tiles = [Tile(folder / line["file"], line["prompt"]) for line in lines[:limit]] if folder else []
+        lines = (
+            [line for line in _read_lines(folder / "generations.jsonl") if line["kind"] == "prior"]
+            if folder
+            else []
+        )
+        tiles = (
+            [Tile(folder / line["file"], line["prompt"]) for line in lines[:limit]]
+            if folder
+            else []
+        )
         rows += [(label, tiles)] if tiles else []
     return rows
 
@@ -98,11 +135,21 @@ def augmented_rows(artifacts: Mapping[str, Path], *, limit: int = 6) -> Rows:
 
 def facts(summary: Mapping[str, Any]) -> dict[str, str]:
     """What was run, for the head of the page."""
-    stages = [stage for name, stage in (summary.get("stages") or {}).items() if name != "curation"]  # the sum of others
+    stages = [
+        stage for name, stage in (summary.get("stages") or {}).items() if name != "curation"
+    ]  # the sum of others
     seconds = sum(stage.get("seconds") or 0 for stage in stages if not stage.get("reused"))
     reused = sum(bool(stage.get("reused")) for stage in stages)
-    shown = {key: str(summary[key]) for key in ("method", "model", "dataset", "seed", "status") if summary.get(key) is not None}
-    return shown | ({"computed in": duration(seconds), "stages reused": f"{reused} of {len(stages)}"} if stages else {})
+    shown = {
+        key: str(summary[key])
+        for key in ("method", "model", "dataset", "seed", "status")
+        if summary.get(key) is not None
+    }
+    return shown | (
+        {"computed in": duration(seconds), "stages reused": f"{reused} of {len(stages)}"}
+        if stages
+        else {}
+    )
 
 
 def duration(seconds: float | None) -> str:
@@ -128,15 +175,29 @@ def headline_tiles(metrics: Mapping[str, float | None]) -> list[dict[str, str]]:
             guide = GUIDE[metric]
             better = "higher is better" if guide.better == HIGHER else "lower is better"
             among = {"single": "one concept", "multi": "several concepts"}[group]
-            tiles.append({"value": number(metrics[name]), "title": guide.title, "group": among, "arrow": guide.better, "better": better})
+            tiles.append(
+                {
+                    "value": number(metrics[name]),
+                    "title": guide.title,
+                    "group": among,
+                    "arrow": guide.better,
+                    "better": better,
+                }
+            )
     return tiles
 
 
 def metric_tables(metrics: Mapping[str, float | None]) -> dict[str, Any]:
-    """The table of all metrics: rows in the guide's order, and one column per group of pictures that was measured."""
+    """The table of all metrics: rows in the guide's order, and one column per group of pictures
+    that was measured.
+    """
 
     def table(groups: Mapping[str, str]) -> dict[str, Any] | None:
-        columns = {group: title for group, title in groups.items() if any(name.rpartition("/")[0] == group for name in metrics)}
+        columns = {
+            group: title
+            for group, title in groups.items()
+            if any(name.rpartition("/")[0] == group for name in metrics)
+        }
         rows = []
         for metric, guide in GUIDE.items():
             values = [metrics.get(f"{group}/{metric}") for group in columns]
@@ -147,7 +208,14 @@ def metric_tables(metrics: Mapping[str, float | None]) -> dict[str, Any]:
 
     layouts = sorted({name.split("/")[1] for name in metrics if name.startswith("multi/layout_")})
     return {
-        "main": table({"single": "one concept", "multi": "several", "prior_before": "no concept, before", "prior": "no concept, after"}),
+        "main": table(
+            {
+                "single": "one concept",
+                "multi": "several",
+                "prior_before": "no concept, before",
+                "prior": "no concept, after",
+            }
+        ),
         "splits": table(
             {"multi/pairs_seen": "pairs seen", "multi/pairs_unseen": "pairs unseen"}
             | {f"multi/{layout}": layout.removeprefix("layout_") for layout in layouts}
@@ -168,38 +236,69 @@ def confusion_plots(matrices: Mapping[str, Any]) -> list[dict[str, str]]:
             y_label="asked for",
         )
         found.append(
-            {"uri": uri, "caption": "Which concept each figure of a pair agrees with most. A clean run is a diagonal; ties are split."}
+            {
+                "uri": uri,
+                "caption": (
+                    "Which concept each figure of a pair agrees with most. A clean run is a"
+                    " diagonal; ties are split."
+                ),
+            }
         )
     there: dict[str, dict[str, float]] = {}
     for kind, label in (("single", "alone"), ("multi", "in pairs")):
         for name, value in (matrices.get(kind) or {}).get("attendance", {}).items():
             there.setdefault(name, {})[label] = value
     if there:
-        uri = plots.plot_bars(there, title="Attendance per concept", x_label="share of pictures that show it")
-        found.append({"uri": uri, "caption": "How often each concept is there when its name is in the prompt."})
+        uri = plots.plot_bars(
+            there, title="Attendance per concept", x_label="share of pictures that show it"
+        )
+        found.append(
+            {
+                "uri": uri,
+                "caption": "How often each concept is there when its name is in the prompt.",
+            }
+        )
     return found
 
 
-def distance_plots(distances: Mapping[str, Any] | None, matrices: Mapping[str, Any]) -> list[dict[str, str]]:
+def distance_plots(
+    distances: Mapping[str, Any] | None, matrices: Mapping[str, Any]
+) -> list[dict[str, str]]:
     """Embedding distances before and after each stage, and against the confusion of each pair."""
     if not distances or len(distances["names"]) < 2:
         return []
-    titles = {"rows": "token rows", "contextual": "contextual tokens", "keys_values": "U-Net keys and values"}
+    titles = {
+        "rows": "token rows",
+        "contextual": "contextual tokens",
+        "keys_values": "U-Net keys and values",
+    }
     bars = {
-        titles[kind]: {label: stage[kind]["mean"] for label, stage in distances["stages"].items() if kind in stage}
+        titles[kind]: {
+            label: stage[kind]["mean"]
+            for label, stage in distances["stages"].items()
+            if kind in stage
+        }
         for kind in titles
         if any(kind in stage for stage in distances["stages"].values())
     }
     found = [
         {
-            "uri": plots.plot_bars(bars, title="Distance between concepts", x_label="mean cosine distance over pairs"),
+            "uri": plots.plot_bars(
+                bars, title="Distance between concepts", x_label="mean cosine distance over pairs"
+            ),
             "caption": "Before training, concepts of one class word lie on top of each other.",
         }
     ]
     pairs = (matrices.get("multi") or {}).get("pairs") or {}
     if pairs:
-        last, index = list(distances["stages"].values())[-1], {name: place for place, name in enumerate(distances["names"])}
-        x = [last["contextual"]["matrix"][index[a]][index[b]] for a, b in (pair.split("|") for pair in pairs)]
+        last, index = (
+            list(distances["stages"].values())[-1],
+            {name: place for place, name in enumerate(distances["names"])},
+        )
+        x = [
+            last["contextual"]["matrix"][index[a]][index[b]]
+            for a, b in (pair.split("|") for pair in pairs)
+        ]
         uri = plots.plot_points(
             x,
             [pair["leaked"] for pair in pairs.values()],
@@ -208,18 +307,32 @@ def distance_plots(distances: Mapping[str, Any] | None, matrices: Mapping[str, A
             x_label="cosine distance of contextual tokens after training",
             y_label="share of differing attributes leaked",
         )
-        found.append({"uri": uri, "caption": "Each point is a pair of concepts (the question of the paper's Fig. 2)."})
+        found.append(
+            {
+                "uri": uri,
+                "caption": "Each point is a pair of concepts (the question of the paper's Fig. 2).",
+            }
+        )
     return found
 
 
 def loss_plots(artifacts: Mapping[str, Path]) -> list[dict[str, str]]:
     """The loss of both training stages."""
     texts = {
-        "contrastive": ("Stage 1: contrastive loss", "Where the loss with frozen rows falls too, context alone explains the pairs."),
-        "reconstruction": ("Stage 1: reconstruction loss", "The rows of all encoders, by denoising the reference pictures."),
+        "contrastive": (
+            "Stage 1: contrastive loss",
+            "Where the loss with frozen rows falls too, context alone explains the pairs.",
+        ),
+        "reconstruction": (
+            "Stage 1: reconstruction loss",
+            "The rows of all encoders, by denoising the reference pictures.",
+        ),
         "diffusion": (
             "Stage 2: denoising loss",
-            "Noisy by nature: the noise level changes with every step. The validation loss is at fixed pictures, noise and timesteps.",
+            (
+                "Noisy by nature: the noise level changes with every step. The validation loss is"
+                " at fixed pictures, noise and timesteps."
+            ),
         ),
     }
     found = []
@@ -231,11 +344,15 @@ def loss_plots(artifacts: Mapping[str, Path]) -> list[dict[str, str]]:
 
 
 def training_strips(diffusion: Path | None) -> tuple[list[tuple[str, Path]], list[str]]:
-    """The sample grids that stage 2 drew on its way, labelled by step, and the prompts of their columns."""
+    """The sample grids that stage 2 drew on its way, labelled by step, and the prompts of their
+    columns.
+    """
     folder = diffusion / "samples" if diffusion else None
     if folder is None or not (folder / "prompts.txt").is_file():
         return [], []
-    strips = [(f"step {int(file.stem.split('_')[1])}", file) for file in sorted(folder.glob("step_*.png"))]
+    strips = [
+        (f"step {int(file.stem.split('_')[1])}", file) for file in sorted(folder.glob("step_*.png"))
+    ]
     return strips, (folder / "prompts.txt").read_text().splitlines()
 
 

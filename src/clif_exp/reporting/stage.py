@@ -1,4 +1,6 @@
-"""The report of one run: `report.html`, one file that needs nothing beside it, and the grids in `samples/`."""
+"""The report of one run: `report.html`, one file that needs nothing beside it, and the grids in
+`samples/`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clif_exp.reporting import sections
-from clif_exp.reporting.pictures import data_uri, write_grid, write_strips
+from clif_exp.reporting.images import data_uri, write_grid, write_strips
 from clif_exp.reporting.tokens import token_tables
 from clif_exp.reporting.trackers import log_to_trackers
 
@@ -26,47 +28,63 @@ def write_report(
 ) -> None:
     """Write `run_dir/report.html` and `run_dir/samples/*.png`.
 
-    Whatever a run has not made (a stage left out, an ablated kind of augmentation) is left out of the page.
+    Whatever a run has not made (a stage left out, an ablated kind of augmentation) is left out of
+    the page.
 
     Args:
         run_dir: the run's folder.
         summary: what `summary.json` holds.
-        artifacts: published folders by name: augment_G, augment_R, augment_M, contrastive, diffusion, generation,
-            generation_prior, evaluation; all optional.
+        artifacts: published folders by name: augment_G, augment_R, augment_M, contrastive,
+            diffusion, generation, generation_prior, evaluation; all optional.
         config_yaml: the resolved configuration.
         loggers: Lightning loggers; W&B and TensorBoard ones get the table and the grids.
     """
-    artifacts = {name: Path(folder) for name, folder in artifacts.items() if folder is not None and Path(folder).is_dir()}
-    metrics = summary.get("metrics") or _read_json(artifacts.get("evaluation"), "metrics.json") or {}
+    artifacts = {
+        name: Path(folder)
+        for name, folder in artifacts.items()
+        if folder is not None and Path(folder).is_dir()
+    }
+    metrics = (
+        summary.get("metrics") or _read_json(artifacts.get("evaluation"), "metrics.json") or {}
+    )
     judged = sections.read_judged(artifacts.get("generation"), artifacts.get("evaluation"))
     single = sections.single_rows(judged, artifacts.get("evaluation"))
     pairs = sections.pair_rows(judged)
     prior = sections.prior_rows(artifacts.get("generation"), artifacts.get("generation_prior"))
     augmented = sections.augmented_rows(artifacts)
-    for name, rows in (("concepts", single), ("pairs", pairs), ("prior", prior), ("augmented", augmented)):
+    for name, rows in (
+        ("concepts", single),
+        ("pairs", pairs),
+        ("prior", prior),
+        ("augmented", augmented),
+    ):
         write_grid(run_dir / "samples" / f"{name}.png", rows)
     strips, columns = sections.training_strips(artifacts.get("diffusion"))
     write_strips(run_dir / "samples" / "training.png", strips, columns=columns)
     matrices = _read_json(artifacts.get("evaluation"), "confusion_matrix.json") or {}
     distances = _read_json(artifacts.get("evaluation"), "distances.json")
-    page = _environment().get_template("report.html.j2").render(
-        summary={"experiment": None, "export": None, "error": None} | dict(summary),
-        facts=sections.facts(summary),
-        tiles=sections.headline_tiles(metrics),
-        tables=sections.metric_tables(metrics),
-        thresholds=matrices.get("thresholds", {}),
-        single=single,
-        pairs=pairs,
-        prior=prior,
-        augmented=augmented,
-        confusion_plots=sections.confusion_plots(matrices),
-        distance_plots=sections.distance_plots(distances, matrices),
-        loss_plots=sections.loss_plots(artifacts),
-        tokens=token_tables(artifacts.get("contrastive")),
-        training=data_uri(run_dir / "samples" / "training.png", side=1100) if strips else None,
-        stages=sections.stage_rows(summary),
-        config=config_yaml,
-    )  # fmt: skip
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            summary={"experiment": None, "export": None, "error": None} | dict(summary),
+            facts=sections.facts(summary),
+            tiles=sections.headline_tiles(metrics),
+            tables=sections.metric_tables(metrics),
+            thresholds=matrices.get("thresholds", {}),
+            single=single,
+            pairs=pairs,
+            prior=prior,
+            augmented=augmented,
+            confusion_plots=sections.confusion_plots(matrices),
+            distance_plots=sections.distance_plots(distances, matrices),
+            loss_plots=sections.loss_plots(artifacts),
+            tokens=token_tables(artifacts.get("contrastive")),
+            training=data_uri(run_dir / "samples" / "training.png", side=1100) if strips else None,
+            stages=sections.stage_rows(summary),
+            config=config_yaml,
+        )
+    )
     partial = run_dir / ".report.html.partial"
     partial.write_text(page, encoding="utf-8")
     os.replace(partial, run_dir / "report.html")
@@ -87,4 +105,8 @@ def _environment() -> Any:
 
 
 def _read_json(folder: Path | None, name: str) -> Any:
-    return json.loads((folder / name).read_text()) if folder is not None and (folder / name).exists() else None
+    return (
+        json.loads((folder / name).read_text())
+        if folder is not None and (folder / name).exists()
+        else None
+    )

@@ -1,4 +1,6 @@
-"""What the page shows of stage 1: where the concepts stood before and after it, and which are likely to be confused."""
+"""What the page shows of stage 1: where the concepts stood before and after it, and which are
+likely to be confused.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +17,26 @@ def token_tables(contrastive: Path | None) -> list[dict[str, Any]]:
         contrastive: what stage 1 published, or None.
 
     Returns:
-        One table per text encoder: `encoder`, `rows` (concept, nearest words, norm, nearest concept before and after), `pairs`
-        (the closest ones), `notes` (what was measured of it as a whole).
+        One table per text encoder: `encoder`, `rows` (concept, nearest words, norm, nearest concept
+        before and after), `pairs` (the closest ones), `notes` (what was measured of it as a whole).
     """
     file = contrastive / "embedding_report.json" if contrastive else None
     if file is None or not file.is_file():
         return []
     reports = json.loads(file.read_text())
-    return [{"encoder": name, "rows": _rows(report), "pairs": _pairs(report), "notes": _notes(report)} for name, report in reports.items()]
+    return [
+        {"encoder": name, "rows": _rows(report), "pairs": _pairs(report), "notes": _notes(report)}
+        for name, report in reports.items()
+    ]
 
 
 def _rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
     rows = []
     for name, words in report["nearest_words"]["after"].items():
-        nearest = {when: _nearest(distances[name], name) for when, distances in report["text_distance"].items()}
+        nearest = {
+            when: _nearest(distances[name], name)
+            for when, distances in report["text_distance"].items()
+        }
         rows.append(
             {
                 "name": name,
@@ -51,7 +59,10 @@ def _nearest(distances: Mapping[str, float], name: str) -> str:
 
 def _pairs(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The closest pairs, with how often a caption of the one found the picture of the other."""
-    taken = {(a, b): share for a, b, share in report.get("mistaken", {}).get("after", {}).get("mistaken", [])}
+    taken = {
+        (a, b): share
+        for a, b, share in report.get("mistaken", {}).get("after", {}).get("mistaken", [])
+    }
     pairs = []
     for pair in report["closest_pairs"]:
         a, b = pair["concepts"]
@@ -73,11 +84,23 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     if mistaken := report.get("mistaken"):
         before, after = mistaken["before"], mistaken["after"]
         if after["accuracy"] is not None:
-            found = f"{before['accuracy']:.0%} before, {after['accuracy']:.0%} after; guessing finds {after['chance']:.0%}"
-            notes.append(f"Captions that find their own concept among pictures of the same context, side and scale: {found}.")
+            found = (
+                f"{before['accuracy']:.0%} before, {after['accuracy']:.0%} after; guessing finds"
+                f" {after['chance']:.0%}"
+            )
+            notes.append(
+                "Captions that find their own concept among pictures of the same context, side and"
+                f" scale: {found}."
+            )
     if "loss_frozen_rows" in report:
         trained, frozen = report["loss"], report["loss_frozen_rows"]
-        notes.append(f"Loss at the end {trained:.3f}, with the rows as they began {frozen:.3f}: the difference is what the rows learnt.")
+        notes.append(
+            f"Loss at the end {trained:.3f}, with the rows as they began {frozen:.3f}: the"
+            " difference is what the rows learnt."
+        )
     if report.get("unread_change", 0.0) > 0.01:
-        notes.append(f"{report['unread_change']:.0%} of the encoder's change lies in layers that the U-Net does not read.")
+        notes.append(
+            f"{report['unread_change']:.0%} of the encoder's change lies in layers that the U-Net"
+            " does not read."
+        )
     return notes

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 
-def log_to_trackers(loggers: Sequence[Any], *, metrics: Mapping[str, float | None], grids: Sequence[Path]) -> None:
-    """Log the final metrics and the sample grids to those Lightning loggers that can show them; others are left alone.
+def log_to_trackers(
+    loggers: Sequence[Any], *, metrics: Mapping[str, float | None], grids: Sequence[Path]
+) -> None:
+    """Log the final metrics and the sample grids to those Lightning loggers that can show them;
+    others are left alone.
 
     Args:
         loggers: Lightning loggers.
@@ -22,7 +25,9 @@ def log_to_trackers(loggers: Sequence[Any], *, metrics: Mapping[str, float | Non
             import wandb
 
             pictures = {f"samples/{grid.stem}": wandb.Image(str(grid)) for grid in grids}
-            table = wandb.Table(columns=["metric", "value"], data=[[name, value] for name, value in known.items()])
+            table = wandb.Table(
+                columns=["metric", "value"], data=[[name, value] for name, value in known.items()]
+            )
             logger.experiment.log({**known, **pictures, "metrics": table})
             logger.experiment.summary.update(known)
         elif kind == "TensorBoardLogger":
@@ -32,5 +37,9 @@ def log_to_trackers(loggers: Sequence[Any], *, metrics: Mapping[str, float | Non
             for name, value in known.items():
                 logger.experiment.add_scalar(name, value)
             for grid in grids:
-                logger.experiment.add_image(f"samples/{grid.stem}", np.asarray(Image.open(grid).convert("RGB")), dataformats="HWC")
+                logger.experiment.add_image(
+                    f"samples/{grid.stem}",
+                    np.asarray(Image.open(grid).convert("RGB")),
+                    dataformats="HWC",
+                )
             logger.experiment.flush()

@@ -1,24 +1,31 @@
-"""The shapes of ToonWorld's base models: standard classes of diffusers, transformers and segment-anything, made small.
+"""The shapes of ToonWorld's base models: standard classes of diffusers, transformers and
+segment-anything, made small.
 
-Every size that a training recipe, a loader or a test needs stands here once. `write_random_weights` saves all of them
-untrained, in exactly the layouts of the shipped weights, for tests and for code that must run before weights exist.
+Every size that a training recipe, a loader or a test needs stands here once. `write_random_weights`
+saves all of them untrained, in exactly the layouts of the shipped weights, for tests and for code
+that must run before weights exist.
 """
 
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-RESOLUTION = 128  # pixels; latents are 8 x 16 x 16: Stable Diffusion's factor of 8, twice its channels
+from clif_exp.base_models.sam import build_small_sam
+
+RESOLUTION = (
+    128  # pixels; latents are 8 x 16 x 16: Stable Diffusion's factor of 8, twice its channels
+)
 LATENT_CHANNELS = 8
 TEXT_WIDTH = 192
 FOLDERS = ("pipeline", "clip", "sam", "oracle", "judge_clip")
 
 
 def build_tokenizer():
-    """The world's tokenizer (see `tokenizer.build_tokenizer`): each word of the caption grammar is one token."""
+    """The world's tokenizer (see `tokenizer.build_tokenizer`): each word of the caption grammar is
+    one token.
+    """
     from clif_exp.toonworld.grammar import VOCABULARY
     from clif_exp.toonworld.tokenizer import build_tokenizer
 
@@ -26,10 +33,14 @@ def build_tokenizer():
 
 
 def clip_config(tokenizer, *, judge: bool = False):
-    """Configuration of the contrastive CLIP, or of the judge's second CLIP, which differs in width, depth and patches."""
+    """Configuration of the contrastive CLIP, or of the judge's second CLIP, which differs in width,
+    depth and patches.
+    """
     from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
-    width, text_layers, vision_layers, heads, patch = (160, 3, 4, 5, 8) if judge else (TEXT_WIDTH, 3, 4, 6, 16)
+    width, text_layers, vision_layers, heads, patch = (
+        (160, 3, 4, 5, 8) if judge else (TEXT_WIDTH, 3, 4, 6, 16)
+    )
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -51,11 +62,16 @@ def clip_config(tokenizer, *, judge: bool = False):
         image_size=RESOLUTION // 2 if judge else RESOLUTION,
         patch_size=patch,
     )
-    return CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=TEXT_WIDTH)
+    return CLIPConfig(
+        text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=TEXT_WIDTH
+    )
 
 
 def build_clip(tokenizer, *, judge: bool = False):
-    """An untrained `CLIPModel`. Plain attention: torch's fused one is slower for models this small on a CPU."""
+    """An untrained `CLIPModel`.
+
+    Plain attention: torch's fused one is slower for models this small on a CPU.
+    """
     from transformers import CLIPModel
 
     return CLIPModel._from_config(clip_config(tokenizer, judge=judge), attn_implementation="eager")
@@ -76,21 +92,29 @@ def build_image_processor(model):
 
 
 def build_text_encoder(clip):
-    """The pipeline's `CLIPTextModel`: a copy of the contrastive model's own text tower, same weights."""
+    """The pipeline's `CLIPTextModel`: a copy of the contrastive model's own text tower, same
+    weights.
+    """
     from transformers import CLIPTextModel
 
     encoder = CLIPTextModel._from_config(clip.config.text_config, attn_implementation="eager")
     own = encoder.state_dict()
-    tower = {key.removeprefix("text_model."): value for key, value in clip.state_dict().items() if key.startswith("text_model.")}
+    tower = {
+        key.removeprefix("text_model."): value
+        for key, value in clip.state_dict().items()
+        if key.startswith("text_model.")
+    }
     encoder.load_state_dict({key: tower[key.removeprefix("text_model.")].clone() for key in own})
     return encoder
 
 
 def build_vae():
-    """`AutoencoderKL` of factor 8. Narrow where pictures are large, wide where they are small: that is what CPUs afford.
+    """`AutoencoderKL` of factor 8. Narrow where pictures are large, wide where they are small: that
+    is what CPUs afford.
 
-    Eight latent channels instead of Stable Diffusion's four: with four, faces and patterns of 128 px drawings were gone
-    after any training time that a CPU allows, and a U-Net's cost does not depend on them.
+    Eight latent channels instead of Stable Diffusion's four: with four, faces and patterns of 128
+    px drawings were gone after any training time that a CPU allows, and a U-Net's cost does not
+    depend on them.
     """
     from diffusers import AutoencoderKL
 
@@ -110,8 +134,8 @@ def build_vae():
 def build_unet():
     """U-Net over 16 x 16 latents, with attention at 8 x 8 only.
 
-    As in SDXL the finest level carries no attention: it is costly there. No third level at 4 x 4: it is mostly
-    parameters, and Muon costs by the parameter.
+    As in SDXL the finest level carries no attention: it is costly there. No third level at 4 x 4:
+    it is mostly parameters, and Muon costs by the parameter.
     """
     from diffusers import UNet2DConditionModel
 
@@ -130,7 +154,9 @@ def build_unet():
 
 
 def build_scheduler():
-    """What the U-Net is trained by: v-prediction, and a terminal SNR of zero (Lin et al. 2023) so that canvases can be plain white."""
+    """What the U-Net is trained by: v-prediction, and a terminal SNR of zero (Lin et al. 2023) so
+    that canvases can be plain white.
+    """
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
@@ -141,58 +167,32 @@ def build_scheduler():
         prediction_type="v_prediction",
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
-        clip_sample=False,  # diffusers' default clips x0 to [-1, 1], which ruins unit-variance latents
+        # diffusers' default clips x0 to [-1, 1], which ruins unit-variance latents
+        clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,
     )
 
 
 def build_sampler():
-    """What the pipeline draws with: the stochastic DPM-Solver++ (Lu et al. 2022) on `build_scheduler`'s noise.
+    """What the pipeline draws with: the stochastic DPM-Solver++ (Lu et al. 2022) on
+    `build_scheduler`'s noise.
 
-    "A next to B" leaves open who stands on the left. A deterministic sampler starts from the mean of both pictures and
-    often stays there: two figures with the traits of both. Fresh noise in every step lets the choice fall.
+    "A next to B" leaves open who stands on the left. A deterministic sampler starts from the mean
+    of both pictures and often stays there: two figures with the traits of both. Fresh noise in
+    every step lets the choice fall.
     """
     from diffusers import DPMSolverMultistepScheduler
 
-    return DPMSolverMultistepScheduler.from_config(build_scheduler().config, algorithm_type="sde-dpmsolver++")
-
-
-def build_sam(weights: Path | None = None):
-    """A small SAM from segment-anything's own classes (its builders fix 1,024 px and a width of 256).
-
-    Args:
-        weights: folder with `model.safetensors`, or None for random weights.
-
-    Returns:
-        `segment_anything.modeling.Sam` for pictures of 128 x 128 px, in eval mode.
-    """
-    import torch
-    from safetensors.torch import load_file
-    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
-
-    width, patch, embed = 128, 8, RESOLUTION // 8
-    norm = partial(torch.nn.LayerNorm, eps=1e-6)
-    encoder = ImageEncoderViT(
-        img_size=RESOLUTION, patch_size=patch, embed_dim=128, depth=4, num_heads=4, out_chans=width,
-        norm_layer=norm, use_rel_pos=True, window_size=0, global_attn_indexes=(0, 1, 2, 3),
-    )  # fmt: skip
-    prompts = PromptEncoder(
-        embed_dim=width, image_embedding_size=(embed, embed), input_image_size=(RESOLUTION, RESOLUTION), mask_in_chans=8
+    return DPMSolverMultistepScheduler.from_config(
+        build_scheduler().config, algorithm_type="sde-dpmsolver++"
     )
-    decoder = MaskDecoder(
-        transformer_dim=width,
-        transformer=TwoWayTransformer(depth=2, embedding_dim=width, num_heads=4, mlp_dim=256),
-        iou_head_hidden_dim=64,
-    )
-    sam = Sam(encoder, prompts, decoder, pixel_mean=[127.5] * 3, pixel_std=[127.5] * 3)
-    if weights is not None:
-        sam.load_state_dict({key: value.float() for key, value in load_file(Path(weights) / "model.safetensors").items()})
-    return sam.eval()
 
 
 def write_pipeline(out: Path, *, tokenizer, text_encoder, unet, vae) -> None:
-    """Save a folder that `StableDiffusionPipeline.from_pretrained` reads, in fp16, files of at most 15 MB."""
+    """Save a folder that `StableDiffusionPipeline.from_pretrained` reads, in fp16, files of at most
+    15 MB.
+    """
     from diffusers import StableDiffusionPipeline
 
     pipeline: Any = StableDiffusionPipeline(
@@ -206,18 +206,25 @@ def write_pipeline(out: Path, *, tokenizer, text_encoder, unet, vae) -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(out, safe_serialization=True, max_shard_size="14MB")
-    # transformers loads in the stored dtype, diffusers in fp32: without this a stock pipeline would mix the two.
+    # transformers loads in the stored dtype, diffusers in fp32: without this a stock pipeline would
+    # mix the two.
     _edit_json(out / "text_encoder" / "config.json", dtype="float32")
     for part in ("unet", "vae"):
-        _edit_json(out / part / "config.json", _name_or_path=None)  # where they happened to lie during training
+        _edit_json(
+            out / part / "config.json", _name_or_path=None
+        )  # where they happened to lie during training
 
 
 def write_clip(out: Path, *, tokenizer, clip) -> None:
-    """Save a folder that `CLIPModel`, `CLIPTokenizer` and `CLIPImageProcessor.from_pretrained` read, in fp16."""
+    """Save a folder that `CLIPModel`, `CLIPTokenizer` and `CLIPImageProcessor.from_pretrained`
+    read, in fp16.
+    """
     clip.half().save_pretrained(out, max_shard_size="14MB")
     _edit_json(out / "config.json", dtype="float32")
     tokenizer.save_pretrained(out)
-    _edit_json(out / "tokenizer_config.json", is_local=None, local_files_only=None)  # where it was loaded from says nothing to others
+    _edit_json(
+        out / "tokenizer_config.json", is_local=None, local_files_only=None
+    )  # where it was loaded from says nothing to others
     build_image_processor(clip).save_pretrained(out)
 
 
@@ -229,15 +236,20 @@ def _edit_json(path: Path, **changes) -> None:
 
 
 def write_sam(out: Path, *, sam) -> None:
-    """Save SAM's state dict in fp16 as `model.safetensors`; `build_sam(out)` reads it back."""
+    """Save SAM's state dict in fp16 as `model.safetensors`; `build_small_sam(out)` reads it back."""
     from safetensors.torch import save_file
 
     out.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.half().contiguous() for key, value in sam.state_dict().items()}, out / "model.safetensors")
+    save_file(
+        {key: value.half().contiguous() for key, value in sam.state_dict().items()},
+        out / "model.safetensors",
+    )
 
 
 def write_random_weights(out: Path, *, seed: int = 0) -> None:
-    """Write untrained base models in the layouts of the shipped ones: `pipeline/`, `clip/`, `sam/`, `oracle/`, `judge_clip/`."""
+    """Write untrained base models in the layouts of the shipped ones: `pipeline/`, `clip/`, `sam/`,
+    `oracle/`, `judge_clip/`.
+    """
     import torch
 
     from clif_exp.toonworld.oracle import build_oracle, write_oracle
@@ -247,8 +259,14 @@ def write_random_weights(out: Path, *, seed: int = 0) -> None:
         torch.manual_seed(seed)
         tokenizer = build_tokenizer()
         clip = build_clip(tokenizer)
-        write_pipeline(out / "pipeline", tokenizer=tokenizer, text_encoder=build_text_encoder(clip), unet=build_unet(), vae=build_vae())
+        write_pipeline(
+            out / "pipeline",
+            tokenizer=tokenizer,
+            text_encoder=build_text_encoder(clip),
+            unet=build_unet(),
+            vae=build_vae(),
+        )
         write_clip(out / "clip", tokenizer=tokenizer, clip=clip)
         write_clip(out / "judge_clip", tokenizer=tokenizer, clip=build_clip(tokenizer, judge=True))
-        write_sam(out / "sam", sam=build_sam())
+        write_sam(out / "sam", sam=build_small_sam(resolution=RESOLUTION))
         write_oracle(out / "oracle", oracle=build_oracle())

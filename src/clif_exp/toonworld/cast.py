@@ -1,7 +1,8 @@
-"""Casts: named characters to customise, with reference pictures, in groups that are easy to confuse.
+"""Casts: named characters to customise, with reference pictures, in groups that are easy to
+confuse.
 
-A cast has 18 members: 9 flat, 4 shaded and 5 textured. Four groups of three share species and style and differ in a
-few features; some members have features that the base models have never seen.
+A cast has 18 members: 9 flat, 4 shaded and 5 textured. Four groups of three share species and style
+and differ in a few features; some members have features that the base models have never seen.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from clif_exp.toonworld.draw import render
+from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.scenes import look_alike, place_single, sample_character
 from clif_exp.toonworld.world import CAST_ONLY, PEOPLE, SKIN_TONES, SPECIES, Character, Scene
 
@@ -56,35 +57,99 @@ def _c(species, style, coat, hat, top, bottom, accessory="none", *, skin=0) -> C
 def default_cast() -> dict[str, Character]:
     """The cast of `dataset=toonworld`; the first four make a demo: two look-alikes and two others."""
     return {
-        "milo": _c("fox", "flat", "orange", "green beanie", "blue striped hoodie", "brown trousers"),
-        "otto": _c("fox", "flat", "orange", "purple feather hat", "yellow jacket", "brown trousers", "necktie"),
+        "milo": _c(
+            "fox", "flat", "orange", "green beanie", "blue striped hoodie", "brown trousers"
+        ),
+        "otto": _c(
+            "fox",
+            "flat",
+            "orange",
+            "purple feather hat",
+            "yellow jacket",
+            "brown trousers",
+            "necktie",
+        ),
         "luna": _c("girl", "shaded", "black", "yellow crown", "teal dotted dress", "none", skin=1),
-        "bolt": _c("robot", "textured", "blue", "red top hat", "yellow checked jacket", "black trousers"),
+        "bolt": _c(
+            "robot", "textured", "blue", "red top hat", "yellow checked jacket", "black trousers"
+        ),
         "nell": _c("fox", "flat", "orange", "green cap", "red dotted dress", "none", "glasses"),
-        "ada": _c("woman", "flat", "brown", "none", "purple starred jacket", "black skirt", "glasses", skin=0),
+        "ada": _c(
+            "woman",
+            "flat",
+            "brown",
+            "none",
+            "purple starred jacket",
+            "black skirt",
+            "glasses",
+            skin=0,
+        ),
         "vera": _c("woman", "flat", "brown", "red beanie", "green jacket", "black skirt", skin=0),
-        "iris": _c("woman", "flat", "orange", "none", "purple striped dress", "none", "scarf", skin=0),
-        "hugo": _c("bear", "flat", "brown", "grey horned helmet", "red checked shirt", "blue trousers", "eyepatch"),
+        "iris": _c(
+            "woman", "flat", "orange", "none", "purple striped dress", "none", "scarf", skin=0
+        ),
+        "hugo": _c(
+            "bear",
+            "flat",
+            "brown",
+            "grey horned helmet",
+            "red checked shirt",
+            "blue trousers",
+            "eyepatch",
+        ),
         "pim": _c("mouse", "flat", "grey", "red wizard hat", "purple hoodie", "orange shorts"),
         "theo": _c("wolf", "flat", "teal", "none", "orange jacket", "grey trousers", "eyepatch"),
-        "remy": _c("boy", "shaded", "yellow", "blue cap", "red striped shirt", "green shorts", skin=0),
-        "finn": _c("boy", "shaded", "yellow", "orange cap", "white starred shirt", "teal trousers", skin=0),
-        "tess": _c("boy", "shaded", "black", "blue cap", "pink hoodie", "green shorts", "scarf", skin=0),
+        "remy": _c(
+            "boy", "shaded", "yellow", "blue cap", "red striped shirt", "green shorts", skin=0
+        ),
+        "finn": _c(
+            "boy", "shaded", "yellow", "orange cap", "white starred shirt", "teal trousers", skin=0
+        ),
+        "tess": _c(
+            "boy", "shaded", "black", "blue cap", "pink hoodie", "green shorts", "scarf", skin=0
+        ),
         "koda": _c("cat", "textured", "grey", "purple wizard hat", "green dress", "none"),
-        "juno": _c("cat", "textured", "grey", "teal wizard hat", "orange checked jacket", "black skirt", "eyepatch"),
-        "zola": _c("cat", "textured", "orange", "purple crown", "green striped shirt", "black trousers"),
-        "edgar": _c("dog", "textured", "brown", "yellow feather hat", "blue jacket", "white trousers", "moustache"),
+        "juno": _c(
+            "cat",
+            "textured",
+            "grey",
+            "teal wizard hat",
+            "orange checked jacket",
+            "black skirt",
+            "eyepatch",
+        ),
+        "zola": _c(
+            "cat", "textured", "orange", "purple crown", "green striped shirt", "black trousers"
+        ),
+        "edgar": _c(
+            "dog",
+            "textured",
+            "brown",
+            "yellow feather hat",
+            "blue jacket",
+            "white trousers",
+            "moustache",
+        ),
     }
 
 
 # Who shares a group with whom and in which style, by place in NAMES; the rest stand alone.
-_GROUPS = (("flat", (0, 1, 4)), ("flat", (5, 6, 7)), ("shaded", (11, 12, 13)), ("textured", (14, 15, 16)))
+_GROUPS = (
+    ("flat", (0, 1, 4)),
+    ("flat", (5, 6, 7)),
+    ("shaded", (11, 12, 13)),
+    ("textured", (14, 15, 16)),
+)
 _ALONE = (("shaded", 2), ("textured", 3), ("flat", 8), ("flat", 9), ("flat", 10), ("textured", 17))
 
 
 def _clear(character: Character) -> bool:
     """Whether neighbouring parts can be told apart by their colours."""
-    clothes = [colour for colour in (character.hat_colour, character.top_colour, character.bottom_colour) if colour != "none"]
+    clothes = [
+        colour
+        for colour in (character.hat_colour, character.top_colour, character.bottom_colour)
+        if colour != "none"
+    ]
     return len(set(clothes)) == len(clothes) and character.coat not in clothes
 
 
@@ -95,7 +160,9 @@ def _differences(first: Character, second: Character) -> int:
 
 def _with_cast_only(rng: np.random.Generator, character: Character) -> Character:
     """Give somebody one or two features that base models have never seen."""
-    slots = [slot for slot in CAST_ONLY if getattr(character, slot) != "none" or slot == "accessory"]
+    slots = [
+        slot for slot in CAST_ONLY if getattr(character, slot) != "none" or slot == "accessory"
+    ]
     for slot in rng.permutation(slots)[: 1 + int(rng.random() < 0.4)]:
         values = character.attributes() | {slot: str(rng.choice(CAST_ONLY[slot]))}
         character = Character(**values, skin=character.skin)
@@ -122,7 +189,9 @@ def _double(rng: np.random.Generator, group: list[Character]) -> Character:
 
 
 def cast(seed: int) -> dict[str, Character]:
-    """A fresh cast of the default's structure: 9/4/5 over the styles and four groups of three look-alikes."""
+    """A fresh cast of the default's structure: 9/4/5 over the styles and four groups of three
+    look-alikes.
+    """
     rng = np.random.default_rng([20, seed])
     members: dict[int, Character] = {}
     species = [str(value) for value in rng.permutation(SPECIES)]
@@ -144,7 +213,9 @@ def _name_seed(name: str) -> list[int]:
 
 
 def reference_scenes(name: str, character: Character, seed: int = 0) -> list[Scene]:
-    """Four to six pictures of one character: the first on white, the others in different places and poses."""
+    """Four to six pictures of one character: the first on white, the others in different places and
+    poses.
+    """
     rng = np.random.default_rng([21, seed, *_name_seed(name)])
     return _pictures(rng, character, count=int(rng.integers(4, 7)), white_first=True)
 
@@ -155,11 +226,22 @@ def held_out_scenes(name: str, character: Character, seed: int = 0) -> list[Scen
     return _pictures(rng, character, count=HELD_OUT_PICTURES, white_first=False)
 
 
-def _pictures(rng: np.random.Generator, character: Character, *, count: int, white_first: bool) -> list[Scene]:
-    places = [str(place) for place in rng.permutation(["beach", "forest", "desert", "snow", "street", "room", "meadow", "night"])][:count]
+def _pictures(
+    rng: np.random.Generator, character: Character, *, count: int, white_first: bool
+) -> list[Scene]:
+    places = [
+        str(place)
+        for place in rng.permutation(
+            ["beach", "forest", "desert", "snow", "street", "room", "meadow", "night"]
+        )
+    ][:count]
     if white_first:
         places[0] = "white"
-    poses = ["down", "up", *[str(pose) for pose in rng.permutation(["up", "down", "down", "up", "down", "down"])]]
+    poses = [
+        "down",
+        "up",
+        *[str(pose) for pose in rng.permutation(["up", "down", "down", "up", "down", "down"])],
+    ]
     return [
         Scene(
             place_single(rng, character, white=place == "white", pose=pose),
@@ -185,7 +267,9 @@ def part_nouns(character: Character) -> list[str]:
     return nouns
 
 
-def write_cast(out: Path, *, cast_seed: int | None = None, size: int = 18, resolution: int = 128) -> None:
+def write_cast(
+    out: Path, *, cast_seed: int | None = None, size: int = 18, resolution: int = 128
+) -> None:
     """Write a cast as a concept set: concepts.yaml, images/, held_out/ and truth.json.
 
     Args:
@@ -195,7 +279,9 @@ def write_cast(out: Path, *, cast_seed: int | None = None, size: int = 18, resol
         resolution: side of the pictures in pixels.
     """
     if not 1 <= size <= len(NAMES):
-        raise ValueError(f"size={size} is out of range: a ToonWorld cast has 1 to {len(NAMES)} members.")
+        raise ValueError(
+            f"size={size} is out of range: a ToonWorld cast has 1 to {len(NAMES)} members."
+        )
     members = default_cast() if cast_seed is None else cast(cast_seed)
     seed = 0 if cast_seed is None else cast_seed
     concepts, truth = [], {}
@@ -212,7 +298,16 @@ def write_cast(out: Path, *, cast_seed: int | None = None, size: int = 18, resol
                 Image.fromarray(render(scene, size=resolution).image).save(out / file)
                 if folder == "images":
                     images.append(file.as_posix())
-        concepts.append({"name": name, "class_word": character.species, "images": images, "parts": part_nouns(character)})
+        concepts.append(
+            {
+                "name": name,
+                "class_word": character.species,
+                "images": images,
+                "parts": part_nouns(character),
+            }
+        )
         truth[name] = character.attributes()
-    (out / "concepts.yaml").write_text(yaml.safe_dump({"name": "toonworld", "concepts": concepts}, sort_keys=False))
+    (out / "concepts.yaml").write_text(
+        yaml.safe_dump({"name": "toonworld", "concepts": concepts}, sort_keys=False)
+    )
     (out / "truth.json").write_text(json.dumps(truth, indent=2) + "\n")

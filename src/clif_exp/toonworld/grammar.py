@@ -1,4 +1,6 @@
-"""Says what a scene shows, in captions that mention a random subset of it and never anything that is not there."""
+"""Says what a scene shows, in captions that mention a random subset of it and never anything that
+is not there.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from clif_exp.toonworld.draw import Rendering, render
+from clif_exp.toonworld.drawing.render import Rendering, render
 from clif_exp.toonworld.world import FAMILY_OF, PEOPLE, SLOTS, Character, Figure, Item, Scene
 
 OPENINGS = {
@@ -49,16 +51,18 @@ _MENTION_RATES = (0.0, 0.35, 0.65, 1.0)
 _MENTION_WEIGHTS = (0.14, 0.26, 0.32, 0.28)
 # Words of prompts that captions themselves do not need.
 _PROMPT_WORDS = (
-    "two three four group pair sitting standing wearing holding playing running walking looking smiling person "
-    "people animal character toy figure robot 's rendering render rendition cropped close-up closeup bright dark "
-    "clean dirty nice good cool weird large small big little tiny my the one of an a it is this that his her "
-    "their its to by for from into near under over above below beside between around center middle top bottom "
-    "front back background photo photograph picture image drawing painting sketch cartoon style art depiction "
-    "illustration portrait view scene low high quality resolution blurry hat shirt jacket hoodie dress trousers "
-    "shorts skirt face head hair eyes ears tail body arms legs clothes coat fur skin pants cap part thing item "
-    "object teal feather horned helmet starred eyepatch moustache canvas plain colour color garden park city "
-    "mountain water river sky sun moon tree house and or no not with without on in at next left right behind "
-    "hugging riding row side same different each other together alone first second . , ! ? - "
+    "two three four group pair sitting standing wearing holding playing running walking looking"
+    " smiling person people animal character toy figure robot 's rendering render rendition cropped"
+    " close-up closeup bright dark clean dirty nice good cool weird large small big little tiny my"
+    " the one of an a it is this that his her their its to by for from into near under over above"
+    " below beside between around center middle top bottom front back background photo photograph"
+    " picture image drawing painting sketch cartoon style art depiction illustration portrait view"
+    " scene low high quality resolution blurry hat shirt jacket hoodie dress trousers shorts skirt"
+    " face head hair eyes ears tail body arms legs clothes coat fur skin pants cap part thing item"
+    " object teal feather horned helmet starred eyepatch moustache canvas plain colour color garden"
+    " park city mountain water river sky sun moon tree house and or no not with without on in at"
+    " next left right behind hugging riding row side same different each other together alone first"
+    " second . , ! ? - "
 )
 
 
@@ -74,7 +78,14 @@ def join(phrases: Sequence[str]) -> str:
     return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
 
 
-def _thing(rng: np.random.Generator | None, kind: str, colour: str, pattern: str = "plain", *, rate: float = 1.0) -> str:
+def _thing(
+    rng: np.random.Generator | None,
+    kind: str,
+    colour: str,
+    pattern: str = "plain",
+    *,
+    rate: float = 1.0,
+) -> str:
     """A garment with its colour and pattern; `rng` None says all of it."""
     words = []
     if colour != "none" and (rng is None or rng.random() < 0.6 + 0.4 * rate):
@@ -127,7 +138,9 @@ def phrase(
     if character.hat != "none" and said(slot="hat"):
         features.append(_thing(rng, character.hat, character.hat_colour, rate=rate))
     if said():
-        features.append(_thing(rng, character.top, character.top_colour, character.pattern, rate=rate))
+        features.append(
+            _thing(rng, character.top, character.top_colour, character.pattern, rate=rate)
+        )
     if character.bottom != "none" and said():
         features.append(_thing(rng, character.bottom, character.bottom_colour, rate=rate))
     if character.accessory != "none" and said(slot="accessory"):
@@ -144,7 +157,9 @@ def phrase(
 
 
 def item_phrase(item: Item, rng: np.random.Generator | None = None) -> str:
-    """Name an item: 'a blue striped shirt', 'green trousers'; `rng` decides what is mentioned, None mentions all."""
+    """Name an item: 'a blue striped shirt', 'green trousers'; `rng` decides what is mentioned, None
+    mentions all.
+    """
     return _thing(rng, item.kind, item.colour, item.pattern, rate=0.8)
 
 
@@ -153,7 +168,9 @@ def _arranged(scene: Scene, names: list[str], rng: np.random.Generator | None) -
     elements: list[Figure | Item] = [*scene.figures, *scene.items]
     if len(names) == 1:
         return names[0]
-    by_side = [names[place] for place in sorted(range(len(names)), key=lambda place: elements[place].x)]
+    by_side = [
+        names[place] for place in sorted(range(len(names)), key=lambda place: elements[place].x)
+    ]
     if len(names) == 3:
         listed = join(by_side)
         return listed if rng is not None and rng.random() < 0.25 else f"{listed} in a row"
@@ -172,30 +189,49 @@ def _arranged(scene: Scene, names: list[str], rng: np.random.Generator | None) -
         return (
             sides
             if roll < 0.70
-            else f"{by_side[0]} to the left of {by_side[1]}"
-            if roll < 0.85
-            else f"{by_side[1]} to the right of {by_side[0]}"
+            else (
+                f"{by_side[0]} to the left of {by_side[1]}"
+                if roll < 0.85
+                else f"{by_side[1]} to the right of {by_side[0]}"
+            )
         )
-    # People name what they see from left to right. A model that is left to guess who stands where starts from the mean of
-    # both arrangements, in which everybody wears everything.
+    # People name what they see from left to right. A model that is left to guess who stands where
+    # starts from the mean of both arrangements, in which everybody wears everything.
     first, second = by_side if rng is None or rng.random() < _LEFT_FIRST else by_side[::-1]
-    return f"{first} next to {second}" if roll < 0.50 else f"{first} and {second}" if roll < 0.80 else sides
+    return (
+        f"{first} next to {second}"
+        if roll < 0.50
+        else f"{first} and {second}"
+        if roll < 0.80
+        else sides
+    )
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
     """Describe a scene; everything said is true, much is left out.
 
-    Of several figures, whoever has a hat or an accessory is said to have it if anybody is: nobody who says that one of
-    two wears a crown leaves out that the other wears one too (Grice's maxim of quantity). Without it, "a cat with a red
-    crown next to a robot" told a model little about the robot's head.
+    Of several figures, whoever has a hat or an accessory is said to have it if anybody is: nobody
+    who says that one of two wears a crown leaves out that the other wears one too (Grice's maxim of
+    quantity). Without it, "a cat with a red crown next to a robot" told a model little about the
+    robot's head.
     """
     rates = _MENTION_RATES[:3] if len(scene.figures) == 3 else _MENTION_RATES
     weights = (0.3, 0.4, 0.3) if len(scene.figures) == 3 else _MENTION_WEIGHTS
     rate_of = [float(rng.choice(rates, p=weights)) for _ in scene.figures]
-    settled = {slot: bool(rng.random() < np.mean(rate_of)) for slot in _OPTIONAL} if len(scene.figures) > 1 else None
-    names = [phrase(figure.character, rng, rate=rate, settled=settled) for figure, rate in zip(scene.figures, rate_of, strict=True)]
+    settled = (
+        {slot: bool(rng.random() < np.mean(rate_of)) for slot in _OPTIONAL}
+        if len(scene.figures) > 1
+        else None
+    )
+    names = [
+        phrase(figure.character, rng, rate=rate, settled=settled)
+        for figure, rate in zip(scene.figures, rate_of, strict=True)
+    ]
     names += [item_phrase(item, rng) for item in scene.items]
-    words = [str(rng.choice(list(OPENINGS), p=list(OPENINGS.values()))), _arranged(scene, names, rng)]
+    words = [
+        str(rng.choice(list(OPENINGS), p=list(OPENINGS.values()))),
+        _arranged(scene, names, rng),
+    ]
     if rng.random() < (0.5 if scene.context == "white" else 0.85):
         words.append(PLACE_PHRASES[scene.context])
     return " ".join(word for word in words if word)
@@ -203,12 +239,15 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 
 def full_caption(scene: Scene) -> str:
     """Describe a scene with every attribute of everybody; the same scene gives the same words."""
-    names = [phrase(figure.character, full=True) for figure in scene.figures] + [item_phrase(item) for item in scene.items]
+    names = [phrase(figure.character, full=True) for figure in scene.figures] + [
+        item_phrase(item) for item in scene.items
+    ]
     return f"a photo of {_arranged(scene, names, None)} {PLACE_PHRASES[scene.context]}"
 
 
 def truth(scene: Scene, rendering: Rendering | None = None) -> list[dict[str, str]]:
-    """What can be seen of every figure: slot -> value, 'none' for an absent part, 'not visible' for a hidden one.
+    """What can be seen of every figure: slot -> value, 'none' for an absent part, 'not visible' for
+    a hidden one.
 
     Args:
         scene: the scene.
@@ -216,7 +255,9 @@ def truth(scene: Scene, rendering: Rendering | None = None) -> list[dict[str, st
     """
     rendering = rendering or render(scene)
     told = []
-    for figure, visibility, areas in zip(scene.figures, rendering.visibility, rendering.areas, strict=False):
+    for figure, visibility, areas in zip(
+        scene.figures, rendering.visibility, rendering.areas, strict=False
+    ):
         values = figure.character.attributes()
         head = visibility.get("head", 0.0)
         for slot in values:
@@ -246,7 +287,9 @@ def _words() -> tuple[str, ...]:
     ]
     sayings += [value for values in SLOTS.values() for value in values if value != "none"]
     sayings += ["hugging riding behind wearing with hair person animal hat an a and ,"]
-    return tuple(sorted({word for saying in sayings for word in saying.split()} | set(_PROMPT_WORDS.split())))
+    return tuple(
+        sorted({word for saying in sayings for word in saying.split()} | set(_PROMPT_WORDS.split()))
+    )
 
 
 VOCABULARY: tuple[str, ...] = _words()

@@ -1,4 +1,6 @@
-"""What ToonWorld's pipeline draws when it is asked by prompts alone, read by the oracle and the judge's CLIP."""
+"""What ToonWorld's pipeline draws when it is asked by prompts alone, read by the oracle and the
+judge's CLIP.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clif_exp.precision import cpu_autocast
+from clif_exp.base_models.precision import cpu_autocast
 from clif_exp.toonworld import relations
 from clif_exp.toonworld.cast import default_cast
 from clif_exp.toonworld.grammar import PLACE_PHRASES, phrase
@@ -33,52 +35,98 @@ def prompts_for(kind: str, count: int) -> list[tuple[str, list, str]]:
         while second.species == first.species:
             second = sample_character(rng)
         if kind == "single":
-            prompts.append((f"a photo of {phrase(first, full=True)} {PLACE_PHRASES[context]}", [first], context))
+            prompts.append(
+                (
+                    f"a photo of {phrase(first, full=True)} {PLACE_PHRASES[context]}",
+                    [first],
+                    context,
+                )
+            )
         else:
-            both = f"{phrase(first, full=True)} on the left and {phrase(second, full=True)} on the right"
-            prompts.append((f"a photo of {both} {PLACE_PHRASES[context]}", [first, second], context))
+            both = (
+                f"{phrase(first, full=True)} on the left and {phrase(second, full=True)} on the"
+                " right"
+            )
+            prompts.append(
+                (f"a photo of {both} {PLACE_PHRASES[context]}", [first, second], context)
+            )
     return prompts
 
 
 @torch.no_grad()
 def unet_row(
-    pipeline, oracle: Oracle, judge_folder: Path, *, kind: str, count: int, steps: int = 25, guidance: float = 4.0
+    pipeline,
+    oracle: Oracle,
+    judge_folder: Path,
+    *,
+    kind: str,
+    count: int,
+    steps: int = 25,
+    guidance: float = 4.0,
 ) -> tuple[Row, Tensor]:
     """Sample prompts that name every attribute and let the oracle read the pictures.
 
     Returns:
-        Shares: right number of figures, species, attributes on the right figure, context (by the judge's CLIP); pictures.
+        Shares: right number of figures, species, attributes on the right figure, context (by the
+            judge's CLIP); pictures.
     """
     prompts = prompts_for(kind, count)
     pictures = sample(pipeline, [text for text, _, _ in prompts], steps=steps, guidance=guidance)
     right: dict[str, list[bool]] = defaultdict(list)
     for readings, (_, characters, _) in zip(oracle.read(pictures), prompts, strict=True):
         right["number"].append(len(readings) == len(characters))
-        figures = sorted(readings[: len(characters)], key=lambda reading: reading.box[0] + reading.box[2])
+        figures = sorted(
+            readings[: len(characters)], key=lambda reading: reading.box[0] + reading.box[2]
+        )
         seen = {reading.attributes["species"] for reading in readings}
         right["species"].append(all(character.species in seen for character in characters))
         for index, character in enumerate(characters):
             wanted = character.attributes()
             got = figures[index].attributes if index < len(figures) else {}
-            right["attributes"] += [got.get(slot) == value for slot, value in wanted.items() if slot != "species" and value != "none"]
-    right["context"] = _contexts_right(judge_folder, pictures, [context for _, _, context in prompts])
+            right["attributes"] += [
+                got.get(slot) == value
+                for slot, value in wanted.items()
+                if slot != "species" and value != "none"
+            ]
+    right["context"] = _contexts_right(
+        judge_folder, pictures, [context for _, _, context in prompts]
+    )
     return {key: float(np.mean(value)) for key, value in right.items()}, pictures
 
 
 @torch.no_grad()
-def relations_row(pipeline, oracle: Oracle, *, count: int, steps: int = 25, guidance: float = 4.0) -> tuple[Row, Tensor]:
-    """Share of pictures of two species in which both are there and stand as the prompt says, per relation; pictures."""
+def relations_row(
+    pipeline, oracle: Oracle, *, count: int, steps: int = 25, guidance: float = 4.0
+) -> tuple[Row, Tensor]:
+    """Share of pictures of two species in which both are there and stand as the prompt says, per
+    relation; pictures.
+    """
     prompts = {
-        relation: relations.prompts_of(relation, max(1, count // len(INTERACTIONS)), seed=HELD_OUT_SEED) for relation in INTERACTIONS
+        relation: relations.prompts_of(
+            relation, max(1, count // len(INTERACTIONS)), seed=HELD_OUT_SEED
+        )
+        for relation in INTERACTIONS
     }
-    pictures = sample(pipeline, [text for group in prompts.values() for text, _, _ in group], steps=steps, guidance=guidance, seed=2)
+    pictures = sample(
+        pipeline,
+        [text for group in prompts.values() for text, _, _ in group],
+        steps=steps,
+        guidance=guidance,
+        seed=2,
+    )
     readings = iter(oracle.read(pictures))
     row: Row = {}
     for relation, group in prompts.items():
         right = []
         for _, first, second in group:
-            boxes = {figure.attributes["species"]: figure.box for figure in reversed(next(readings))}  # the surest one last
-            right.append(first in boxes and second in boxes and relations.holds(relation, boxes[first], boxes[second]))
+            boxes = {
+                figure.attributes["species"]: figure.box for figure in reversed(next(readings))
+            }  # the surest one last
+            right.append(
+                first in boxes
+                and second in boxes
+                and relations.holds(relation, boxes[first], boxes[second])
+            )
         row[relation] = float(np.mean(right))
     row["mean"] = float(np.mean(list(row.values())))
     row["rules_on_truth"] = relations.rules_on_truth(count=200, seed=HELD_OUT_SEED)
@@ -102,42 +150,68 @@ STOCK_PROMPT = "a photo of a cat with a red crown next to a robot on the beach"
 
 
 @torch.no_grad()
-def stock_row(pipeline, oracle: Oracle, judge_folder: Path, *, seeds: int = 40) -> tuple[Row, Tensor]:
-    """Share of seeds in which `STOCK_PROMPT` is drawn rightly: two figures, the crown on the cat alone, the place; pictures.
+def stock_row(
+    pipeline, oracle: Oracle, judge_folder: Path, *, seeds: int = 40
+) -> tuple[Row, Tensor]:
+    """Share of seeds in which `STOCK_PROMPT` is drawn rightly: two figures, the crown on the cat
+    alone, the place; pictures.
 
-    `right` is of the first ten seeds, which is what was promised; ten are few, so `right_of_all` is of all. The prompt says
-    nothing of other hats: `one_crown` also forbids the robot a crown of another colour, which to an eye is a leak.
+    `right` is of the first ten seeds, which is what was promised; ten are few, so `right_of_all` is
+    of all. The prompt says nothing of other hats: `one_crown` also forbids the robot a crown of
+    another colour, which to an eye is a leak.
     """
-    pictures = sample(pipeline, [STOCK_PROMPT] * seeds, steps=30, guidance=3.5, seed=6)  # seeds on which nothing was chosen
+    pictures = sample(
+        pipeline, [STOCK_PROMPT] * seeds, steps=30, guidance=3.5, seed=6
+    )  # seeds on which nothing was chosen
     places = _contexts_right(judge_folder, pictures, ["beach"] * seeds)
     readings = oracle.read(pictures)
     right = [_is_stock(figures) and place for figures, place in zip(readings, places, strict=True)]
-    one = [ok and sum(figure.attributes["hat"] == "crown" for figure in figures) == 1 for ok, figures in zip(right, readings, strict=True)]
-    return {"right": float(np.mean(right[:10])), "right_of_all": float(np.mean(right)), "one_crown": float(np.mean(one))}, pictures
+    one = [
+        ok and sum(figure.attributes["hat"] == "crown" for figure in figures) == 1
+        for ok, figures in zip(right, readings, strict=True)
+    ]
+    return {
+        "right": float(np.mean(right[:10])),
+        "right_of_all": float(np.mean(right)),
+        "one_crown": float(np.mean(one)),
+    }, pictures
 
 
 def _is_stock(figures: list[FigureReading]) -> bool:
     found = {figure.attributes["species"]: figure.attributes for figure in figures}
-    crowned = {species for species, seen in found.items() if (seen["hat"], seen["hat_colour"]) == ("crown", "red")}
+    crowned = {
+        species
+        for species, seen in found.items()
+        if (seen["hat"], seen["hat_colour"]) == ("crown", "red")
+    }
     return len(figures) == 2 and set(found) == {"cat", "robot"} and crowned == {"cat"}
 
 
 @torch.no_grad()
 def unknown_row(pipeline, oracle: Oracle, *, count: int) -> tuple[Row, Tensor]:
-    """What the base models must not know yet: features that only casts have, and the names of the default cast.
+    """What the base models must not know yet: features that only casts have, and the names of the
+    default cast.
 
     Returns:
-        `cast_only`: share of pictures that show the cast-only value their prompt names. `cast_names`: share of a character's
-        attributes in pictures of its bare name, and `cast_names/exchanged` the same read against the other characters: if the
-        names mean nothing, both are alike. Pictures.
+        `cast_only`: share of pictures that show the cast-only value their prompt names.
+            `cast_names`: share of a character's attributes in pictures of its bare name, and
+            `cast_names/exchanged` the same read against the other characters: if the names mean
+            nothing, both are alike. Pictures.
     """
     named = [_with_cast_only(index) for index in range(count)]
     cast = default_cast()
-    prompts = [f"a photo of {phrase(who, full=True)}" for who, _ in named] + [f"a photo of {name}" for name in cast]
+    prompts = [f"a photo of {phrase(who, full=True)}" for who, _ in named] + [
+        f"a photo of {name}" for name in cast
+    ]
     pictures = sample(pipeline, prompts, steps=25, guidance=4.0, seed=4)
     readings = oracle.read(pictures)
-    drawn = [any(figure.attributes[slot] == getattr(who, slot) for figure in found) for (who, slot), found in zip(named, readings)]
-    identity = np.array([[_shown(found, who) for who in cast.values()] for found in readings[count:]])
+    drawn = [
+        any(figure.attributes[slot] == getattr(who, slot) for figure in found)
+        for (who, slot), found in zip(named, readings)
+    ]
+    identity = np.array(
+        [[_shown(found, who) for who in cast.values()] for found in readings[count:]]
+    )
     others = ~np.eye(len(cast), dtype=bool)
     row = {"cast_only": float(np.mean(drawn)), "cast_names": float(np.diag(identity).mean())}
     return row | {"cast_names/exchanged": float(identity[others].mean())}, pictures
@@ -145,7 +219,10 @@ def unknown_row(pipeline, oracle: Oracle, *, count: int) -> tuple[Row, Tensor]:
 
 def _with_cast_only(index: int) -> tuple[Character, str]:
     """Somebody with a feature that only casts have, and its slot; slots in turn."""
-    rng, slot = np.random.default_rng([HELD_OUT_SEED, 8, index]), list(CAST_ONLY)[index % len(CAST_ONLY)]
+    rng, slot = (
+        np.random.default_rng([HELD_OUT_SEED, 8, index]),
+        list(CAST_ONLY)[index % len(CAST_ONLY)],
+    )
     while getattr(who := sample_character(rng, allow_cast_only=True), slot) not in CAST_ONLY[slot]:
         pass
     return who, slot
@@ -154,16 +231,28 @@ def _with_cast_only(index: int) -> tuple[Character, str]:
 def _shown(figures: list[FigureReading], character: Character) -> float:
     """Share of a character's attributes on the surest figure; 0 without a figure."""
     wanted = character.attributes()
-    return float(np.mean([figures[0].attributes[slot] == value for slot, value in wanted.items()])) if figures else 0.0
+    return (
+        float(np.mean([figures[0].attributes[slot] == value for slot, value in wanted.items()]))
+        if figures
+        else 0.0
+    )
 
 
 def cost_row(pipeline, *, pictures: int = 16, samples: int = 32) -> Row:
-    """Seconds on this machine: per sampled picture (25 steps, guided), of it for decoding, per training sample of the base U-Net.
+    """Seconds on this machine: per sampled picture (25 steps, guided), of it for decoding, per
+    training sample of the base U-Net.
 
     The training sample is one forward and backward pass through all weights, without an optimiser.
     """
-    unet, latents_BCHW = pipeline.unet, torch.randn(samples, pipeline.unet.config.in_channels, *[pipeline.unet.config.sample_size] * 2)
-    context_BLD = torch.randn(samples, pipeline.tokenizer.model_max_length, unet.config.cross_attention_dim)
+    unet, latents_BCHW = (
+        pipeline.unet,
+        torch.randn(
+            samples, pipeline.unet.config.in_channels, *[pipeline.unet.config.sample_size] * 2
+        ),
+    )
+    context_BLD = torch.randn(
+        samples, pipeline.tokenizer.model_max_length, unet.config.cross_attention_dim
+    )
 
     @torch.no_grad()
     def decode() -> None:
@@ -177,7 +266,10 @@ def cost_row(pipeline, *, pictures: int = 16, samples: int = 32) -> Row:
         unet.zero_grad()
 
     return {
-        "seconds_per_picture": _seconds(lambda: sample(pipeline, ["a cat"] * pictures, steps=25, guidance=4.0)) / pictures,
+        "seconds_per_picture": (
+            _seconds(lambda: sample(pipeline, ["a cat"] * pictures, steps=25, guidance=4.0))
+            / pictures
+        ),
         "seconds_per_picture/decoding": _seconds(decode) / pictures,
         "seconds_per_trained_sample": _seconds(train) / samples,
     }
@@ -189,15 +281,31 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 @torch.no_grad()
-def sample(pipeline, prompts: Sequence[str], *, steps: int, guidance: float, seed: int = 0, batch_size: int = 16) -> Tensor:
+def sample(
+    pipeline,
+    prompts: Sequence[str],
+    *,
+    steps: int,
+    guidance: float,
+    seed: int = 0,
+    batch_size: int = 16,
+) -> Tensor:
     """Pictures [N, 3, 128, 128] in [0, 1]; each prompt has its own noise, whatever the batch."""
     pictures = []
     pipeline.set_progress_bar_config(disable=True)
     for start in range(0, len(prompts), batch_size):
         part = list(prompts[start : start + batch_size])
-        generators = [torch.Generator().manual_seed(10_000 * seed + start + i) for i in range(len(part))]
+        generators = [
+            torch.Generator().manual_seed(10_000 * seed + start + i) for i in range(len(part))
+        ]
         with cpu_autocast():
-            images = pipeline(part, num_inference_steps=steps, guidance_scale=guidance, generator=generators, output_type="pt").images
+            images = pipeline(
+                part,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                generator=generators,
+                output_type="pt",
+            ).images
         pictures.append(images.float())
     return torch.cat(pictures)
 
@@ -208,7 +316,11 @@ def _contexts_right(judge_folder: Path, pictures: Tensor, contexts: list[str]) -
     model: Any = CLIPModel.from_pretrained(judge_folder)
     tokenizer = CLIPTokenizer.from_pretrained(judge_folder)
     size = model.config.vision_config.image_size
-    tokens = tokenizer([f"a photo of a character {PLACE_PHRASES[context]}" for context in CONTEXTS], padding=True, return_tensors="pt")
+    tokens = tokenizer(
+        [f"a photo of a character {PLACE_PHRASES[context]}" for context in CONTEXTS],
+        padding=True,
+        return_tensors="pt",
+    )
     text = model.text_projection(model.text_model(**tokens).pooler_output)
     pixels = F.interpolate(pictures, size=(size, size), mode="area") * 2 - 1
     image = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)

@@ -1,8 +1,9 @@
-"""The oracle: reads species and attributes of every figure in a picture. Trained on rendered truth, never on a method's output.
+"""The oracle: reads species and attributes of every figure in a picture. Trained on rendered truth,
+never on a method's output.
 
-A small convolutional detector in the manner of CenterNet (Zhou et al. 2019): a heat map of figure centres, a box and one
-classification per attribute slot at each centre. Every slot has two answers beside its values: `ambiguous` (the picture
-shows a blend) and `not visible` (hidden or cut off).
+A small convolutional detector in the manner of CenterNet (Zhou et al. 2019): a heat map of figure
+centres, a box and one classification per attribute slot at each centre. Every slot has two answers
+beside its values: `ambiguous` (the picture shows a blend) and `not visible` (hidden or cut off).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from clif_exp.toonworld.world import SLOTS
 
 AMBIGUOUS, NOT_VISIBLE = "ambiguous", "not visible"
 STRIDE = 8
-ANSWERS: dict[str, tuple[str, ...]] = {slot: (*values, AMBIGUOUS, NOT_VISIBLE) for slot, values in SLOTS.items()}
+ANSWERS: dict[str, tuple[str, ...]] = {
+    slot: (*values, AMBIGUOUS, NOT_VISIBLE) for slot, values in SLOTS.items()
+}
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class FigureReading:
     Attributes:
         box: left, top, right, bottom in pixels of the picture that was read.
         score: confidence that a figure is there, in (0, 1).
-        attributes: slot -> most probable answer (a value of the slot, `ambiguous` or `not visible`).
+        attributes: slot -> most probable answer (a value of the slot, `ambiguous` or `not
+            visible`).
         probabilities: slot -> answer -> calibrated probability.
     """
 
@@ -39,14 +43,20 @@ class FigureReading:
 
 
 class _Block(nn.Module):
-    """Two 3 x 3 convolutions around a residual connection, optionally with stride 2 and more channels."""
+    """Two 3 x 3 convolutions around a residual connection, optionally with stride 2 and more
+    channels.
+    """
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1):
         super().__init__()
-        groups = max(8, outputs // 16)  # of the same size whatever the width: `recipes/widen.py` adds whole groups
+        groups = max(
+            8, outputs // 16
+        )  # of the same size whatever the width: `recipes/widen.py` adds whole groups
         self.first = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.first_norm = nn.GroupNorm(groups, outputs)
-        self.second = nn.Conv2d(outputs, outputs, 3, padding=dilation, dilation=dilation, bias=False)
+        self.second = nn.Conv2d(
+            outputs, outputs, 3, padding=dilation, dilation=dilation, bias=False
+        )
         self.second_norm = nn.GroupNorm(groups, outputs)
         same = stride == 1 and inputs == outputs
         self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
@@ -65,23 +75,32 @@ class Oracle(nn.Module):
         self.body = nn.Sequential(
             nn.Conv2d(3, 32, 3, stride=2, padding=1),
             _Block(32, 64, stride=2),
-            _Block(64, 64),  # patterns and glasses are a few pixels wide: read them before the last halving
+            _Block(
+                64, 64
+            ),  # patterns and glasses are a few pixels wide: read them before the last halving
             _Block(64, width, stride=2),
-            # Alternating dilation: at every centre the whole figure, and its neighbour, must be in sight.
+            # Alternating dilation: at every centre the whole figure, and its neighbour, must be in
+            # sight.
             *[_Block(width, width, dilation=1 + i % 2) for i in range(depth)],
         )
         self.centre = nn.Conv2d(width, 1, 1)
         self.box = nn.Conv2d(width, 4, 1)
         self.hidden = nn.Conv2d(width, 2 * width, 1)
-        self.slots = nn.ModuleDict({slot: nn.Conv2d(2 * width, len(answers), 1) for slot, answers in ANSWERS.items()})
+        self.slots = nn.ModuleDict(
+            {slot: nn.Conv2d(2 * width, len(answers), 1) for slot, answers in ANSWERS.items()}
+        )
         self.centre.bias.data.fill_(-4.0)  # type: ignore[union-attr]  # focal losses start from 'nothing there'
         self.temperature: Tensor
-        self.register_buffer("temperature", torch.ones(len(ANSWERS)))  # per slot, fitted on held-out scenes
+        self.register_buffer(
+            "temperature", torch.ones(len(ANSWERS))
+        )  # per slot, fitted on held-out scenes
         self.register_buffer("threshold", torch.tensor(0.3))
 
     def forward(self, images_BCHW: Tensor) -> dict[str, Tensor]:
-        """Maps of stride 8 for pictures in [0, 1]: `centre` [B, H, W] logits, `box` [B, 4, H, W] distances in strides to
-        the four sides (left, top, right, bottom, positive), and one [B, answers, H, W] of logits per slot."""
+        """Maps of stride 8 for pictures in [0, 1]: `centre` [B, H, W] logits, `box` [B, 4, H, W]
+        distances in strides to the four sides (left, top, right, bottom, positive), and one [B,
+        answers, H, W] of logits per slot.
+        """
         x = self.body(images_BCHW * 2 - 1)
         hidden = F.silu(self.hidden(x))
         maps = {slot: head(hidden) for slot, head in self.slots.items()}
@@ -100,31 +119,45 @@ class Oracle(nn.Module):
         """
         readings: list[list[FigureReading]] = []
         for images in images_BCHW.split(batch_size):
-            maps = {key: value.float() for key, value in self(images.to(self.threshold.device)).items()}
+            maps = {
+                key: value.float() for key, value in self(images.to(self.threshold.device)).items()
+            }
             heat = maps["centre"].sigmoid()
             peaks = (heat == F.max_pool2d(heat[:, None], 3, 1, 1)[:, 0]) & (heat > self.threshold)
             for index in range(len(images)):
-                found = [self._figure(maps, heat, index, y, x) for y, x in peaks[index].nonzero().tolist()]
+                found = [
+                    self._figure(maps, heat, index, y, x)
+                    for y, x in peaks[index].nonzero().tolist()
+                ]
                 readings.append(_suppress(sorted(found, key=lambda figure: -figure.score)))
         return readings
 
-    def _figure(self, maps: dict[str, Tensor], heat: Tensor, index: int, y: int, x: int) -> FigureReading:
+    def _figure(
+        self, maps: dict[str, Tensor], heat: Tensor, index: int, y: int, x: int
+    ) -> FigureReading:
         left, top, right, bottom = (maps["box"][index, :, y, x] * STRIDE).tolist()
         cx, cy = (x + 0.5) * STRIDE, (y + 0.5) * STRIDE
         probabilities = {}
-        for (slot, answers), temperature in zip(ANSWERS.items(), self.temperature.tolist(), strict=True):
+        for (slot, answers), temperature in zip(
+            ANSWERS.items(), self.temperature.tolist(), strict=True
+        ):
             shares = (maps[slot][index, :, y, x] / temperature).softmax(0).tolist()
             probabilities[slot] = dict(zip(answers, shares, strict=True))
         return FigureReading(
             box=(cx - left, cy - top, cx + right, cy + bottom),
             score=float(heat[index, y, x]),
-            attributes={slot: max(shares, key=shares.__getitem__) for slot, shares in probabilities.items()},
+            attributes={
+                slot: max(shares, key=shares.__getitem__) for slot, shares in probabilities.items()
+            },
             probabilities=probabilities,
         )
 
 
 def _suppress(figures: list[FigureReading], *, overlap: float = 0.7) -> list[FigureReading]:
-    """Drop a box that mostly repeats a better one. The bound is high: figures that hug do overlap."""
+    """Drop a box that mostly repeats a better one.
+
+    The bound is high: figures that hug do overlap.
+    """
     kept: list[FigureReading] = []
     for figure in figures:
         if all(_iou(figure.box, other.box) < overlap for other in kept):
@@ -145,13 +178,18 @@ def build_oracle() -> Oracle:
 
 
 def write_oracle(out: Path, *, oracle: Oracle) -> None:
-    """Save weights in fp16 as `model.safetensors`, with the hyper-parameters and the slots' answers in its metadata."""
+    """Save weights in fp16 as `model.safetensors`, with the hyper-parameters and the slots' answers
+    in its metadata.
+    """
     import json
 
     from safetensors.torch import save_file
 
     out.mkdir(parents=True, exist_ok=True)
-    metadata = {"hyperparameters": json.dumps(oracle.hyperparameters), "answers": json.dumps(ANSWERS)}
+    metadata = {
+        "hyperparameters": json.dumps(oracle.hyperparameters),
+        "answers": json.dumps(ANSWERS),
+    }
     tensors = {key: value.half().contiguous() for key, value in oracle.state_dict().items()}
     save_file(tensors, out / "model.safetensors", metadata=metadata)
 
@@ -160,7 +198,8 @@ def load_oracle(folder: Path) -> Oracle:
     """Load an oracle in fp32, eval mode.
 
     Raises:
-        ValueError: the file was trained for other slots or values than this version of ToonWorld draws.
+        ValueError: the file was trained for other slots or values than this version of ToonWorld
+            draws.
     """
     import json
 
@@ -169,9 +208,15 @@ def load_oracle(folder: Path) -> Oracle:
     path = Path(folder) / "model.safetensors"
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
-        state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a dict)
-    if json.loads(metadata["answers"]) != {slot: list(answers) for slot, answers in ANSWERS.items()}:
-        raise ValueError(f"{path}: trained for other attributes than toonworld/world.py defines; retrain the oracle")
+        # noqa: SIM118 (not a dict)
+        state = {key: file.get_tensor(key).float() for key in file.keys()}
+    if json.loads(metadata["answers"]) != {
+        slot: list(answers) for slot, answers in ANSWERS.items()
+    }:
+        raise ValueError(
+            f"{path}: trained for other attributes than toonworld/world.py defines; retrain the"
+            " oracle"
+        )
     oracle = Oracle(**json.loads(metadata["hyperparameters"]))
     oracle.load_state_dict(state)
     return oracle.eval()

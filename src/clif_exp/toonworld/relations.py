@@ -1,4 +1,6 @@
-"""Whether two figures stand as a prompt says: rules on their boxes, which rendered scenes of the same relation fulfil."""
+"""Whether two figures stand as a prompt says: rules on their boxes, which rendered scenes of the
+same relation fulfil.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from collections import defaultdict
 import numpy as np
 
 from clif_exp.toonworld.architectures import RESOLUTION
-from clif_exp.toonworld.draw import render
+from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.grammar import PLACE_PHRASES, phrase
 from clif_exp.toonworld.scenes import sample_character, sample_scene
 from clif_exp.toonworld.world import CONTEXTS, INTERACTIONS, Character
@@ -16,10 +18,14 @@ Box = tuple[float, float, float, float]
 
 
 def holds(relation: str, first: Box, second: Box) -> bool:
-    """Whether `first relation second` is true of two boxes (left, top, right, bottom in pixels of a 128 px picture)."""
+    """Whether `first relation second` is true of two boxes (left, top, right, bottom in pixels of a
+    128 px picture).
+    """
     side = (first[0] + first[2] - second[0] - second[2]) / 2 / RESOLUTION
     apart = abs(side)
-    higher = (second[3] - first[3]) / RESOLUTION  # how far the first one's feet stand above the second one's
+    higher = (
+        second[3] - first[3]
+    ) / RESOLUTION  # how far the first one's feet stand above the second one's
     narrow = min(first[2] - first[0], second[2] - second[0])
     shared = (min(first[2], second[2]) - max(first[0], second[0])) / max(narrow, 1e-6)
     if relation == "left of":
@@ -28,7 +34,9 @@ def holds(relation: str, first: Box, second: Box) -> bool:
         return apart > 0.38 and abs(higher) < 0.06
     if relation == "hugging":
         return 0.16 < apart < 0.38 and abs(higher) < 0.06 and shared > 0.2
-    mounted = second[2] - second[0] > 1.25 * (first[2] - first[0])  # who carries somebody is on all fours, and so wider than tall
+    mounted = second[2] - second[0] > 1.25 * (
+        first[2] - first[0]
+    )  # who carries somebody is on all fours, and so wider than tall
     if relation == "behind":
         return higher > 0.04 and shared > 0.15 and not mounted
     if relation == "riding":
@@ -45,7 +53,11 @@ def prompts_of(relation: str, count: int, *, seed: int) -> list[tuple[str, str, 
         while second.species == first.species:
             second = sample_character(rng)
         names = [_said(who, rng) for who in (first, second)]
-        said = f"{names[0]} on the left and {names[1]} on the right" if relation == "left of" else f"{names[0]} {relation} {names[1]}"
+        said = (
+            f"{names[0]} on the left and {names[1]} on the right"
+            if relation == "left of"
+            else f"{names[0]} {relation} {names[1]}"
+        )
         place = PLACE_PHRASES[CONTEXTS[index % (len(CONTEXTS) - 1)]]
         prompts.append((f"a photo of {said} {place}", first.species, second.species))
     return prompts
@@ -59,7 +71,9 @@ def _said(who: Character, rng: np.random.Generator) -> str:
 
 
 def rules_on_truth(*, count: int, seed: int) -> float:
-    """Share of rendered pairs of which `holds` says the truth: the ceiling of every share that it measures."""
+    """Share of rendered pairs of which `holds` says the truth: the ceiling of every share that it
+    measures.
+    """
     right: dict[str, list[bool]] = defaultdict(list)
     for index in range(count):
         scene = sample_scene(np.random.default_rng([seed, 7, index]), kind="pair")

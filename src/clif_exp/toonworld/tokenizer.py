@@ -1,4 +1,6 @@
-"""ToonWorld's CLIP tokenizer: byte-level BPE, as CLIP's own, in which every word of the world is one token."""
+"""ToonWorld's CLIP tokenizer: byte-level BPE, as CLIP's own, in which every word of the world is
+one token.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,16 @@ BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 def build_tokenizer(words: Iterable[str]):
     """Train a `CLIPTokenizer` whose merges make each of `words` a single token.
 
-    Any other text still encodes, in bytes, as with CLIP's own tokenizer. The ids of BOS and EOS are the last two, as in
-    CLIP; in particular EOS is not 2, which would switch transformers to pooling at the highest id.
+    Any other text still encodes, in bytes, as with CLIP's own tokenizer. The ids of BOS and EOS are
+    the last two, as in CLIP; in particular EOS is not 2, which would switch transformers to pooling
+    at the highest id.
 
     Args:
         words: lower-case words, any order; duplicates are harmless.
 
     Returns:
-        `transformers.CLIPTokenizer` with `model_max_length` 77, padding with EOS as Stable Diffusion 1.5 does.
+        `transformers.CLIPTokenizer` with `model_max_length` 77, padding with EOS as Stable
+        Diffusion 1.5 does.
     """
     import json
 
@@ -40,6 +44,8 @@ def build_tokenizer(words: Iterable[str]):
     trained = json.loads(bpe.to_str())["model"]
     merges = [tuple(pair) for pair in trained["merges"]]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = alphabet + [f"{c}</w>" for c in alphabet] + ["".join(pair) for pair in merges] + [BOS, EOS]
+    tokens = (
+        alphabet + [f"{c}</w>" for c in alphabet] + ["".join(pair) for pair in merges] + [BOS, EOS]
+    )
     vocab = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_LENGTH)  # type: ignore[arg-type]  # its stub knows files only

@@ -1,8 +1,10 @@
-"""Train ToonWorld's base models: `python -m clif_exp.toonworld.train all --trainer cpu --max-time 900`.
+"""Train ToonWorld's base models: `python -m clif_exp.toonworld.train all --trainer cpu --max-time
+900`.
 
-Runs in slices: stop it any time and the same command continues. `--publish` writes the averaged weights of a model in
-their shipped layout, `install` gathers all of them where `model=toonworld` finds them; `restore` and
-`--warm` go on from there on another machine. The order is that of MODELS: the U-Net needs the autoencoder and CLIP.
+Runs in slices: stop it any time and the same command continues. `--publish` writes the averaged
+weights of a model in their shipped layout, `install` gathers all of them where `model=toonworld`
+finds them; `restore` and `--warm` go on from there on another machine. The order is that of MODELS:
+the U-Net needs the autoencoder and CLIP.
 """
 
 from __future__ import annotations
@@ -15,9 +17,13 @@ from pathlib import Path
 from typing import Any
 
 MODELS = ("vae", "clip", "judge_clip", "sam", "oracle", "unet", "vae_decoder", "clip_image")
-CONTINUED = {"vae_decoder": "vae", "clip_image": "clip"}  # go on from the published weights of another, and take their place
+CONTINUED = {
+    "vae_decoder": "vae",
+    "clip_image": "clip",
+}  # go on from the published weights of another, and take their place
 TRAINERS = ("cpu", "gpu")
-# Pictures of their own: a judge must not have seen what it judges. The oracle's are 5 GB in memory; `--scenes` takes fewer.
+# Pictures of their own: a judge must not have seen what it judges. The oracle's are 5 GB in memory;
+# `--scenes` takes fewer.
 SCENES = {"judge_clip": 6_000, "oracle": 96_000}
 SEEDS = {"judge_clip": 2}
 
@@ -34,10 +40,11 @@ def main() -> None:
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    from clif_exp.precision import best_precision
+    from clif_exp.base_models.precision import best_precision
     from clif_exp.toonworld.recipes.fit import fit, load_averaged, load_published
 
-    # bf16 autocast is 5 times as fast as fp32 on CPUs with AMX, 2 times with AVX-512 bf16, and far slower on others.
+    # bf16 autocast is 5 times as fast as fp32 on CPUs with AMX, 2 times with AVX-512 bf16, and far
+    # slower on others.
     hardware = {
         "accelerator": args.trainer,
         "devices": args.devices,
@@ -45,7 +52,9 @@ def main() -> None:
     }
     hardware["strategy"] = "ddp" if args.devices > 1 else "auto"
     for name in MODELS if args.model == "all" else (args.model,):
-        recipe = make_recipe(name, root=args.root, steps=args.steps, scenes=args.scenes, warm=args.warm)
+        recipe = make_recipe(
+            name, root=args.root, steps=args.steps, scenes=args.scenes, warm=args.warm
+        )
         folder = args.root / name
         if args.warm and name not in CONTINUED and not (folder / "last.ckpt").exists():
             load_published(recipe, folder=args.root / "weights" / name)
@@ -60,18 +69,31 @@ def main() -> None:
             print(f"{name}: written to {out}")
 
 
-def make_recipe(name: str, *, root: Path, steps: int | None = None, scenes: int | None = None, warm: bool = False):
-    """The recipe of one model on the corpus below `root` (drawn on first use); `warm`: it will start from published weights."""
+def make_recipe(
+    name: str,
+    *,
+    root: Path,
+    steps: int | None = None,
+    scenes: int | None = None,
+    warm: bool = False,
+):
+    """The recipe of one model on the corpus below `root` (drawn on first use); `warm`: it will
+    start from published weights.
+    """
     from clif_exp.toonworld.recipes import clip, leaks, oracle, sam, unet, vae
     from clif_exp.toonworld.recipes.corpus import render_corpus
 
     options: dict[str, Any] = {} if steps is None else {"steps": steps}
     scenes = scenes or SCENES.get(name, 40_000)
     if name == "oracle":
-        return oracle.recipe(root / "corpus", scenes=scenes, vae_folder=root / "weights" / "vae", **options)
+        return oracle.recipe(
+            root / "corpus", scenes=scenes, vae_folder=root / "weights" / "vae", **options
+        )
     corpus = render_corpus(root / "corpus", size=scenes, seed=SEEDS.get(name, 1))
     if name in ("clip", "judge_clip"):
-        tokenizer = _settled_tokenizer(root / name / "tokenizer", published=root / "weights" / name if warm else None)
+        tokenizer = _settled_tokenizer(
+            root / name / "tokenizer", published=root / "weights" / name if warm else None
+        )
         return clip.recipe(corpus, tokenizer=tokenizer, judge=name == "judge_clip", **options)
     if name == "clip_image":
         return clip.image_recipe(corpus, folder=root / "weights" / "clip", **options)
@@ -85,15 +107,30 @@ def make_recipe(name: str, *, root: Path, steps: int | None = None, scenes: int 
 
     autoencoder = root / "weights" / "vae"
     version = _encoder_version(autoencoder)
-    latents = vae.encode_corpus(autoencoder, corpus, root / "corpus" / f"latents-{scenes}-{version}.npy")
-    leaked = leaks.encode_leaks(autoencoder, corpus, root / "corpus" / f"leaks{leaks.VERSION}-{scenes}-{version}.npy")
-    model = CLIPModel.from_pretrained(root / "weights" / "clip", attn_implementation="eager").float()
+    latents = vae.encode_corpus(
+        autoencoder, corpus, root / "corpus" / f"latents-{scenes}-{version}.npy"
+    )
+    leaked = leaks.encode_leaks(
+        autoencoder, corpus, root / "corpus" / f"leaks{leaks.VERSION}-{scenes}-{version}.npy"
+    )
+    model = CLIPModel.from_pretrained(
+        root / "weights" / "clip", attn_implementation="eager"
+    ).float()
     tokenizer = CLIPTokenizer.from_pretrained(root / "weights" / "clip")
-    return unet.recipe(corpus, latents, leaked, tokenizer=tokenizer, text_encoder=build_text_encoder(model), **options)
+    return unet.recipe(
+        corpus,
+        latents,
+        leaked,
+        tokenizer=tokenizer,
+        text_encoder=build_text_encoder(model),
+        **options,
+    )
 
 
 def _encoder_version(folder: Path) -> str:
-    """Eight hex digits that change with what the autoencoder in `folder` makes of a picture; its decoder does not matter."""
+    """Eight hex digits that change with what the autoencoder in `folder` makes of a picture; its
+    decoder does not matter.
+    """
     from diffusers import AutoencoderKL
 
     vae: Any = AutoencoderKL.from_pretrained(folder)
@@ -105,19 +142,25 @@ def _encoder_version(folder: Path) -> str:
 
 
 def _settled_tokenizer(folder: Path, *, published: Path | None):
-    """The tokenizer that a CLIP's run has started with: building one anew gives the same words other ids every time."""
+    """The tokenizer that a CLIP's run has started with: building one anew gives the same words
+    other ids every time.
+    """
     from transformers import CLIPTokenizer
 
     from clif_exp.toonworld.architectures import build_tokenizer
 
     if not folder.exists():
-        tokenizer = build_tokenizer() if published is None else CLIPTokenizer.from_pretrained(published)
+        tokenizer = (
+            build_tokenizer() if published is None else CLIPTokenizer.from_pretrained(published)
+        )
         tokenizer.save_pretrained(folder)
     return CLIPTokenizer.from_pretrained(folder)
 
 
 def install(trained: Path, out: Path) -> None:
-    """Gather trained models into the shipped layout: `pipeline/`, `clip/`, `sam/`, `oracle/`, `judge_clip/`."""
+    """Gather trained models into the shipped layout: `pipeline/`, `clip/`, `sam/`, `oracle/`,
+    `judge_clip/`.
+    """
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPModel, CLIPTokenizer
 
@@ -138,28 +181,58 @@ def install(trained: Path, out: Path) -> None:
 
 
 def restore(trained: Path, shipped: Path) -> None:
-    """The inverse of `install`: put shipped models where training looks for them, to go on from with `--warm`."""
+    """The inverse of `install`: put shipped models where training looks for them, to go on from
+    with `--warm`.
+    """
     sources = {name: shipped / name for name in ("clip", "judge_clip", "sam", "oracle")}
-    for name, source in (sources | {name: shipped / "pipeline" / name for name in ("unet", "vae")}).items():
+    for name, source in (
+        sources | {name: shipped / "pipeline" / name for name in ("unet", "vae")}
+    ).items():
         shutil.rmtree(trained / name, ignore_errors=True)
         shutil.copytree(source, trained / name)
     print(f"restored to {trained}")
 
 
 def _parse() -> argparse.Namespace:
-    default_root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "clif_exp" / "toonworld"
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default_root = (
+        Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "clif_exp" / "toonworld"
+    )
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", choices=(*MODELS, "all", "install", "restore"))
     parser.add_argument("--trainer", choices=TRAINERS, default="cpu")
-    parser.add_argument("--max-time", type=float, help="seconds for this slice (per model); default: until finished")
+    parser.add_argument(
+        "--max-time", type=float, help="seconds for this slice (per model); default: until finished"
+    )
     parser.add_argument("--steps", type=int, help="optimiser steps in all; default: the recipe's")
     parser.add_argument("--scenes", type=int, help="drawn scenes to train on; default: the model's")
-    parser.add_argument("--threads", type=int, help="CPU threads; two models on one thread each beat one on two")
-    parser.add_argument("--devices", type=int, default=1, help="GPUs, or processes on a CPU; each takes a batch of its own per step")
-    parser.add_argument("--root", type=Path, default=default_root, help=f"corpus, checkpoints, weights (default {default_root})")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights", help="the shipped weights")
-    parser.add_argument("--warm", action="store_true", help="start from the published weights of the model, not from random ones")
-    parser.add_argument("--publish", action="store_true", help="only write the weights of the last checkpoint")
+    parser.add_argument(
+        "--threads", type=int, help="CPU threads; two models on one thread each beat one on two"
+    )
+    parser.add_argument(
+        "--devices",
+        type=int,
+        default=1,
+        help="GPUs, or processes on a CPU; each takes a batch of its own per step",
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=default_root,
+        help=f"corpus, checkpoints, weights (default {default_root})",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "weights", help="the shipped weights"
+    )
+    parser.add_argument(
+        "--warm",
+        action="store_true",
+        help="start from the published weights of the model, not from random ones",
+    )
+    parser.add_argument(
+        "--publish", action="store_true", help="only write the weights of the last checkpoint"
+    )
     return parser.parse_args()
 
 

@@ -1,7 +1,8 @@
 """The vocabulary of ToonWorld: what a character, a figure and a scene are made of.
 
-Everything that is drawn, captioned or judged is described by these values and nothing else. Coordinates are shares of
-the canvas (x to the right, y downwards, both in [0, 1]), so that a scene does not depend on the resolution.
+Everything that is drawn, captioned or judged is described by these values and nothing else.
+Coordinates are shares of the canvas (x to the right, y downwards, both in [0, 1]), so that a scene
+does not depend on the resolution.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "alien": ("alien",),
 }
 SPECIES: tuple[str, ...] = tuple(species for members in FAMILIES.values() for species in members)
-FAMILY_OF: dict[str, str] = {species: family for family, members in FAMILIES.items() for species in members}
+FAMILY_OF: dict[str, str] = {
+    species: family for family, members in FAMILIES.items() for species in members
+}
 PEOPLE: tuple[str, ...] = FAMILIES["people"]
 
 STYLES = ("flat", "shaded", "textured")  # the paper's 2D, 3D and real
@@ -37,7 +40,12 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "grey": (146, 150, 156),
     "teal": (14, 170, 172),
 }
-SKIN_TONES: tuple[tuple[int, int, int], ...] = ((250, 214, 184), (231, 178, 138), (182, 122, 84), (122, 78, 54))
+SKIN_TONES: tuple[tuple[int, int, int], ...] = (
+    (250, 214, 184),
+    (231, 178, 138),
+    (182, 122, 84),
+    (122, 78, 54),
+)
 
 # Values that only members of a cast have: the base models never see them.
 CAST_ONLY: dict[str, tuple[str, ...]] = {
@@ -65,14 +73,37 @@ BASE_SLOTS: dict[str, tuple[str, ...]] = {
     "bottom_colour": ("none", *_BASE_COLOURS),
     "accessory": ("none", "glasses", "scarf", "necktie"),
 }
-SLOTS: dict[str, tuple[str, ...]] = {slot: values + CAST_ONLY.get(slot, ()) for slot, values in BASE_SLOTS.items()}
+SLOTS: dict[str, tuple[str, ...]] = {
+    slot: values + CAST_ONLY.get(slot, ()) for slot, values in BASE_SLOTS.items()
+}
 
 # Label maps name the part that is visible at each pixel by its place in this tuple.
-PARTS: tuple[str, ...] = ("head", "hair", "hat", "top", "bottom", "arms", "legs", "tail", "accessory")
+PARTS: tuple[str, ...] = (
+    "head",
+    "hair",
+    "hat",
+    "top",
+    "bottom",
+    "arms",
+    "legs",
+    "tail",
+    "accessory",
+)
 
-CONTEXTS: tuple[str, ...] = ("beach", "forest", "desert", "snow", "street", "room", "meadow", "night", "white")
+CONTEXTS: tuple[str, ...] = (
+    "beach",
+    "forest",
+    "desert",
+    "snow",
+    "street",
+    "room",
+    "meadow",
+    "night",
+    "white",
+)
 INTERACTIONS: tuple[str, ...] = ("next to", "left of", "hugging", "behind", "riding")
-# down, up: standing, with no or one arm raised. reach: arms stretched to one side. carry: on all fours. sit: on a back.
+# down, up: standing, with no or one arm raised. reach: arms stretched to one side. carry: on all
+# fours. sit: on a back.
 POSES: tuple[str, ...] = ("down", "up", "reach", "carry", "sit")
 KINDS: tuple[str, ...] = ("single", "single_white", "pair", "pair_white", "parts", "row")
 
@@ -101,12 +132,20 @@ class Character:
         for slot, values in SLOTS.items():
             value = getattr(self, slot)
             if value not in values:
-                raise ValueError(f"{slot}={value!r} is unknown to ToonWorld. Choose one of {', '.join(values)}.")
+                raise ValueError(
+                    f"{slot}={value!r} is unknown to ToonWorld. Choose one of {', '.join(values)}."
+                )
         for part in ("hat", "bottom"):
             if (getattr(self, part) == "none") != (getattr(self, f"{part}_colour") == "none"):
-                raise ValueError(f"{part}={getattr(self, part)!r} does not go with {part}_colour: both or none is 'none'.")
+                raise ValueError(
+                    f"{part}={getattr(self, part)!r} does not go with {part}_colour: both or none"
+                    " is 'none'."
+                )
         if (self.top == "dress") != (self.bottom == "none"):
-            raise ValueError(f"bottom={self.bottom!r} does not go with top={self.top!r}: only a dress has no bottom.")
+            raise ValueError(
+                f"bottom={self.bottom!r} does not go with top={self.top!r}: only a dress has no"
+                " bottom."
+            )
 
     def attributes(self) -> dict[str, str]:
         """Slot -> value, in the order of `SLOTS`."""
@@ -115,7 +154,9 @@ class Character:
 
 @dataclass(frozen=True)
 class Figure:
-    """A character in a picture: feet at (x, y), `scale` = height from feet to crown as a share of the canvas."""
+    """A character in a picture: feet at (x, y), `scale` = height from feet to crown as a share of
+    the canvas.
+    """
 
     character: Character
     x: float
@@ -127,7 +168,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Item:
-    """A part on its own (a hat, a jacket, ...), centred at (x, y); `scale` is the height its wearer would have."""
+    """A part on its own (a hat, a jacket, ...), centred at (x, y); `scale` is the height its wearer
+    would have.
+    """
 
     part: str  # hat, top, bottom or accessory
     kind: str  # a value of that slot
@@ -142,7 +185,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture. `figures[0] interaction figures[1]` reads as a sentence: A riding B. `seed` decides nuisances."""
+    """One picture. `figures[0] interaction figures[1]` reads as a sentence: A riding B. `seed`
+    decides nuisances.
+    """
 
     figures: tuple[Figure, ...]
     context: str = "white"

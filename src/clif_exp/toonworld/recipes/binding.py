@@ -1,7 +1,9 @@
-"""What a reader of a caption knows at each of its words, as targets that teach text encoders to bind words to things.
+"""What a reader of a caption knows at each of its words, as targets that teach text encoders to
+bind words to things.
 
-A contrastive loss asks for the caption as a whole and leaves it open which word knows what: after it alone, a linear probe
-at "trousers" could not tell their colour in "a cat with a red cap and blue trousers". A U-Net reads single words.
+A contrastive loss asks for the caption as a whole and leaves it open which word knows what: after
+it alone, a linear probe at "trousers" could not tell their colour in "a cat with a red cap and blue
+trousers". A U-Net reads single words.
 """
 
 from __future__ import annotations
@@ -23,16 +25,23 @@ IGNORED = -100
 
 
 def running_parse(words: Sequence[Sequence[str]]) -> Tensor:
-    """Colour and pattern of the phrase so far, whose phrase it is and which figure that is, after each word.
+    """Colour and pattern of the phrase so far, whose phrase it is and which figure that is, after
+    each word.
 
     Args:
-        words: tokens of N captions, in order; tokens that are no words of the world are passed over.
+        words: tokens of N captions, in order; tokens that are no words of the world are passed
+            over.
 
     Returns:
         int64 [N, L, 4], indices into `CLASSES`; `IGNORED` after a caption's last word.
     """
     longest = max(map(len, words))
-    return torch.tensor([_parse(caption) + [[IGNORED] * len(CLASSES)] * (longest - len(caption)) for caption in words])
+    return torch.tensor(
+        [
+            _parse(caption) + [[IGNORED] * len(CLASSES)] * (longest - len(caption))
+            for caption in words
+        ]
+    )
 
 
 def _parse(words: Sequence[str]) -> list[list[int]]:

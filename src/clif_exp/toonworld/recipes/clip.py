@@ -1,9 +1,11 @@
-"""Both CLIPs: symmetric InfoNCE over captions that mention a random part of the truth, helped by two losses on words.
+"""Both CLIPs: symmetric InfoNCE over captions that mention a random part of the truth, helped by
+two losses on words.
 
-In so small a world the contrastive loss alone starts slowly; predicting from the picture, and from the caption, which
-words a full caption would hold speeds it up. A second loss asks every word for its place in the sentence (`binding`).
-The heads are thrown away. Some pictures are cut-outs on white, as the paper's region augmentation shows them. The image
-tower can go on alone (`image_recipe`), mostly on cut-outs: the U-Net reads the text tower, which stays as it is.
+In so small a world the contrastive loss alone starts slowly; predicting from the picture, and from
+the caption, which words a full caption would hold speeds it up. A second loss asks every word for
+its place in the sentence (`binding`). The heads are thrown away. Some pictures are cut-outs on
+white, as the paper's region augmentation shows them. The image tower can go on alone
+(`image_recipe`), mostly on cut-outs: the U-Net reads the text tower, which stays as it is.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor, nn
 
-from clif_exp.curation.similarity import on_white
+from clif_exp.concepts.images import on_white
 from clif_exp.toonworld.architectures import RESOLUTION, build_clip, write_clip
-from clif_exp.toonworld.draw import LABELS_PER_FIGURE
+from clif_exp.toonworld.drawing.render import LABELS_PER_FIGURE
 from clif_exp.toonworld.grammar import article, caption, full_caption, item_phrase, phrase
 from clif_exp.toonworld.recipes import binding
 from clif_exp.toonworld.recipes.corpus import Corpus
@@ -31,10 +33,21 @@ WORD_WEIGHT = 8.0
 CUT_OUTS = 0.25  # share of the pictures
 CUT_OUTS_ALONE = 0.6  # where the image tower goes on alone
 SMALLEST = 40  # pixels of a part that is cut out
-_COVERED = {"hat": ("hat",), "top": ("top", "arms"), "bottom": ("bottom",), "accessory": ("accessory",)}
+_COVERED = {
+    "hat": ("hat",),
+    "top": ("top", "arms"),
+    "bottom": ("bottom",),
+    "accessory": ("accessory",),
+}
 
 # What a figure has besides clothes: who names parts by CLIP must know them to leave them out.
-_BODY = {"head": ("a head", "a face"), "hair": ("hair",), "arms": ("arms",), "legs": ("legs",), "tail": ("a tail",)}
+_BODY = {
+    "head": ("a head", "a face"),
+    "hair": ("hair",),
+    "arms": ("arms",),
+    "legs": ("legs",),
+    "tail": ("a tail",),
+}
 
 
 class _WithWords(nn.Module):
@@ -43,11 +56,18 @@ class _WithWords(nn.Module):
         self.clip = clip
         self.from_image = nn.Linear(clip.config.vision_config.hidden_size, words)
         self.from_text = nn.Linear(clip.config.text_config.hidden_size, words)
-        self.from_words = nn.ModuleList(nn.Linear(clip.config.text_config.hidden_size, len(classes)) for classes in binding.CLASSES)
+        self.from_words = nn.ModuleList(
+            nn.Linear(clip.config.text_config.hidden_size, len(classes))
+            for classes in binding.CLASSES
+        )
 
 
-def recipe(corpus: Corpus, *, tokenizer: Any, judge: bool = False, steps: int = 3_000, batch_size: int = 64) -> Recipe:
-    """The CLIP of stage 1, or with `judge` the one that only evaluation uses (other width, patches, seed and pictures)."""
+def recipe(
+    corpus: Corpus, *, tokenizer: Any, judge: bool = False, steps: int = 3_000, batch_size: int = 64
+) -> Recipe:
+    """The CLIP of stage 1, or with `judge` the one that only evaluation uses (other width, patches,
+    seed and pictures).
+    """
     torch.manual_seed(4321 if judge else 1234)
     model = _WithWords(build_clip(tokenizer, judge=judge), len(tokenizer))
     resolution = model.clip.config.vision_config.image_size
@@ -55,18 +75,25 @@ def recipe(corpus: Corpus, *, tokenizer: Any, judge: bool = False, steps: int = 
     def batch(step: int) -> Batch:
         rng = np.random.default_rng([3 + judge, step])
         rows = np.sort(rng.choice(len(corpus), batch_size, replace=False))
-        pictures, captions, full_captions = zip(*(example(corpus, int(row), rng) for row in rows), strict=True)
+        pictures, captions, full_captions = zip(
+            *(example(corpus, int(row), rng) for row in rows), strict=True
+        )
         text = tokenizer(list(captions), padding=True, return_tensors="pt")
         words = torch.zeros(batch_size, len(tokenizer))
         for row, ids in enumerate(tokenizer(list(full_captions)).input_ids):
             words[row, ids] = 1
-        tokens = [tokenizer.convert_ids_to_tokens(ids[1 : int(mask.sum()) - 1].tolist()) for ids, mask in zip(*text.values(), strict=True)]
+        tokens = [
+            tokenizer.convert_ids_to_tokens(ids[1 : int(mask.sum()) - 1].tolist())
+            for ids, mask in zip(*text.values(), strict=True)
+        ]
         return {
             "images_BCHW": torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2),
             "input_ids": text.input_ids,
             "attention_mask": text.attention_mask,
             "words": words,
-            "parse_BL4": binding.running_parse([[token.removesuffix("</w>") for token in caption] for caption in tokens]),
+            "parse_BL4": binding.running_parse(
+                [[token.removesuffix("</w>") for token in caption] for caption in tokens]
+            ),
             "resolution": resolution,
         }
 
@@ -74,11 +101,26 @@ def recipe(corpus: Corpus, *, tokenizer: Any, judge: bool = False, steps: int = 
         write_clip(out, tokenizer=tokenizer, clip=trained.clip)
 
     name = "judge_clip" if judge else "clip"
-    return Recipe(name, model, batch, loss, publish, steps=steps, learning_rate=2e-3, average=0.998, weight_decay=0.05, core="clip")
+    return Recipe(
+        name,
+        model,
+        batch,
+        loss,
+        publish,
+        steps=steps,
+        learning_rate=2e-3,
+        average=0.998,
+        weight_decay=0.05,
+        core="clip",
+    )
 
 
-def image_recipe(corpus: Corpus, *, folder: Path, steps: int = 1_500, batch_size: int = 64) -> Recipe:
-    """The image tower of the published CLIP in `folder`; its text tower stays as it is, bit for bit."""
+def image_recipe(
+    corpus: Corpus, *, folder: Path, steps: int = 1_500, batch_size: int = 64
+) -> Recipe:
+    """The image tower of the published CLIP in `folder`; its text tower stays as it is, bit for
+    bit.
+    """
     from transformers import CLIPModel, CLIPTokenizer
 
     model: Any = CLIPModel.from_pretrained(folder, attn_implementation="eager").float()
@@ -90,32 +132,56 @@ def image_recipe(corpus: Corpus, *, folder: Path, steps: int = 1_500, batch_size
     def batch(step: int) -> Batch:
         rng = np.random.default_rng([31, step])
         rows = np.sort(rng.choice(len(corpus), batch_size, replace=False))
-        pictures, captions, _ = zip(*(example(corpus, int(row), rng, cut_outs=CUT_OUTS_ALONE) for row in rows), strict=True)
+        pictures, captions, _ = zip(
+            *(example(corpus, int(row), rng, cut_outs=CUT_OUTS_ALONE) for row in rows), strict=True
+        )
         # Two pictures of one caption are no mistake for each other: both are right.
         same = torch.tensor([[float(one == other) for other in captions] for one in captions])
         text = tokenizer(list(captions), padding=True, return_tensors="pt")
-        return {**text, "images_BCHW": torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2), "targets_BB": same / same.sum(1)}
+        return {
+            **text,
+            "images_BCHW": torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2),
+            "targets_BB": same / same.sum(1),
+        }
 
     def publish(trained: Any, out: Path) -> None:
         # Read anew: padding a batch has left its mark on the tokenizer.
         write_clip(out, tokenizer=CLIPTokenizer.from_pretrained(folder), clip=trained)
 
-    return Recipe("clip_image", model, batch, _image_loss, publish, steps=steps, learning_rate=1e-3, average=0.998, weight_decay=0.05)
+    return Recipe(
+        "clip_image",
+        model,
+        batch,
+        _image_loss,
+        publish,
+        steps=steps,
+        learning_rate=1e-3,
+        average=0.998,
+        weight_decay=0.05,
+    )
 
 
 def _image_loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     with torch.no_grad():
-        text = model.text_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).pooler_output
+        text = model.text_model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+        ).pooler_output
         text_ND = F.normalize(model.text_projection(text).float(), dim=-1)
     image = model.vision_model(pixel_values=batch["images_BCHW"].float() / 127.5 - 1).pooler_output
-    logits = model.logit_scale.exp().clamp(max=100) * text_ND @ F.normalize(model.visual_projection(image).float(), dim=-1).T
+    logits = (
+        model.logit_scale.exp().clamp(max=100)
+        * text_ND
+        @ F.normalize(model.visual_projection(image).float(), dim=-1).T
+    )
     targets = batch["targets_BB"]
     loss = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
     right = targets.gather(1, logits.argmax(1, keepdim=True)) > 0
     return loss, {"top1": right.float().mean()}
 
 
-def example(corpus: Corpus, row: int, rng: np.random.Generator, *, cut_outs: float = CUT_OUTS) -> tuple[np.ndarray, str, str]:
+def example(
+    corpus: Corpus, row: int, rng: np.random.Generator, *, cut_outs: float = CUT_OUTS
+) -> tuple[np.ndarray, str, str]:
     """A picture (uint8 [128, 128, 3]), what is said of it, and everything that could be said of it."""
     scene = corpus.scenes[row]
     if rng.random() < cut_outs and scene.figures:
@@ -125,34 +191,64 @@ def example(corpus: Corpus, row: int, rng: np.random.Generator, *, cut_outs: flo
     return corpus.images_NHWC[row], caption(scene, rng), full_caption(scene)
 
 
-def _cut_out(corpus: Corpus, row: int, rng: np.random.Generator) -> tuple[np.ndarray, str, str] | None:
-    """A figure, or some or one piece of what it wears or has, alone on white; None if too little of it is to be seen."""
+def _cut_out(
+    corpus: Corpus, row: int, rng: np.random.Generator
+) -> tuple[np.ndarray, str, str] | None:
+    """A figure, or some or one piece of what it wears or has, alone on white; None if too little of
+    it is to be seen.
+    """
     scene, labels_HW = corpus.scenes[row], corpus.labels_NHW[row]
     element = int(rng.integers(len(scene.figures)))
     who = scene.figures[element].character
     worn = [part for part in _COVERED if getattr(who, part) != "none"]
     part = str(rng.choice(["whole", *worn, *worn, *_BODY]))
-    within = (labels_HW > element * LABELS_PER_FIGURE) & (labels_HW <= (element + 1) * LABELS_PER_FIGURE)
+    within = (labels_HW > element * LABELS_PER_FIGURE) & (
+        labels_HW <= (element + 1) * LABELS_PER_FIGURE
+    )
     if part != "whole":
-        covered = _COVERED[part][: 1 + int(rng.integers(len(_COVERED[part])))] if part in _COVERED else (part,)
-        within &= np.isin(labels_HW, [1 + element * LABELS_PER_FIGURE + PARTS.index(name) for name in covered])
+        covered = (
+            _COVERED[part][: 1 + int(rng.integers(len(_COVERED[part])))]
+            if part in _COVERED
+            else (part,)
+        )
+        within &= np.isin(
+            labels_HW, [1 + element * LABELS_PER_FIGURE + PARTS.index(name) for name in covered]
+        )
         if rng.random() < 0.5:  # a segmenter gives one arm, or half a jacket beside a scarf
             pieces, count = ndimage.label(within)
             within = pieces == 1 + rng.integers(count) if count else within
     if within.sum() < SMALLEST:
         return None
-    picture = on_white(corpus.images_NHWC[row], within, margin=rng.uniform(0.03, 0.3)).resize((RESOLUTION,) * 2, Image.Resampling.BILINEAR)
+    picture = on_white(corpus.images_NHWC[row], within, margin=rng.uniform(0.03, 0.3)).resize(
+        (RESOLUTION,) * 2, Image.Resampling.BILINEAR
+    )
     if part == "whole":
         said, everything = phrase(who, rng), phrase(who, full=True)
     elif part in _BODY:
         said = everything = str(rng.choice(_BODY[part]))
     else:
         colour = "none" if part == "accessory" else getattr(who, f"{part}_colour")
-        item = Item(part, getattr(who, part), colour, 0.5, 0.5, 1.0, who.pattern if part == "top" else "plain", who.style)
-        said, everything = article(item.kind) if rng.random() < 0.3 else item_phrase(item, rng), item_phrase(item)
+        item = Item(
+            part,
+            getattr(who, part),
+            colour,
+            0.5,
+            0.5,
+            1.0,
+            who.pattern if part == "top" else "plain",
+            who.style,
+        )
+        said, everything = (
+            (article(item.kind) if rng.random() < 0.3 else item_phrase(item, rng)),
+            item_phrase(item),
+        )
     opening = "" if rng.random() < 0.1 else "a photo of "
     ending = " on a white background" if rng.random() < 0.15 else ""
-    return np.asarray(picture), f"{opening}{said}{ending}", f"a photo of {everything} on a white background"
+    return (
+        np.asarray(picture),
+        f"{opening}{said}{ending}",
+        f"a photo of {everything} on a white background",
+    )
 
 
 def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -160,7 +256,9 @@ def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     if images.shape[-1] != batch["resolution"]:
         images = F.interpolate(images, size=(batch["resolution"],) * 2, mode="area")
     image = model.clip.vision_model(pixel_values=images).pooler_output
-    read = model.clip.text_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    read = model.clip.text_model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+    )
     text = read.pooler_output
     image_ND = F.normalize(model.clip.visual_projection(image).float(), dim=-1)
     text_ND = F.normalize(model.clip.text_projection(text).float(), dim=-1)
@@ -173,13 +271,24 @@ def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
             for head, features in ((model.from_image, image), (model.from_text, text))
         ]
     ).sum()
-    states = read.last_hidden_state[:, 1 : 1 + batch["parse_BL4"].shape[1]]  # behind the start token
+    states = read.last_hidden_state[
+        :, 1 : 1 + batch["parse_BL4"].shape[1]
+    ]  # behind the start token
     bound = torch.stack(
         [
-            F.cross_entropy(head(states).float().flatten(0, 1), batch["parse_BL4"][..., index].flatten(), ignore_index=binding.IGNORED)
+            F.cross_entropy(
+                head(states).float().flatten(0, 1),
+                batch["parse_BL4"][..., index].flatten(),
+                ignore_index=binding.IGNORED,
+            )
             for index, head in enumerate(model.from_words)
         ]
     ).sum()
     top1 = logits.argmax(1).eq(labels).float().mean()
-    scalars = {"contrastive": contrastive.detach(), "words": words.detach(), "bound": bound.detach(), "top1": top1}
+    scalars = {
+        "contrastive": contrastive.detach(),
+        "words": words.detach(),
+        "bound": bound.detach(),
+        "top1": top1,
+    }
     return contrastive + WORD_WEIGHT * words + bound, scalars

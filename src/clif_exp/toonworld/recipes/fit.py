@@ -1,4 +1,6 @@
-"""The one training loop of all base models: step-indexed batches, weight averaging, slices that resume exactly."""
+"""The one training loop of all base models: step-indexed batches, weight averaging, slices that
+resume exactly.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +30,17 @@ class Recipe:
     Attributes:
         name: also the folder's name.
         model: what is trained.
-        batch: step -> batch. Derives everything random from the step, so that a resumed run sees the same data.
+        batch: step -> batch. Derives everything random from the step, so that a resumed run sees
+            the same data.
         loss: (model, batch) -> scalar loss and named scalars for the log.
         publish: (averaged model, folder) writes the weights in their shipped layout.
         steps: optimiser steps in all.
-        learning_rate: of matrices under Muon, at its peak; linear warm-up over 100 steps, constant, linear decay to zero
-            over the last `decay` of the steps.
+        learning_rate: of matrices under Muon, at its peak; linear warm-up over 100 steps, constant,
+            linear decay to zero over the last `decay` of the steps.
         adamw_learning_rate: of everything else, with the same course.
         average: decay of the exponential moving average of the weights, once it has ramped up.
-        core: attribute of `model` that `publish` writes, where the rest are heads for training alone.
+        core: attribute of `model` that `publish` writes, where the rest are heads for training
+            alone.
     """
 
     name: str
@@ -54,7 +58,9 @@ class Recipe:
 
 
 def _ramped(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Exponential moving average whose memory grows with the run, so that short runs forget their random start."""
+    """Exponential moving average whose memory grows with the run, so that short runs forget their
+    random start.
+    """
 
     def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         if not averaged.is_floating_point():
@@ -65,8 +71,13 @@ def _ramped(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
 
 
 class _Steps(IterableDataset):
-    def __init__(self, batch: Callable[[int], Batch], *, start: int, stop: int, rank: int, world_size: int):
-        self.batch, self.range = batch, range(start * world_size + rank, stop * world_size, world_size)
+    def __init__(
+        self, batch: Callable[[int], Batch], *, start: int, stop: int, rank: int, world_size: int
+    ):
+        self.batch, self.range = (
+            batch,
+            range(start * world_size + rank, stop * world_size, world_size),
+        )
 
     def __iter__(self) -> Iterator[Batch]:
         return (self.batch(step) for step in self.range)
@@ -76,14 +87,19 @@ class _Fit(L.LightningModule):
     def __init__(self, recipe: Recipe):
         super().__init__()
         self.recipe, self.model = recipe, recipe.model
-        self.averaged = AveragedModel(recipe.model, avg_fn=_ramped(recipe.average), use_buffers=True).requires_grad_(False)
+        self.averaged = AveragedModel(
+            recipe.model, avg_fn=_ramped(recipe.average), use_buffers=True
+        ).requires_grad_(False)
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
-        # Noise from the step, not from the history: a resumed run draws what an undisturbed one would.
+        # Noise from the step, not from the history: a resumed run draws what an undisturbed one
+        # would.
         torch.manual_seed(self.global_step * self.trainer.world_size + self.global_rank)
         loss, scalars = self.recipe.loss(self.model, batch)
         if not torch.isfinite(loss):
-            raise RuntimeError(f"{self.recipe.name}: the loss is {loss.item()} at step {self.global_step}")
+            raise RuntimeError(
+                f"{self.recipe.name}: the loss is {loss.item()} at step {self.global_step}"
+            )
         self.log_dict({"loss": loss.detach(), **scalars}, prog_bar=True)
         return loss
 
@@ -101,12 +117,17 @@ class _Fit(L.LightningModule):
 
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step"},
+            "lr_scheduler": {
+                "scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor),
+                "interval": "step",
+            },
         }
 
 
 class _Slices(L.Callback):
-    """Averages the weights, saves `last.ckpt` now and then and when the slice's time is up, and prints one line a minute."""
+    """Averages the weights, saves `last.ckpt` now and then and when the slice's time is up, and
+    prints one line a minute.
+    """
 
     def __init__(self, path: Path, *, max_time: float | None):
         self.path, self.deadline = path, None if max_time is None else time.monotonic() + max_time
@@ -114,19 +135,31 @@ class _Slices(L.Callback):
         self.steps_then: int | None = None
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
-        module.averaged.update_parameters(module.model)  # here, so that a checkpoint never misses the last update
+        module.averaged.update_parameters(
+            module.model
+        )  # here, so that a checkpoint never misses the last update
         now = time.monotonic()
         if self.steps_then is None:
             self.steps_then, self.printed = trainer.global_step, now
         if now - self.printed > 60 and trainer.is_global_zero:
             rate = (trainer.global_step - self.steps_then) / (now - self.printed)
-            scalars = "  ".join(f"{key} {float(value):.4f}" for key, value in trainer.callback_metrics.items())
-            print(f"{module.recipe.name} step {trainer.global_step}/{module.recipe.steps}  {rate:.2f} steps/s  {scalars}", flush=True)
+            scalars = "  ".join(
+                f"{key} {float(value):.4f}" for key, value in trainer.callback_metrics.items()
+            )
+            print(
+                f"{module.recipe.name} step {trainer.global_step}/{module.recipe.steps}  {rate:.2f}"
+                f" steps/s  {scalars}",
+                flush=True,
+            )
             self.steps_then, self.printed = trainer.global_step, now
         # Saving is collective: ranks must agree on the step, and their clocks do not.
-        if trainer.strategy.reduce_boolean_decision(self.deadline is not None and now > self.deadline, all=False):
+        if trainer.strategy.reduce_boolean_decision(
+            self.deadline is not None and now > self.deadline, all=False
+        ):
             trainer.should_stop = True
-        if trainer.should_stop or trainer.strategy.reduce_boolean_decision(now - self.saved > 300, all=False):
+        if trainer.should_stop or trainer.strategy.reduce_boolean_decision(
+            now - self.saved > 300, all=False
+        ):
             self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
@@ -137,29 +170,52 @@ class _Slices(L.Callback):
 
 
 def fit(recipe: Recipe, *, folder: Path, max_time: float | None, **trainer_options: Any) -> bool:
-    """Train `recipe` until its steps or `max_time` seconds are over; continues from `folder/last.ckpt` if there is one.
+    """Train `recipe` until its steps or `max_time` seconds are over; continues from
+    `folder/last.ckpt` if there is one.
 
     Returns:
         Whether the recipe is finished.
     """
     checkpoint = folder / "last.ckpt"
     folder.mkdir(parents=True, exist_ok=True)
-    start = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"] if checkpoint.exists() else 0
+    start = (
+        torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
+        if checkpoint.exists()
+        else 0
+    )
     if start >= recipe.steps:
         return True
     slices = _Slices(checkpoint, max_time=max_time)
     trainer = L.Trainer(
-        max_steps=recipe.steps, callbacks=[slices], logger=False, enable_checkpointing=False, gradient_clip_val=1.0,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder, **trainer_options,
-    )  # fmt: skip
-    data = _Steps(recipe.batch, start=start, stop=recipe.steps, rank=trainer.global_rank, world_size=trainer.world_size)
-    trainer.fit(_Fit(recipe), DataLoader(data, batch_size=None), ckpt_path=checkpoint if checkpoint.exists() else None)
+        max_steps=recipe.steps,
+        callbacks=[slices],
+        logger=False,
+        enable_checkpointing=False,
+        gradient_clip_val=1.0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        **trainer_options,
+    )
+    data = _Steps(
+        recipe.batch,
+        start=start,
+        stop=recipe.steps,
+        rank=trainer.global_rank,
+        world_size=trainer.world_size,
+    )
+    trainer.fit(
+        _Fit(recipe),
+        DataLoader(data, batch_size=None),
+        ckpt_path=checkpoint if checkpoint.exists() else None,
+    )
     slices.save(trainer)
     return trainer.global_step >= recipe.steps
 
 
 def load_published(recipe: Recipe, *, folder: Path) -> None:
-    """Start `recipe` from weights that `publish` has written to `folder`; a wider model from a narrower one's (`widen`).
+    """Start `recipe` from weights that `publish` has written to `folder`; a wider model from a
+    narrower one's (`widen`).
 
     Raises:
         FileNotFoundError: there are none.
@@ -167,7 +223,10 @@ def load_published(recipe: Recipe, *, folder: Path) -> None:
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise FileNotFoundError(f"{folder}: no safetensors to start from. Train the model, or `restore` the shipped weights first.")
+        raise FileNotFoundError(
+            f"{folder}: no safetensors to start from. Train the model, or `restore` the shipped"
+            " weights first."
+        )
     state = {key: value.float() for file in files for key, value in load_file(file).items()}
     core = recipe.model if recipe.core is None else recipe.model.get_submodule(recipe.core)
     core.load_state_dict(widened(state, core))
@@ -177,5 +236,7 @@ def load_averaged(recipe: Recipe, *, folder: Path) -> nn.Module:
     """The averaged weights of the last checkpoint, loaded into `recipe.model`."""
     state = torch.load(folder / "last.ckpt", map_location="cpu", weights_only=True)["state_dict"]
     prefix = "averaged.module."
-    recipe.model.load_state_dict({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
+    recipe.model.load_state_dict(
+        {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    )
     return recipe.model.eval()

@@ -1,9 +1,11 @@
-"""Pairs in which somebody wears what belongs to the other: what a U-Net's own mistakes look like, to train it out of them.
+"""Pairs in which somebody wears what belongs to the other: what a U-Net's own mistakes look like,
+to train it out of them.
 
-Of "a cat with a red crown next to a robot" a sampler's first steps show a crown on either side, since nothing is decided
-yet. In training no such picture ever comes up, so that later steps take the second crown for granted. Here the noisy
-input shows the leak and the target is still the true picture (exposure bias; Ning et al. 2023, "Input Perturbation
-Reduces Exposure Bias in Diffusion Models", with the renderer's leaks in place of Gaussian noise).
+Of "a cat with a red crown next to a robot" a sampler's first steps show a crown on either side,
+since nothing is decided yet. In training no such picture ever comes up, so that later steps take
+the second crown for granted. Here the noisy input shows the leak and the target is still the true
+picture (exposure bias; Ning et al. 2023, "Input Perturbation Reduces Exposure Bias in Diffusion
+Models", with the renderer's leaks in place of Gaussian noise).
 """
 
 from __future__ import annotations
@@ -17,26 +19,36 @@ from typing import Any
 import numpy as np
 
 from clif_exp.toonworld.architectures import RESOLUTION
-from clif_exp.toonworld.draw import render
+from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.recipes import vae
 from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.scenes import PAINTS
 from clif_exp.toonworld.world import Character, Scene
 
 VERSION = 2  # part of the cached file's name: raise it when `leaked` changes
-_GROUPS = (("coat",), ("hat", "hat_colour"), ("top", "top_colour", "pattern", "bottom", "bottom_colour"), ("accessory",))
+_GROUPS = (
+    ("coat",),
+    ("hat", "hat_colour"),
+    ("top", "top_colour", "pattern", "bottom", "bottom_colour"),
+    ("accessory",),
+)
 _SPECIES_RATE = 0.15  # two of one species: the rarer mistake
-_RECOLOURED_RATE = 0.5  # of the hats that go over: the kind alone does, which is what is left once the colour has been trained out
+# of the hats that go over: the kind alone does, which is what is left once the colour has been
+# trained out
+_RECOLOURED_RATE = 0.5
 _TASK = 512  # scenes
 
 
 def leaked(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The same pair after some attributes of one have gone over to the other; at least one group of them has.
+    """The same pair after some attributes of one have gone over to the other; at least one group of
+    them has.
 
     A hat goes over as it is, or its kind alone, in any colour.
     """
     first, second = (figure.character for figure in scene.figures)
-    groups = [group for group in _GROUPS if rng.random() < 0.5] or [_GROUPS[rng.integers(len(_GROUPS))]]
+    groups = [group for group in _GROUPS if rng.random() < 0.5] or [
+        _GROUPS[rng.integers(len(_GROUPS))]
+    ]
     if rng.random() < _SPECIES_RATE:
         groups.append(("species", "skin"))
     to_first: dict[str, Any] = {}
@@ -51,16 +63,24 @@ def leaked(scene: Scene, rng: np.random.Generator) -> Scene:
         if worn.get("hat", "none") != "none" and rng.random() < _RECOLOURED_RATE:
             worn["hat_colour"] = str(rng.choice(PAINTS))
     people: tuple[Character, ...] = replace(first, **to_first), replace(second, **to_second)
-    return replace(scene, figures=tuple(replace(f, character=who) for f, who in zip(scene.figures, people, strict=True)))
+    return replace(
+        scene,
+        figures=tuple(
+            replace(f, character=who) for f, who in zip(scene.figures, people, strict=True)
+        ),
+    )
 
 
 def pairs_of(corpus: Corpus) -> np.ndarray:
     """Rows of the scenes of two figures, int64 [P]."""
-    return np.array([row for row, scene in enumerate(corpus.scenes) if len(scene.figures) == 2], np.int64)
+    return np.array(
+        [row for row, scene in enumerate(corpus.scenes) if len(scene.figures) == 2], np.int64
+    )
 
 
 def encode_leaks(folder: Path, corpus: Corpus, path: Path, *, workers: int = 2) -> np.ndarray:
-    """Latents (modes) of one leak of every pair in the corpus, float16 [P, C, 16, 16] in the order of `pairs_of`.
+    """Latents (modes) of one leak of every pair in the corpus, float16 [P, C, 16, 16] in the order
+    of `pairs_of`.
 
     Args:
         folder: the published autoencoder.
@@ -70,7 +90,10 @@ def encode_leaks(folder: Path, corpus: Corpus, path: Path, *, workers: int = 2) 
     """
     if not path.exists():
         rows = pairs_of(corpus)
-        tasks = [(folder, [(row, corpus.scenes[row]) for row in rows[start : start + _TASK]]) for start in range(0, len(rows), _TASK)]
+        tasks = [
+            (folder, [(row, corpus.scenes[row]) for row in rows[start : start + _TASK]])
+            for start in range(0, len(rows), _TASK)
+        ]
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             vae.save_latents(path, np.concatenate(list(pool.map(_draw_and_encode, tasks))))
     return np.load(path)
@@ -79,4 +102,6 @@ def encode_leaks(folder: Path, corpus: Corpus, path: Path, *, workers: int = 2) 
 def _draw_and_encode(task: tuple[Path, list[tuple[int, Scene]]]) -> np.ndarray:
     folder, numbered = task
     scenes = [leaked(scene, np.random.default_rng([9, row])) for row, scene in numbered]
-    return vae.encode_pictures(folder, np.stack([render(scene, size=RESOLUTION).image for scene in scenes]))
+    return vae.encode_pictures(
+        folder, np.stack([render(scene, size=RESOLUTION).image for scene in scenes])
+    )

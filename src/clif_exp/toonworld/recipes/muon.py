@@ -1,7 +1,9 @@
-"""Muon for matrices, AdamW for the rest, in one optimiser: base models learn more per step than with AdamW alone.
+"""Muon for matrices, AdamW for the rest, in one optimiser: base models learn more per step than
+with AdamW alone.
 
-Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest orthogonal matrix, so that all its directions learn
-alike. torch.optim.Muon takes neither convolutions nor a second group under AdamW, hence this file.
+Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest orthogonal matrix, so that all
+its directions learn alike. torch.optim.Muon takes neither convolutions nor a second group under
+AdamW, hence this file.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clif_exp.precision import cpu_multiplies_bf16
+from clif_exp.base_models.precision import cpu_multiplies_bf16
 
-SMALLEST = 16  # inputs and outputs; the first and last layers of a model, which touch pixels, stay with AdamW
+# inputs and outputs; the first and last layers of a model, which touch pixels, stay with AdamW
+SMALLEST = 16
 
 
 def matrices_and_rest(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -23,7 +26,9 @@ def matrices_and_rest(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Par
     hidden = {
         id(module.weight)
         for module in model.modules()
-        if isinstance(module, kinds) and min(module.weight.shape[:2]) >= SMALLEST and module.weight.requires_grad
+        if isinstance(module, kinds)
+        and min(module.weight.shape[:2]) >= SMALLEST
+        and module.weight.requires_grad
     }
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [p for p in trainable if id(p) in hidden], [p for p in trainable if id(p) not in hidden]
@@ -77,7 +82,9 @@ class MuonAdamW(torch.optim.Optimizer):
         return value
 
 
-def _muon(parameter: Tensor, gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+def _muon(
+    parameter: Tensor, gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]
+) -> None:
     if not state:
         state["momentum"] = torch.zeros_like(parameter)
     state["momentum"].lerp_(gradient, 1 - group["momentum"])
@@ -88,7 +95,9 @@ def _muon(parameter: Tensor, gradient: Tensor, state: dict[str, Tensor], group: 
 
 
 def orthogonalise(matrix: Tensor, *, iterations: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly: singular values end between 0.7 and 1.2 (Newton-Schulz, Jordan's coefficients)."""
+    """The nearest semi-orthogonal matrix, roughly: singular values end between 0.7 and 1.2
+    (Newton-Schulz, Jordan's coefficients).
+    """
     half = matrix.is_cuda or cpu_multiplies_bf16()
     x = matrix.to(torch.bfloat16) if half else matrix
     tall = x.shape[0] > x.shape[1]
@@ -96,13 +105,21 @@ def orthogonalise(matrix: Tensor, *, iterations: int = 5) -> Tensor:
     x = x / (x.norm() + 1e-7)
     for _ in range(iterations):
         gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+        x = torch.addmm(
+            x, torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445
+        )
     return (x.T if tall else x).to(matrix.dtype)
 
 
-def _adamw(parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+def _adamw(
+    parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]
+) -> None:
     if not state:
-        state |= {"step": 0, "mean": torch.zeros_like(parameter), "square": torch.zeros_like(parameter)}
+        state |= {
+            "step": 0,
+            "mean": torch.zeros_like(parameter),
+            "square": torch.zeros_like(parameter),
+        }
     state["step"] += 1
     first, second = group["betas"]
     state["mean"].lerp_(gradient, 1 - first)

@@ -1,9 +1,11 @@
-"""The oracle: focal loss on figure centres, L1 on boxes, cross-entropy per slot; taught to say ambiguous and not visible.
+"""The oracle: focal loss on figure centres, L1 on boxes, cross-entropy per slot; taught to say
+ambiguous and not visible.
 
-Its pictures are its own: scenes with every attribute (a cast's too), blends of two characters in one place (the slots
-that differ are `ambiguous`), figures partly erased (`not visible`), then blur, noise and the autoencoder's artefacts.
-What is hard to read comes up oftener in training than in an examination (`TRAINING`, `EXAMINATION`).
-A head that is thrown away reads what is where (`places`) half-way up, so that the rest has things to gather, not pixels.
+Its pictures are its own: scenes with every attribute (a cast's too), blends of two characters in
+one place (the slots that differ are `ambiguous`), figures partly erased (`not visible`), then blur,
+noise and the autoencoder's artefacts. What is hard to read comes up oftener in training than in an
+examination (`TRAINING`, `EXAMINATION`). A head that is thrown away reads what is where (`places`)
+half-way up, so that the rest has things to gather, not pixels.
 """
 
 from __future__ import annotations
@@ -19,11 +21,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clif_exp.precision import cpu_autocast
+from clif_exp.base_models.precision import cpu_autocast
 from clif_exp.toonworld.architectures import RESOLUTION
-from clif_exp.toonworld.draw import LABELS_PER_FIGURE, render
+from clif_exp.toonworld.drawing.render import LABELS_PER_FIGURE, render
 from clif_exp.toonworld.grammar import PART_OF_SLOT, truth
-from clif_exp.toonworld.oracle import AMBIGUOUS, ANSWERS, NOT_VISIBLE, STRIDE, Oracle, build_oracle, write_oracle
+from clif_exp.toonworld.oracle import (
+    AMBIGUOUS,
+    ANSWERS,
+    NOT_VISIBLE,
+    STRIDE,
+    Oracle,
+    build_oracle,
+    write_oracle,
+)
 from clif_exp.toonworld.recipes import places
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
 from clif_exp.toonworld.scenes import KIND_SHARES, sample_character, sample_scene
@@ -33,7 +43,9 @@ SEED = 3
 MAX_FIGURES = 3
 PLACES_WEIGHT = 0.5
 _MAP = RESOLUTION // STRIDE
-_INDEX = {slot: {answer: i for i, answer in enumerate(answers)} for slot, answers in ANSWERS.items()}
+_INDEX = {
+    slot: {answer: i for i, answer in enumerate(answers)} for slot, answers in ANSWERS.items()
+}
 _CHUNK = 256
 _FIRST_OF_STRIDE_8 = 4  # place in the oracle's body
 
@@ -44,7 +56,8 @@ class Mix:
 
     Attributes:
         kinds: shares of the kinds of `scenes.KIND_SHARES`.
-        overlapping: share of the pairs that must stand behind or ride each other; the other pairs are as they come.
+        overlapping: share of the pairs that must stand behind or ride each other; the other pairs
+            are as they come.
         blends: share of pictures that are a blend of two.
         erasures: share of pictures in which somebody is partly erased.
     """
@@ -56,8 +69,16 @@ class Mix:
 
 
 EXAMINATION = Mix(KIND_SHARES, overlapping=0.0, blends=0.15, erasures=0.15)
-# Three in a row are small, and of those behind or riding somebody little is to be seen: the most errors were theirs.
-_HARD = {"single": 0.18, "single_white": 0.06, "pair": 0.42, "pair_white": 0.10, "parts": 0.05, "row": 0.19}
+# Three in a row are small, and of those behind or riding somebody little is to be seen: the most
+# errors were theirs.
+_HARD = {
+    "single": 0.18,
+    "single_white": 0.06,
+    "pair": 0.42,
+    "pair_white": 0.10,
+    "parts": 0.05,
+    "row": 0.19,
+}
 TRAINING = Mix(_HARD, overlapping=0.5, blends=0.12, erasures=0.25)
 
 
@@ -68,7 +89,8 @@ class Example(NamedTuple):
         images: uint8 [128, 128, 3].
         boxes: float [3, 4] in pixels, NaN where there is no figure.
         answers: int64 [3, slots].
-        places: int16 [questions, 16, 16], see `places.targets`; all ignored where the picture is no plain scene.
+        places: int16 [questions, 16, 16], see `places.targets`; all ignored where the picture is no
+            plain scene.
     """
 
     images: np.ndarray
@@ -84,7 +106,9 @@ def draw_example(seed: int, index: int, *, mix: Mix = EXAMINATION) -> Example:
     rendering = render(scene, size=RESOLUTION)
     image, answers = rendering.image, truth(scene, rendering)
     half = STRIDE // 2
-    cells = places.targets([scene], rendering.labels[None, half::STRIDE, half::STRIDE])[0].astype(np.int16)
+    cells = places.targets([scene], rendering.labels[None, half::STRIDE, half::STRIDE])[0].astype(
+        np.int16
+    )
     kind = rng.random()
     if kind < mix.blends + mix.erasures and scene.figures:
         cells[:] = places.IGNORED
@@ -112,13 +136,17 @@ def _scene(rng: np.random.Generator, mix: Mix) -> Scene:
 
 
 def _blend(scene: Scene, rendering, answers: list[dict[str, str]], rng: np.random.Generator):
-    """Half of one character and half of another in the same place: what they do not share is ambiguous."""
+    """Half of one character and half of another in the same place: what they do not share is
+    ambiguous.
+    """
     others = []
     for figure in scene.figures:
         donor = sample_character(rng, allow_cast_only=True)
         # Often the same species and style, as when two look-alikes fuse.
         if rng.random() < 0.6:
-            donor = dataclasses.replace(donor, species=figure.character.species, style=figure.character.style)
+            donor = dataclasses.replace(
+                donor, species=figure.character.species, style=figure.character.style
+            )
         others.append(dataclasses.replace(figure, character=donor))
     second = dataclasses.replace(scene, figures=tuple(others))
     other = render(second, size=RESOLUTION)
@@ -132,7 +160,9 @@ def _blend(scene: Scene, rendering, answers: list[dict[str, str]], rng: np.rando
 
 
 def _erase(rendering, answers: list[dict[str, str]], rng: np.random.Generator):
-    """Paint over the upper or lower, left or right part of a figure; what lost most of its pixels is not visible."""
+    """Paint over the upper or lower, left or right part of a figure; what lost most of its pixels
+    is not visible.
+    """
     image, answers = rendering.image.copy(), [dict(attributes) for attributes in answers]
     row = int(rng.integers(len(answers)))
     if rendering.boxes[row] is None:
@@ -146,7 +176,11 @@ def _erase(rendering, answers: list[dict[str, str]], rng: np.random.Generator):
     else:
         edge = round((x1 - x0) * cut)
         x0, x1 = (x0, x0 + edge) if side == "left" else (x1 - edge, x1)
-    colour = (255, 255, 255) if rng.random() < 0.5 else image[rng.integers(RESOLUTION), rng.choice([1, RESOLUTION - 2])]
+    colour = (
+        (255, 255, 255)
+        if rng.random() < 0.5
+        else image[rng.integers(RESOLUTION), rng.choice([1, RESOLUTION - 2])]
+    )
     erased = np.zeros(rendering.labels.shape, bool)
     erased[y0:y1, x0:x1] = True
     image[erased] = colour
@@ -158,9 +192,11 @@ def _erase(rendering, answers: list[dict[str, str]], rng: np.random.Generator):
 
 
 def _lost(labels_HW: np.ndarray, erased_HW: np.ndarray, index: int, part: str) -> float:
-    """Share of a figure's part that is erased; of the place where it would be if the figure has none, as in `grammar.truth`.
+    """Share of a figure's part that is erased; of the place where it would be if the figure has
+    none, as in `grammar.truth`.
 
-    Who has lost the head may have had a hat or none: nobody can tell from the picture, so neither must the answer.
+    Who has lost the head may have had a hat or none: nobody can tell from the picture, so neither
+    must the answer.
     """
     for name in (part, "top" if part == "bottom" else "head"):
         pixels = labels_HW == 1 + index * LABELS_PER_FIGURE + PARTS.index(name)
@@ -171,16 +207,30 @@ def _lost(labels_HW: np.ndarray, erased_HW: np.ndarray, index: int, part: str) -
 
 def _draw_chunk(task: tuple[int, int, int]) -> Example:
     seed, start, count = task
-    return Example(*(np.stack(column) for column in zip(*(draw_example(seed, start + i, mix=TRAINING) for i in range(count)), strict=True)))
+    return Example(
+        *(
+            np.stack(column)
+            for column in zip(
+                *(draw_example(seed, start + i, mix=TRAINING) for i in range(count)), strict=True
+            )
+        )
+    )
 
 
-def render_examples(folder: Path, *, size: int, seed: int = SEED, workers: int = 2) -> dict[str, np.ndarray]:
+def render_examples(
+    folder: Path, *, size: int, seed: int = SEED, workers: int = 2
+) -> dict[str, np.ndarray]:
     """Draw the oracle's examples into `folder`, or open what an earlier call has drawn."""
     path = folder / f"oracle-hard-seed{seed}-{size}.npz"
     if not path.exists():
         tasks = [(seed, start, min(_CHUNK, size - start)) for start in range(0, size, _CHUNK)]
         with ProcessPoolExecutor(workers) as pool:
-            drawn = Example(*(np.concatenate(column) for column in zip(*pool.map(_draw_chunk, tasks), strict=True)))
+            drawn = Example(
+                *(
+                    np.concatenate(column)
+                    for column in zip(*pool.map(_draw_chunk, tasks), strict=True)
+                )
+            )
         partial = path.with_name("partial.npz")
         np.savez(partial, **drawn._asdict())  # type: ignore[arg-type]  # its stub takes the names for options
         partial.replace(path)
@@ -194,11 +244,19 @@ class _WithPlaces(nn.Module):
         self.reader = nn.Conv2d(oracle.hyperparameters["width"], places.ANSWERS, 1)
 
     def forward(self, images_BCHW: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """The oracle's maps, and logits per question of `places.CLASSES` behind the first block of stride 8."""
-        return places.read(lambda: self.oracle(images_BCHW), layer=self.oracle.body[_FIRST_OF_STRIDE_8], reader=self.reader)
+        """The oracle's maps, and logits per question of `places.CLASSES` behind the first block of
+        stride 8.
+        """
+        return places.read(
+            lambda: self.oracle(images_BCHW),
+            layer=self.oracle.body[_FIRST_OF_STRIDE_8],
+            reader=self.reader,
+        )
 
 
-def recipe(folder: Path, *, scenes: int, vae_folder: Path, steps: int = 8_000, batch_size: int = 32) -> Recipe:
+def recipe(
+    folder: Path, *, scenes: int, vae_folder: Path, steps: int = 8_000, batch_size: int = 32
+) -> Recipe:
     from diffusers import AutoencoderKL
 
     data = render_examples(folder, size=scenes)
@@ -209,7 +267,10 @@ def recipe(folder: Path, *, scenes: int, vae_folder: Path, steps: int = 8_000, b
         rng = np.random.default_rng([8, step])
         rows = np.sort(rng.choice(len(data["images"]), batch_size, replace=False))
         images = torch.from_numpy(data["images"][rows]).permute(0, 3, 1, 2).float() / 255
-        boxes, cells = torch.from_numpy(data["boxes"][rows]), torch.from_numpy(data["places"][rows]).long()
+        boxes, cells = (
+            torch.from_numpy(data["boxes"][rows]),
+            torch.from_numpy(data["places"][rows]).long(),
+        )
         _mirror(images, boxes, cells, rows=torch.from_numpy(rng.random(batch_size) < 0.5))
         return {
             "images_BCHW": _degrade(images, vae, torch.Generator().manual_seed(step)),
@@ -223,11 +284,24 @@ def recipe(folder: Path, *, scenes: int, vae_folder: Path, steps: int = 8_000, b
         write_oracle(out, oracle=trained.oracle)
 
     model = _WithPlaces(build_oracle().to(memory_format=torch.channels_last))
-    return Recipe("oracle", model, batch, loss, publish, steps=steps, learning_rate=2e-3, average=0.998, weight_decay=0.05, core="oracle")
+    return Recipe(
+        "oracle",
+        model,
+        batch,
+        loss,
+        publish,
+        steps=steps,
+        learning_rate=2e-3,
+        average=0.998,
+        weight_decay=0.05,
+        core="oracle",
+    )
 
 
 def _mirror(images_BCHW: Tensor, boxes_BF4: Tensor, cells_BQHW: Tensor, *, rows: Tensor) -> None:
-    """Mirror some of a batch's examples in place; who stands on which side is no answer of the oracle's."""
+    """Mirror some of a batch's examples in place; who stands on which side is no answer of the
+    oracle's.
+    """
     left, top, right, bottom = boxes_BF4[rows].unbind(-1)
     boxes_BF4[rows] = torch.stack([RESOLUTION - right, top, RESOLUTION - left, bottom], dim=-1)
     images_BCHW[rows] = images_BCHW[rows].flip(3)
@@ -236,9 +310,16 @@ def _mirror(images_BCHW: Tensor, boxes_BF4: Tensor, cells_BQHW: Tensor, *, rows:
 
 @torch.no_grad()
 def calibrate(model: Any, vae: Any, *, count: int = 512) -> None:
-    """Set the model's temperature per slot to the one of least cross-entropy on fresh examples (Guo et al. 2017)."""
+    """Set the model's temperature per slot to the one of least cross-entropy on fresh examples (Guo
+    et al. 2017).
+    """
     examples = [draw_example(SEED + 1, index) for index in range(count)]
-    images = torch.from_numpy(np.stack([example.images for example in examples])).permute(0, 3, 1, 2).float() / 255
+    images = (
+        torch.from_numpy(np.stack([example.images for example in examples]))
+        .permute(0, 3, 1, 2)
+        .float()
+        / 255
+    )
     images = _degrade(images, vae, torch.Generator().manual_seed(0))
     parts = [model(part) for part in images.split(64)]
     maps = {key: torch.cat([part[key] for part in parts]).float() for key in parts[0]}
@@ -250,21 +331,31 @@ def calibrate(model: Any, vae: Any, *, count: int = 512) -> None:
     temperatures = torch.from_numpy(np.geomspace(0.25, 4.0, 81)).float()
     for index, slot in enumerate(ANSWERS):
         logits, target = maps[slot][b, :, y, x], answers[b, figure, index]
-        losses = torch.stack([F.cross_entropy(logits / temperature, target) for temperature in temperatures])
+        losses = torch.stack(
+            [F.cross_entropy(logits / temperature, target) for temperature in temperatures]
+        )
         model.temperature[index] = temperatures[losses.argmin()]
 
 
 @torch.no_grad()
 def _degrade(images_BCHW: Tensor, vae: Any, generator: torch.Generator) -> Tensor:
-    """What generated pictures suffer: a quarter through the autoencoder with noisy latents, a quarter blurred, some noise."""
+    """What generated pictures suffer: a quarter through the autoencoder with noisy latents, a
+    quarter blurred, some noise.
+    """
     images = images_BCHW.contiguous(memory_format=torch.channels_last)
     quarter = len(images) // 4
     order = torch.randperm(len(images), generator=generator)
-    through, blurred, noisy = order[:quarter], order[quarter // 2 : quarter + quarter // 2], order[-quarter:]
+    through, blurred, noisy = (
+        order[:quarter],
+        order[quarter // 2 : quarter + quarter // 2],
+        order[-quarter:],
+    )
     with cpu_autocast():
         latents = vae.encode(images[through] * 2 - 1).latent_dist.mode().float()
         sigma = 0.3 * latents.std() * torch.rand(quarter, 1, 1, 1, generator=generator)
-        decoded = vae.decode(latents + sigma * torch.randn(latents.shape, generator=generator)).sample.float()
+        decoded = vae.decode(
+            latents + sigma * torch.randn(latents.shape, generator=generator)
+        ).sample.float()
     images[through] = decoded / 2 + 0.5
     share = torch.rand(len(blurred), 1, 1, 1, generator=generator)
     soft = F.avg_pool2d(F.pad(images[blurred], (1, 1, 1, 1), mode="replicate"), 3, 1)
@@ -279,10 +370,16 @@ def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     maps = {key: value.float() for key, value in found.items()}
     boxes, answers = batch["boxes_BF4"], batch["answers_BFS"]
     present = ~boxes[..., 0].isnan()
-    centres = torch.stack([boxes[..., 0] + boxes[..., 2], boxes[..., 1] + boxes[..., 3]], dim=-1) / 2 / STRIDE
+    centres = (
+        torch.stack([boxes[..., 0] + boxes[..., 2], boxes[..., 1] + boxes[..., 3]], dim=-1)
+        / 2
+        / STRIDE
+    )
     grid = torch.arange(_MAP) + 0.5
     # [B, F, H, W] squared distance, in cells, of every cell to every figure's centre
-    distance = (grid - centres[..., :1, None]).square() + (grid[:, None] - centres[..., 1:, None]).square()
+    distance = (grid - centres[..., :1, None]).square() + (
+        grid[:, None] - centres[..., 1:, None]
+    ).square()
     distance = distance.nan_to_num(1e9)
     nearest, owner = distance.min(dim=1)
     heat = (-nearest / (2 * 0.8**2)).exp()
@@ -304,10 +401,20 @@ def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         losses.append(F.cross_entropy(logits, target))
         correct.append((logits.argmax(1) == target).float().mean())
     cells = batch["places_BQHW"]
-    where = torch.stack([F.cross_entropy(logits, cells[:, i], ignore_index=places.IGNORED) for i, logits in enumerate(answered)]).mean()
+    where = torch.stack(
+        [
+            F.cross_entropy(logits, cells[:, i], ignore_index=places.IGNORED)
+            for i, logits in enumerate(answered)
+        ]
+    ).mean()
     total = focal + 0.1 * regression + torch.stack(losses).mean() + PLACES_WEIGHT * where
-    return total, {"focal": focal.detach(), "box": regression.detach(), "where": where.detach(),
-                   "right": torch.stack(correct).mean(), "species": correct[0]}  # fmt: skip
+    return total, {
+        "focal": focal.detach(),
+        "box": regression.detach(),
+        "where": where.detach(),
+        "right": torch.stack(correct).mean(),
+        "species": correct[0],
+    }
 
 
 def _focal(logits: Tensor, heat: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
-"""What is drawn where, as targets for heads on the features of the U-Net and of the oracle that training throws away.
+"""What is drawn where, as targets for heads on the features of the U-Net and of the oracle that
+training throws away.
 
-Regressing pixels says little about which word belongs where; classifying every place from noisy latents and the caption
-says it directly. The idea is representation alignment (Yu et al. 2025, REPA) with the renderer's truth as the teacher.
-Only these models' own training knows the labels: customisation never sees them.
+Regressing pixels says little about which word belongs where; classifying every place from noisy
+latents and the caption says it directly. The idea is representation alignment (Yu et al. 2025,
+REPA) with the renderer's truth as the teacher. Only these models' own training knows the labels:
+customisation never sees them.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from clif_exp.toonworld.draw import LABELS_PER_FIGURE
+from clif_exp.toonworld.drawing.render import LABELS_PER_FIGURE
 from clif_exp.toonworld.world import CONTEXTS, PARTS, PEOPLE, SLOTS, SPECIES, Figure, Item, Scene
 
 _NAMED = ("hat", "top", "bottom", "accessory")
@@ -40,13 +42,17 @@ def targets(scenes: Sequence[Scene], labels_NHW: np.ndarray) -> np.ndarray:
     Returns:
         int64 [N, len(CLASSES), H, W]; `IGNORED` where a question makes no sense.
     """
-    return np.stack([_table(scene)[:, labels_HW] for scene, labels_HW in zip(scenes, labels_NHW, strict=True)])
+    return np.stack(
+        [_table(scene)[:, labels_HW] for scene, labels_HW in zip(scenes, labels_NHW, strict=True)]
+    )
 
 
 ANSWERS = sum(map(len, CLASSES.values()))
 
 
-def read(call: Callable[[], Any], *, layer: nn.Module, reader: nn.Module) -> tuple[Any, list[Tensor]]:
+def read(
+    call: Callable[[], Any], *, layer: nn.Module, reader: nn.Module
+) -> tuple[Any, list[Tensor]]:
     """Call a model and read its places from the features behind one of its layers.
 
     Args:
@@ -63,7 +69,9 @@ def read(call: Callable[[], Any], *, layer: nn.Module, reader: nn.Module) -> tup
         result = call()
     finally:
         hook.remove()
-    return result, list(reader(features[0]).float().split([len(values) for values in CLASSES.values()], dim=1))
+    return result, list(
+        reader(features[0]).float().split([len(values) for values in CLASSES.values()], dim=1)
+    )
 
 
 def _table(scene: Scene) -> np.ndarray:
@@ -73,13 +81,18 @@ def _table(scene: Scene) -> np.ndarray:
     table[:, 0] = _indices({"part": "none", "context": scene.context, "style": scene.style})
     for number, element in enumerate(elements):
         for place, part in enumerate(PARTS):
-            answers = _of_figure(element, part) if isinstance(element, Figure) else _of_item(element)
+            answers = (
+                _of_figure(element, part) if isinstance(element, Figure) else _of_item(element)
+            )
             table[:, 1 + number * LABELS_PER_FIGURE + place] = _indices(answers | {"part": part})
     return table
 
 
 def _indices(answers: dict[str, str]) -> list[int]:
-    return [values.index(answers[name]) if answers.get(name) in values else IGNORED for name, values in CLASSES.items()]
+    return [
+        values.index(answers[name]) if answers.get(name) in values else IGNORED
+        for name, values in CLASSES.items()
+    ]
 
 
 def _of_figure(figure: Figure, part: str) -> dict[str, str]:

@@ -1,7 +1,9 @@
-"""The small SAM: from one point its three masks mean the part, the whole figure, and everything drawn; a box means the figure.
+"""The small SAM: from one point its three masks mean the part, the whole figure, and everything
+drawn; a box means the figure.
 
-SAM's own losses (Kirillov et al. 2023): focal + dice on the masks and a squared error on the predicted IoU. The three
-outputs are told apart by their place instead of by the smallest loss: the drawn world knows which is which.
+SAM's own losses (Kirillov et al. 2023): focal + dice on the masks and a squared error on the
+predicted IoU. The three outputs are told apart by their place instead of by the smallest loss: the
+drawn world knows which is which.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clif_exp.toonworld.architectures import RESOLUTION, build_sam, write_sam
+from clif_exp.base_models.sam import build_small_sam
+from clif_exp.toonworld.architectures import RESOLUTION, write_sam
 from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
 
@@ -21,8 +24,12 @@ PROMPTS = 8  # per picture: the image encoder's work is shared among them
 PART_WEIGHT = 3.0  # figures are learnt in minutes, parts are what takes the time
 
 
-def _prompts(labels_HW: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points [P, 2] (x, y), boxes [P, 4] around the figure under each point, masks bool [P, 3, H, W]."""
+def _prompts(
+    labels_HW: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points [P, 2] (x, y), boxes [P, 4] around the figure under each point, masks bool [P, 3, H,
+    W].
+    """
     points, boxes, masks = [], [], []
     parts = np.unique(labels_HW)
     parts = parts[(parts > 0) & (np.bincount(labels_HW.ravel(), minlength=256)[parts] >= 12)]
@@ -35,7 +42,11 @@ def _prompts(labels_HW: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
         fy, fx = np.nonzero(figure)
         jitter = rng.normal(0, 2, 4)
         points.append((xs[pick] + 0.5, ys[pick] + 0.5))
-        boxes.append(np.clip(np.array([fx.min(), fy.min(), fx.max() + 1, fy.max() + 1]) + jitter, 0, RESOLUTION))
+        boxes.append(
+            np.clip(
+                np.array([fx.min(), fy.min(), fx.max() + 1, fy.max() + 1]) + jitter, 0, RESOLUTION
+            )
+        )
         masks.append(np.stack([labels_HW == label, figure, labels_HW > 0]))
     return np.array(points), np.array(boxes), np.stack(masks)
 
@@ -46,7 +57,9 @@ def recipe(corpus: Corpus, *, steps: int = 3_000, batch_size: int = 8) -> Recipe
     def batch(step: int) -> Batch:
         rng = np.random.default_rng([6, step])
         rows = np.sort(rng.choice(len(corpus), batch_size, replace=False))
-        points, boxes, masks = zip(*(_prompts(corpus.labels_NHW[row], rng) for row in rows), strict=True)
+        points, boxes, masks = zip(
+            *(_prompts(corpus.labels_NHW[row], rng) for row in rows), strict=True
+        )
         return {
             "images_BCHW": torch.from_numpy(corpus.images_NHWC[rows]).permute(0, 3, 1, 2),
             "points_BP2": torch.from_numpy(np.stack(points)).float(),
@@ -55,8 +68,17 @@ def recipe(corpus: Corpus, *, steps: int = 3_000, batch_size: int = 8) -> Recipe
             "use_boxes": bool(step % 4 == 3),
         }
 
-    return Recipe("sam", build_sam().train(), batch, loss, lambda model, out: write_sam(out, sam=model), steps=steps,
-                  learning_rate=2e-3, average=0.998, weight_decay=0.05)  # fmt: skip
+    return Recipe(
+        "sam",
+        build_small_sam(resolution=RESOLUTION).train(),
+        batch,
+        loss,
+        lambda model, out: write_sam(out, sam=model),
+        steps=steps,
+        learning_rate=2e-3,
+        average=0.998,
+        weight_decay=0.05,
+    )
 
 
 def loss(sam: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -64,39 +86,56 @@ def loss(sam: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     embeddings = sam.image_encoder(images)
     positions = sam.prompt_encoder.get_dense_pe()
     logits, qualities = [], []
-    for embedding, points, boxes in zip(embeddings, batch["points_BP2"], batch["boxes_BP4"], strict=True):
-        prompt = {"points": None, "boxes": boxes} if batch["use_boxes"] else {
-            "points": (points[:, None], torch.ones(len(points), 1)), "boxes": None}  # fmt: skip
+    for embedding, points, boxes in zip(
+        embeddings, batch["points_BP2"], batch["boxes_BP4"], strict=True
+    ):
+        prompt = (
+            {"points": None, "boxes": boxes}
+            if batch["use_boxes"]
+            else {"points": (points[:, None], torch.ones(len(points), 1)), "boxes": None}
+        )
         sparse, dense = sam.prompt_encoder(masks=None, **prompt)
         masks, quality = sam.mask_decoder.predict_masks(embedding[None], positions, sparse, dense)
         logits.append(masks)
         qualities.append(quality)
     truth = batch["masks_BP3HW"].flatten(0, 1).float()
     if batch["use_boxes"]:
-        chosen, truth = slice(0, 1), truth[:, 1:2]  # a box asks for the figure: the single-mask output
+        chosen, truth = (
+            slice(0, 1),
+            truth[:, 1:2],
+        )  # a box asks for the figure: the single-mask output
     else:
         chosen, truth = slice(0, 4), torch.cat([truth[:, 1:2], truth], dim=1)
     logits_NMHW = torch.cat(logits)[:, chosen].float()
     with torch.no_grad():
-        shown = F.interpolate(logits_NMHW, size=(RESOLUTION,) * 2, mode="bilinear", align_corners=False) > 0
+        shown = (
+            F.interpolate(logits_NMHW, size=(RESOLUTION,) * 2, mode="bilinear", align_corners=False)
+            > 0
+        )
         iou = (shown & (truth > 0)).sum((2, 3)) / (shown | (truth > 0)).sum((2, 3)).clamp(min=1)
     quality = F.mse_loss(torch.cat(qualities)[:, chosen].float(), iou)
-    # At the decoder's own resolution, against the share of each cell that the mask covers: a quarter of the work.
+    # At the decoder's own resolution, against the share of each cell that the mask covers: a
+    # quarter of the work.
     share = F.avg_pool2d(truth, RESOLUTION // logits_NMHW.shape[-1])
     names = ("figure",) if batch["use_boxes"] else ("figure", "part", "whole", "all")
     weight_M = torch.tensor([PART_WEIGHT if name == "part" else 1.0 for name in names])
-    total = ((_focal(logits_NMHW, share) + _dice(logits_NMHW, share)).mean(0) * weight_M).sum() / weight_M.sum() + quality
+    total = (
+        (_focal(logits_NMHW, share) + _dice(logits_NMHW, share)).mean(0) * weight_M
+    ).sum() / weight_M.sum() + quality
     return total, {f"iou_{name}": value for name, value in zip(names, iou.mean(0), strict=True)}
 
 
 def _focal(logits_NMHW: Tensor, truth_NMHW: Tensor, *, gamma: float = 2.0) -> Tensor:
-    """Focal loss [N, M] per mask, divided by the mask's area (Lin et al. 2017, Sec. 3.3), so that a hat counts as much as a figure.
+    """Focal loss [N, M] per mask, divided by the mask's area (Lin et al. 2017, Sec. 3.3), so that a
+    hat counts as much as a figure.
 
     Averaged over the picture instead, as in SAM, parts of 1 % of it were never found.
     """
     from torchvision.ops import sigmoid_focal_loss
 
-    loss = sigmoid_focal_loss(logits_NMHW, truth_NMHW, alpha=0.5, gamma=gamma, reduction="none").sum((2, 3))
+    loss = sigmoid_focal_loss(
+        logits_NMHW, truth_NMHW, alpha=0.5, gamma=gamma, reduction="none"
+    ).sum((2, 3))
     return loss / truth_NMHW.sum((2, 3)).clamp(min=4)
 
 

@@ -1,4 +1,6 @@
-"""Start a wide network from a narrow one that does the same (Net2WiderNet: Chen et al. 2016, Algorithm 1)."""
+"""Start a wide network from a narrow one that does the same (Net2WiderNet: Chen et al. 2016,
+Algorithm 1).
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,10 @@ from torch import Tensor, nn
 def widened(narrow: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Weights of `model` with which it does what a narrower network of the same modules does.
 
-    What is trained gets copies of channels: those that read them share the original's weight between the copies, by chance,
-    so that they can part. What is not trained gets channels that are zero and that nobody reads. Group norms keep their
-    statistics where the groups' size is the same in both networks: whole groups are added.
+    What is trained gets copies of channels: those that read them share the original's weight
+    between the copies, by chance, so that they can part. What is not trained gets channels that are
+    zero and that nobody reads. Group norms keep their statistics where the groups' size is the same
+    in both networks: whole groups are added.
 
     Args:
         narrow: state dict of the narrow network.
@@ -22,15 +25,27 @@ def widened(narrow: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """
     wide = model.state_dict()
     if wide.keys() != narrow.keys():
-        raise RuntimeError(f"not the same modules: {', '.join(sorted(wide.keys() ^ narrow.keys())[:4])}")
+        raise RuntimeError(
+            f"not the same modules: {', '.join(sorted(wide.keys() ^ narrow.keys())[:4])}"
+        )
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     generator = torch.Generator().manual_seed(0)
     state = {}
     for name, like in wide.items():
         old = narrow[name]
-        if old.shape[2:] != like.shape[2:] or any(a > b for a, b in zip(old.shape, like.shape, strict=True)):
-            raise RuntimeError(f"{name}: {tuple(old.shape)} cannot be widened to {tuple(like.shape)}")
-        state[name] = old if old.shape == like.shape else _copied(old, like, generator) if name in trained else _padded(old, like)
+        if old.shape[2:] != like.shape[2:] or any(
+            a > b for a, b in zip(old.shape, like.shape, strict=True)
+        ):
+            raise RuntimeError(
+                f"{name}: {tuple(old.shape)} cannot be widened to {tuple(like.shape)}"
+            )
+        state[name] = (
+            old
+            if old.shape == like.shape
+            else _copied(old, like, generator)
+            if name in trained
+            else _padded(old, like)
+        )
     return state
 
 
@@ -40,7 +55,10 @@ def _copied(narrow: Tensor, like: Tensor, generator: torch.Generator) -> Tensor:
         return weight
     originals = torch.arange(like.shape[1]) % narrow.shape[1]
     shares = 0.25 + torch.rand(like.shape[:2], generator=generator)
-    shares = shares / torch.zeros(len(like), narrow.shape[1]).index_add_(1, originals, shares)[:, originals]
+    shares = (
+        shares
+        / torch.zeros(len(like), narrow.shape[1]).index_add_(1, originals, shares)[:, originals]
+    )
     return weight[:, originals] * shares.view(*like.shape[:2], *[1] * (narrow.ndim - 2))
 
 

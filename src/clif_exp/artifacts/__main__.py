@@ -1,0 +1,178 @@
+"""`python -m clif_exp.artifacts ls|gc`: what the store holds, and freeing its space."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from clif_exp.artifacts.locks import is_free
+from clif_exp.artifacts.store import RECORD
+
+_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One folder of the store: `state` is finished, partial, building or garbage."""
+
+    stage: str
+    path: Path
+    state: str
+    megabytes: float
+    age_seconds: float
+    build_seconds: float | None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m clif_exp.artifacts", description=__doc__)
+    parser.add_argument(
+        "--root", type=Path, default=Path("artifacts"), help="the store (default: artifacts)"
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    ls = commands.add_parser("ls", help="show what is there")
+    gc = commands.add_parser(
+        "gc", help="remove garbage; with options also finished or partial artifacts"
+    )
+    gc.add_argument(
+        "--unused-for",
+        metavar="AGE",
+        type=_age,
+        help="also finished artifacts that no run asked for during AGE (30d, 12h)",
+    )
+    gc.add_argument(
+        "--partial", action="store_true", help="also work that a killed run left and could resume"
+    )
+    gc.add_argument("--dry-run", action="store_true", help="only say what would go")
+    for command in (ls, gc):
+        command.add_argument("--root", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        command.add_argument("--stage", help="only this stage")
+    options = parser.parse_args(arguments)
+    if not options.root.is_dir():
+        parser.error(
+            f"--root: {options.root} is no folder; give the store's folder (the run's"
+            " artifacts.root)"
+        )
+    entries = [entry for entry in scan(options.root) if options.stage in (None, entry.stage)]
+    if options.command == "ls":
+        _print_table(entries)
+    else:
+        _collect(
+            entries, unused_for=options.unused_for, partial=options.partial, dry_run=options.dry_run
+        )
+    return 0
+
+
+def scan(root: Path) -> list[Entry]:
+    """Everything under a store, oldest use first."""
+    entries = []
+    for stage in sorted(folder for folder in Path(root).iterdir() if folder.is_dir()):
+        for path in stage.iterdir():
+            if path.name == ".locks":
+                continue
+            entries.append(_entry(stage.name, path))
+    return sorted(entries, key=lambda entry: -entry.age_seconds)
+
+
+def _entry(stage: str, path: Path) -> Entry:
+    record, seconds = path / RECORD, None
+    if path.suffix == ".partial":
+        lock = path.parent / ".locks" / f"{path.stem}.lock"
+        state = "partial" if is_free(lock) else "building"
+    elif re.fullmatch("[0-9a-f]{64}", path.name) and record.exists():
+        state, seconds = "finished", json.loads(record.read_text()).get("seconds")
+    else:
+        state = "garbage"
+    touched = (record if record.exists() else path).stat().st_mtime
+    size = (
+        sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 2**20
+        if path.is_dir()
+        else path.stat().st_size / 2**20
+    )
+    return Entry(stage, path, state, size, time.time() - touched, seconds)
+
+
+def _collect(
+    entries: list[Entry], *, unused_for: float | None, partial: bool, dry_run: bool
+) -> None:
+    freed = 0.0
+    for entry in entries:
+        old = unused_for is not None and entry.age_seconds > unused_for
+        if (
+            entry.state == "garbage"
+            or (entry.state == "partial" and partial)
+            or (entry.state == "finished" and old)
+        ):
+            print(
+                f"{'would remove' if dry_run else 'removed'} {entry.path} ({entry.state},"
+                f" {entry.megabytes:.1f} MB)"
+            )
+            freed += entry.megabytes
+            if not dry_run:
+                _remove(entry.path)
+    print(
+        f"{'would free' if dry_run else 'freed'} {freed:.1f} MB of"
+        f" {sum(entry.megabytes for entry in entries):.1f} MB"
+    )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        garbage = path.with_name(f".garbage-{path.name}-{time.time_ns()}")
+        path.rename(garbage)  # gone in one step for whoever looks for it meanwhile
+        shutil.rmtree(garbage, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _print_table(entries: list[Entry]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None)
+    for column, justify in (
+        ("stage", "left"),
+        ("fingerprint", "left"),
+        ("state", "left"),
+        ("MB", "right"),
+        ("built in", "right"),
+        ("last used", "right"),
+    ):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for entry in entries:
+        built = "" if entry.build_seconds is None else f"{entry.build_seconds:.0f} s"
+        table.add_row(
+            entry.stage,
+            entry.path.name[:12],
+            entry.state,
+            f"{entry.megabytes:.1f}",
+            built,
+            _ago(entry.age_seconds),
+        )
+    Console().print(table)
+    print(f"{len(entries)} artifacts, {sum(entry.megabytes for entry in entries):.1f} MB")
+
+
+def _ago(seconds: float) -> str:
+    for unit in ("w", "d", "h", "m"):
+        if seconds >= 2 * _UNITS[unit]:
+            return f"{seconds / _UNITS[unit]:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def _age(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no age; write a number and m, h, d or w, as in 30d"
+        )
+    return float(match[1]) * _UNITS[match[2]]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,24 @@
+"""Progress for loops that take a while: a bar where someone watches, nothing where nobody does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def track(
+    items: Sequence[T] | Iterable[T], description: str, *, total: int | None = None
+) -> Iterator[T]:
+    """Yield items and show how far they are, on standard error if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track as rich_track
+
+    yield from rich_track(
+        items, description=description, total=total, console=Console(stderr=True), transient=True
+    )

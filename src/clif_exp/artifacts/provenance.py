@@ -1,0 +1,54 @@
+"""Where a number came from: the processor that computed it and the commit of the code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+_SUFFIXES = {
+    "amx_bf16": "AMX bf16",
+    "avx512_bf16": "AVX-512 bf16",
+}  # what decides how fast this project is on a CPU
+
+
+def hardware() -> str:
+    """Processor, number of cores, and its bf16 instructions: "AMD EPYC, 2 cores, AVX-512 bf16"."""
+    info = Path("/proc/cpuinfo")
+    lines = (
+        dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
+        if info.exists()
+        else {}
+    )
+    facts = {key.strip(): value.strip() for key, value in lines.items()}
+    known = facts.get("flags", "").split()
+    bf16 = next((words for flag, words in _SUFFIXES.items() if flag in known), "no bf16")
+    return f"{facts.get('model name') or platform.processor()}, {os.cpu_count()} cores, {bf16}"
+
+
+def git_commit(*, digits: int = 40) -> str | None:
+    """The checkout's commit, with "+" if tracked files differ from it; None outside a checkout."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return None
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        output = subprocess.run(
+            [
+                "git",
+                "-C",
+                str(root),
+                "describe",
+                "--always",
+                f"--abbrev={digits}",
+                "--dirty=+",
+                "--exclude=*",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        return output.stdout.strip()
+    return None

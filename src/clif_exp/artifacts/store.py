@@ -1,0 +1,325 @@
+"""Content-addressed artifacts: each is computed once, published whole or not at all, and resumable
+until then.
+
+<root>/<stage>/<fingerprint>/           a finished artifact, with artifact.json
+<root>/<stage>/<fingerprint>.partial/   work in progress, read only by that stage's own resume
+<root>/<stage>/.locks/                  who is building what
+
+python -m clif_exp.artifacts ls|gc [--root artifacts]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from clif_exp.artifacts.locks import process_lock
+from clif_exp.artifacts.provenance import git_commit
+
+RECORD = "artifact.json"
+_VERSIONED = ("clif_exp", "torch", "diffusers", "transformers", "lightning", "peft")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published artifact.
+
+    Attributes:
+        stage: which stage made it.
+        fingerprint: SHA-256 of everything its content depends on, 64 hex digits.
+        path: its folder; never written to after publication.
+        reused: found already published.
+        seconds: wall time that building it took (over all the runs that worked on it).
+        peak_memory_mb: highest resident memory of the building process, MiB.
+    """
+
+    stage: str
+    fingerprint: str
+    path: Path
+    reused: bool
+    seconds: float
+    peak_memory_mb: float
+
+
+def fingerprint(
+    stage: str, *, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]
+) -> str:
+    """SHA-256 over the stage's name and version, its result-relevant settings and its inputs'
+    fingerprints.
+    """
+    text = json.dumps(
+        {"stage": stage, "version": version, "config": config, "inputs": inputs},
+        sort_keys=True,
+        separators=(",", ":"),
+        allow_nan=False,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class ArtifactStore:
+    """The artifacts under one folder, shared by any number of processes and machines."""
+
+    def __init__(
+        self, root: Path, *, reuse: bool = True, say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        """Open the store.
+
+        Args:
+            root: its folder; created on first use.
+            reuse: False computes every artifact asked for anew (once per store object) and replaces
+                it.
+            say: told when it has to wait for another process.
+        """
+        self.root = Path(root).absolute()
+        self.reuse = reuse
+        self.say = say
+        self._fresh: set[str] = set()
+
+    def get_or_build(
+        self,
+        stage: str,
+        *,
+        version: int,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        build: Callable[[Path], None],
+        before: Callable[[Artifact | None], None] = lambda found: None,
+        work: float = 1.0,
+        collective: bool = False,
+        help_build: Callable[[Path], None] | None = None,
+    ) -> Artifact:
+        """Return the artifact with this fingerprint; build and publish it if nobody has.
+
+        Args:
+            stage: its name, also the folder's.
+            version: the stage's VERSION, raised when its results change.
+            config: its result-relevant settings, JSON values only.
+            inputs: name -> fingerprint of each input (artifacts, raw files' content, base models'
+                identity).
+            build: fills the folder it is given, which may hold an earlier, killed build's work.
+            before: told what was found (None: it will be built) before the work starts.
+            work: how much there is to do, in units of the stage's choice; kept to estimate later
+                builds.
+            collective: all ranks of a distributed run build together (training); otherwise one
+                process at a time.
+            help_build: what a process does that finds another one building: its share of the work
+                in the folder it is given.
+        """
+        digest = fingerprint(stage, version=version, config=config, inputs=inputs)
+        path = self.root / stage / digest
+        if process_rank() > 0:
+            return (
+                self._join(stage, digest, build)
+                if collective
+                else self._assist(stage, digest, help_build)
+            )
+        wanted_anew = not self.reuse and digest not in self._fresh
+        if not wanted_anew and (found := self._published(stage, digest)):
+            before(found)
+            return found
+
+        def wait(who: str) -> None:
+            if help_build is None or wanted_anew:
+                self.say(f"{stage}: waiting for {who}, which is building it")
+                return
+            self.say(f"{stage}: helping {who}, which is building it")
+            partial, patience = self.partial_path(stage, digest), time.monotonic() + 2
+            while not partial.is_dir() and time.monotonic() < patience:
+                time.sleep(0.02)  # it has the lock, and is about to make the folder
+            with contextlib.suppress(FileNotFoundError):  # finished and published meanwhile
+                help_build(partial)
+
+        with process_lock(self.lock_path(stage, digest), on_wait=wait):
+            if not wanted_anew and (found := self._published(stage, digest)):
+                before(found)
+                return found
+            before(None)
+            partial = self.partial_path(stage, digest)
+            if wanted_anew:
+                _remove(partial)
+            record = {
+                "stage": stage,
+                "fingerprint": digest,
+                "version": version,
+                "config": config,
+                "inputs": inputs,
+                "work": work,
+            }
+            seconds, peak = _build(partial, build, record)
+            if wanted_anew:
+                _remove(path)
+            os.rename(partial, path)
+            _sync(path.parent)
+            self._fresh.add(digest)
+        return Artifact(stage, digest, path, False, seconds, peak)
+
+    def find(
+        self, stage: str, *, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]
+    ) -> Artifact | None:
+        """Return the artifact with this fingerprint if it is published."""
+        return self._published(
+            stage, fingerprint(stage, version=version, config=config, inputs=inputs)
+        )
+
+    def estimate_seconds(self, stage: str, *, work: float) -> float | None:
+        """Estimate a build's wall time from this store's earlier builds of the stage; None if there
+        are none.
+        """
+        rates = [
+            record["seconds"] / record["work"]
+            for record in self.records(stage)
+            if record.get("work")
+        ]
+        return work * sorted(rates)[len(rates) // 2] if rates else None
+
+    def records(self, stage: str = "*") -> list[dict[str, Any]]:
+        """The artifact.json of every published artifact, with its `path`."""
+        found = []
+        for file in sorted(self.root.glob(f"{stage}/*/{RECORD}")):
+            if file.parent.suffix == "":
+                with contextlib.suppress(OSError, ValueError):
+                    found.append(json.loads(file.read_text()) | {"path": str(file.parent)})
+        return found
+
+    def lock_path(self, stage: str, digest: str) -> Path:
+        """Where the lock of one artifact lies."""
+        return self.root / stage / ".locks" / f"{digest}.lock"
+
+    def partial_path(self, stage: str, digest: str) -> Path:
+        """Where the unfinished work on one artifact lies."""
+        return self.root / stage / f"{digest}.partial"
+
+    def _published(self, stage: str, digest: str) -> Artifact | None:
+        path = self.root / stage / digest
+        try:
+            record = json.loads((path / RECORD).read_text())
+        except FileNotFoundError:
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path / RECORD)  # `gc --unused-for` frees what nobody asked for lately
+        reused = digest not in self._fresh
+        return Artifact(stage, digest, path, reused, record["seconds"], record["peak_memory_mb"])
+
+    def _join(self, stage: str, digest: str, build: Callable[[Path], None]) -> Artifact:
+        """Take part, as a rank above 0, in a build whose lock and publication are rank 0's."""
+        if (found := self._published(stage, digest)) is None:
+            partial = self.partial_path(stage, digest)
+            partial.mkdir(parents=True, exist_ok=True)
+            build(partial)
+            while (found := self._published(stage, digest)) is None:
+                time.sleep(0.5)
+        return found
+
+    def _assist(
+        self, stage: str, digest: str, help_build: Callable[[Path], None] | None
+    ) -> Artifact:
+        """Take a share, as a rank above 0, of a build that is rank 0's, and wait for the rest of
+        it.
+        """
+        helped = help_build is None
+        while (found := self._published(stage, digest)) is None:
+            partial = self.partial_path(stage, digest)
+            if not helped and help_build is not None and partial.is_dir():
+                with contextlib.suppress(FileNotFoundError):  # finished and published meanwhile
+                    help_build(partial)
+                helped = True
+            time.sleep(0.2)
+        return found
+
+
+def process_rank() -> int:
+    """This process's rank in a distributed run, as its launcher says; 0 outside one."""
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if name in os.environ and (
+            name != "SLURM_PROCID" or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+        ):
+            return int(os.environ[name])
+    return int(
+        os.environ.get("NODE_RANK", "0")
+    )  # the first rank of a further machine, before it has started its own
+
+
+def _build(
+    partial: Path, build: Callable[[Path], None], record: dict[str, Any]
+) -> tuple[float, float]:
+    partial.mkdir(parents=True, exist_ok=True)
+    clock = partial / ".seconds"
+    # A resumed build reports what all its runs took together.
+    earlier = float(clock.read_text()) if clock.exists() else 0.0
+    _reset_peak_memory()
+    started = time.perf_counter()
+    try:
+        build(partial)
+    finally:
+        seconds = earlier + time.perf_counter() - started
+        with contextlib.suppress(OSError):
+            clock.write_text(f"{seconds:.3f}")
+    clock.unlink(missing_ok=True)
+    peak = peak_memory_mb()
+    full = record | {
+        "seconds": round(seconds, 3),
+        "peak_memory_mb": peak,
+        "versions": _versions(),
+        "git_commit": git_commit(),
+    }
+    temporary = partial / f".{RECORD}"
+    with open(temporary, "w") as file:
+        json.dump(full, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, partial / RECORD)
+    return round(seconds, 3), peak
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder so that nobody ever sees half of it under its own name."""
+    if not path.exists():
+        return
+    garbage = path.with_name(f".garbage-{uuid.uuid4().hex}")
+    os.rename(path, garbage)
+    shutil.rmtree(garbage, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def _reset_peak_memory() -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts again
+
+
+def peak_memory_mb() -> float:
+    """Highest resident memory since the stage began (on systems without /proc: since the process
+    began), MiB.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) / 1024, 1)
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024**2 if sys.platform == "darwin" else 1024), 1)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _VERSIONED:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

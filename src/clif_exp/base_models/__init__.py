@@ -1,0 +1,1 @@
+"""The base models of one `model=` choice: families, loading, checks, tokens, tuning."""

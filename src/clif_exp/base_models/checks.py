@@ -1,0 +1,121 @@
+"""What base models have to be before anything is loaded or trained: whole, in safetensors, and
+fitting together.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def check_pipeline_folder(folder: Path, *, family: str, pipeline_class: str) -> None:
+    """Check that a folder is a whole pipeline of a family, in safetensors, without code of its own.
+
+    Raises:
+        ValueError: what is missing or of another family, and what would do.
+    """
+    index_file = folder / "model_index.json"
+    if not index_file.is_file():
+        raise ValueError(
+            f"model.path: {folder} holds no model_index.json. Give the folder of a diffusers"
+            " pipeline."
+        )
+    try:
+        index = json.loads(index_file.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"model.path: {index_file} is not JSON ({error}). Download it again."
+        ) from error
+    if index.get("_class_name") != pipeline_class:
+        raise ValueError(
+            f"model.path: {folder} is a {index.get('_class_name')}; model={family} needs a"
+            f" {pipeline_class}. Choose the model= that fits it."
+        )
+    for name, entry in index.items():
+        if name.startswith("_") or not isinstance(entry, list) or entry[0] is None:
+            continue
+        if name in ("safety_checker", "feature_extractor", "image_encoder"):
+            continue  # Not loaded.
+        if entry[0] not in ("diffusers", "transformers"):
+            raise ValueError(
+                f"model.path: {name} of {folder} brings its own code ({entry[0]}), which is never"
+                " run."
+            )
+        if not (folder / name).is_dir():
+            raise ValueError(
+                f"model.path: {folder} lacks the folder '{name}'. Download the whole pipeline."
+            )
+        if name in ("unet", "vae", "text_encoder", "text_encoder_2"):
+            check_model_folder(folder / name, what=f"model.path: {name}")
+
+
+def check_model_folder(folder: Path, *, what: str) -> None:
+    """Check that a folder holds one model's config and safetensors.
+
+    Raises:
+        ValueError: opens with `what`, the config field.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{what}: {folder} is not a folder. Give an existing folder or a hub id.")
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{what}: {folder} holds no config.json.")
+    if not any(folder.glob("*.safetensors")):
+        found = sorted(f.name for f in folder.iterdir() if f.suffix in (".bin", ".ckpt", ".pt"))
+        raise ValueError(
+            f"{what}: {folder} holds no .safetensors file{f' (found {found[0]})' if found else ''}."
+            " Pickled weights are not read; convert them with"
+            " save_pretrained(safe_serialization=True)."
+        )
+
+
+def check_same_text_tower(clip, pipeline_encoder, *, what: str) -> None:
+    """Check that a CLIP's text tower equals a pipeline's, up to what storing in half precision
+    changes.
+
+    A pipeline may hold fewer layers (SD 2.1 drops the last one): those that both have must be
+    equal.
+
+    Raises:
+        ValueError: names the first parameter that differs.
+    """
+    import torch
+
+    theirs = {k.removeprefix("text_model."): v for k, v in clip.text_model.state_dict().items()}
+    ours = {k.removeprefix("text_model."): v for k, v in pipeline_encoder.state_dict().items()}
+    ours.pop("text_projection.weight", None)
+    for name, value in ours.items():
+        other = theirs.get(name)
+        if other is None or other.shape != value.shape:
+            found = "nothing" if other is None else f"shape {tuple(other.shape)}"
+            raise ValueError(
+                f"{what}: its text tower is not the pipeline's: '{name}' is {found}, the pipeline's"
+                f" has shape {tuple(value.shape)}. Name the CLIP checkpoint that this pipeline's"
+                " text encoder came from."
+            )
+        # 2^-7: the rounding of bfloat16, the coarsest format that weights are stored in.
+        if not torch.allclose(value.float(), other.float(), rtol=2**-7, atol=1e-6):
+            difference = (value.float() - other.float()).abs().max().item()
+            raise ValueError(
+                f"{what}: '{name}' differs from the pipeline's text encoder by up to"
+                f" {difference:.2g}. Rows trained against another tower do not carry over; name the"
+                " CLIP checkpoint that the pipeline was built on."
+            )
+
+
+def check_same_tokenizer(checkpoint: str, tokenizer, *, what: str) -> None:
+    """Check that a CLIP's vocabulary is the pipeline's.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    from transformers import CLIPTokenizer
+
+    try:
+        other = CLIPTokenizer.from_pretrained(checkpoint)
+    except OSError:
+        return  # A CLIP folder without a tokenizer: the pipeline's is the one that is used.
+    if other.get_vocab() != tokenizer.get_vocab():
+        raise ValueError(
+            f"{what}: its tokenizer's vocabulary is not the pipeline's. Name the CLIP it was"
+            " built on."
+        )

@@ -1,0 +1,208 @@
+"""The base models of one ``model=`` choice: found, checked and loaded through their libraries' own
+loaders.
+
+Nothing heavy is imported before a function needs it. Weights are read from safetensors only, and no
+code that comes with a model is ever run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from clif_exp.base_models.checks import check_same_text_tower, check_same_tokenizer
+from clif_exp.base_models.families import FAMILIES
+from clif_exp.base_models.spec import BackboneSpec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Load without bars of shards and components, which fill a run's output; the hub's bars of
+    downloads stay.
+    """
+    import diffusers
+    import transformers
+
+    libraries = (diffusers.utils.logging, transformers.utils.logging)
+    shown = [library.is_progress_bar_enabled() for library in libraries]
+    verbosity = diffusers.utils.logging.get_verbosity()
+    diffusers.utils.logging.set_verbosity_error()
+    for library in libraries:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers.utils.logging.set_verbosity(verbosity)
+        for library, was_shown in zip(libraries, shown, strict=True):
+            if was_shown:
+                library.enable_progress_bar()
+
+
+def load_pipeline(
+    spec: BackboneSpec, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> Any:
+    """Load the stock diffusers pipeline, without a safety checker, silent, in eval mode, nothing
+    requiring gradients.
+    """
+    import diffusers
+    import torch
+
+    arguments: dict[str, Any] = {"dtype": dtype or torch.float32, "use_safetensors": True}
+    if FAMILIES[spec.family] == "StableDiffusionPipeline":
+        arguments |= {
+            "safety_checker": None,
+            "feature_extractor": None,
+            "requires_safety_checker": False,
+        }
+    pipeline_class = getattr(diffusers, FAMILIES[spec.family])
+    with quiet_loading():
+        pipeline = pipeline_class.from_pretrained(spec.path, revision=spec.revision, **arguments)
+    pipeline.set_progress_bar_config(disable=True)
+    for part in (pipeline.unet, pipeline.vae, *_text_encoders(pipeline).values()):
+        part.requires_grad_(False).eval()
+    pipeline = pipeline.to(device)
+    prefer_fast_attention(pipeline, device=device)
+    return pipeline
+
+
+def prefer_fast_attention(pipeline: Any, *, device: str | torch.device) -> None:
+    """Use plain attention on CPUs, where torch's fused kernel is slower for small models (1.3 to
+    2.1 times).
+    """
+    import torch
+    from diffusers.models.attention_processor import AttnProcessor
+
+    if torch.device(device).type != "cpu":
+        return
+    pipeline.unet.set_attn_processor(AttnProcessor())
+    for encoder in _text_encoders(pipeline).values():
+        encoder.set_attn_implementation("eager")
+
+
+def _text_encoders(pipeline: Any) -> dict[str, Any]:
+    names = ("text_encoder", "text_encoder_2")
+    return {
+        name: getattr(pipeline, name) for name in names if getattr(pipeline, name, None) is not None
+    }
+
+
+def text_encoders_of(pipeline: Any) -> dict[str, tuple[Any, Any]]:
+    """Return encoder name -> (tokenizer, text encoder) of a loaded pipeline."""
+    return {
+        name: (getattr(pipeline, name.replace("text_encoder", "tokenizer")), encoder)
+        for name, encoder in _text_encoders(pipeline).items()
+    }
+
+
+def load_text_encoders(
+    spec: BackboneSpec, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> dict[str, tuple[Any, Any]]:
+    """Load only the text side of a pipeline: encoder name -> (tokenizer, text encoder), frozen, in
+    eval mode.
+    """
+    import torch
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    classes: dict[str, Any] = {
+        "text_encoder": CLIPTextModel,
+        "text_encoder_2": CLIPTextModelWithProjection,
+    }
+    source: dict[str, Any] = {"pretrained_model_name_or_path": spec.path, "revision": spec.revision}
+    loaded: dict[str, tuple[Any, Any]] = {}
+    for name in spec.contrastive:
+        tokenizer = CLIPTokenizer.from_pretrained(
+            **source, subfolder=name.replace("text_encoder", "tokenizer")
+        )
+        with quiet_loading():
+            encoder: Any = classes[name].from_pretrained(
+                **source, subfolder=name, use_safetensors=True, dtype=dtype or torch.float32
+            )
+        if torch.device(device).type == "cpu":
+            encoder.set_attn_implementation("eager")
+        loaded[name] = (tokenizer, encoder.to(device).requires_grad_(False).eval())
+    return loaded
+
+
+def text_layers(spec: BackboneSpec, encoder: str) -> tuple[int, int]:
+    """Return how many layers a pipeline's text encoder has, and how many of them the U-Net reads.
+
+    Of SDXL's two encoders the U-Net reads the penultimate layer; the second one's last layer
+    reaches it through the pooled text. SD 2.1 reads the penultimate layer of its CLIP too, but its
+    pipeline holds one layer less to that end.
+    """
+    from transformers import CLIPTextConfig
+
+    loader: Any = CLIPTextConfig
+    config = loader.from_pretrained(str(spec.path), subfolder=encoder, revision=spec.revision)
+    layers = int(config.num_hidden_layers)
+    return layers, layers - 1 if spec.family == "sdxl" and encoder == "text_encoder" else layers
+
+
+def load_contrastive(
+    spec: BackboneSpec,
+    encoder: str = "text_encoder",
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    check: bool = True,
+) -> tuple[Any, Any, Any]:
+    """Load the CLIP of one text encoder and check that its text tower is the pipeline's.
+
+    Returns:
+        (CLIPModel, tokenizer, image processor); the model frozen, in eval mode.
+
+    Raises:
+        ValueError: tokenizer, token table or a shared layer differ from the pipeline's.
+    """
+    import torch
+    from transformers import CLIPImageProcessor, CLIPModel
+
+    checkpoint = spec.contrastive[encoder]
+    with quiet_loading():
+        model: Any = CLIPModel.from_pretrained(
+            checkpoint, use_safetensors=True, dtype=dtype or torch.float32
+        )
+    tokenizer, pipeline_encoder = load_text_encoders(
+        replace(spec, contrastive={encoder: checkpoint}), dtype=torch.float32
+    )[encoder]
+    if check:
+        check_same_text_tower(
+            model, pipeline_encoder, what=f"model.contrastive.{encoder} ({checkpoint})"
+        )
+        check_same_tokenizer(
+            checkpoint, tokenizer, what=f"model.contrastive.{encoder} ({checkpoint})"
+        )
+    if torch.device(device).type == "cpu":
+        model.set_attn_implementation("eager")
+    processor = CLIPImageProcessor.from_pretrained(checkpoint)
+    return model.to(device).requires_grad_(False).eval(), tokenizer, processor
+
+
+def encode_images(vae, pixels_BCHW: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Encode pictures to the latents that the U-Net was trained on.
+
+    Args:
+        vae: AutoencoderKL or AutoencoderTiny.
+        pixels_BCHW: float [B, 3, H, W] in [-1, 1].
+        generator: samples the posterior (AutoencoderKL); None takes its mode.
+
+    Returns:
+        Scaled latents, [B, C, H / 8, W / 8], in the autoencoder's dtype.
+    """
+    encoded = vae.encode(pixels_BCHW.to(vae.device, vae.dtype))
+    if hasattr(encoded, "latent_dist"):
+        latents = (
+            encoded.latent_dist.mode()
+            if generator is None
+            else encoded.latent_dist.sample(generator)
+        )
+        latents = latents - (getattr(vae.config, "shift_factor", None) or 0.0)
+    else:
+        latents = encoded.latents
+    return latents * vae.config.scaling_factor

@@ -1,0 +1,183 @@
+"""Which base models a run uses: named, found, pinned and identified."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clif_exp.base_models.checks import check_model_folder, check_pipeline_folder
+from clif_exp.base_models.families import FAMILIES
+
+if TYPE_CHECKING:
+    pass
+
+_WEIGHT_PATTERNS = ["*.json", "*.txt", "*.safetensors"]
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """Which base models a run stands on.
+
+    Args:
+        family: toonworld, sd15, sd21 or sdxl.
+        path: a diffusers pipeline: a local folder or a hub id; None (toonworld only) means the
+            packaged one.
+        revision: commit of a hub id; None takes the newest and `resolve` records which one that
+            was.
+        contrastive: text encoder name ("text_encoder", "text_encoder_2") -> CLIP checkpoint, folder
+            or hub id, whose text tower equals the pipeline's.
+        resolution: side of the pictures in px.
+        segmenter_checkpoint: SAM weights, or None for the segmenter's own choice.
+        domain: the only kind of pictures that the models know, as a dataset's `domain`; None: any.
+    """
+
+    family: str
+    path: str | None = None
+    revision: str | None = None
+    contrastive: Mapping[str, str] = field(default_factory=dict)
+    resolution: int = 512
+    segmenter_checkpoint: str | None = None
+    domain: str | None = None
+
+
+def packaged_weights() -> Path:
+    """Return the folder of ToonWorld's shipped weights."""
+    return Path(__file__).parents[1] / "toonworld" / "weights"
+
+
+def resolve(spec: BackboneSpec) -> BackboneSpec:
+    """Fill in defaults and check, before anything is loaded, that the named models are there and
+    fit together.
+
+    Raises:
+        ValueError: an unknown family, a missing folder, component or weight file, weights that are
+            not safetensors, or a pipeline of another family; names what was found and what would
+            do.
+    """
+    if spec.family not in FAMILIES:
+        raise ValueError(f"model.family: found {spec.family!r}; known are {', '.join(FAMILIES)}.")
+    if spec.resolution <= 0 or spec.resolution % 8:
+        raise ValueError(
+            f"model.resolution: found {spec.resolution}; it must be a positive multiple of 8."
+        )
+    spec = _fill_toonworld(spec) if spec.family == "toonworld" else spec
+    if not spec.path:
+        raise ValueError(
+            f"model.path: found {spec.path!r}; give a folder or hub id of a {spec.family} pipeline."
+        )
+    if is_local(spec.path):
+        check_pipeline_folder(
+            Path(spec.path), family=spec.family, pipeline_class=FAMILIES[spec.family]
+        )
+        spec = replace(spec, revision=None)
+    else:
+        spec = replace(spec, revision=_pin_revision(str(spec.path), spec.revision))
+    expected = ["text_encoder", "text_encoder_2"] if spec.family == "sdxl" else ["text_encoder"]
+    if sorted(spec.contrastive) != expected:
+        raise ValueError(
+            f"model.contrastive: found {sorted(spec.contrastive)}; {spec.family} needs one CLIP"
+            f" checkpoint for each of {expected}, because a pipeline holds no image tower."
+        )
+    for encoder, checkpoint in spec.contrastive.items():
+        if is_local(checkpoint):
+            check_model_folder(Path(checkpoint), what=f"model.contrastive.{encoder}")
+    return spec
+
+
+def is_local(path: str | Path) -> bool:
+    """Return whether a model path names a folder rather than a hub id (``owner/name``)."""
+    text = str(path)
+    return Path(text).exists() or text.startswith((".", "/", "~")) or text.count("/") != 1
+
+
+def _fill_toonworld(spec: BackboneSpec) -> BackboneSpec:
+    root = Path(spec.path).expanduser() if spec.path else packaged_weights()
+    # Either the folder of all of ToonWorld's models or one pipeline.
+    if not (root / "model_index.json").is_file():
+        root, pipeline = root, root / "pipeline"
+    else:
+        root, pipeline = root.parent, root
+    contrastive = dict(spec.contrastive) or {"text_encoder": str(root / "clip")}
+    sam = root / "sam"
+    segmenter = spec.segmenter_checkpoint or (str(sam) if sam.is_dir() else None)
+    return replace(
+        spec, path=str(pipeline), contrastive=contrastive, segmenter_checkpoint=segmenter
+    )
+
+
+def _pin_revision(repo: str, revision: str | None) -> str:
+    """Download a hub model's safetensors (or find them in the cache) and return the commit that
+    they are of.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            repo,
+            revision=revision,
+            allow_patterns=[f"{part}/*{p[1:]}" for part in _PARTS for p in _WEIGHT_PATTERNS]
+            + ["model_index.json"],
+            ignore_patterns=["*.fp16.safetensors", "*.non_ema.safetensors"],
+        )
+    except Exception as error:
+        raise ValueError(
+            f"model.path: {repo!r} is neither a folder here nor a model that could be downloaded "
+            f"({type(error).__name__}). Check the name and the network, or give a local folder."
+        ) from error
+    return Path(folder).name
+
+
+_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+
+
+def identity(spec: BackboneSpec) -> str:
+    """Return a SHA-256 that changes with the content of any weight or config file of the base
+    models.
+
+    Local folders are hashed by relative names and contents, not by paths; hub models by
+    ``id@revision``.
+    """
+    digest = hashlib.sha256(f"{spec.family}:{spec.resolution}".encode())
+    named = {"pipeline": spec.path, "segmenter": spec.segmenter_checkpoint}
+    named |= {f"contrastive.{name}": path for name, path in spec.contrastive.items()}
+    for name, path in sorted(named.items()):
+        digest.update(f"\n{name}=".encode())
+        if path is None:
+            continue
+        if not is_local(path):
+            digest.update(f"{path}@{spec.revision if name == 'pipeline' else ''}".encode())
+            continue
+        root = Path(path).expanduser()
+        files = [root] if root.is_file() else sorted(f for f in root.rglob("*") if f.is_file())
+        for file in files:
+            if root.is_dir() and file.suffix not in (".json", ".txt", ".safetensors"):
+                continue
+            relative = file.relative_to(root).as_posix() if file != root else ""
+            digest.update(f"\n{relative}:".encode() + _file_digest(file))
+    return digest.hexdigest()
+
+
+def _file_digest(file: Path) -> bytes:
+    """Return a file's SHA-256; those of large files are remembered by path, size and modification
+    time.
+    """
+    from os import environ
+
+    stat = file.stat()
+    cache = Path(environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "clif_exp" / "hashes"
+    key = hashlib.sha256(f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()
+    large = stat.st_size > 256 * 2**20
+    if large and (cache / key).is_file():
+        return bytes.fromhex((cache / key).read_text())
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256")
+    if large:
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            (cache / key).write_text(digest.hexdigest())
+        except OSError:
+            pass  # A cache that cannot be written costs time only.
+    return digest.digest()

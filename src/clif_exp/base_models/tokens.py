@@ -1,0 +1,273 @@
+"""Concept tokens: their names, their rows in the token table, and the files that carry them.
+
+A concept ``rick`` with two tokens is ``<rick>`` and ``<rick>_1`` in the tokenizer (diffusers'
+naming for textual inversions of several vectors). Prompts and manifests write ``<rick>`` only;
+`expand_prompt` writes it out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+_PLACEHOLDER = re.compile(r"<([a-z][a-z0-9_]*)>(?!_\d)")
+
+
+def placeholder(name: str) -> str:
+    """Return what prompts write for a concept: ``<rick>``."""
+    return f"<{name}>"
+
+
+def token_names(name: str, num_tokens: int) -> list[str]:
+    """Return the tokenizer's names of a concept's tokens: ``["<rick>", "<rick>_1"]``."""
+    return [placeholder(name)] + [f"{placeholder(name)}_{index}" for index in range(1, num_tokens)]
+
+
+def concepts_in(prompt: str) -> list[str]:
+    """Return the names of the concepts that a prompt mentions, in order, repeats included."""
+    return _PLACEHOLDER.findall(prompt)
+
+
+def expand_prompt(prompt: str, num_tokens: Mapping[str, int]) -> str:
+    """Write every concept of a prompt out as its tokens.
+
+    ``expand_prompt("a photo of <rick>", {"rick": 2})`` is ``"a photo of <rick> <rick>_1"``.
+    Placeholders of names that are not in ``num_tokens`` stay as they are.
+    """
+
+    def tokens(match: re.Match[str]) -> str:
+        name = match.group(1)
+        return (
+            " ".join(token_names(name, num_tokens[name])) if name in num_tokens else match.group(0)
+        )
+
+    return _PLACEHOLDER.sub(tokens, prompt)
+
+
+def add_concept_tokens(
+    tokenizer, text_encoder, *, concepts: Mapping[str, str], num_tokens: int = 2
+) -> dict[str, list[int]]:
+    """Add the concepts' tokens to a tokenizer and a text encoder, each row initialised from its
+    class word.
+
+    Args:
+        tokenizer: a CLIP tokenizer; grows in place.
+        text_encoder: CLIPTextModel or CLIPTextModelWithProjection; its token table grows in place.
+        concepts: concept name -> class word (one or more words of the tokenizer).
+        num_tokens: tokens per concept, >= 1.
+
+    Returns:
+        Concept name -> token ids, in the order in which prompts hold them.
+
+    Raises:
+        ValueError: a token is already in the vocabulary, or a class word has no tokens.
+    """
+    import torch
+
+    if num_tokens < 1:
+        raise ValueError(f"num_tokens: found {num_tokens}; a concept needs at least 1 token.")
+    rows = {}
+    table = text_encoder.get_input_embeddings().weight
+    for name, class_word in concepts.items():
+        word_ids = tokenizer(class_word, add_special_tokens=False).input_ids
+        if not word_ids:
+            raise ValueError(
+                f"concept '{name}': class word {class_word!r} has no tokens. Give it an ordinary"
+                " noun."
+            )
+        # The last piece of a class word of several pieces carries its meaning ("old man" -> "man").
+        pieces = (word_ids + [word_ids[-1]] * num_tokens)[:num_tokens]
+        rows[name] = table.detach()[torch.tensor(pieces, device=table.device)].clone()
+    return apply_concept_embeddings(tokenizer, text_encoder, rows)
+
+
+def apply_concept_embeddings(
+    tokenizer, text_encoder, rows: Mapping[str, Tensor]
+) -> dict[str, list[int]]:
+    """Add concepts with given rows to a tokenizer and a text encoder.
+
+    Args:
+        tokenizer: a CLIP tokenizer; grows in place.
+        text_encoder: CLIPTextModel or CLIPTextModelWithProjection; its token table grows in place.
+        rows: concept name -> rows, float [T, D], D being the encoder's token width.
+
+    Returns:
+        Concept name -> token ids.
+
+    Raises:
+        ValueError: a token is already in the vocabulary, or a row's width is not the encoder's.
+    """
+    import torch
+
+    width = text_encoder.get_input_embeddings().weight.shape[1]
+    vocabulary = tokenizer.get_vocab()
+    for name, rows_TD in rows.items():
+        if rows_TD.ndim != 2 or rows_TD.shape[1] != width:
+            raise ValueError(
+                f"embeddings of '{name}': found shape {tuple(rows_TD.shape)}, the text encoder"
+                f" needs [tokens, {width}]. Were they trained for another base model?"
+            )
+        taken = [token for token in token_names(name, len(rows_TD)) if token in vocabulary]
+        if taken:
+            raise ValueError(
+                f"concept '{name}': {taken[0]} is already a token of this tokenizer. Rename the"
+                " concept."
+            )
+    ids: dict[str, list[int]] = {}
+    for name, rows_TD in rows.items():
+        names = token_names(name, len(rows_TD))
+        tokenizer.add_tokens(names)
+        ids[name] = tokenizer.convert_tokens_to_ids(names)
+    table = text_encoder.get_input_embeddings().weight
+    needed = max(len(tokenizer), table.shape[0])
+    if needed > table.shape[0]:
+        trainable = table.requires_grad
+        text_encoder.resize_token_embeddings(needed, mean_resizing=False)
+        table = text_encoder.get_input_embeddings().weight
+        table.requires_grad_(trainable)
+    with torch.no_grad():
+        for name, rows_TD in rows.items():
+            table[torch.tensor(ids[name], device=table.device)] = rows_TD.to(
+                table.device, table.dtype
+            )
+    return ids
+
+
+def save_concept_embeddings(path: Path, embeddings: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write ``{encoder: {concept: [T, D]}}`` as safetensors with keys ``<encoder>.<concept>``,
+    float32.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {
+        f"{encoder}.{name}": rows_TD.detach().to("cpu", torch.float32).contiguous().clone()
+        for encoder, concepts in embeddings.items()
+        for name, rows_TD in concepts.items()
+    }
+    save_file(tensors, str(path), metadata={"format": "pt"})
+
+
+def load_concept_embeddings(path: Path) -> dict[str, dict[str, Tensor]]:
+    """Read what `save_concept_embeddings` wrote: ``{"text_encoder": {"rick": float32 [T, D]}}``.
+
+    Raises:
+        ValueError: the file is missing or its keys are not ``<encoder>.<concept>``.
+    """
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: no such file. Concept embeddings are published by the contrastive stage."
+        )
+    embeddings: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in load_file(str(path)).items():
+        encoder, _, name = key.partition(".")
+        if not name:
+            raise ValueError(
+                f"{path}: found key {key!r}, expected '<encoder>.<concept>'. Is it a concept"
+                " embedding?"
+            )
+        embeddings.setdefault(encoder, {})[name] = tensor
+    return embeddings
+
+
+def tokenize(
+    tokenizer, prompts: Sequence[str], *, num_tokens: Mapping[str, int], pad: str = "longest"
+) -> torch.Tensor:
+    """Tokenize prompts with their concepts written out.
+
+    Args:
+        tokenizer: a CLIP tokenizer that holds the concepts' tokens.
+        prompts: prompts with placeholders.
+        num_tokens: concept name -> number of tokens.
+        pad: "longest" (to the longest prompt) or "max_length" (to the model's 77, as pipelines do).
+
+    Returns:
+        Token ids, int64 [B, L].
+
+    Raises:
+        ValueError: a prompt is longer than the text encoder reads; nothing is cut silently.
+    """
+    expanded = [expand_prompt(prompt, num_tokens) for prompt in prompts]
+    limit = tokenizer.model_max_length
+    ids = tokenizer(
+        expanded, padding="max_length" if pad == "max_length" else "longest", return_tensors="pt"
+    ).input_ids
+    if ids.shape[1] > limit:
+        lengths = [len(tokenizer(text).input_ids) for text in expanded]
+        worst = max(range(len(lengths)), key=lengths.__getitem__)
+        raise ValueError(
+            f"prompt {prompts[worst]!r}: found {lengths[worst]} tokens, the text encoder reads"
+            f" {limit}. Shorten it."
+        )
+    return ids
+
+
+class ConceptRows:
+    """The concepts' rows as one small trainable parameter that stands in for the token table's
+    rows.
+
+    The parameter is inserted into the output of the token embedding. So the table itself needs no
+    gradient, and nothing (weight decay and momentum included) can move a row that belongs to no
+    concept.
+
+    Args:
+        text_encoder: a model with `get_input_embeddings`, whose table holds the concepts' rows.
+        token_ids: concept name -> token ids.
+    """
+
+    def __init__(self, text_encoder, *, token_ids: Mapping[str, Sequence[int]]) -> None:
+        import torch
+        from torch import nn
+
+        self.token_ids = {name: list(ids) for name, ids in token_ids.items()}
+        self.embedding: nn.Embedding = text_encoder.get_input_embeddings()
+        flat = torch.tensor(
+            [i for ids in self.token_ids.values() for i in ids], device=self.embedding.weight.device
+        )
+        self.flat_ids = flat
+        # fp32 whatever the encoder's precision: steps of 1e-3 vanish in half-precision rows.
+        self.weight = nn.Parameter(self.embedding.weight.detach()[flat].float().clone())
+        self._row_of_id = torch.full(
+            (self.embedding.num_embeddings,), -1, dtype=torch.long, device=flat.device
+        )
+        self._row_of_id[flat] = torch.arange(len(flat), device=flat.device)
+        self._handle = self.embedding.register_forward_hook(self._insert)
+
+    def _insert(self, _module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        import torch
+        import torch.nn.functional as F
+
+        if self._row_of_id.device != output.device:
+            self._row_of_id = self._row_of_id.to(output.device)
+        rows_of = self._row_of_id[inputs[0]]
+        inserted = F.embedding(rows_of.clamp(min=0), self.weight).to(output.dtype)
+        return torch.where((rows_of >= 0).unsqueeze(-1), inserted, output)
+
+    def rows(self) -> dict[str, Tensor]:
+        """Return concept name -> its rows now, float32 [T, D], detached copies on the CPU."""
+        split = (
+            self.weight.detach().cpu().clone().split([len(ids) for ids in self.token_ids.values()])
+        )
+        return dict(zip(self.token_ids, split, strict=True))
+
+    def write_back(self) -> None:
+        """Copy the rows into the token table, for samplers that know nothing of the insertion."""
+        import torch
+
+        with torch.no_grad():
+            table = self.embedding.weight
+            table[self.flat_ids.to(table.device)] = self.weight.to(table.device, table.dtype)
+
+    def detach(self) -> None:
+        """Write the rows back and take the insertion out of the model."""
+        self.write_back()
+        self._handle.remove()

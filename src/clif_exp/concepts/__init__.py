@@ -1,0 +1,1 @@
+"""Concept sets: types, formats, reading, images."""

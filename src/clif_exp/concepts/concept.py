@@ -1,0 +1,74 @@
+"""The types of a concept set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ConceptImage:
+    """One reference picture.
+
+    `point` (x, y) and `box` (x0, y0, x1, y1) are px of the upright picture.
+    """
+
+    file: Path
+    mask: Path | None = None
+    caption: str | None = None
+    point: tuple[int, int] | None = None
+    box: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A thing to customise: `name` becomes the token `<name>`, `class_word` is what the base model
+    would call it.
+    """
+
+    name: str
+    class_word: str
+    images: tuple[ConceptImage, ...]
+    parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ConceptSet:
+    """Concepts that are customised together, in the order in which the user listed them."""
+
+    name: str
+    root: Path
+    concepts: tuple[Concept, ...]
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over all fields and all file contents; where the files lie does not matter."""
+        record = [
+            {
+                "name": concept.name,
+                "class_word": concept.class_word,
+                "parts": concept.parts,
+                "images": [
+                    [
+                        file_digest(image.file),
+                        file_digest(image.mask),
+                        image.caption,
+                        image.point,
+                        image.box,
+                    ]
+                    for image in concept.images
+                ],
+            }
+            for concept in self.concepts
+        ]
+        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The concepts' names, in order."""
+        return tuple(concept.name for concept in self.concepts)
+
+
+def file_digest(file: Path | None) -> str | None:
+    return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()

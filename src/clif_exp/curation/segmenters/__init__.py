@@ -1,0 +1,1 @@
+"""What finds masks: one small interface, three segmenters, and room for a user's own."""

@@ -1,0 +1,51 @@
+"""What a reader finds in an image: figures with a place, and read attributes or likenesses to the
+concepts.
+
+Everything after the readers works on `Figure`s alone, so any detector that can fill them can judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+AMBIGUOUS, NOT_VISIBLE, ABSENT = "ambiguous", "not visible", "none"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure found in a picture.
+
+    Attributes:
+        box: left, top, right, bottom as shares of the picture's width and height.
+        score: the detector's confidence in [0, 1].
+        attributes: slot -> value, `none` (the part is absent), `ambiguous` or `not visible`; empty
+            where only likeness is known.
+        likeness: concept -> likeness in [0, 1], from a detector that compares instead of reading;
+            None if it reads.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float = 1.0
+    attributes: Mapping[str, str] = None  # type: ignore[assignment]
+    likeness: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.attributes is None:
+            object.__setattr__(self, "attributes", {})
+
+    @property
+    def x(self) -> float:
+        """Horizontal centre as a share of the picture's width."""
+        return (self.box[0] + self.box[2]) / 2
+
+
+class FigureReader(Protocol):
+    """Finds the figures of pictures; pictures may differ in size."""
+
+    def read(self, pictures: Sequence[Image.Image]) -> list[list[Figure]]:
+        """Return the figures of each picture, in any order."""
+        ...

@@ -1,0 +1,1 @@
+"""Templates, placeholders and the prompts of the evaluation."""

@@ -1,0 +1,347 @@
+"""Prompts: the templates that training fills, and the sets of prompts that evaluation samples.
+
+A concept is written `<name>` everywhere; `clif_exp.base_models.tokens.expand_prompt` turns it into
+its tokens just before the text encoder. Nothing here imports torch: the prompt set is built while a
+run is still being checked.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from clif_exp.prompts.worlds import WORLDS, PromptWorld, Split
+
+Kind = Literal["single", "multi", "prior"]
+Layout = Literal["side", "free", "interaction", "context"]
+
+# The templates of textual inversion (Gal et al., 2022), cut to those whose words are true of any
+# reference picture: "dirty", "small", "cropped", "dark" and their like teach that the words mean
+# nothing. The bare form comes first because prompts use it.
+TRAINING_TEMPLATES: tuple[str, ...] = (
+    "a photo of {}",
+    "a rendering of {}",
+    "the photo of {}",
+    "a photo of the {}",
+    "a photo of my {}",
+    "a good photo of {}",
+    "a good photo of the {}",
+    "a photo of the nice {}",
+    "a photo of the cool {}",
+    "a photo of one {}",
+    "a rendition of {}",
+)
+
+
+@dataclass(frozen=True)
+class EvaluationPrompt:
+    """One prompt of an evaluation set, with everything that judging its pictures needs.
+
+    Attributes:
+        id: stable, unique within a set, usable as a file name.
+        text: the prompt, concepts as `<name>`.
+        kind: single (one concept), multi (several) or prior (none).
+        layout: side (positions prompted), free, interaction, or context (free plus a place).
+        concepts: the named concepts in the order of the text; empty for prior.
+        sides: "left"/"right" (or a row index as text) per concept where the prompt fixes positions,
+            else None.
+        context: the place as written in the prompt, or None.
+        class_text: the same sentence with class words for concepts: what text alignment compares
+            with.
+        seen: whether M-Aug trained on this pair (`curation.stage.seen_pairs`); None unless kind is
+            multi.
+        expected: prior prompts of ToonWorld: slot -> value per figure that the prompt asks for.
+        split: settings are tuned on "tuning" prompts and reported once on "reporting" prompts.
+    """
+
+    id: str
+    text: str
+    kind: Kind
+    layout: Layout
+    concepts: tuple[str, ...]
+    class_text: str
+    sides: tuple[str, ...] | None = None
+    context: str | None = None
+    seen: bool | None = None
+    expected: tuple[Mapping[str, str], ...] = ()
+    split: Split = "reporting"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain lists and strings, for fingerprints and `generations.jsonl`."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
+
+
+def with_article(noun: str) -> str:
+    """Return `a cat`, `an owl`."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def _rng(seed: int, *path: object) -> random.Random:
+    """An independent stream per purpose, so that asking for more of one kind changes no other kind."""
+    return random.Random(":".join(str(part) for part in (seed, *path)))
+
+
+def _cycle(values: Sequence[Any], count: int, rng: random.Random) -> list[Any]:
+    """The first `count` of endlessly repeated shuffles of `values`: no value twice before all came
+    once.
+    """
+    picked: list[Any] = []
+    while len(picked) < count and values:
+        picked += rng.sample(list(values), len(values))
+    return picked[:count]
+
+
+def select_pairs(
+    concepts: Mapping[str, str], *, count: int | None, seen: set[frozenset[str]], seed: int
+) -> list[tuple[str, str]]:
+    """Choose pairs of concepts for the multi prompts.
+
+    Confusion needs likeness, so pairs that share a class word come first among equals; seen and
+    unseen pairs take turns as far as there are any; and of the pairs left in a stratum, those with
+    the least-used concepts are taken.
+
+    Args:
+        concepts: name -> class word.
+        count: how many pairs; None takes all.
+        seen: the pairs that M-Aug trained on.
+        seed: picks the order within ties.
+
+    Returns:
+        Ordered pairs: the first is named first in the prompt. Deterministic in the arguments.
+    """
+    names = sorted(concepts)
+    rng = _rng(seed, "pairs", *names)
+    pairs = [tuple(rng.sample(pair, 2)) for pair in itertools.combinations(names, 2)]
+    rng.shuffle(pairs)
+    strata: dict[tuple[bool, bool], list[tuple[str, str]]] = {
+        (alike, known): [] for alike in (True, False) for known in (True, False)
+    }
+    for a, b in pairs:
+        strata[concepts[a] == concepts[b], frozenset((a, b)) in seen].append((a, b))
+    used = dict.fromkeys(names, 0)
+    chosen: list[tuple[str, str]] = []
+    while len(chosen) < (len(pairs) if count is None else count) and any(strata.values()):
+        for stratum in strata.values():
+            if stratum and (count is None or len(chosen) < count):
+                pair = min(stratum, key=lambda p: used[p[0]] + used[p[1]])
+                stratum.remove(pair)
+                used[pair[0]] += 1
+                used[pair[1]] += 1
+                chosen.append(pair)
+    return chosen
+
+
+def _fill(
+    template: str, names: Sequence[str], concepts: Mapping[str, str], **words: str
+) -> tuple[str, str]:
+    """The prompt and its class-word version."""
+    slots = dict(zip("ab", names, strict=False))
+    text = template.format(**{slot: f"<{name}>" for slot, name in slots.items()}, **words)
+    class_text = template.format(
+        **{slot: with_article(concepts[name]) for slot, name in slots.items()}, **words
+    )
+    return text, class_text
+
+
+def single_prompts(
+    concepts: Mapping[str, str],
+    *,
+    world: PromptWorld,
+    per_concept: int,
+    split: Split = "reporting",
+    seed: int = 0,
+) -> list[EvaluationPrompt]:
+    """One plain prompt per concept, then the same in different places, `per_concept` in all."""
+    prompts = []
+    for name in concepts:
+        places = _cycle(world.places[split], per_concept - 1, _rng(seed, "single", name))
+        for index, place in enumerate([None, *places][:per_concept]):
+            stem = world.stems[split] + " {a}"
+            text, class_text = _fill(
+                stem if place is None else stem + " {where}", [name], concepts, where=place or ""
+            )
+            layout: Layout = "free" if place is None else "context"
+            prompts.append(
+                EvaluationPrompt(
+                    f"single-{name}-{layout}-{index}",
+                    text,
+                    "single",
+                    layout,
+                    (name,),
+                    class_text,
+                    None,
+                    place,
+                    split=split,
+                )
+            )
+    return prompts
+
+
+def multi_prompts(
+    concepts: Mapping[str, str],
+    *,
+    world: PromptWorld,
+    pairs: int | None,
+    per_pair: Mapping[Layout, int],
+    seen: set[frozenset[str]],
+    split: Split = "reporting",
+    seed: int = 0,
+) -> list[EvaluationPrompt]:
+    """Prompts that name two concepts, `per_pair[layout]` of each layout for each chosen pair."""
+    prompts = []
+    for pair in select_pairs(concepts, count=pairs, seen=seen, seed=seed):
+        rng = _rng(seed, "multi", *pair)
+        for layout, count in per_pair.items():
+            bodies = _bodies(world, layout, split)
+            for index, (body, place) in enumerate(_cycle(bodies, count, rng)):
+                # Every second prompt of a layout names the pair the other way round.
+                named = pair if index % 2 == 0 else pair[::-1]
+                text, class_text = _fill(
+                    f"{world.stems[split]} {body}", named, concepts, where=place or ""
+                )
+                prompts.append(
+                    EvaluationPrompt(
+                        id=f"multi-{named[0]}-{named[1]}-{layout}-{index}",
+                        text=text,
+                        kind="multi",
+                        layout=layout,
+                        concepts=tuple(named),
+                        class_text=class_text,
+                        sides=prompted_sides(body),
+                        context=place,
+                        seen=frozenset(pair) in seen,
+                        split=split,
+                    )
+                )
+    return prompts
+
+
+def _bodies(world: PromptWorld, layout: Layout, split: Split) -> list[tuple[str, str | None]]:
+    """The sentences of a layout, each with its place."""
+    if layout == "side":
+        return [(world.side, None)]
+    if layout == "interaction":
+        return [(body, None) for body in world.interactions[split]]
+    places = world.places[split] if layout == "context" else (None,)
+    return [
+        (world.free[split] if place is None else world.free[split] + " {where}", place)
+        for place in places
+    ]
+
+
+def prompted_sides(body: str) -> tuple[str, ...] | None:
+    """Where a template puts `{a}` and `{b}`, or None where it leaves that open."""
+    if "on the left" in body or "{a} left of {b}" in body:
+        return ("left", "right")
+    return ("right", "left") if "{a} right of {b}" in body else None
+
+
+def prior_prompts(
+    *, world: PromptWorld, count: int, split: Split = "reporting", seed: int = 0
+) -> list[EvaluationPrompt]:
+    """Prompts without any concept: what customisation may have broken."""
+    texts = _cycle(range(len(world.prior[split])), count, _rng(seed, "prior"))
+    prompts = []
+    for index, which in enumerate(texts):
+        body, expected = world.prior[split][which]
+        text = f"{world.stems[split]} {body}"
+        sides = prompted_sides(body) if len(expected) == 2 else None
+        prompts.append(
+            EvaluationPrompt(
+                f"prior-{index:02d}",
+                text,
+                "prior",
+                "free",
+                (),
+                text,
+                sides,
+                expected=expected,
+                split=split,
+            )
+        )
+    return prompts
+
+
+def build_prompts(
+    concepts: Mapping[str, str],
+    *,
+    world: str = "toonworld",
+    split: Split = "reporting",
+    single_per_concept: int = 3,
+    pairs: int | None = 6,
+    per_pair: Mapping[Layout, int] | None = None,
+    prior: int = 8,
+    seed: int = 0,
+) -> list[EvaluationPrompt]:
+    """Build the whole prompt set of a run: the keyword arguments are `generation.prompts` of the
+    configuration.
+
+    Args:
+        concepts: name -> class word, in the order of the concept set.
+        world: whose words to use: a key of `prompt_worlds.WORLDS`.
+        split: "tuning" to choose settings, "reporting" to report them.
+        single_per_concept: single prompts per concept, the first one plain.
+        pairs: pairs of concepts, None for all of them.
+        per_pair: prompts per pair and layout.
+        prior: prompts without a concept.
+        seed: of the selection, apart from training and sampling seeds.
+
+    Raises:
+        ValueError: an unknown world, split or layout, or a negative number.
+    """
+    per_pair = (
+        {"side": 1, "free": 1, "interaction": 1, "context": 1} if per_pair is None else per_pair
+    )
+    _check(
+        world=world,
+        split=split,
+        per_pair=per_pair,
+        single_per_concept=single_per_concept,
+        pairs=pairs,
+        prior=prior,
+    )
+    from clif_exp.concepts.pairs import seen_pairs
+
+    words = WORLDS[world]
+    seen = seen_pairs(list(concepts))
+    return [
+        *single_prompts(
+            concepts, world=words, per_concept=single_per_concept, split=split, seed=seed
+        ),
+        *multi_prompts(
+            concepts, world=words, pairs=pairs, per_pair=per_pair, seen=seen, split=split, seed=seed
+        ),
+        *prior_prompts(world=words, count=prior, split=split, seed=seed),
+    ]
+
+
+def _check(*, world: str, split: str, per_pair: Mapping[Layout, int], **counts: int | None) -> None:
+    choices: list[tuple[str, Sequence[str], Sequence[str]]] = [
+        ("world", [world], tuple(WORLDS)),
+        ("split", [split], ("tuning", "reporting")),
+        ("per_pair", list(per_pair), ("side", "free", "interaction", "context")),
+    ]
+    for name, found, allowed in choices:
+        for value in found:
+            if value not in allowed:
+                raise ValueError(
+                    f"generation.prompts.{name}: unknown value {value!r}. Choose from"
+                    f" {', '.join(allowed)}."
+                )
+    for key, count in [
+        *counts.items(),
+        *((f"per_pair.{layout}", count) for layout, count in per_pair.items()),
+    ]:
+        if count is not None and (
+            not isinstance(count, int) or isinstance(count, bool) or count < 0
+        ):
+            raise ValueError(
+                f"generation.prompts.{key}: {count!r} is no number of prompts. Give a whole number"
+                " from 0 up."
+            )

@@ -1,0 +1,1 @@
+"""One job: config, ranks, folder, trackers, pipeline."""

@@ -1,0 +1,169 @@
+"""One job from its composed config to its exit code: refuse, run, or hand over to a process of its
+own.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import traceback as traceback_module
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from clif_exp.artifacts.store import process_rank
+from clif_exp.errors import RankFailed, TimeBudgetExhausted
+from clif_exp.runs.config import validate
+from clif_exp.runs.directory import RunDirectory, relative
+from clif_exp.runs.ranks import OUT_OF_TIME, all_ranks, follow_rank_0
+
+log = logging.getLogger("clif_exp")
+REFUSED, FAILED, INTERRUPTED, TERMINATED = 2, 1, 130, 143
+
+
+class Terminated(SystemExit):
+    """SIGTERM came: unwind, say so in summary.json, and go."""
+
+
+def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None]:
+    """Run one job in its folder.
+
+    Args:
+        composed: the whole config, as Hydra composed it.
+        traceback: re-raise what goes wrong instead of putting it into one line.
+
+    Returns:
+        The exit code (0: finished), and the metric named by `objective` (NaN where it could not be
+        measured).
+    """
+    # Importing the libraries makes half a million objects that stay: looking through them at every
+    # 700 new ones costs a second.
+    gc.set_threshold(10_000, 10, 10)
+    # Bars for every file that a library opens would drown what the stages say.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    hydra_config = HydraConfig.get()
+    path = Path(hydra_config.runtime.output_dir)
+    # Ranks above 0 of a distributed run take their share of its stages; its folder is rank 0's.
+    folder = path if process_rank() == 0 else path / f".rank_{process_rank()}"
+    raw = OmegaConf.to_container(composed, resolve=False)
+    run = RunDirectory(folder, **_identity(raw, dict(hydra_config.runtime.choices)))
+    signal.signal(signal.SIGTERM, _terminate)
+    follow_rank_0()
+    try:
+        try:
+            config = validate(_resolve(composed))
+        except ValueError as error:
+            return _refused(run, error, traceback=traceback)
+        if hydra_config.mode == RunMode.MULTIRUN and config["trainer"]["devices"] > 1:
+            return _run_as_process(list(hydra_config.overrides.task), path, config["objective"])
+        with all_ranks(config["trainer"]["devices"], folder=path):
+            from clif_exp.runs import pipeline
+
+            try:
+                plan = pipeline.prepare(config)
+            except (ValueError, FileNotFoundError) as error:
+                return _refused(run, error, traceback=traceback)
+            pipeline.execute(plan, run=run, config_yaml=OmegaConf.to_yaml(composed, resolve=True))
+        run.close("finished")
+        return 0, run.summary["metrics"].get(config["objective"]) if config["objective"] else None
+    except Exception as error:
+        return _failed(run, error, traceback=traceback), float("nan")
+    except KeyboardInterrupt:
+        _close(run, "killed", "interrupted (Ctrl-C); the same command continues", INTERRUPTED)
+        sys.exit(INTERRUPTED)
+    except SystemExit as stop:  # SIGTERM, or Lightning after an interrupt
+        _close(run, "killed", "terminated; the same command continues", TERMINATED)
+        sys.exit(stop.code or TERMINATED)
+
+
+def _identity(raw: Any, choices: dict[str, str]) -> dict[str, Any]:
+    """What summary.json says about a run, also about one whose config is refused."""
+    seed = raw.get("seed")
+    name = (
+        raw.get("name")
+        if isinstance(raw.get("name"), str)
+        else str(choices.get("experiment", "default"))
+    )
+    return {
+        "experiment": name,
+        "method": str(choices.get("method")),
+        "model": str(choices.get("model")),
+        "dataset": str(choices.get("dataset")),
+        "seed": seed if isinstance(seed, int) else -1,
+    }
+
+
+def _resolve(composed: DictConfig) -> dict[str, Any]:
+    try:
+        return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "config"
+        if "Missing mandatory value" in str(error):
+            raise ValueError(f"{key}: a value is needed; give it as {key}=VALUE") from error
+        raise ValueError(f"{key}: {str(error).splitlines()[0]}") from error
+
+
+def _run_as_process(
+    overrides: list[str], path: Path, objective: str | None
+) -> tuple[int, float | None]:
+    """Run a sweep's distributed job alone: its other ranks would repeat this process's command
+    line, the whole sweep.
+    """
+    quoted = str(path).replace(
+        "'", "\\'"
+    )  # the folder's name holds '=' and ',', which Hydra's grammar would read
+    command = [sys.executable, "-m", "clif_exp", *overrides, f"hydra.run.dir='{quoted}'"]
+    code = subprocess.run(command, check=False).returncode
+    metrics = json.loads((path / "summary.json").read_text())["metrics"]
+    return code, metrics.get(objective, float("nan")) if objective else None
+
+
+def _refused(run: RunDirectory, error: Exception, *, traceback: bool) -> tuple[int, float]:
+    if traceback:
+        raise error
+    return _close(run, "refused", str(error), REFUSED), float("nan")
+
+
+def _failed(run: RunDirectory, error: Exception, *, traceback: bool) -> int:
+    if isinstance(error, TimeBudgetExhausted):
+        return _close(run, "killed", f"{error} The same command continues.", OUT_OF_TIME)
+    log.debug("%s", "".join(traceback_module.format_exception(error)))
+    with open(run.path / "run.log", "a") as file:
+        traceback_module.print_exception(error, file=file)
+    pipeline = sys.modules.get("clif_exp.runs.pipeline")
+    if pipeline is not None and isinstance(error, pipeline.Refused) and not traceback:
+        return _close(run, "refused", str(error), REFUSED)
+    text = (
+        str(error)
+        if isinstance(error, ValueError | RankFailed)
+        else f"{type(error).__name__}: {error}"
+    )
+    code = _close(run, "failed", text, FAILED)
+    if traceback:
+        raise error
+    return code
+
+
+def _close(run: RunDirectory, status: Any, error: str, code: int) -> int:
+    # A refusal may list several problems, one a line; anything else becomes one line.
+    line = error if status == "refused" else " ".join(error.split())
+    run.close(status, error=line)
+    print(f"clif_exp: {'error' if status != 'killed' else 'stopped'}: {line}", file=sys.stderr)
+    if status == "failed":
+        print(f"clif_exp: the traceback is in {relative(run.path / 'run.log')}", file=sys.stderr)
+    return code
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated(TERMINATED)

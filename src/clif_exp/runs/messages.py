@@ -1,0 +1,82 @@
+"""Errors in one line each: the field, what was given, what would do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+HELP = """\
+python -m clif_exp [-m] [group=choice ...] [key=value ...]
+
+CLIF: teach a text-to-image model several concepts of your own without confusing them.
+
+Examples
+  python -m clif_exp                             the whole method on the embedded default
+  python -m clif_exp debug=fast                  the same with the smallest budget
+  python -m clif_exp +experiment=ablate_raug     an experiment
+  python -m clif_exp -m seed=0,1,2               a sweep
+  python -m clif_exp dataset=folder dataset.root=my_concepts model=sd15 trainer=gpu
+
+Groups
+{groups}
+
+  --cfg job          the composed config         --multirun, -m     a sweep
+  --info defaults    what it is composed of      --hydra-help       Hydra's own options
+  HYDRA_FULL_ERROR=1 shows an error's traceback. `python -m clif_exp.artifacts ls` shows what is computed already.
+"""
+
+
+def help_text() -> str:
+    """What `--help` prints.
+
+    Hydra's own help loads every config there is, which takes longer than composing one.
+    """
+    folders = sorted(folder.name for folder in config_folder().iterdir() if folder.is_dir())
+    signs = {"experiment": "+"}
+    return HELP.format(
+        groups="\n".join(
+            f"  {signs.get(name, '') + name + '=':18s} {', '.join(choices(name))}"
+            for name in folders
+        )
+    )
+
+
+def config_folder() -> Path:
+    """Return conf/: inside the package in a wheel, beside src/ in a checkout."""
+    packaged = Path(__file__).parents[1] / "conf"
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / "conf"
+
+
+def choices(group: str) -> list[str]:
+    """The choices of a config group."""
+    return sorted(file.stem for file in (config_folder() / group).glob("*.yaml"))
+
+
+def composition_error(error: BaseException) -> str:
+    """Put what Hydra says about a config that it cannot compose into one line."""
+    chain: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None and len(chain) < 5:
+        chain.append(str(seen))
+        seen = seen.__cause__ or seen.__context__
+    text = "\n".join(chain)
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match[1]
+        if re.search(r"No match in the defaults list", text):
+            return (
+                f"{key}: no such config group; `python -m clif_exp --help` lists them (an"
+                " experiment is added: +experiment=NAME)"
+            )
+        return f"{key}: no such key; `python -m clif_exp --cfg job` shows every key"
+    if match := re.search(
+        r"In '[^']*': Could not find '([^']+)'\s*Available options in '([^']+)':\s*(.*?)(?:Config"
+        r" search path|\Z)",
+        text,
+        re.S,
+    ):
+        options = ", ".join(line.strip() for line in match[3].splitlines() if line.strip())
+        return f"{match[2]}: {match[1].rsplit('/', 1)[-1]!r} is no choice; there are: {options}"
+    if match := re.search(r"Could not find '(\w+)/(\w+)'", text):
+        return f"{match[1]}: {match[2]!r} is no choice; there are: {', '.join(choices(match[1]))}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines) or type(error).__name__

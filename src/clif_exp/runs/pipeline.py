@@ -1,0 +1,143 @@
+"""The stages in order: `prepare` checks and refuses, `execute` computes or reuses.
+
+A DictConfig never comes this far: settings are plain dicts. What each stage reads and what its
+fingerprint depends on stands in `clif_exp.runs.stages`.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clif_exp.artifacts.store import ArtifactStore, process_rank
+from clif_exp.runs.directory import RunDirectory, relative
+from clif_exp.runs.execution import Execution, Plan
+from clif_exp.runs.trackers import Trackers
+
+if TYPE_CHECKING:
+    pass
+
+log = logging.getLogger("clif_exp")
+
+
+def prepare(config: dict[str, Any]) -> Plan:
+    """Check everything that a job needs, without any heavy work.
+
+    Args:
+        config: validated settings.
+
+    Returns:
+        The plan to execute.
+
+    Raises:
+        ValueError: something the user gave will not do; names the field, what was found and what
+            would do.
+    """
+    from clif_exp.base_models.spec import BackboneSpec, identity, resolve
+    from clif_exp.concepts.reading import read_concept_set
+    from clif_exp.diffusion.checks import check_settings as check_diffusion
+    from clif_exp.evaluation.stage import check_settings as check_judges
+    from clif_exp.runs.preparation import (
+        check_concepts,
+        leave_parts_unnamed,
+        materialise_dataset,
+        select_prompts,
+    )
+
+    store = ArtifactStore(
+        Path(config["artifacts"]["root"]), reuse=config["artifacts"]["reuse"], say=log.info
+    )
+    spec = resolve(BackboneSpec(**config["model"]))
+    config = (
+        leave_parts_unnamed(config)
+        if spec.domain not in (None, config["dataset"]["domain"])
+        else config
+    )
+    if "diffusion" in config["stages"]:
+        check_diffusion(spec, config["diffusion"])
+    if "evaluation" in config["stages"]:
+        check_judges(spec, **config["evaluation"])
+    settings = config["dataset"]
+    dataset = materialise_dataset(store, settings)
+    root = dataset.path if dataset else Path(settings["root"]).expanduser()
+    concepts = read_concept_set(root, size=settings["size"])
+    check_concepts(concepts, spec=spec, num_tokens=config["diffusion"]["num_tokens"])
+    prompts = select_prompts(concepts, config["generation"])
+    return Plan(config, store, spec, identity(spec), dataset, root, concepts, prompts)
+
+
+def execute(plan: Plan, *, run: RunDirectory, config_yaml: str) -> None:
+    """Run the stages, and leave the run's folder complete.
+
+    Args:
+        plan: from `prepare`.
+        run: the run's folder; its summary grows with every stage.
+        config_yaml: the resolved config, for the report.
+    """
+    from clif_exp.runs.ranks import use_own_device
+    from clif_exp.runs.stages.curation import curate
+    from clif_exp.runs.stages.diffusion import train
+    from clif_exp.runs.stages.evaluation import evaluate
+    from clif_exp.runs.stages.generation import generate
+    from clif_exp.runs.stages.outputs import export, report
+
+    logger = plan.config["logger"] if process_rank() == 0 else {"wandb": None, "tensorboard": None}
+    trackers = Trackers(
+        logger, folder=run.path, name=f"{plan.config['name']}-seed{plan.config['seed']}"
+    )
+    execution = Execution(plan, run, trackers)
+    code = 1
+    try:
+        trackers.start(plan.config)
+        if plan.dataset is not None:
+            execution.artifacts["dataset"] = plan.dataset
+            run.add_stage("dataset", plan.dataset)
+        use_own_device(plan.config)
+        curate(execution)
+        train(execution)
+        if process_rank() == 0:
+            export(execution)
+        generate(execution)
+        evaluate(execution)
+        if process_rank() == 0:
+            report(execution, config_yaml)
+            show_results(run)
+        code = 0
+    finally:
+        trackers.finish(code)
+
+
+def show_results(run: RunDirectory) -> None:
+    """Print the metrics, and where the report and the files to take away are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics = run.summary["metrics"]
+    # The breakdowns by layout and seen pairs ("multi/pairs_seen/...") are for the report.
+    flat = [name.split("/") for name in metrics if name.count("/") == 1]
+    columns = [
+        kind
+        for kind in ("single", "multi", "prior_before", "prior")
+        if any(group == kind for group, _ in flat)
+    ]
+    rows = list(dict.fromkeys(name for group, name in flat if group in columns))
+    console = Console()
+    if rows:
+        table = Table(
+            "",
+            *(column.replace("_", " ") for column in columns),
+            title=f"{run.summary['experiment']}, seed {run.summary['seed']}",
+        )
+        for row in rows:
+            table.add_row(row, *(_shown(metrics.get(f"{column}/{row}")) for column in columns))
+        console.print(table)
+    for name in ("report", "export"):
+        if run.summary[name]:
+            console.print(
+                f"{name}: {relative(Path(run.summary[name]))}", soft_wrap=True, highlight=False
+            )
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)

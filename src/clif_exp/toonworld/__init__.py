@@ -1,0 +1,1 @@
+"""The embedded default: a drawn world whose truth is known, its base models and its oracle."""

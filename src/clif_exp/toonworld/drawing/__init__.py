@@ -1,0 +1,1 @@
+"""Draws ToonWorld's characters and scenes."""

@@ -1,0 +1,1 @@
+"""What both training stages share: fitting, exact resume, schedules, callbacks."""

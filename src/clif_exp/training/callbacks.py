@@ -1,0 +1,137 @@
+"""Lightning callbacks of both training stages: metrics, checkpoints, the time budget."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, TextIO
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+
+from clif_exp.training.steps import ends_step
+
+EXPECTED_WARNINGS = (
+    r"Checkpoint directory .* exists and is not empty",  # that is how a run goes on
+    r"Found \d+ module\(s\) in eval mode",  # the frozen base models
+    # it is: batches are a function of the step
+    r".*ended before the epoch ended and your dataloader is not resumable",
+    r".*does not have many workers",  # making a batch costs nothing
+    r".*isinstance\(treespec, LeafSpec\)",
+)
+
+
+class MetricsFile(Callback):
+    """Writes one row per step to metrics.csv; on resume drops the rows that will be computed again.
+
+    What a module knows before its first step (its attribute `first_metrics`) is the row of step 0.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], start: int) -> None:
+        self.path, self.columns = path, ["step", *columns]
+        kept: list[dict[str, str]] = []
+        if start and path.is_file():
+            with path.open(newline="") as stream:
+                # A row that was cut off lacks cells; those up to `start` are whole.
+                kept = [
+                    row
+                    for row in csv.DictReader(stream)
+                    if None not in row.values() and int(row["step"]) <= start
+                ]
+        self.rows = kept
+        self.parts: list[Mapping[str, float]] = []
+        self.stream: TextIO | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.stream = self.path.open("w", newline="")
+            self.writer = csv.DictWriter(self.stream, self.columns, extrasaction="ignore")
+            self.writer.writeheader()
+            first = getattr(pl_module, "first_metrics", None)
+            self.writer.writerows([{"step": 0, **first}] if first and not self.rows else self.rows)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.parts.append(outputs["metrics"])
+        if not ends_step(batch):
+            return
+        names = dict.fromkeys(name for part in self.parts for name in part)
+        means = {name: fmean(part[name] for part in self.parts if name in part) for name in names}
+        self.parts = []
+        if self.stream is not None:
+            self.writer.writerow({"step": batch["step"] + 1, **means})
+            self.stream.flush()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.stream is not None:
+            self.stream.close()
+
+
+class TimeBudget(Callback):
+    """Stops training with a checkpoint when the seconds are used up."""
+
+    def __init__(self, seconds: float, folder: Path) -> None:
+        self.deadline, self.folder, self.exhausted = time.monotonic() + seconds, folder, False
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if not ends_step(batch):
+            return
+        over = trainer.strategy.reduce_boolean_decision(
+            time.monotonic() >= self.deadline, all=False
+        )
+        if over and trainer.global_step < trainer.max_steps:
+            trainer.save_checkpoint(self.folder / f"step={trainer.global_step}.ckpt")
+            self.exhausted = trainer.should_stop = True
+
+
+class TrainableOnly(Callback):
+    """Keeps frozen weights out of checkpoints: they are the base model's and would be most of the
+    file.
+    """
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+        trainable = {
+            name for name, parameter in pl_module.named_parameters() if parameter.requires_grad
+        }
+        trainable |= set(getattr(pl_module, "extra_state_names", ()))
+        checkpoint["state_dict"] = {
+            k: v for k, v in checkpoint["state_dict"].items() if k in trainable
+        }
+
+
+class Checkpoints(ModelCheckpoint):
+    """Saves between steps, never within one, and never over a good checkpoint with weights that are
+    not finite.
+    """
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        due = ends_step(batch) and trainer.global_step % self._every_n_train_steps == 0
+        if due and all(
+            bool(torch.isfinite(p).all()) for p in pl_module.parameters() if p.requires_grad
+        ):
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+def require_finite(loss: torch.Tensor, *, stage: str, step: int, batch: Sequence[str]) -> None:
+    """Stop at the first NaN or infinite loss, naming the step and what was in the batch.
+
+    Raises:
+        ValueError: the loss is not finite.
+    """
+    if not bool(torch.isfinite(loss.detach())):
+        shown = "; ".join(list(batch)[:4])
+        raise ValueError(
+            f"{stage}: the loss is {loss.item()} at step {step} (batch:"
+            f" {shown}{'; ...' if len(batch) > 4 else ''}). Lower the learning rate or use"
+            " trainer.precision=32-true. The last good checkpoint stays."
+        )
+
+
+class StepProgressBar(RichProgressBar):
+    """Lightning's bar without its 'Epoch 0/-2': steps are what is counted here."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "steps"

@@ -1,0 +1,179 @@
+"""What both training stages share: the Lightning trainer's settings, exact resume, metrics and the
+time budget.
+
+A batch is a pure function of (seed, step). So resuming needs the step, the trainable weights and
+the optimiser only, and a run that was killed anywhere ends with the same weights as an undisturbed
+one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch.utils.data import DataLoader
+
+from clif_exp.artifacts.store import process_rank
+from clif_exp.base_models.precision import best_precision
+from clif_exp.errors import TimeBudgetExhausted
+from clif_exp.training.callbacks import (
+    EXPECTED_WARNINGS,
+    Checkpoints,
+    MetricsFile,
+    StepProgressBar,
+    TimeBudget,
+    TrainableOnly,
+)
+from clif_exp.training.memory import explain_out_of_memory
+from clif_exp.training.settings import TrainerSettings
+from clif_exp.training.steps import FromStep, Steps
+
+_LOG = logging.getLogger(__name__)
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path, int] | None:
+    """Return the newest readable checkpoint of a folder and its step, or None."""
+    found = sorted(
+        folder.glob("step=*.ckpt"),
+        key=lambda f: int(f.stem.split("=")[1].split("-")[0]),
+        reverse=True,
+    )
+    for path in found:
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            return path, int(checkpoint["global_step"])
+        except Exception as error:  # A disk that filled up mid-write: the one before is as good.
+            _LOG.warning("%s cannot be read (%s); trying the one before.", path.name, error)
+    return None
+
+
+def fit(
+    module: L.LightningModule,
+    *,
+    out: Path,
+    make_batch: Callable[[int], Any],
+    steps: int,
+    settings: TrainerSettings,
+    metrics: Sequence[str],
+    run_key: Mapping[str, Any],
+    metrics_file: str = "metrics.csv",
+    gradient_clip: float | None = None,
+    callbacks: Sequence[Callback] = (),
+    accumulate: int = 1,
+    lower: str = "the batch size",
+) -> None:
+    """Train a module for `steps` steps, going on from the last checkpoint in `out/checkpoints` if
+    there is one.
+
+    Args:
+        module: `training_step` returns ``{"loss": Tensor, "metrics": {column: value}}``.
+            Non-trainable state that must survive a resume is named in its attribute
+            `extra_state_names`.
+        out: the stage's folder.
+        make_batch: step -> batch, a dict that holds ``"step"``; a pure function.
+        steps: optimiser steps in all.
+        settings: how to run.
+        metrics: columns of metrics.csv after `step`.
+        run_key: what the checkpoint belongs to; JSON. A checkpoint of something else is refused.
+        metrics_file: file name under `out`.
+        gradient_clip: norm, or None.
+        callbacks: more Lightning callbacks; they come before the row of metrics.csv is written.
+        accumulate: parts that a batch is computed in, one after the other; the module reads
+            ``batch["part"]``.
+        lower: what to lower when memory runs out, for the error.
+
+    Raises:
+        TimeBudgetExhausted: after saving a checkpoint.
+        ValueError: `out/checkpoints` is of another run, or memory ran out.
+    """
+    if steps <= 0:
+        return
+    folder = out / "checkpoints"
+    if process_rank() == 0:
+        _claim(folder, run_key)
+    last = newest_checkpoint(folder)
+    path, start = last if last else (None, 0)
+    budget = TimeBudget(settings.max_time, folder) if settings.max_time else None
+    checkpoint = Checkpoints(
+        folder,
+        filename="{step}",
+        every_n_train_steps=settings.checkpoint_every_n_steps,
+        save_top_k=1,
+        save_on_train_epoch_end=False,
+        enable_version_counter=False,
+    )
+    precision: Any = (
+        best_precision(settings.device) if settings.precision == "auto" else settings.precision
+    )
+    trainer = L.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=settings.strategy,
+        precision=precision,
+        max_steps=steps,
+        max_epochs=-1,
+        logger=list(settings.loggers) or False,
+        log_every_n_steps=10,
+        callbacks=[
+            checkpoint,
+            TrainableOnly(),
+            *callbacks,
+            MetricsFile(out / metrics_file, metrics, start),
+            *([budget] if budget else []),
+            *([StepProgressBar()] if settings.progress else []),
+        ],
+        accumulate_grad_batches=accumulate,
+        enable_progress_bar=settings.progress,
+        enable_model_summary=False,
+        gradient_clip_val=gradient_clip,
+        use_distributed_sampler=False,
+        default_root_dir=out,
+    )
+    loader = DataLoader(
+        Steps(make_batch, steps, accumulate),
+        batch_size=None,
+        sampler=FromStep(start, steps, accumulate),
+        num_workers=settings.num_workers,
+        pin_memory=settings.device == "cuda",
+    )
+    with (
+        warnings.catch_warnings(),
+        explain_out_of_memory(lambda: f"step {trainer.global_step + 1} of {steps}", lower=lower),
+    ):
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        trainer.fit(module, loader, ckpt_path=path, weights_only=True)
+    if budget and budget.exhausted:
+        raise TimeBudgetExhausted(
+            f"trainer.max_time: {settings.max_time:.0f} s are used up at step {trainer.global_step}"
+            f" of {steps}. A checkpoint is saved; run the same command again to go on."
+        )
+    assert trainer.global_step == steps, (trainer.global_step, steps)
+    if trainer.is_global_zero:
+        shutil.rmtree(folder)
+
+
+def _claim(folder: Path, run_key: Mapping[str, Any]) -> None:
+    key_file = folder / "run.json"
+    key = json.dumps(run_key, sort_keys=True, default=str)
+    if key_file.is_file() and key_file.read_text() != key:
+        raise ValueError(
+            f"{folder} holds checkpoints of another run. Remove the folder or write to another one."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    key_file.write_text(key)
+
+
+def quiet_lightning() -> None:
+    """Keep Lightning's start-up notices out of the log; warnings stay."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
