@@ -25,7 +25,7 @@ TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
 
 
 def write_data(root: Path, *, concepts: int, pairs: int = 40) -> None:
-    """Write ToonWorld's cast (its pictures again under new names, if more are wanted) and M pairs
+    """Write ToonWorld's cast (its images again under new names, if more are wanted) and M pairs
     on white.
     """
     from clif_exp.concepts.reading import read_concept_set
@@ -41,8 +41,8 @@ def write_data(root: Path, *, concepts: int, pairs: int = 40) -> None:
         chosen = [names[index % concepts], names[(index * 7 + 1) % concepts]]
         canvas = Image.new("RGB", (128, 128), "white")
         for place, name in enumerate(chosen):
-            with Image.open(files[name]) as picture:
-                canvas.paste(picture.convert("RGB").resize((60, 60)), (2 + 64 * place, 40))
+            with Image.open(files[name]) as image:
+                canvas.paste(image.convert("RGB").resize((60, 60)), (2 + 64 * place, 40))
         canvas.save(root / "M" / "images" / f"{index:06d}.png")
         caption = f"a photo of <{chosen[0]}> on the left and <{chosen[1]}> on the right"
         lines.append(
@@ -127,10 +127,10 @@ def _watch(file: Path, times: list[float], done: threading.Event) -> None:
 def stock(
     root: Path, *, concepts: int, batch_size: int, steps: int, precision: str
 ) -> dict[str, Any]:
-    """Do each step what diffusers' train_text_to_image_lora.py does: read, encode pictures, encode
+    """Do each step what diffusers' train_text_to_image_lora.py does: read, encode images, encode
     texts, train the LoRA.
 
-    It gets our batches' pictures, captions, noise and timesteps, the latents' mode instead of a
+    It gets our batches' images, captions, noise and timesteps, the latents' mode instead of a
     sample (the same cost), the same attention, and autocast for its frozen parts too, as a careful
     user would have it.
     """
@@ -142,14 +142,14 @@ def stock(
         MixedBatches,
         Mixture,
         load_pixels,
-        pair_pictures,
-        single_pictures,
+        pair_images,
+        single_images,
     )
     from clif_exp.prompts.evaluation import TRAINING_TEMPLATES
 
     started, own = time.process_time(), _concepts(root, concepts)
     pipeline = load_pipeline(_spec())
-    pictures = single_pictures(own, templates=TRAINING_TEMPLATES) + pair_pictures(
+    images = single_images(own, templates=TRAINING_TEMPLATES) + pair_images(
         root / "M", names={c.name for c in own.concepts}
     )
     words = {concept.name: concept.class_word for concept in own.concepts}
@@ -163,13 +163,13 @@ def stock(
     trained = [parameter for parameter in pipeline.unet.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=3e-3, weight_decay=0.01)
     captions = list(
-        dict.fromkeys(["", *(caption for picture in pictures for caption in picture.captions)])
+        dict.fromkeys(["", *(caption for image in images for caption in image.captions)])
     )
-    # Latents that hold their own index: the batch tells which pictures it is made of.
+    # Latents that hold their own index: the batch tells which images it is made of.
     channels, side = pipeline.unet.config.in_channels, 128 // 8
-    numbered = torch.arange(float(len(pictures))).view(-1, 1, 1, 1).expand(-1, channels, side, side)
+    numbered = torch.arange(float(len(images))).view(-1, 1, 1, 1).expand(-1, channels, side, side)
     plan = MixedBatches(
-        pictures, numbered, None, Mixture(batch_size, 0.5), num_timesteps=1000, captions=captions
+        images, numbered, None, Mixture(batch_size, 0.5), num_timesteps=1000, captions=captions
     )
     bf16 = (best_precision("cpu") if precision == "auto" else precision) == "bf16-mixed"
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16)
@@ -177,10 +177,7 @@ def stock(
     for step in range(steps):
         batch = plan(step)
         pixels = torch.stack(
-            [
-                load_pixels(pictures[int(i)].file, resolution=128)
-                for i in batch["latents"][:, 0, 0, 0]
-            ]
+            [load_pixels(images[int(i)].file, resolution=128) for i in batch["latents"][:, 0, 0, 0]]
         )
         ids = tokenize(
             pipeline.tokenizer, batch["captions"], num_tokens=num_tokens, pad="max_length"
@@ -222,12 +219,6 @@ def main() -> None:
         torch.set_num_threads(threads)
     # What both need, outside the measurement.
     import peft  # noqa: F401
-    from diffusers import (
-        AutoencoderKL,
-        DDPMScheduler,
-        StableDiffusionPipeline,
-        UNet2DConditionModel,
-    )  # noqa: F401
 
     import clif_exp.diffusion.module  # noqa: F401
     from clif_exp.artifacts.store import peak_memory_mb

@@ -34,7 +34,7 @@ COLUMNS = {
 
 def run(overrides: list[str], *, seed: int, common: list[str], store: Path) -> dict[str, Any]:
     """One run of the pipeline; its metrics, and from stage 1's report the share of captions that
-    find their own concept's picture.
+    find their own concept's image.
     """
     with tempfile.TemporaryDirectory() as name:
         places = [f"artifacts.root={store}", f"hydra.run.dir={name}"]

@@ -4,7 +4,7 @@ at least 10 times the pairs per second.
 python benchmarks/contrastive.py --out experiments/contrastive_speed
 
 Both sides train the same rows on the same batch with the same loss, in turns. The loop is what a
-good user would write: the image tower without gradients, pictures ready as tensors, the faster of
+good user would write: the image tower without gradients, images ready as tensors, the faster of
 transformers' attentions, captions padded to 77 as tokenizers do.
 """
 
@@ -97,7 +97,7 @@ def make_pairs(names: list[str], count: int) -> list[Pair]:
 
 
 class Setting:
-    """Stage 1 on so many concepts and pairs, with its module, batches and (random) pictures."""
+    """Stage 1 on so many concepts and pairs, with its module, batches and (random) images."""
 
     def __init__(self, *, concepts: int, batch: int, image_layers: int = 24) -> None:
         clip, tokenizer = vit_l(image_layers=image_layers)
@@ -211,7 +211,7 @@ def compare(*, batch: int, repeats: int) -> dict:
             times[name].append(seconds(lambda run=run, number=number: run(number)))
     rates = {name: batch / statistics.median(values) for name, values in times.items()}
     ratios = [theirs / own for own, theirs in zip(times["ours"], times["both towers"], strict=True)]
-    once = encoding / len(pixels)  # seconds per picture, paid once
+    once = encoding / len(pixels)  # seconds per image, paid once
     return {
         "batch": batch,
         "attention": faster,

@@ -80,7 +80,7 @@ def matched_iou(expected: np.ndarray, found: np.ndarray) -> float:
 
 
 def measured(side: Side, images: list[np.ndarray]) -> tuple[float, float, list[np.ndarray]]:
-    """Seconds per picture, memory in MiB that it took beyond what was held before, and the masks.
+    """Seconds per image, memory in MiB that it took beyond what was held before, and the masks.
 
     On one thread processor time, which is what a clock shows where nothing else runs; on several a
     clock's.
@@ -115,8 +115,8 @@ def compare(sides: dict[str, Side], images: list[np.ndarray], *, repeats: int) -
     return rows
 
 
-def toonworld(*, repeats: int, pictures: int, all_cores: bool) -> dict[str, Any]:
-    """ToonWorld's SAM on the cast's reference pictures: with one thread, and on a quiet machine
+def toonworld(*, repeats: int, count: int, all_cores: bool) -> dict[str, Any]:
+    """ToonWorld's SAM on the cast's reference images: with one thread, and on a quiet machine
     with all.
 
     Ours at the package's own batch of 64 points and one thread differs from it by less work only;
@@ -126,7 +126,7 @@ def toonworld(*, repeats: int, pictures: int, all_cores: bool) -> dict[str, Any]
     scenes = [
         scene for name, who in default_cast().items() for scene in reference_scenes(name, who)
     ]
-    images = [render(scene).image for scene in scenes[:: len(scenes) // pictures][:pictures]]
+    images = [render(scene).image for scene in scenes[:: len(scenes) // count][:count]]
     torch.set_num_threads(1)
     sides = {
         "package": package(model, TOONWORLD),
@@ -151,7 +151,7 @@ def toonworld(*, repeats: int, pictures: int, all_cores: bool) -> dict[str, Any]
 
 
 def vit_b() -> dict[str, Any]:
-    """The official ViT-B at 1,024 px, untrained and with nothing filtered: what one picture costs
+    """The official ViT-B at 1,024 px, untrained and with nothing filtered: what one image costs
     on one thread.
     """
     from segment_anything import sam_model_registry
@@ -243,7 +243,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, help="folder for results.json")
-    parser.add_argument("--pictures", type=int, default=8)
+    parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=2_000)
     parser.add_argument(
@@ -251,14 +251,14 @@ def main() -> None:
         action="store_true",
         help="also with all cores; OpenMP crawls where others use them",
     )
-    parser.add_argument("--vit-b", action="store_true", help="also one picture at 1,024 px")
+    parser.add_argument("--vit-b", action="store_true", help="also one image at 1,024 px")
     args = parser.parse_args()
     result: dict[str, Any] = {"hardware": hardware(), "commit": git_commit(digits=7)}
     result["composer"] = composer(pairs=args.pairs, workers=os.cpu_count() or 1)
     print(result["composer"], flush=True)
     _write(args.out, result)
     result["sam_toonworld"] = toonworld(
-        repeats=args.repeats, pictures=args.pictures, all_cores=args.all_cores
+        repeats=args.repeats, count=args.images, all_cores=args.all_cores
     )
     print(json.dumps(result["sam_toonworld"], indent=1), flush=True)
     _write(args.out, result)

@@ -130,7 +130,7 @@ def judge_segments(
 
 
 def caption_is_true(line: dict[str, Any], folder: Path, shown: dict[str, bool]) -> bool:
-    """Whether a picture shows what its caption says: who, which part, how many, and where it names
+    """Whether an image shows what its caption says: who, which part, how many, and where it names
     sides, in this order.
 
     Concepts and their parts by the renderer's masks; general concepts, which no renderer has drawn,

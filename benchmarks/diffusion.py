@@ -94,7 +94,7 @@ def _difference(ours: list[float], stock: list[float]) -> float:
 
 
 def scaling(threads: int) -> dict[str, Any]:
-    """Seconds per step against the batch, the ranks (8 pictures each) and the concepts, and before
+    """Seconds per step against the batch, the ranks (8 images each) and the concepts, and before
     the first step against these.
     """
     batches = {

@@ -39,12 +39,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--out", type=Path, help="folder for results.json and the grids of pictures"
-    )
+    parser.add_argument("--out", type=Path, help="folder for results.json and the grids of images")
     parser.add_argument("overrides", nargs="*", help="of the config, such as dataset.size=18")
     args = parser.parse_args()
-    commit = git_commit(digits=7)  # before this run's own pictures change the checkout
+    commit = git_commit(digits=7)  # before this run's own images change the checkout
     with tempfile.TemporaryDirectory() as name:
         first, summary = run(Path(name), args.overrides)
         second, again = run(Path(name), args.overrides)

@@ -63,7 +63,7 @@ def run(stage: str, out: Path, *, backbone: dict, data: Path, precision: str = "
             caption_dropout=0.2,
             ema_decay=0.9,
             offset_noise=0.1,
-            validation={"every": 5, "pictures": 2, "timesteps": 2},
+            validation={"every": 5, "images": 2, "timesteps": 2},
         )
 
 

@@ -16,7 +16,7 @@ from clif_exp.concepts.concept import Concept, ConceptImage
 from clif_exp.concepts.reading import check_against_tokenizer, read_concept_set, write_concepts_yaml
 
 
-def picture(
+def write_image(
     file: Path, *, seed: int = 0, size: tuple[int, int] = (48, 40), mode: str = "RGB"
 ) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def concepts_yaml(root: Path, text: str) -> Path:
 def rick_and_morty(tmp_path: Path) -> Path:
     for name in ("rick", "morty"):
         for number in range(3):
-            picture(tmp_path / "set" / "images" / name / f"{number:02d}.png", seed=len(name))
+            write_image(tmp_path / "set" / "images" / name / f"{number:02d}.png", seed=len(name))
     mask = np.zeros((40, 48), np.uint8)
     mask[10:30, 10:30] = 255
     (tmp_path / "set" / "masks").mkdir()
@@ -70,7 +70,7 @@ def test_the_fingerprint_follows_contents_and_fields_but_not_the_place(rick_and_
     before = read_concept_set(rick_and_morty).fingerprint()
     moved = shutil.copytree(rick_and_morty, tmp_path / "elsewhere")
     assert read_concept_set(moved).fingerprint() == before
-    picture(moved / "images" / "rick" / "00.png", seed=99)
+    write_image(moved / "images" / "rick" / "00.png", seed=99)
     assert read_concept_set(moved).fingerprint() != before
     text = (rick_and_morty / "concepts.yaml").read_text()
     concepts_yaml(rick_and_morty, text.replace("class_word: man", "class_word: woman"))
@@ -80,13 +80,13 @@ def test_the_fingerprint_follows_contents_and_fields_but_not_the_place(rick_and_
 def test_every_problem_of_a_set_stands_in_one_message(tmp_path):
     root = tmp_path / "bad"
     images = root / "images"
-    good = picture(images / "00.png", size=(300, 200))
+    good = write_image(images / "00.png", size=(300, 200))
     truncated = good.read_bytes()
     (images / "01.png").write_bytes(truncated[: len(truncated) // 2])
     frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
     frames[0].save(images / "02.gif", save_all=True, append_images=frames[1:])
     Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40)).save(images / "03.png")
-    (images / "04.jpg").write_text("not a picture")
+    (images / "04.jpg").write_text("not an image")
     (images / "05.png").touch()
     (images / "06.png").write_bytes(bomb(60_000, 60_000))
     Image.new("RGB", (8, 8)).save(images / "07.png")
@@ -109,11 +109,11 @@ def test_every_problem_of_a_set_stands_in_one_message(tmp_path):
         "images/01.png is truncated",
         "images/02.gif is animated",
         "images/03.png has mode I;16",
-        "images/04.jpg is not a picture",
+        "images/04.jpg is not an image",
         "images/05.png is empty (0 bytes)",
         "images/06.png",
         "images/07.png has only 8 x 8",
-        "images/08.png is the same picture as images/00.png",
+        "images/08.png is the same image as images/00.png",
         "concept 'morty': name is used twice",
         "images: none found",
         "images/gone.png is missing",
@@ -124,7 +124,7 @@ def test_every_problem_of_a_set_stands_in_one_message(tmp_path):
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A tiny PNG whose header promises a huge picture."""
+    """A tiny PNG whose header promises a huge image."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -143,7 +143,7 @@ def bomb(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "1"])
 def test_modes_that_lose_nothing_are_converted(tmp_path, mode):
     suffix = "jpg" if mode == "CMYK" else "png"
-    picture(tmp_path / "images" / f"00.{suffix}", mode=mode)
+    write_image(tmp_path / "images" / f"00.{suffix}", mode=mode)
     concepts_yaml(tmp_path, "concepts: [{name: rick, class_word: man, images: images}]")
     assert len(read_concept_set(tmp_path).concepts[0].images) == 1
 
@@ -151,21 +151,21 @@ def test_modes_that_lose_nothing_are_converted(tmp_path, mode):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("masks: [m.png]", "m.png is a mask of 20 x 20 px for a picture of 48 x 40 px"),
+        ("masks: [m.png]", "m.png is a mask of 20 x 20 px for an image of 48 x 40 px"),
         (
             "images: [{file: images/00.png, point: [60, 2]}]",
-            "point [60, 2] lies outside the picture of 48 x 40 px",
+            "point [60, 2] lies outside the image of 48 x 40 px",
         ),
         (
             "images: [{file: images/00.png, box: [5, 5, 3, 9]}]",
-            "box [5, 5, 3, 9] does not lie in the picture",
+            "box [5, 5, 3, 9] does not lie in the image",
         ),
         ("captions: [one, two]", "captions: found 2 for 1 images"),
         ("parts: hat", "parts: found 'hat'"),
     ],
 )
-def test_fields_that_do_not_fit_their_picture_are_refused(tmp_path, line, expected):
-    picture(tmp_path / "images" / "00.png")
+def test_fields_that_do_not_fit_their_image_are_refused(tmp_path, line, expected):
+    write_image(tmp_path / "images" / "00.png")
     Image.new("L", (20, 20), 255).save(tmp_path / "m.png")
     images = "" if line.startswith("images") else "    images: images\n"
     concepts_yaml(tmp_path, f"concepts:\n  - name: rick\n    class_word: man\n{images}    {line}\n")
@@ -175,7 +175,7 @@ def test_fields_that_do_not_fit_their_picture_are_refused(tmp_path, line, expect
 
 
 def test_custom_diffusions_list_is_read_as_it_is(tmp_path):
-    picture(tmp_path / "data" / "cat" / "a.png")
+    write_image(tmp_path / "data" / "cat" / "a.png")
     entry = {
         "instance_prompt": "photo of a <new1> cat",
         "class_prompt": "cat",
@@ -188,7 +188,7 @@ def test_custom_diffusions_list_is_read_as_it_is(tmp_path):
 
 
 def test_mix_of_shows_json_is_read_and_asks_for_the_class_it_lacks(tmp_path):
-    image = picture(tmp_path / "data" / "Harry_Potter" / "image" / "01.png")
+    image = write_image(tmp_path / "data" / "Harry_Potter" / "image" / "01.png")
     (tmp_path / "data" / "Harry_Potter" / "caption").mkdir()
     (tmp_path / "data" / "Harry_Potter" / "caption" / "01.txt").write_text("a <TOK> in a robe")
     entry = {
@@ -209,7 +209,7 @@ def test_mix_of_shows_json_is_read_and_asks_for_the_class_it_lacks(tmp_path):
 def test_dreambench_and_captioned_folders_are_read(tmp_path):
     bench = tmp_path / "dreambench"
     for name in ("dog6", "rc_car"):
-        picture(bench / name / "00.jpg")
+        write_image(bench / name / "00.jpg")
     (bench / "prompts_and_classes.txt").write_text(
         "Classes\n\nsubject_name,class\ndog6,dog\nrc_car,toy\n\nPrompts\n"
     )
@@ -218,9 +218,9 @@ def test_dreambench_and_captioned_folders_are_read(tmp_path):
         ("rc_car", "toy"),
     ]
     plain = tmp_path / "plain"
-    picture(plain / "10_rick old man" / "00.png")
+    write_image(plain / "10_rick old man" / "00.png")
     (plain / "10_rick old man" / "00.txt").write_text("rick in his lab")
-    picture(plain / "morty boy" / "x.png")
+    write_image(plain / "morty boy" / "x.png")
     (plain / "morty boy" / "metadata.jsonl").write_text(
         json.dumps({"file_name": "x.png", "text": "morty at home"})
     )

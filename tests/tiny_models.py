@@ -232,7 +232,7 @@ def _unet(cross_attention_dim: int, *, sdxl: bool = False):
 def write_concepts_and_manifests(
     root: Path, *, names: tuple[str, ...] = ("rick", "morty"), size: int = 32, seed: int = 0
 ) -> dict:
-    """Write a small concept set and G, R and M manifests with real (plain) pictures, in curation's
+    """Write a small concept set and G, R and M manifests with real (plain) images, in curation's
     layout.
     """
     import json
@@ -245,7 +245,7 @@ def write_concepts_and_manifests(
     rng = np.random.default_rng(seed)
     colour = {name: rng.integers(0, 200, 3) for name in names}
 
-    def picture(path: Path, patches: list) -> None:
+    def image(path: Path, patches: list) -> None:
         pixels = np.full((size, size, 3), 255, np.uint8)
         for (x0, y0, x1, y1), rgb in patches:
             pixels[y0:y1, x0:x1] = np.clip(
@@ -258,7 +258,7 @@ def write_concepts_and_manifests(
     for name in names:
         files = [root / "concepts" / name / f"{i}.png" for i in range(3)]
         for file in files:
-            picture(file, [((4, 4, size - 4, size - 4), colour[name])])
+            image(file, [((4, 4, size - 4, size - 4), colour[name])])
         concepts.append(
             Concept(
                 name=name,
@@ -282,7 +282,7 @@ def write_concepts_and_manifests(
             for side, other in (("left", "right"), ("right", "left")):
                 file = f"images/{len(lines):06d}.png"
                 other_rgb = colour[b] if kind == "M" else contexts[b]
-                picture(root / kind / file, [(boxes[side], colour[a]), (boxes[other], other_rgb)])
+                image(root / kind / file, [(boxes[side], colour[a]), (boxes[other], other_rgb)])
                 own = f"<{a}>'s hat" if kind == "R" else f"<{a}>"
                 that = f"<{b}>" if kind == "M" else f"a {b}"
                 left, right = (own, that) if side == "left" else (that, own)

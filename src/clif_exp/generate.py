@@ -1,9 +1,9 @@
-"""Draw pictures with an export, without a configuration.
+"""Draw images with an export, without a configuration.
 
     python -m clif_exp.generate --model runs/default/<timestamp>/export --prompt "a photo of <milo>
     next to <otto>" --seed 0 --out pair.png
 
-The export's README.md names the base model; `--base` replaces it. The picture is the one that the
+The export's README.md names the base model; `--base` replaces it. The image is the one that the
 stock diffusers pipeline draws from `torch.Generator().manual_seed(seed)`.
 """
 
@@ -54,10 +54,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="concepts as <name>; may be given several times",
     )
     parser.add_argument(
-        "--seed", type=int, nargs="+", default=[0], help="one picture of each prompt per seed"
+        "--seed", type=int, nargs="+", default=[0], help="one image of each prompt per seed"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, help="a .png for one picture, else a folder"
+        "--out", type=Path, required=True, help="a .png for one image, else a folder"
     )
     parser.add_argument(
         "--base", help="base model, a folder or hub id, instead of the one that README.md names"
@@ -87,18 +87,18 @@ def draw(
         model: an export folder.
         prompts: prompts with concepts as `<name>`.
         seeds: sampling seeds.
-        out: a `.png` for a single picture, else a folder, made if need be.
+        out: a `.png` for a single image, else a folder, made if need be.
         base: base model instead of the one that the export names.
         steps: denoising steps.
         guidance: classifier-free guidance.
-        batch_size: pictures at a time.
+        batch_size: images at a time.
         device: torch device; None takes CUDA where there is one.
 
     Returns:
         The files written, prompts outside, seeds inside.
 
     Raises:
-        ValueError: no export, an unknown concept in a prompt, or several pictures for one file.
+        ValueError: no export, an unknown concept in a prompt, or several images for one file.
     """
     card = read_card(model)
     known = sorted(file.stem for file in (model / "embeddings").glob("*.safetensors"))
@@ -128,7 +128,7 @@ def draw(
             noise_seeds=[seed for _, seed in batch],
             num_inference_steps=steps,
             guidance_scale=guidance,
-            # else it would be nearly, but not quite, the stock pipeline's picture
+            # else it would be nearly, but not quite, the stock pipeline's image
             mixed_precision=False,
         )
         for file, pixels_HWC in zip(files[start:], arrays, strict=False):
@@ -138,10 +138,10 @@ def draw(
 
 
 def name_files(out: Path, jobs: list[tuple[str, int]]) -> list[Path]:
-    """Name the files: `out` itself for one picture, else `out/00-a_photo_of_milo-s0.png`."""
+    """Name the files: `out` itself for one image, else `out/00-a_photo_of_milo-s0.png`."""
     if out.suffix.lower() == ".png":
         if len(jobs) > 1:
-            raise ValueError(f"out: {out} is one file for {len(jobs)} pictures. Name a folder.")
+            raise ValueError(f"out: {out} is one file for {len(jobs)} images. Name a folder.")
         return [out]
     slugs = [re.sub(r"[^a-z0-9]+", "_", prompt.lower()).strip("_")[:60] for prompt, _ in jobs]
     prompts = list(dict.fromkeys(prompt for prompt, _ in jobs))

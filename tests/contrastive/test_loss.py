@@ -51,8 +51,8 @@ def test_several_positives_share_the_probability():
     assert loss.item() == pytest.approx(2 * math.log(2) / 3, abs=1e-4)
 
 
-def test_true_pictures_are_not_pushed_away():
-    """With arange labels the gradient would part a caption from another picture of the same thing."""
+def test_true_images_are_not_pushed_away():
+    """With arange labels the gradient would part a caption from another image of the same thing."""
     image = F.normalize(torch.tensor([[1.0, 0.1], [1.0, -0.1], [-1.0, 0.0]]), dim=-1)
     text = F.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.1]]), dim=-1).requires_grad_()
     targets = _diagonal(3)
@@ -62,7 +62,7 @@ def test_true_pictures_are_not_pushed_away():
     text.grad = None
     symmetric_info_nce(text, image, targets_NN=_diagonal(3), scale=10.0).backward()
     assert shared[0, 1].abs() < text.grad[0, 1].abs(), (
-        "arange labels pull the caption to one of its two pictures"
+        "arange labels pull the caption to one of its two images"
     )
 
 

@@ -14,7 +14,7 @@ BASE = PairMeta(concept="rick", part=None, context="a chef", side="left")
 @pytest.mark.parametrize(
     ("other", "eos", "concept"),
     [
-        (BASE, POSITIVE, POSITIVE),  # another picture of the same
+        (BASE, POSITIVE, POSITIVE),  # another image of the same
         (PairMeta("rick", None, "a chef", "right"), IGNORED, POSITIVE),  # mirrored
         (PairMeta("rick", None, "a cat", "left"), NEGATIVE, POSITIVE),  # another context
         (

@@ -28,7 +28,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> BackboneSpec:
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> ConceptSet:
-    """Three of ToonWorld's cast, two pictures each (the first on white), with the renderer's masks."""
+    """Three of ToonWorld's cast, two images each (the first on white), with the renderer's masks."""
     from clif_exp.toonworld.cast import default_cast, part_nouns, reference_scenes
     from clif_exp.toonworld.drawing.render import render
 
@@ -116,18 +116,18 @@ def cutouts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def _shape(root: Path, stem: str, colour: int, size: tuple[int, int], **fields) -> dict:
-    """An ellipse of one colour, cut out as pictures are."""
+    """An ellipse of one colour, cut out as images are."""
     width, height = size
     y, x = np.mgrid[: height + 8, : width + 8]
     inside = ((x - 3.5 - width / 2) / (width / 2)) ** 2 + (
         (y - 3.5 - height / 2) / (height / 2)
     ) ** 2 <= 1
-    picture = np.where(
+    image = np.where(
         inside[..., None],
         np.array([(37 * colour) % 200, (91 * colour) % 200, (150 * colour) % 200]),
         255,
     ).astype(np.uint8)
-    cutout, _ = cut_out(picture, inside)
+    cutout, _ = cut_out(image, inside)
     write_png(root / "cutouts" / f"{stem}.png", cutout)
     return {
         "cutout": f"cutouts/{stem}.png",

@@ -17,7 +17,7 @@ from clif_exp.concepts.concept import Concept
 from clif_exp.curation.captioners import OpenAICaptioner, build_captioner, parse_parts
 
 RICK = Concept("rick", "man", ())
-PICTURE = [Image.new("RGB", (40, 60), "teal")]
+IMAGE = [Image.new("RGB", (40, 60), "teal")]
 
 
 class Server(ThreadingHTTPServer):
@@ -103,15 +103,15 @@ def ask(cache: Path | None = None, **settings) -> list[str]:
         cache=str(cache) if cache else None,
         **{"timeout": 5.0, "max_retries": 1, **settings},
     )
-    return captioner.parts(RICK, PICTURE)
+    return captioner.parts(RICK, IMAGE)
 
 
 def test_a_good_answer_is_asked_for_once_and_kept(serve, tmp_path):
     server = serve('["Hat", "lab coat", "hat"]')
     assert ask(tmp_path) == ask(tmp_path) == ["hat", "lab coat"]
     assert len(server.asked) == 1
-    text, picture = server.asked[0]["messages"][0]["content"]
-    assert "a man" in text["text"] and picture["image_url"]["url"].startswith(
+    text, image = server.asked[0]["messages"][0]["content"]
+    assert "a man" in text["text"] and image["image_url"]["url"].startswith(
         "data:image/png;base64,"
     )
     assert "sk-secret" not in "".join(file.read_text() for file in tmp_path.rglob("*.json"))

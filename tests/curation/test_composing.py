@@ -1,4 +1,4 @@
-"""Augmented pictures: what the caption says is where it says, and nothing depends on who draws it
+"""Augmented images: what the caption says is where it says, and nothing depends on who draws it
 when.
 """
 
@@ -49,7 +49,7 @@ def mask_of(out: Path, source: dict) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["G", "R", "M"])
 @pytest.mark.parametrize("overlap", [0.0, 0.3])
-def test_left_is_left_and_everything_stands_inside_the_picture(tmp_path, cutouts, kind, overlap):
+def test_left_is_left_and_everything_stands_inside_the_image(tmp_path, cutouts, kind, overlap):
     for line in compose(tmp_path, cutouts, kind, max_overlap=overlap, figures={2: 0.5, 3: 0.5}):
         masks = [mask_of(tmp_path, source) for source in line["sources"]]
         centres = [np.flatnonzero(mask.any(axis=0)).mean() for mask in masks]
@@ -73,7 +73,7 @@ def test_left_is_left_and_everything_stands_inside_the_picture(tmp_path, cutouts
             assert line["caption"] == f"a photo of {names[0]}, {names[1]} and {names[2]} in a row"
 
 
-def test_pictures_are_white_where_nothing_stands_and_edges_are_soft(tmp_path, cutouts):
+def test_images_are_white_where_nothing_stands_and_edges_are_soft(tmp_path, cutouts):
     line = compose(tmp_path, cutouts, "M", num_pairs=1)[0]
     pixels = np.asarray(Image.open(tmp_path / line["file"])).astype(int)
     assert (pixels[0] == 255).all() and (pixels[:, 31] == 255).all()
@@ -135,7 +135,7 @@ def test_a_group_shares_everything_but_the_concept(tmp_path, cutouts, kind):
     )
 
 
-def test_mixed_pictures_show_seen_pairs_only_each_both_ways(tmp_path, cutouts):
+def test_mixed_images_show_seen_pairs_only_each_both_ways(tmp_path, cutouts):
     seen = seen_pairs(["ann", "ben", "cleo", "dan"])
     assert len(seen) == 4 and set().union(*seen) == {"ann", "ben", "cleo", "dan"}
     assert seen == seen_pairs(["dan", "cleo", "ben", "ann"])

@@ -195,7 +195,7 @@ def test_bad_checkpoints_and_names_are_refused_with_a_remedy(tmp_path):
 
 
 class Everything:
-    """A user's own segmenter: finds the middle of every picture."""
+    """A user's own segmenter: finds the middle of every image."""
 
     name = "everything"
 
@@ -257,12 +257,12 @@ def test_regions_cut_photographs_at_a_box(name, box, inside, outside):
 def test_a_plain_background_is_never_the_concept():
     image, truth = blob_on_white()
     np.testing.assert_array_equal(plain_background(image), truth)
-    whole_picture, background = np.ones_like(truth), ~truth
+    whole_image, background = np.ones_like(truth), ~truth
     speck = np.zeros_like(truth)
     speck[48:52, 38:42] = True
     part = truth.copy()
     part[50:] = False
-    masks = np.stack([background, whole_picture, speck, part, truth])
+    masks = np.stack([background, whole_image, speck, part, truth])
     choice = choose_whole(
         image,
         Proposals(masks, np.array([1.0, 1.0, 1.0, 0.9, 0.6], np.float32)),

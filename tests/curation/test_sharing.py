@@ -1,4 +1,4 @@
-"""Two processes that want the same pictures share the work by index, and end with the bytes of one."""
+"""Two processes that want the same images share the work by index, and end with the bytes of one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def content(folder: Path) -> dict[str, str]:
     }
 
 
-def test_two_processes_share_the_pictures_and_end_with_the_bytes_of_one(tmp_path, cutouts):
+def test_two_processes_share_the_images_and_end_with_the_bytes_of_one(tmp_path, cutouts):
     (tmp_path / "one").mkdir()
     compose_pairs(
         tmp_path / "one",

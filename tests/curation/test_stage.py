@@ -63,7 +63,7 @@ def contexts(tmp_path_factory, spec) -> Path:
     return out
 
 
-def test_curation_walks_from_pictures_to_pairs_and_a_page(tmp_path, spec, drawn, contexts):
+def test_curation_walks_from_images_to_pairs_and_a_page(tmp_path, spec, drawn, contexts):
     segments = tmp_path / "segments"
     stage.segment_concepts(
         segments, concepts=drawn, spec=spec, segmenter=REGIONS, captioner=LENIENT
@@ -117,11 +117,9 @@ def test_contexts_come_from_the_base_model_and_are_the_same_again(tmp_path, spec
     assert "a photo of a blue hat on a white background" in prompts
     again = tmp_path / "again"
     again.mkdir()
-    (again / "pictures").mkdir()
-    for picture in sorted((contexts / "pictures").iterdir())[
-        1:
-    ]:  # all but one survived a killed run
-        (again / "pictures" / picture.name).write_bytes(picture.read_bytes())
+    (again / "images").mkdir()
+    for image in sorted((contexts / "images").iterdir())[1:]:  # all but one survived a killed run
+        (again / "images" / image.name).write_bytes(image.read_bytes())
     stage.generate_contexts(
         again,
         spec=spec,
@@ -140,7 +138,7 @@ def test_contexts_come_from_the_base_model_and_are_the_same_again(tmp_path, spec
 
 
 def test_a_screen_that_nothing_passes_is_an_error_with_reasons(tmp_path, spec):
-    with pytest.raises(ValueError, match=r"none of 1 whole names gave a usable picture.*keep_best"):
+    with pytest.raises(ValueError, match=r"none of 1 whole names gave a usable image.*keep_best"):
         stage.generate_contexts(
             tmp_path,
             spec=spec,
@@ -190,7 +188,7 @@ def test_a_users_point_box_or_mask_overrules_what_would_be_found(tmp_path, spec,
     image[20:90, 45:95] = (200, 40, 40)
     image[30:60, 8:32] = (40, 60, 200)
     small[30:60, 8:32] = True
-    Image.fromarray(image).save(tmp_path / "picture.png")
+    Image.fromarray(image).save(tmp_path / "image.png")
     Image.fromarray(small.astype(np.uint8) * 255).save(tmp_path / "small.png")
     said = {
         "nothing": "",
@@ -199,7 +197,7 @@ def test_a_users_point_box_or_mask_overrules_what_would_be_found(tmp_path, spec,
         "mask": "mask: small.png",
     }
     entries = [
-        f"  - name: {key}\n    class_word: cat\n    images: [{{file: picture.png, {words}}}]"
+        f"  - name: {key}\n    class_word: cat\n    images: [{{file: image.png, {words}}}]"
         for key, words in said.items()
     ]
     (tmp_path / "concepts.yaml").write_text(
@@ -244,7 +242,7 @@ def test_a_killed_segmentation_keeps_what_is_finished(tmp_path, spec, drawn, mon
 
 
 class Colours:
-    """Stands in for CLIP where the answer must be known: pictures are their mean colour, words name
+    """Stands in for CLIP where the answer must be known: images are their mean colour, words name
     one.
     """
 
@@ -305,7 +303,7 @@ def test_over_segmentation_keeps_parts_within_the_concept_without_duplicates():
     assert len(found) == 1 and iou(found[0], hat) == 1.0
 
 
-def test_photographs_make_a_concept_set_of_at_least_four_pictures_each(tmp_path):
+def test_photographs_make_a_concept_set_of_at_least_four_images_each(tmp_path):
     from clif_exp.curation.photos import write_photos
 
     write_photos(tmp_path)

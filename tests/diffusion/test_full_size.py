@@ -135,7 +135,7 @@ def test_one_step_of_each_stage_runs_at_full_size(
         rank=4,
         warmup_steps=0,
         gradient_checkpointing=True,
-        validation={"every": 1, "pictures": 1, "timesteps": 1},
+        validation={"every": 1, "images": 1, "timesteps": 1},
     )
     lora = load_file(tmp_path / "two" / "pytorch_lora_weights.safetensors")
     assert all(

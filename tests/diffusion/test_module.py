@@ -8,23 +8,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from clif_exp.diffusion.data import PAIR, PRIOR, SINGLE, MixedBatches, Mixture, TrainingPicture
+from clif_exp.diffusion.data import PAIR, PRIOR, SINGLE, MixedBatches, Mixture, TrainingImage
 from clif_exp.training.settings import TrainerSettings
 
 FP32 = TrainerSettings(precision="32-true")
 
 
 def _mixed(**mixture) -> MixedBatches:
-    pictures = [
-        TrainingPicture(None, SINGLE, name, (f"a photo of <{name}>",))
+    images = [
+        TrainingImage(None, SINGLE, name, (f"a photo of <{name}>",))
         for name in ("rick", "rick", "morty")
     ]
-    pictures += [TrainingPicture(None, PAIR, "", ("<rick> and <morty>",))]
+    images += [TrainingImage(None, PAIR, "", ("<rick> and <morty>",))]
     latents = torch.arange(4.0).repeat(2).view(8, 1, 1, 1).expand(8, 4, 2, 2).clone()
     latents[4:] *= -1  # the mirrored ones
     captions = ["", "a photo of <rick>", "a photo of <morty>", "<rick> and <morty>"]
     settings = Mixture(**{"batch_size": 8, "pair_weight": 0.5, "seed": 1} | mixture)
-    return MixedBatches(pictures, latents, None, settings, num_timesteps=1000, captions=captions)
+    return MixedBatches(images, latents, None, settings, num_timesteps=1000, captions=captions)
 
 
 def test_a_batch_depends_on_seed_and_step_only():
@@ -49,15 +49,15 @@ def test_timesteps_cover_the_schedule_in_every_batch_and_lean_to_noise_as_asked(
     assert not torch.equal(times[0], times[0].sort().values), "ranks take slices of a batch"
 
 
-def test_prior_pictures_and_offset_noise_come_as_asked():
-    pictures = [
-        TrainingPicture(None, SINGLE, "rick", ("a photo of <rick>",)),
-        TrainingPicture(None, PRIOR, "man", ("a photo of a man",)),
+def test_prior_images_and_offset_noise_come_as_asked():
+    images = [
+        TrainingImage(None, SINGLE, "rick", ("a photo of <rick>",)),
+        TrainingImage(None, PRIOR, "man", ("a photo of a man",)),
     ]
     mixture = Mixture(batch_size=8, pair_weight=0.0, prior_weight=0.25, seed=1)
     made = [
         MixedBatches(
-            pictures,
+            images,
             torch.zeros(2, 4, 16, 16),
             None,
             mixture,
@@ -70,7 +70,7 @@ def test_prior_pictures_and_offset_noise_come_as_asked():
     assert made[0]["captions"].count("a photo of a man") == 2
     spread = [batch["noise"].mean(dim=(2, 3)).std().item() for batch in made]
     assert spread[0] < 0.12 and spread[1] == pytest.approx(0.5, rel=0.4), (
-        "an offset per picture and channel"
+        "an offset per image and channel"
     )
 
 
@@ -81,7 +81,7 @@ def test_shares_are_kept_and_concepts_are_balanced():
             counts[caption] += 1
     assert counts["<rick> and <morty>"] == pytest.approx(0.3 * 1600, rel=0.05)
     assert counts["a photo of <rick>"] == pytest.approx(counts["a photo of <morty>"], rel=0.12), (
-        "though rick has two pictures"
+        "though rick has two images"
     )
 
 

@@ -26,7 +26,7 @@ WEIGHTS = "pytorch_lora_weights.safetensors"
 
 @pytest.fixture(scope="module")
 def train(backbones, curated, tmp_path_factory):
-    """Train on the pictures of two concepts, all of them with a mask of the left half; returns the
+    """Train on the images of two concepts, all of them with a mask of the left half; returns the
     stage's folder.
     """
     from PIL import Image
@@ -77,7 +77,7 @@ def toonworld():
 
 @pytest.fixture(scope="module")
 def plain(train):
-    return train(validation={"every": 1, "pictures": 3, "timesteps": 2})
+    return train(validation={"every": 1, "images": 3, "timesteps": 2})
 
 
 def rows(folder) -> list[dict[str, str]]:
@@ -219,7 +219,7 @@ def test_the_validation_loss_has_no_noise_of_its_own(train, plain):
     lines = rows(plain)
     assert [line["step"] for line in lines] == ["0", "1", "2"] and lines[0]["loss"] == ""
     assert all(line["validation_loss"] for line in lines)
-    other = rows(train(seed=1, validation={"every": 5, "pictures": 3, "timesteps": 2}))
+    other = rows(train(seed=1, validation={"every": 5, "images": 3, "timesteps": 2}))
     assert other[0]["validation_loss"] == lines[0]["validation_loss"], (
         "the base model's loss, whatever the seed"
     )

@@ -35,7 +35,7 @@ def test_flow_noises_as_its_sampler_does(shift):
     scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
     schedule, timesteps = noise_schedule(scheduler), torch.tensor([3, 500, 999])
     assert schedule == Flow(1000, shift)
-    # The scheduler lists its timesteps from noise to picture.
+    # The scheduler lists its timesteps from noise to image.
     torch.testing.assert_close(schedule.read(timesteps), scheduler.timesteps.flip(0)[timesteps])
     noisy = schedule.noisy(LATENTS, NOISE, timesteps)
     theirs = scheduler.scale_noise(LATENTS, scheduler.timesteps.flip(0)[timesteps], NOISE)

@@ -9,7 +9,7 @@ def test_photographs_go_the_whole_way(clif_exp, shared_store):
     result = clif_exp("debug=fast", "dataset=photos", "dataset.size=null", "segmenter=felzenszwalb")
     assert result.code == 0, result.errors
     fingerprint = result.summary()["stages"]["augment_M"]["fingerprint"]
-    # ToonWorld's CLIP knows no photograph: better no names than wrong ones, and no pictures that
+    # ToonWorld's CLIP knows no photograph: better no names than wrong ones, and no images that
     # rest on them.
     assert "parts stay unnamed and R-Aug is left out" in result.output
     segments = (

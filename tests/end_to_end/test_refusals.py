@@ -37,7 +37,7 @@ def test_a_wrong_value_is_refused_with_a_summary(clif_exp):
     assert result.summary()["error"] in result.errors
 
 
-def test_a_truncated_picture_is_refused_before_anything_runs(clif_exp, broken_set, tmp_path):
+def test_a_truncated_image_is_refused_before_anything_runs(clif_exp, broken_set, tmp_path):
     result = clif_exp(
         "debug=fast",
         "dataset=folder",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from clif_exp.evaluation import confusion
-from clif_exp.evaluation.confusion import judge_picture
+from clif_exp.evaluation.confusion import judge_image
 from clif_exp.evaluation.figures import AMBIGUOUS, NOT_VISIBLE, Figure
 from clif_exp.evaluation.matrices import (
     attendance_per_concept,
@@ -62,7 +62,7 @@ def metrics(
 
 
 def judge(figures: list[Figure], sides: tuple[str, ...] | None = SIDES) -> confusion.Judgement:
-    return judge_picture(figures, ("milo", "otto"), truth=TRUTH, sides=sides)
+    return judge_image(figures, ("milo", "otto"), truth=TRUTH, sides=sides)
 
 
 def test_the_two_look_alikes_differ_in_six_slots():
@@ -70,7 +70,7 @@ def test_the_two_look_alikes_differ_in_six_slots():
 
 
 @pytest.mark.parametrize("sides", [SIDES, None])
-def test_a_perfect_picture_is_perfect(sides):
+def test_a_perfect_image_is_perfect(sides):
     found = metrics(judge(read(MILO, OTTO), sides))
     assert found == {
         "identity": 1.0,
@@ -112,10 +112,10 @@ def test_swapped_hats_leak_exactly_the_hats():
         assert found["confusion"] == 1.0
 
 
-def test_leakage_is_counted_beyond_the_error_of_single_pictures():
+def test_leakage_is_counted_beyond_the_error_of_single_images():
     purple = replace(MILO, hat_colour=OTTO.hat_colour)  # wrong even when alone: 1 of 6
     singles = tuple(
-        judge_picture(read(who), (name,), truth=TRUTH, others=list(TRUTH))
+        judge_image(read(who), (name,), truth=TRUTH, others=list(TRUTH))
         for who, name in ((purple, "milo"), (OTTO, "otto"))
     )
     swapped = [
@@ -135,7 +135,7 @@ def test_a_wrong_value_from_nowhere_is_no_leakage_and_no_binding_error():
 
 def test_a_colour_moved_between_parts_of_one_concept_is_a_binding_error_only():
     # Milo's green beanie takes the brown of his trousers, which is nobody else's hat colour.
-    judgement = judge_picture(
+    judgement = judge_image(
         read(replace(MILO, hat_colour="brown")), ("milo",), truth=TRUTH, others=list(TRUTH)
     )
     assert (judgement.bound, judgement.moved) == (9, 1)
@@ -229,7 +229,7 @@ def test_a_stranger_is_neither_present_nor_a_duplicate():
     assert (found["attendance"], found["duplicates"], found["identity"]) == (1.0, 0.0, 1.0)
 
 
-def test_an_empty_picture_is_confused_and_has_no_identity():
+def test_an_empty_image_is_confused_and_has_no_identity():
     found = metrics(judge([]))
     assert (found["identity"], found["attendance"], found["leakage"], found["confusion"]) == (
         None,
@@ -248,9 +248,9 @@ def test_three_in_a_row_are_assigned_by_their_places():
             "1",
         ),
     )  # asked for: milo, otto, luna from left to right
-    kept = judge_picture(read(MILO, OTTO, LUNA), named, truth=TRUTH, sides=sides)
+    kept = judge_image(read(MILO, OTTO, LUNA), named, truth=TRUTH, sides=sides)
     assert kept.sides == (2, 2) and set(kept.identity.values()) == {1.0}
-    turned = judge_picture(read(MILO, LUNA, OTTO), named, truth=TRUTH, sides=sides)
+    turned = judge_image(read(MILO, LUNA, OTTO), named, truth=TRUTH, sides=sides)
     assert (
         turned.sides == (1, 2) and turned.identity["milo"] == 1.0 and turned.identity["otto"] < 1.0
     )

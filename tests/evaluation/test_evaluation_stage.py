@@ -1,4 +1,4 @@
-"""The stage on drawn pictures, with untrained judges of ToonWorld's shapes and a reader that knows
+"""The stage on drawn images, with untrained judges of ToonWorld's shapes and a reader that knows
 the truth.
 """
 
@@ -46,7 +46,7 @@ def world(tmp_path_factory):
 
 
 def draw(folder, jobs):
-    """Write pictures as a generation artifact does, and return what a faultless reader sees in
+    """Write images as a generation artifact does, and return what a faultless reader sees in
     each.
     """
     (folder / "images").mkdir(parents=True)
@@ -121,8 +121,8 @@ def judged(world, tmp_path_factory):
     seen = draw(root / "after", jobs) | draw(root / "before", [(prior, (cat,))])
 
     class Faultless:
-        def read(self, pictures):
-            return [seen[np.asarray(picture).tobytes()] for picture in pictures]
+        def read(self, images):
+            return [seen[np.asarray(image).tobytes()] for image in images]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage, "load_reader", lambda *_, **__: Faultless())
@@ -163,7 +163,7 @@ def test_metrics_have_the_designs_names_and_the_right_values(judged):
     assert metrics["multi/layout_side/pictures"] == 2
 
 
-def test_every_picture_has_a_line_and_every_concept_thumbnails(judged):
+def test_every_image_has_a_line_and_every_concept_thumbnails(judged):
     lines = [json.loads(line) for line in (judged / "per_image.jsonl").read_text().splitlines()]
     assert len(lines) == 6 and [line["judgement"]["confused"] for line in lines[2:4]] == [
         False,

@@ -10,7 +10,7 @@ import json
 import random
 
 from clif_exp.evaluation import confusion
-from clif_exp.evaluation.confusion import judge_picture
+from clif_exp.evaluation.confusion import judge_image
 from clif_exp.evaluation.figures import AMBIGUOUS, NOT_VISIBLE, Figure
 from clif_exp.evaluation.stage import VERSION
 
@@ -34,11 +34,9 @@ def test_what_is_measured_changes_only_with_the_version():
             figures.append(Figure((left, 0.2, left + 0.2, 0.9), 0.9, attributes))
         pair = list(itertools.permutations("abc", 2))[index % 6]
         multis.append(
-            judge_picture(
-                figures, pair, truth=truth, sides=("left", "right") if index % 2 else None
-            )
+            judge_image(figures, pair, truth=truth, sides=("left", "right") if index % 2 else None)
         )
-        singles.append(judge_picture(figures, pair[:1], truth=truth, others="abc"))
+        singles.append(judge_image(figures, pair[:1], truth=truth, others="abc"))
     metrics = confusion.summarise(
         multis, multi=True, baseline=confusion.leak_baseline(singles), identity_threshold=0.75
     )

@@ -18,7 +18,7 @@ PROMPT = "a photo of <rick> on the left and <morty> on the right"
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, backbones, curated):
     """family -> (spec, folder of stage 2, folder of the export); trained on first use, hard enough
-    to show in pictures.
+    to show in images.
     """
     from clif_exp.diffusion.stage import train_diffusion
     from clif_exp.export.stage import export_run

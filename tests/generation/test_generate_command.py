@@ -39,7 +39,7 @@ def run(export, tmp_path, *more, prompt="a photo of <rick>"):
     )
 
 
-def test_a_picture_is_the_stock_pipelines(export, tmp_path, tiny_sd15):
+def test_a_image_is_the_stock_pipelines(export, tmp_path, tiny_sd15):
     import torch
     from diffusers import StableDiffusionPipeline
 
@@ -60,7 +60,7 @@ def test_a_picture_is_the_stock_pipelines(export, tmp_path, tiny_sd15):
     assert np.abs(difference).max() <= 1
 
 
-def test_several_pictures_go_into_a_folder(export, tmp_path, tiny_sd15, capsys):
+def test_several_images_go_into_a_folder(export, tmp_path, tiny_sd15, capsys):
     arguments = [
         "--model",
         str(export),
@@ -98,7 +98,7 @@ def test_several_pictures_go_into_a_folder(export, tmp_path, tiny_sd15, capsys):
     [
         ([], "a photo of <morty>", "<morty> is no concept of"),
         ([], "a photo of <rick>", "Name it with --base"),
-        (["--seed", "0", "1"], "a photo of <rick>", "one file for 2 pictures"),
+        (["--seed", "0", "1"], "a photo of <rick>", "one file for 2 images"),
         (["--model", "nowhere"], "a photo of <rick>", "is no export"),
     ],
 )

@@ -61,7 +61,7 @@ def diffusion(spec, tmp_path_factory):
     return out
 
 
-def pictures(folder: Path) -> dict[str, np.ndarray]:
+def images(folder: Path) -> dict[str, np.ndarray]:
     return {
         file.name: np.asarray(Image.open(file)).astype(int)
         for file in sorted((folder / "images").glob("*.png"))
@@ -75,7 +75,7 @@ def reference(spec, diffusion, tmp_path_factory) -> Path:
     return out
 
 
-def test_every_prompt_gets_a_picture_per_seed_and_a_line(reference):
+def test_every_prompt_gets_a_image_per_seed_and_a_line(reference):
     lines = [
         json.loads(line) for line in (reference / "generations.jsonl").read_text().splitlines()
     ]
@@ -84,7 +84,7 @@ def test_every_prompt_gets_a_picture_per_seed_and_a_line(reference):
     ]
     assert all((reference / line["file"]).exists() for line in lines)
     assert lines[0]["text_for_alignment"] == "a photo of a man" and lines[0]["concepts"] == ["rick"]
-    assert len({picture.tobytes() for picture in pictures(reference).values()}) == 6
+    assert len({image.tobytes() for image in images(reference).values()}) == 6
 
 
 def test_batch_size_changes_nothing_beyond_rounding(reference, spec, diffusion, tmp_path):
@@ -93,9 +93,9 @@ def test_batch_size_changes_nothing_beyond_rounding(reference, spec, diffusion, 
         generate(
             out, spec=spec, diffusion=diffusion, prompts=PROMPTS, batch_size=batch_size, **SETTINGS
         )
-        for name, picture in pictures(out).items():
+        for name, image in images(out).items():
             # fp32 sums in another order: at most one level of 255.
-            assert np.abs(picture - pictures(reference)[name]).max() <= 1, name
+            assert np.abs(image - images(reference)[name]).max() <= 1, name
 
 
 def test_the_order_of_the_prompts_changes_nothing(reference, spec, diffusion, tmp_path):
@@ -103,8 +103,8 @@ def test_the_order_of_the_prompts_changes_nothing(reference, spec, diffusion, tm
         tmp_path, spec=spec, diffusion=diffusion, prompts=PROMPTS[::-1], batch_size=2, **SETTINGS
     )
     assert all(
-        np.abs(picture - pictures(reference)[name]).max() <= 1
-        for name, picture in pictures(tmp_path).items()
+        np.abs(image - images(reference)[name]).max() <= 1
+        for name, image in images(tmp_path).items()
     )
 
 
@@ -127,8 +127,8 @@ def test_killed_and_resumed_equals_undisturbed(reference, spec, diffusion, tmp_p
     }
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path, **arguments)
-    assert len(pictures(tmp_path)) == 2 and not (tmp_path / "generations.jsonl").exists()
-    # Killed between two pictures of one batch.
+    assert len(images(tmp_path)) == 2 and not (tmp_path / "generations.jsonl").exists()
+    # Killed between two images of one batch.
     (tmp_path / "images" / "p0-s001.png").unlink()
     kept = (tmp_path / "images" / "p0-s000.png").read_bytes()
     generate(tmp_path, **arguments)
@@ -137,14 +137,14 @@ def test_killed_and_resumed_equals_undisturbed(reference, spec, diffusion, tmp_p
     assert (tmp_path / "images" / "p0-s000.png").read_bytes() == kept
 
 
-def test_finished_pictures_are_not_made_again(reference, spec, diffusion, monkeypatch):
+def test_finished_images_are_not_made_again(reference, spec, diffusion, monkeypatch):
     monkeypatch.setattr(
         sampling, "load_customised_pipeline", lambda *_, **__: pytest.fail("nothing is missing")
     )
     generate(reference, spec=spec, diffusion=diffusion, prompts=PROMPTS, batch_size=2, **SETTINGS)
 
 
-def test_the_trained_weights_are_in_the_pictures(reference, spec, diffusion, tmp_path):
+def test_the_trained_weights_are_in_the_images(reference, spec, diffusion, tmp_path):
     generate(
         tmp_path / "base", spec=spec, diffusion=None, prompts=PROMPTS, batch_size=6, **SETTINGS
     )
@@ -161,7 +161,7 @@ def test_the_trained_weights_are_in_the_pictures(reference, spec, diffusion, tmp
         batch_size=6,
         **SETTINGS,
     )
-    sets = [pictures(folder) for folder in (reference, tmp_path / "base", tmp_path / "embeddings")]
+    sets = [images(folder) for folder in (reference, tmp_path / "base", tmp_path / "embeddings")]
     for first, second in ((0, 1), (0, 2), (1, 2)):
         assert any(np.abs(sets[first][name] - sets[second][name]).max() > 1 for name in sets[0])
 
@@ -185,7 +185,7 @@ def test_rows_alone_leave_prompts_without_a_concept_as_they_were(spec, diffusion
         generate(
             tmp_path / name, spec=spec, diffusion=model, prompts=prior, batch_size=2, **SETTINGS
         )
-    before, after = pictures(tmp_path / "before"), pictures(tmp_path / "after")
+    before, after = images(tmp_path / "before"), images(tmp_path / "after")
     # The same noise before and after, so what differs in a report is what customising changed.
     assert all(np.array_equal(before[name], after[name]) for name in before)
 

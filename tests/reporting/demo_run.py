@@ -71,7 +71,7 @@ def draw(
 
 
 def spoil(characters: list[Character], index: int) -> list[Character]:
-    """Every third picture of a pair swaps hats, every seventh loses somebody."""
+    """Every third image of a pair swaps hats, every seventh loses somebody."""
     if len(characters) == 2 and index % 7 == 6:
         return characters[:1]
     if len(characters) == 2 and index % 3 == 2:
@@ -83,7 +83,7 @@ def spoil(characters: list[Character], index: int) -> list[Character]:
     return characters
 
 
-def publish_pictures(
+def publish_images(
     out: Path, prompts: Sequence[EvaluationPrompt], *, truth: dict[str, dict[str, str]]
 ) -> list[Row]:
     """Draw every prompt as a generation artifact, and judge the drawings."""
@@ -204,8 +204,8 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
     }
     for folder in artifacts.values():
         folder.mkdir(parents=True, exist_ok=True)
-    rows = publish_pictures(artifacts["generation"], prompts, truth=truth)
-    before = publish_pictures(
+    rows = publish_images(artifacts["generation"], prompts, truth=truth)
+    before = publish_images(
         artifacts["generation_prior"],
         [prompt for prompt in prompts if prompt.kind == "prior"],
         truth=truth,

@@ -93,7 +93,7 @@ def test_what_users_write_is_escaped(page):
     assert "<milo>" not in text and "a photo of &lt;milo&gt;" in text
 
 
-def test_the_grids_are_pictures(page):
+def test_the_grids_are_images(page):
     folder, _ = page
     for name in ("concepts", "pairs", "prior", "augmented", "training"):
         pixels = np.asarray(Image.open(folder / "samples" / f"{name}.png"))

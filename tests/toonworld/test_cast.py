@@ -55,7 +55,7 @@ def test_fresh_casts_depend_on_their_seed_only():
     assert cast(7) != default_cast()
 
 
-def test_reference_pictures_vary_and_differ_from_the_held_out_ones():
+def test_reference_images_vary_and_differ_from_the_held_out_ones():
     for name, character in default_cast().items():
         references, held_out = reference_scenes(name, character), held_out_scenes(name, character)
         assert 4 <= len(references) <= 6 and len(held_out) == 8

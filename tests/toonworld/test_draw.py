@@ -29,7 +29,7 @@ def test_the_same_scene_gives_the_same_bytes(kind):
         assert first.labels.tobytes() == second.labels.tobytes()
 
 
-def test_another_seed_gives_another_picture_of_the_same_things():
+def test_another_seed_gives_another_image_of_the_same_things():
     scene = scenes("single", count=1)[0]
     first, second = render(scene), render(replace(scene, seed=scene.seed + 1))
     assert (first.image != second.image).any()
@@ -72,7 +72,7 @@ def test_labels_agree_with_the_scene(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nobody_leaves_the_picture(kind):
+def test_nobody_leaves_the_image(kind):
     for scene in scenes(kind, count=40, seed=5):
         rendering = render(scene)
         for box in rendering.boxes:
@@ -88,7 +88,7 @@ def test_nobody_leaves_the_picture(kind):
         assert (border > 0).sum() <= 3, (scene, "touches the border")
 
 
-def test_the_picture_changes_only_where_labels_say_on_white():
+def test_the_image_changes_only_where_labels_say_on_white():
     for scene in scenes("single_white") + scenes("parts"):
         rendering = render(scene)
         background = rendering.labels == 0
@@ -101,7 +101,7 @@ def test_the_picture_changes_only_where_labels_say_on_white():
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_every_attribute_is_visible_in_the_picture(style):
+def test_every_attribute_is_visible_in_the_image(style):
     base = replace(default_cast()["milo"], style=style)
     reference = alone(base).image.astype(int)
     for slot in (
@@ -127,10 +127,10 @@ def test_every_attribute_is_visible_in_the_picture(style):
 
 def test_styles_differ_clearly():
     base = default_cast()["milo"]
-    pictures = [alone(replace(base, style=style)).image.astype(int) for style in STYLES]
+    images = [alone(replace(base, style=style)).image.astype(int) for style in STYLES]
     for first in range(3):
         for second in range(first):
-            assert np.abs(pictures[first] - pictures[second]).mean() > 3
+            assert np.abs(images[first] - images[second]).mean() > 3
 
 
 @pytest.mark.parametrize("species", SPECIES)
@@ -141,7 +141,7 @@ def test_every_species_can_wear_everything(species):
         assert visibility["hat"] > 150 and visibility["head"] > 400 and visibility["top"] > 250
 
 
-def test_larger_pictures_show_the_same_scene():
+def test_larger_images_show_the_same_scene():
     scene = scenes("pair", count=1)[0]
     small, large = render(scene, size=128), render(scene, size=256)
     assert large.image.shape == (256, 256, 3)

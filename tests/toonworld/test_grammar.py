@@ -126,7 +126,7 @@ def test_two_side_by_side_are_mostly_named_from_left_to_right():
 
 
 @pytest.mark.parametrize("interaction", ["next to", "left of", "hugging", "behind", "riding"])
-def test_interactions_are_true_of_the_picture(interaction):
+def test_interactions_are_true_of_the_image(interaction):
     found = 0
     for scene, _ in captioned("pair", count=150, seed=4):
         if scene.interaction != interaction:

@@ -50,7 +50,7 @@ def test_prompts_for_unknown_features_take_the_slots_in_turn():
     assert all(getattr(who, slot) in CAST_ONLY[slot] for who, slot in named)
 
 
-def test_a_picture_without_figures_shows_nothing_of_anybody():
+def test_a_image_without_figures_shows_nothing_of_anybody():
     who, _ = measures_unet._with_cast_only(0)
     assert measures_unet._shown([], who) == 0
     assert measures_unet._shown([FigureReading((0, 0, 9, 9), 0.9, who.attributes(), {})], who) == 1

@@ -31,7 +31,7 @@ def test_the_examination_is_of_scenes_as_they_come():
         assert _scene(one, EXAMINATION) == sample_scene(other, allow_cast_only=True)
 
 
-def test_boxes_and_places_are_mirrored_with_their_picture():
+def test_boxes_and_places_are_mirrored_with_their_image():
     images, boxes, cells = (
         torch.zeros(2, 3, 128, 128),
         torch.full((2, 3, 4), float("nan")),
@@ -41,10 +41,10 @@ def test_boxes_and_places_are_mirrored_with_their_picture():
     boxes[:, 0] = torch.tensor([16.0, 40.0, 48.0, 80.0])
     cells[:, :, 5:10, 2:6] = 1
     _mirror(images, boxes, cells, rows=torch.tensor([False, True]))
-    for picture, box, answers in zip(images, boxes[:, 0].int().tolist(), cells, strict=True):
+    for image, box, answers in zip(images, boxes[:, 0].int().tolist(), cells, strict=True):
         left, top, right, bottom = box
-        assert picture[:, top:bottom, left:right].min() == 1
-        assert picture.sum() == 3 * (right - left) * (bottom - top)
-        assert torch.equal(answers[0].bool(), torch.nn.functional.max_pool2d(picture, 8)[0].bool())
+        assert image[:, top:bottom, left:right].min() == 1
+        assert image.sum() == 3 * (right - left) * (bottom - top)
+        assert torch.equal(answers[0].bool(), torch.nn.functional.max_pool2d(image, 8)[0].bool())
     assert boxes[0, 0, 0] != boxes[1, 0, 0]
     assert boxes[:, 1:].isnan().all()

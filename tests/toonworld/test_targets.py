@@ -1,4 +1,4 @@
-"""What the recipes' helper losses ask for is true of captions and of pictures."""
+"""What the recipes' helper losses ask for is true of captions and of images."""
 
 from __future__ import annotations
 

@@ -102,15 +102,15 @@ def test_a_decoder_is_widened_and_the_latents_stay(trained, tmp_path, monkeypatc
     ).eval()
     (tmp_path / "corpus").symlink_to(trained / "corpus")
     narrow.save_pretrained(tmp_path / "weights" / "vae")
-    pictures, latents = torch.rand(2, 3, 128, 128) * 2 - 1, torch.randn(2, 8, 16, 16)
+    images, latents = torch.rand(2, 3, 128, 128) * 2 - 1, torch.randn(2, 8, 16, 16)
     recipe = train.make_recipe("vae_decoder", root=tmp_path, steps=1, scenes=SCENES)
     wide = recipe.model.eval()
     with torch.no_grad():
         assert torch.allclose(wide.decode(latents).sample, narrow.decode(latents).sample, atol=1e-4)
-        before = narrow.encode(pictures).latent_dist.mode()
+        before = narrow.encode(images).latent_dist.mode()
         run(monkeypatch, "vae_decoder", "--steps", 1, "--scenes", SCENES, "--root", tmp_path)
         mended = AutoencoderKL.from_pretrained(tmp_path / "weights" / "vae")
-        assert torch.allclose(mended.encode(pictures).latent_dist.mode(), before, atol=1e-5)
+        assert torch.allclose(mended.encode(images).latent_dist.mode(), before, atol=1e-5)
         assert not torch.allclose(
             mended.decode(latents).sample, narrow.decode(latents).sample, atol=1e-4
         )
@@ -123,10 +123,10 @@ def test_a_widened_oracle_reads_as_the_narrow_one_did():
     from clif_exp.toonworld.recipes.widen import widened
 
     torch.manual_seed(0)
-    narrow, wide, pictures = Oracle(width=128), Oracle(width=192), torch.rand(2, 3, 128, 128)
+    narrow, wide, images = Oracle(width=128), Oracle(width=192), torch.rand(2, 3, 128, 128)
     wide.load_state_dict(widened(narrow.state_dict(), wide))
     with torch.no_grad():
-        before, after = narrow(pictures), wide(pictures)
+        before, after = narrow(images), wide(images)
     assert all(torch.allclose(before[name], after[name], atol=1e-4) for name in before)
     copies = wide.state_dict()["hidden.weight"][:, [0, 128]]
     assert not torch.equal(copies[:, 0], copies[:, 1]), (

@@ -185,7 +185,7 @@ def load_contrastive(
 
 
 def encode_images(vae, pixels_BCHW: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Encode pictures to the latents that the U-Net was trained on.
+    """Encode images to the latents that the U-Net was trained on.
 
     Args:
         vae: AutoencoderKL or AutoencoderTiny.

@@ -29,9 +29,9 @@ class BackboneSpec:
             was.
         contrastive: text encoder name ("text_encoder", "text_encoder_2") -> CLIP checkpoint, folder
             or hub id, whose text tower equals the pipeline's.
-        resolution: side of the pictures in px.
+        resolution: side of the images in px.
         segmenter_checkpoint: SAM weights, or None for the segmenter's own choice.
-        domain: the only kind of pictures that the models know, as a dataset's `domain`; None: any.
+        domain: the only kind of images that the models know, as a dataset's `domain`; None: any.
     """
 
     family: str

@@ -10,9 +10,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ConceptImage:
-    """One reference picture.
+    """One reference image.
 
-    `point` (x, y) and `box` (x0, y0, x1, y1) are px of the upright picture.
+    `point` (x, y) and `box` (x0, y0, x1, y1) are px of the upright image.
     """
 
     file: Path

@@ -1,7 +1,7 @@
 """The layouts in which concept sets come: our `concepts.yaml` and what other tools' users already
 have on disk.
 
-Each reader returns concepts as described, without opening a picture; `concepts.py` judges them
+Each reader returns concepts as described, without opening an image; `concepts.py` judges them
 afterwards. Problems are collected, not raised, so that the user sees all of them at once.
 """
 
@@ -21,7 +21,7 @@ _IMAGE_FIELDS = {"file", "mask", "caption", "point", "box"}
 _REMEDY = (
     "Put a concepts.yaml there, or Custom Diffusion's concepts_list.json, Mix-of-Show's data JSON,"
     " DreamBench's folders with prompts_and_classes.txt, or folders named '<name> <class word>'"
-    " with pictures."
+    " with images."
 )
 
 Description = tuple[
@@ -169,7 +169,7 @@ def _files(
     if isinstance(value, str):
         target = folder / value
         if target.is_dir():
-            return [{"file": file} for file in _pictures(target)]
+            return [{"file": file} for file in _images(target)]
         if not target.is_file():
             problems.append(
                 f"{where}: {field}: '{value}' does not exist. Give a folder or a list of files"
@@ -216,7 +216,7 @@ def _masks(
             " images, or a list."
         )
         return {}
-    by_stem = {file.stem: file for file in _pictures(target)}
+    by_stem = {file.stem: file for file in _images(target)}
     found = {
         number: by_stem[fields["file"].stem]
         for number, fields in enumerate(files)
@@ -270,12 +270,10 @@ def _read_json(file: Path, folder: Path, name: str) -> Description:
             )
         captions = _locate(str(entry["caption_dir"]), folder) if entry.get("caption_dir") else data
         masks = _locate(str(entry["mask_dir"]), folder) if entry.get("mask_dir") else None
-        by_stem = {mask.stem: mask for mask in _pictures(masks)} if masks else {}
+        by_stem = {mask.stem: mask for mask in _images(masks)} if masks else {}
         images = [
-            ConceptImage(
-                picture, mask=by_stem.get(picture.stem), caption=_sidecar(picture, captions)
-            )
-            for picture in (_pictures(data) if data else [])
+            ConceptImage(image, mask=by_stem.get(image.stem), caption=_sidecar(image, captions))
+            for image in (_images(data) if data else [])
         ]
         concepts.append(Concept(concept_name, class_word, tuple(images)))
     return file.name, name, concepts, problems
@@ -291,7 +289,7 @@ def _class_from_prompts(entry: Mapping[str, Any]) -> str:
 
 
 def _read_folders(folder: Path, name: str) -> Description:
-    """DreamBench's layout, and plain folders of pictures with .txt captions or metadata.jsonl."""
+    """DreamBench's layout, and plain folders of images with .txt captions or metadata.jsonl."""
     problems: list[str] = []
     classes: dict[str, str] = {}
     table = folder / "prompts_and_classes.txt"
@@ -307,7 +305,7 @@ def _read_folders(folder: Path, name: str) -> Description:
     ]
     if classes:
         folders = [child for child in folders if child.name in classes]
-    if not folders and _pictures(folder):
+    if not folders and _images(folder):
         folders = [folder]
     if not folders:
         raise ValueError(f"dataset.root: '{folder}' holds no concept set. {_REMEDY}")
@@ -325,11 +323,11 @@ def _read_folders(folder: Path, name: str) -> Description:
             )
             class_word = "missing"
         images = []
-        for picture in _pictures(child):
-            row = metadata.get(picture.name, {})
+        for image in _images(child):
+            row = metadata.get(image.name, {})
             images.append(
                 ConceptImage(
-                    picture, caption=row.get("text") or row.get("caption") or _sidecar(picture)
+                    image, caption=row.get("text") or row.get("caption") or _sidecar(image)
                 )
             )
         concepts.append(Concept(_slug(concept_name), class_word, tuple(images)))
@@ -370,7 +368,7 @@ def _read_metadata(folder: Path, problems: list[str]) -> dict[str, dict[str, Any
     return rows
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[Path]:
     return sorted(
         file
         for file in folder.iterdir()
@@ -378,8 +376,8 @@ def _pictures(folder: Path) -> list[Path]:
     )
 
 
-def _sidecar(picture: Path, folder: Path | None = None) -> str | None:
-    file = (folder or picture.parent) / f"{picture.stem}.txt"
+def _sidecar(image: Path, folder: Path | None = None) -> str | None:
+    file = (folder or image.parent) / f"{image.stem}.txt"
     return file.read_text(encoding="utf-8").strip() or None if file.is_file() else None
 
 

@@ -1,4 +1,4 @@
-"""Reading pictures and masks that users bring, safely: nothing unreadable, animated, huge or of a
+"""Reading images and masks that users bring, safely: nothing unreadable, animated, huge or of a
 lossy mode gets past here.
 """
 
@@ -22,17 +22,15 @@ IMAGE_SUFFIXES = (
     ".avif",
     ".heic",
 )
-MAX_PIXELS = (
-    50_000_000  # beyond this a "picture" is a decompression bomb or needs downsizing anyway
-)
+MAX_PIXELS = 50_000_000  # beyond this a "image" is a decompression bomb or needs downsizing anyway
 MIN_SIDE = 32  # px; below this neither CLIP nor a segmenter sees anything
 
 # Modes that become 8-bit RGB without losing what a person sees.
 _SAFE_MODES = {"RGB", "RGBA", "RGBa", "RGBX", "L", "LA", "La", "P", "PA", "1", "CMYK", "YCbCr"}
 
 
-def picture_problem(file: Path) -> str | None:
-    """Say what is wrong with a picture, or None if it can be used.
+def image_problem(file: Path) -> str | None:
+    """Say what is wrong with an image, or None if it can be used.
 
     Args:
         file: any path.
@@ -48,7 +46,7 @@ def picture_problem(file: Path) -> str | None:
 
 
 def load_rgb(file: Path) -> Image.Image:
-    """Open a picture as upright 8-bit RGB; transparency becomes white.
+    """Open an image as upright 8-bit RGB; transparency becomes white.
 
     Args:
         file: PNG, JPEG, WebP or whatever else Pillow reads.
@@ -76,7 +74,7 @@ def load_mask(file: Path, *, size: tuple[int, int] | None = None) -> np.ndarray:
     """Open a mask: white (or opaque) is the concept.
 
     Args:
-        file: an 8-bit grey, palette, RGB or RGBA picture; of RGBA the alpha channel counts.
+        file: an 8-bit grey, palette, RGB or RGBA image; of RGBA the alpha channel counts.
         size: (width, height) in px that the mask must have.
 
     Returns:
@@ -93,8 +91,8 @@ def load_mask(file: Path, *, size: tuple[int, int] | None = None) -> np.ndarray:
         )
     if size is not None and image.size != tuple(size):
         raise ValueError(
-            f"is a mask of {image.width} x {image.height} px for a picture of {size[0]} x {size[1]}"
-            " px. Save it in the picture's size."
+            f"is a mask of {image.width} x {image.height} px for an image of {size[0]} x {size[1]}"
+            " px. Save it in the image's size."
         )
     if image.mode in {"RGBA", "LA"} and np.asarray(image.getchannel("A")).min() < 255:
         values = np.asarray(image.getchannel("A"))
@@ -102,7 +100,7 @@ def load_mask(file: Path, *, size: tuple[int, int] | None = None) -> np.ndarray:
         values = np.asarray(image.convert("L"))
     mask = values > 127
     if not mask.any() or mask.all():
-        state = "marks nothing" if not mask.any() else "marks the whole picture"
+        state = "marks nothing" if not mask.any() else "marks the whole image"
         raise ValueError(
             f"{state}. Paint the concept white on black, or remove the mask to let the segmenter"
             " look."
@@ -128,7 +126,7 @@ def _open(file: Path, *, min_side: int) -> Image.Image:
         ) from None
     except UnidentifiedImageError:
         raise ValueError(
-            f"is not a picture that can be read ({bytes_on_disk:,} bytes). Save it as PNG or JPEG."
+            f"is not an image that can be read ({bytes_on_disk:,} bytes). Save it as PNG or JPEG."
         ) from None
     except ValueError:
         raise
@@ -156,7 +154,7 @@ def _refuse_by_header(image: Image.Image, min_side: int) -> None:
             f"has only {image.width} x {image.height} pixels. Use one with at least {min_side} on"
             " each side."
         )
-    # MPO is how phones store a JPEG with a preview or a depth map; its first frame is the picture.
+    # MPO is how phones store a JPEG with a preview or a depth map; its first frame is the image.
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
         raise ValueError(f"is animated or has pages ({frames} frames). Save one frame as PNG.")
@@ -172,7 +170,7 @@ def _mode_words(mode: str) -> str:
 
 def on_white(image_HW3: np.ndarray, mask_HW: np.ndarray, *, margin: float = 0.12) -> Image.Image:
     """Crop a masked region onto a white square with some margin, as single things stand in CLIP's
-    own training pictures.
+    own training images.
     """
     x0, y0, x1, y1 = mask_box(mask_HW)
     crop = np.where(mask_HW[y0:y1, x0:x1, None], image_HW3[y0:y1, x0:x1], 255).astype(np.uint8)

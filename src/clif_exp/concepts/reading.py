@@ -8,8 +8,8 @@ The native form is a folder with `concepts.yaml`:
       - name: rick                   # becomes the token <rick>; a small letter, then small letters,
         digits and _ class_word: man              # what it is, in the base model's words images:
         images/rick          # a folder, or a list of files, or of {file, mask, caption, point, box}
-        masks: masks/rick            # optional: a folder with the pictures' file stems, or a list
-        captions: [...]              # optional: one per picture parts: [hat, jacket]         #
+        masks: masks/rick            # optional: a folder with the images' file stems, or a list
+        captions: [...]              # optional: one per image parts: [hat, jacket]         #
         optional: what the captioner would otherwise have to find out
 
 Other tools' layouts are read by `concept_formats.py`.
@@ -39,7 +39,7 @@ def read_concept_set(root: Path, *, size: int | None = None) -> ConceptSet:
         size: how many of the concepts to take (the first ones); None takes all.
 
     Returns:
-        The checked set; every picture in it can be opened.
+        The checked set; every image in it can be opened.
 
     Raises:
         ValueError: every problem of the set, one per line, with file, field, what was found and
@@ -114,7 +114,7 @@ def check_against_tokenizer(concepts: ConceptSet, *, tokenizer: Any) -> None:
 def write_concepts_yaml(
     root: Path, *, concepts: Sequence[Concept], name: str | None = None
 ) -> Path:
-    """Write `root/concepts.yaml`; pictures and masks are named relative to `root` and must lie
+    """Write `root/concepts.yaml`; images and masks are named relative to `root` and must lie
     below it.
 
     Args:
@@ -197,7 +197,7 @@ def _concept_problems(source: str, concept: Concept, root: Path) -> list[str]:
             " as 'teddy bear'."
         )
     if not concept.images:
-        problems.append(f"{where}: images: none found. Add at least one picture, better 4 to 6.")
+        problems.append(f"{where}: images: none found. Add at least one image, better 4 to 6.")
     problems += [
         f"{where}: parts: '{part}' is not a name. Use short nouns such as 'hat'."
         for part in concept.parts
@@ -211,7 +211,7 @@ def _concept_problems(source: str, concept: Concept, root: Path) -> list[str]:
         digest = file_digest(image.file) if image.file.is_file() else None
         if digest and digest in seen:
             problems.append(
-                f"{where}: {_short(image.file, root)} is the same picture as"
+                f"{where}: {_short(image.file, root)} is the same image as"
                 f" {_short(seen[digest], root)}. Remove one."
             )
         elif digest:
@@ -235,14 +235,14 @@ def _image_problems(image: ConceptImage, root: Path) -> list[str]:
         0 <= image.point[0] < width and 0 <= image.point[1] < height
     ):
         problems.append(
-            f"{file}: point {list(image.point)} lies outside the picture of {width} x {height} px."
+            f"{file}: point {list(image.point)} lies outside the image of {width} x {height} px."
             " Use [x, y] inside it."
         )
     if image.box is not None:
         x0, y0, x1, y1 = image.box
         if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
             problems.append(
-                f"{file}: box {list(image.box)} does not lie in the picture of {width} x {height}"
+                f"{file}: box {list(image.box)} does not lie in the image of {width} x {height}"
                 " px. Use [x0, y0, x1, y1]."
             )
     return problems

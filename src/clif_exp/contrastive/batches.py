@@ -1,7 +1,7 @@
 """Batches without the context shortcut: each context, side and scale comes with several concepts
 (DESIGN, section 4).
 
-If every pair of a batch had its own context, frozen context words alone would tell which picture
+If every pair of a batch had its own context, frozen context words alone would tell which image
 belongs to which caption, and the loss would fall without teaching the concept tokens anything.
 """
 

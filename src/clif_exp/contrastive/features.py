@@ -1,4 +1,4 @@
-"""Image features: the image tower is frozen, so each picture is encoded once and stage 1 trains the
+"""Image features: the image tower is frozen, so each image is encoded once and stage 1 trains the
 text tower alone.
 """
 
@@ -72,21 +72,21 @@ def pair_features(
 def image_features(
     clip,
     processor,
-    pictures: Sequence[tuple[Path, Box | None]],
+    images: Sequence[tuple[Path, Box | None]],
     *,
     cache: Path,
     batch_size: int = 64,
 ) -> Tensor:
-    """Encode pictures, or crops of them, once; later calls with the same pictures read the cache.
+    """Encode images, or crops of them, once; later calls with the same images read the cache.
 
-    Processes that call this with the same pictures at the same time share the work.
+    Processes that call this with the same images at the same time share the work.
 
     Args:
         clip: CLIPModel.
         processor: its CLIPImageProcessor.
-        pictures: (file, crop box in px or None); the same twice is encoded once.
-        cache: folder of caches of this CLIP; a cache is named by the content of the pictures.
-        batch_size: pictures per forward pass.
+        images: (file, crop box in px or None); the same twice is encoded once.
+        cache: folder of caches of this CLIP; a cache is named by the content of the images.
+        batch_size: images per forward pass.
 
     Returns:
         L2-normalised features, float32 [N, D], on the CPU.
@@ -95,12 +95,12 @@ def image_features(
 
     contents = {
         file: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in dict.fromkeys(file for file, _ in pictures)
+        for file in dict.fromkeys(file for file, _ in images)
     }
-    keys = [(contents[file], box) for file, box in pictures]
+    keys = [(contents[file], box) for file, box in images]
     own = cache / f"image_features_{hashlib.sha256(repr(keys).encode()).hexdigest()[:16]}"
     own.mkdir(parents=True, exist_ok=True)
-    distinct = dict(zip(keys, pictures, strict=True))
+    distinct = dict(zip(keys, images, strict=True))
     chosen = list(distinct.values())
     batches = {
         f"{start:06d}": chosen[start : start + batch_size]
@@ -120,7 +120,7 @@ def image_features(
         batches,
         done=lambda key: file_of(key).is_file(),
         work=work,
-        description="encoding pictures",
+        description="encoding images",
     )
     features = torch.cat([load_file(str(file_of(key)))["features"] for key in batches])
     number = {key: index for index, key in enumerate(distinct)}
@@ -128,14 +128,14 @@ def image_features(
 
 
 @torch.inference_mode()
-def _encode(clip, processor, pictures: Sequence[tuple[Path, Box | None]]) -> Tensor:
+def _encode(clip, processor, files: Sequence[tuple[Path, Box | None]]) -> Tensor:
     from PIL import Image
 
     images = []
-    for file, box in pictures:
-        with Image.open(file) as image:
-            picture = image.convert("RGB")
-        images.append(picture.crop(box) if box else picture)
+    for file, box in files:
+        with Image.open(file) as opened:
+            image = opened.convert("RGB")
+        images.append(image.crop(box) if box else image)
     pixels = processor(images=images, return_tensors="pt").pixel_values
     device = clip.visual_projection.weight.device
     features = clip.get_image_features(pixels.to(device, clip.dtype)).pooler_output

@@ -33,7 +33,7 @@ def symmetric_info_nce(
         ValueError: a row or column has no positive; names the first such pair.
     """
     positive_NN = targets_NN == POSITIVE
-    for axis, what in ((1, "caption"), (0, "picture")):
+    for axis, what in ((1, "caption"), (0, "image")):
         lonely = (~positive_NN.any(dim=axis)).nonzero().flatten()
         if len(lonely):
             raise ValueError(
@@ -49,7 +49,7 @@ def symmetric_info_nce(
 
 def _cross_entropy(logits_NN: Tensor, positive_NN: Tensor) -> Tensor:
     """Mean over rows of the cross-entropy to a target that is uniform over the row's positives."""
-    # A caption can be true of several pictures: share the probability among all of them instead of
+    # A caption can be true of several images: share the probability among all of them instead of
     # pushing the true ones away, as arange labels would. masked_fill, not a product: 0 * -inf at
     # ignored entries would be NaN.
     log_probability_NN = F.log_softmax(logits_NN, dim=1).masked_fill(~positive_NN, 0.0)

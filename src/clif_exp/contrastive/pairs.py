@@ -12,13 +12,13 @@ from clif_exp.contrastive.targets import PairMeta
 
 @dataclass(frozen=True)
 class Pair:
-    """One augmented picture with its caption.
+    """One augmented image with its caption.
 
     Args:
-        file: the picture.
+        file: the image.
         caption: its caption, concepts as placeholders.
         meta: what decides about targets.
-        box: box of the concept (or its part) in the picture, px (x0, y0, x1, y1).
+        box: box of the concept (or its part) in the image, px (x0, y0, x1, y1).
         group: pairs of one group share context, side and scale and differ in the concept.
     """
 

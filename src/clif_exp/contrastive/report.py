@@ -98,7 +98,7 @@ def _closest_pairs(
 
 @torch.no_grad()
 def mistaken_pairs(module, batches, *, image_ND: Tensor) -> dict[str, Any]:
-    """Ask each caption for its picture among those that differ from it in the concept only: same
+    """Ask each caption for its image among those that differ from it in the concept only: same
     context, side and scale.
 
     Args:
@@ -108,7 +108,7 @@ def mistaken_pairs(module, batches, *, image_ND: Tensor) -> dict[str, Any]:
 
     Returns:
         JSON-ready: `accuracy`, the share of captions that find their own concept; `chance`, what
-        guessing would give; `mistaken`, [A, B, share of A's captions that find B's picture],
+        guessing would give; `mistaken`, [A, B, share of A's captions that find B's image],
         largest first.
     """
     asked: Counter[str] = Counter()

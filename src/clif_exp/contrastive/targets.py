@@ -1,7 +1,7 @@
 """Which entries of a batch's text-image matrix are true, false or not to be judged (CLIF, section
 4.2).
 
-Two pictures of one concept beside the same context are true for each other's captions; counting
+Two images of one concept beside the same context are true for each other's captions; counting
 them as negatives, as `arange` labels would, pushes a concept away from itself.
 """
 
@@ -42,12 +42,12 @@ def contrastive_targets(
     part_features_ND: Tensor | None = None,
     identical_parts: float = 1.0,
 ) -> Tensor:
-    """Decide each entry of the matrix of captions against pictures.
+    """Decide each entry of the matrix of captions against images.
 
     Positive: same concept and same part (or both whole) with the same general concept and side.
     With concept pooling the feature is the concept's, so it is true whatever stands beside it.
     Ignored: a whole against its own part; mirrored captions (same pair, other side); the same part
-    of different concepts when their pictures are nearly identical. The rest is negative.
+    of different concepts when their images are nearly identical. The rest is negative.
 
     Args:
         pairs: the batch, N pairs.
@@ -59,7 +59,7 @@ def contrastive_targets(
             switches it off.
 
     Returns:
-        POSITIVE, NEGATIVE or IGNORED, int8 [captions N, pictures N], POSITIVE on the diagonal.
+        POSITIVE, NEGATIVE or IGNORED, int8 [captions N, images N], POSITIVE on the diagonal.
     """
     concept = _codes([pair.concept for pair in pairs])
     part = _codes([pair.part for pair in pairs])

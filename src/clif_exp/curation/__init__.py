@@ -1,1 +1,1 @@
-"""Curation (CLIF, section 4.1): from a few pictures per concept to many image-text pairs."""
+"""Curation (CLIF, section 4.1): from a few images per concept to many image-text pairs."""

@@ -28,8 +28,8 @@ PROMPT = (
 class Captioner(Protocol):
     """Lists the parts of a concept."""
 
-    def parts(self, concept: Concept, pictures: Sequence[Image.Image]) -> list[str]:
-        """Names of visible parts, most prominent first; `pictures` show the concept alone."""
+    def parts(self, concept: Concept, images: Sequence[Image.Image]) -> list[str]:
+        """Names of visible parts, most prominent first; `images` show the concept alone."""
         ...
 
 
@@ -61,7 +61,7 @@ class ProvidedCaptioner:
     def __init__(self, *, default_parts: Sequence[str] = ()) -> None:
         self.default_parts = list(default_parts)
 
-    def parts(self, concept: Concept, pictures: Sequence[Image.Image]) -> list[str]:
+    def parts(self, concept: Concept, images: Sequence[Image.Image]) -> list[str]:
         """Return the listed parts."""
         return list(concept.parts) or self.default_parts
 
@@ -73,7 +73,7 @@ class OpenAICaptioner:
     written to a file.
 
     Args:
-        model: the server's name of a model that reads pictures; else OPENAI_MODEL.
+        model: the server's name of a model that reads images; else OPENAI_MODEL.
         base_url: the server.
         timeout: seconds per request.
         max_retries: of the client, with its exponential back-off, on time-outs, rate limits and
@@ -99,7 +99,7 @@ class OpenAICaptioner:
         if not self.model:
             raise ValueError(
                 "captioner.settings.model: none given and OPENAI_MODEL is not set. Name a model"
-                " that reads pictures."
+                " that reads images."
             )
         if not os.environ.get("OPENAI_API_KEY"):
             raise ValueError(
@@ -110,7 +110,7 @@ class OpenAICaptioner:
         self.max_parts, self.prompt = max_parts, prompt
         self.cache = Path(cache).expanduser() if cache else None
 
-    def parts(self, concept: Concept, pictures: Sequence[Image.Image]) -> list[str]:
+    def parts(self, concept: Concept, images: Sequence[Image.Image]) -> list[str]:
         """Ask once per concept; see `Captioner.parts`.
 
         Raises:
@@ -118,7 +118,7 @@ class OpenAICaptioner:
             RuntimeError: the server did not answer; names the concept and what would do.
         """
         question = self.prompt.format(class_word=concept.class_word, max_parts=self.max_parts)
-        encoded = [_as_png(picture) for picture in pictures[:2]]
+        encoded = [_as_png(image) for image in images[:2]]
         digest = hashlib.sha256(
             "\0".join([self.model, question]).encode() + b"".join(encoded)
         ).hexdigest()
@@ -214,13 +214,11 @@ class VisionLanguageCaptioner:
             ) from None
         self.max_parts, self.max_new_tokens, self.prompt = max_parts, max_new_tokens, prompt
 
-    def parts(self, concept: Concept, pictures: Sequence[Image.Image]) -> list[str]:
+    def parts(self, concept: Concept, images: Sequence[Image.Image]) -> list[str]:
         """Ask once per concept; see `Captioner.parts`."""
         question = self.prompt.format(class_word=concept.class_word, max_parts=self.max_parts)
-        image: list[dict[str, Any]] = [
-            {"type": "image", "image": picture} for picture in pictures[:1]
-        ]
-        content = [*image, {"type": "text", "text": question}]
+        shown: list[dict[str, Any]] = [{"type": "image", "image": image} for image in images[:1]]
+        content = [*shown, {"type": "text", "text": question}]
         answer: Any = self.pipe(
             text=[{"role": "user", "content": content}],  # type: ignore[list-item]  # the stub knows plain prompts only
             max_new_tokens=self.max_new_tokens,
@@ -267,8 +265,8 @@ def parse_parts(answer: str, *, where: str, max_parts: int) -> list[str]:
     return list(dict.fromkeys(name.strip().lower() for name in names))[:max_parts]
 
 
-def _as_png(picture: Image.Image) -> bytes:
-    small = picture.copy()
+def _as_png(image: Image.Image) -> bytes:
+    small = image.copy()
     small.thumbnail((512, 512))
     buffer = io.BytesIO()
     small.save(buffer, format="PNG")

@@ -1,4 +1,4 @@
-"""Drawing planned pictures (CLIF, Fig.
+"""Drawing planned images (CLIF, Fig.
 
 4): clean cut-outs side by side, in as many processes as there are cores.
 """
@@ -19,16 +19,16 @@ from PIL import Image
 
 from clif_exp.artifacts.sharing import claim, share
 from clif_exp.curation.masks import write_mask, write_png
-from clif_exp.curation.planning import Kind, Layout, Library, picture_file, plan_pair
+from clif_exp.curation.planning import Kind, Layout, Library, image_file, plan_pair
 
 log = logging.getLogger(__name__)
-_CHUNK = 64  # pictures per task
+_CHUNK = 64  # images per task
 _WORTH_WORKERS = 4 * _CHUNK  # below this, starting processes costs more than drawing
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to draw any picture of one kind."""
+    """All that a worker needs to draw any image of one kind."""
 
     kind: Kind
     seed: int
@@ -39,11 +39,11 @@ class Job:
 
 
 def compose_all(job: Job, *, num_pairs: int, num_workers: int) -> Iterator[dict[str, Any]]:
-    """Draw all pictures of a job that are not there yet.
+    """Draw all images of a job that are not there yet.
 
     Args:
         job: what to draw.
-        num_pairs: how many pictures.
+        num_pairs: how many images.
         num_workers: processes; the result is the same for any number.
 
     Yields:
@@ -74,7 +74,7 @@ def compose_all(job: Job, *, num_pairs: int, num_workers: int) -> Iterator[dict[
 def draw(
     line: Mapping[str, Any], *, roots: Mapping[str, Path], resolution: int
 ) -> tuple[Image.Image, list[np.ndarray]]:
-    """Draw one planned picture.
+    """Draw one planned image.
 
     Args:
         line: a manifest line as `plan_pair` makes it.
@@ -82,7 +82,7 @@ def draw(
         resolution: side of the canvas in px.
 
     Returns:
-        RGB picture, and the visible mask of each source, bool [H, W].
+        RGB image, and the visible mask of each source, bool [H, W].
     """
     if line["background"] is None:
         canvas = Image.new("RGBA", (resolution, resolution), (255, 255, 255, 255))
@@ -128,7 +128,7 @@ def _plan(job: Job, chunk: range) -> list[dict[str, Any]]:
 def _draw_chunk(job: Job, lines: list[dict[str, Any]]) -> None:
     for line in lines:
         if (job.out / line["file"]).is_file():
-            continue  # drawn before the run was interrupted: pictures appear last and whole
+            continue  # drawn before the run was interrupted: images appear last and whole
         image, masks = draw(line, roots=job.roots, resolution=job.layout.resolution)
         for source, mask in zip(line["sources"], masks, strict=True):
             write_mask(job.out / source["mask"], mask)
@@ -140,7 +140,7 @@ def _key(chunk: range) -> str:
 
 
 def _is_drawn(job: Job, chunk: range) -> bool:
-    return all((job.out / picture_file(index)).is_file() for index in chunk)
+    return all((job.out / image_file(index)).is_file() for index in chunk)
 
 
 @functools.lru_cache(maxsize=256)

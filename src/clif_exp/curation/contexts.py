@@ -24,12 +24,12 @@ from clif_exp.curation.segmenting import Segmented, find_object
 from clif_exp.curation.similarity import RegionText
 
 SCREENED = "screened"  # folder of what is cut out and screened so far
-_BATCH = 16  # pictures segmented at once
+_BATCH = 16  # images segmented at once
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One picture to sample: what it shows (`kind` whole, part or background), with which prompt
+    """One image to sample: what it shows (`kind` whole, part or background), with which prompt
     and seed.
     """
 
@@ -45,13 +45,13 @@ class Screen:
     """What a generated cut-out must fulfil.
 
     Args:
-        min_area: smallest share of the picture.
-        max_area: largest share of the picture.
-        max_border: share of the picture's border it may touch; more means that it is cut off.
+        min_area: smallest share of the image.
+        max_area: largest share of the image.
+        max_border: share of the image's border it may touch; more means that it is cut off.
         max_rest: largest other thing on a plain background, as a share of the cut-out; more means a
             second object.
         max_rank: its own name must be among this many best ones of all names, by CLIP.
-        keep_best: keep the best picture of a name even if none passes (for trying things out on
+        keep_best: keep the best image of a name even if none passes (for trying things out on
             weak models).
     """
 
@@ -74,7 +74,7 @@ def list_candidates(
     background_template: str,
     seed: int,
 ) -> list[Candidate]:
-    """List every picture to sample, in a fixed order; each has its own seed, from (seed, kind,
+    """List every image to sample, in a fixed order; each has its own seed, from (seed, kind,
     name, number).
     """
     candidates = []
@@ -93,7 +93,7 @@ def list_candidates(
             for number in range(count):
                 digest = hashlib.sha256(f"{seed}/{kind}/{name}/{number}".encode()).digest()
                 own_seed = int.from_bytes(digest[:4], "big")
-                file = f"pictures/{kind}_{slug(name)}_{number:02d}.png"
+                file = f"images/{kind}_{slug(name)}_{number:02d}.png"
                 candidates.append(Candidate(name, kind, prompt, own_seed, file))
     return candidates
 
@@ -108,13 +108,13 @@ def sample(
     batch_size: int,
     device: str,
 ) -> None:
-    """Sample the pictures that are not there yet from the base diffusion model, in batches that
+    """Sample the images that are not there yet from the base diffusion model, in batches that
     processes share.
 
-    A batch is drawn whole or not at all, because its pictures' last bits depend on their
+    A batch is drawn whole or not at all, because its images' last bits depend on their
     neighbours.
     """
-    (out / "pictures").mkdir(exist_ok=True)
+    (out / "images").mkdir(exist_ok=True)
     batches = {
         f"batch_{start:05d}": candidates[start : start + batch_size]
         for start in range(0, len(candidates), batch_size)
@@ -151,7 +151,7 @@ def sample(
 def screened_out(
     found: Segmented | None, *, name: str, names: Sequence[str], clip: RegionText, screen: Screen
 ) -> tuple[str | None, float]:
-    """Say why a generated picture is no use as a context, and how similar it is to its name.
+    """Say why a generated image is no use as a context, and how similar it is to its name.
 
     Args:
         found: the cut-out, or None.
@@ -177,7 +177,7 @@ def screened_out(
         float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean()),
     )
     if not screen.min_area <= area <= screen.max_area:
-        return f"covers {area:.0%} of the picture", own
+        return f"covers {area:.0%} of the image", own
     if border > screen.max_border:
         return f"touches {border:.0%} of the border", own
     rest = _largest_rest(found.image, mask)
@@ -189,7 +189,7 @@ def screened_out(
 
 
 def open_rgb(file: Path) -> np.ndarray:
-    """Read a picture of our own making, uint8 RGB [H, W, 3]."""
+    """Read an image of our own making, uint8 RGB [H, W, 3]."""
     with Image.open(file) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -244,11 +244,11 @@ def cut_and_screen(
     device: str,
     screen: Screen,
 ) -> list[dict[str, Any]]:
-    """Cut out and screen every sampled picture, in batches that processes share; the lines of
+    """Cut out and screen every sampled image, in batches that processes share; the lines of
     contexts.jsonl, none kept yet.
 
     Args:
-        out: the artifact's folder, with the sampled pictures.
+        out: the artifact's folder, with the sampled images.
         candidates: what was sampled.
         spec: base models.
         segmenter: conf/segmenter.
@@ -297,7 +297,7 @@ def cut_and_screen(
             if found is not None:
                 cutout, _ = cut_out(found.image, found.whole_HW)
                 line |= {
-                    "cutout": candidate.file.replace("pictures/", "cutouts/"),
+                    "cutout": candidate.file.replace("images/", "cutouts/"),
                     "cutout_size": list(cutout.size),
                     "how": found.how,
                 }
@@ -322,7 +322,7 @@ def cut_and_screen(
 def _line(candidate: Candidate) -> dict[str, Any]:
     fields = {key: value for key, value in asdict(candidate).items() if key != "file"}
     return fields | {
-        "picture": candidate.file,
+        "image": candidate.file,
         "cutout": None,
         "cutout_size": None,
         "similarity": None,
@@ -332,7 +332,7 @@ def _line(candidate: Candidate) -> dict[str, Any]:
 
 
 def keep_best_of_each(lines: list[dict[str, Any]], *, wanted: int, keep_best: bool) -> None:
-    """Mark the most similar pictures of each name as kept, in place.
+    """Mark the most similar images of each name as kept, in place.
 
     Args:
         lines: from `cut_and_screen`.

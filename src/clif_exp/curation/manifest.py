@@ -1,5 +1,5 @@
 """What the curation stages publish, read back: cut-outs to place, and manifests of augmented
-pictures.
+images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
 
 def read_segments(folder: Path) -> list[dict[str, Any]]:
     """Read a segmentation artifact: one line per whole (`part` null, `kind` whole) and per part of
-    every picture.
+    every image.
     """
     return read_jsonl(Path(folder) / "segments.jsonl")
 

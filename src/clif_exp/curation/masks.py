@@ -53,16 +53,16 @@ def tidy(mask_HW: np.ndarray, *, keep: float = 0.1, holes: float = 0.01) -> np.n
 def plain_background(
     image_HW3: np.ndarray, *, tolerance: float = 14.0, share: float = 0.9
 ) -> np.ndarray | None:
-    """Find the foreground of a picture whose background is one plain colour.
+    """Find the foreground of an image whose background is one plain colour.
 
     Args:
         image_HW3: uint8 RGB.
         tolerance: RGB distance (0 to 441) up to which a pixel counts as the background's colour.
-        share: how much of the picture's border must have that colour for the background to be
+        share: how much of the image's border must have that colour for the background to be
             plain.
 
     Returns:
-        bool [H, W], True where the picture is not background; None if the background is not plain.
+        bool [H, W], True where the image is not background; None if the background is not plain.
     """
     border = np.concatenate(
         [image_HW3[0], image_HW3[-1], image_HW3[:, 0], image_HW3[:, -1]]
@@ -87,10 +87,10 @@ def cut_out(
     Args:
         image_HW3: uint8 RGB.
         mask_HW: bool [H, W], not empty.
-        softness: standard deviation of the edge in px of the source picture.
+        softness: standard deviation of the edge in px of the source image.
 
     Returns:
-        RGBA picture of the mask's box, and the box (x0, y0, x1, y1) in px of the source.
+        RGBA image of the mask's box, and the box (x0, y0, x1, y1) in px of the source.
     """
     x0, y0, x1, y1 = mask_box(mask_HW)
     mask = np.pad(mask_HW[y0:y1, x0:x1], 2)

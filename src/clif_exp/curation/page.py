@@ -1,4 +1,4 @@
-"""The page that shows what curation made: sources, masks, part names and augmented pictures of
+"""The page that shows what curation made: sources, masks, part names and augmented images of
 every concept, in one file.
 """
 
@@ -60,11 +60,11 @@ def write_page(
 
     Args:
         file: the page to write.
-        concepts: the concept set; its pictures are shown beside their masks.
+        concepts: the concept set; its images are shown beside their masks.
         segments: artifact of `segment_concepts`.
         contexts: artifact of `generate_contexts`, if there is one.
         manifests: kind (G, R, M) -> artifact of `compose_pairs`.
-        per_kind: augmented pictures shown per concept and kind.
+        per_kind: augmented images shown per concept and kind.
         side: of a thumbnail in px.
 
     Returns:
@@ -89,12 +89,12 @@ def write_page(
             ("Parts", [_part(segments, x, side) for x in _parts_to_show(own)]),
         ]
         for kind, manifest in augmented.items():
-            pictures = [
+            images = [
                 line
                 for line in manifest
                 if any(source["concept"] == concept.name for source in line["sources"])
             ]
-            picked = pictures[:: max(1, len(pictures) // per_kind)][:per_kind]
+            picked = images[:: max(1, len(images) // per_kind)][:per_kind]
             rows.append(
                 (
                     f"{kind}-Aug",
@@ -112,10 +112,10 @@ def write_page(
     )
     named = sum(line["part"] is not None for line in lines)
     summary = (
-        f"{len(concepts.concepts)} concepts in {sum(x['kind'] == 'whole' for x in lines)} pictures;"
+        f"{len(concepts.concepts)} concepts in {sum(x['kind'] == 'whole' for x in lines)} images;"
         f" {named} of {sum(x['kind'] == 'part' for x in lines)} parts named; {len(general)}"
         " cut-outs of general concepts; "
-        + ", ".join(f"{len(manifest)} {kind} pictures" for kind, manifest in augmented.items())
+        + ", ".join(f"{len(manifest)} {kind} images" for kind, manifest in augmented.items())
     )
     page = Environment(autoescape=True).from_string(_TEMPLATE)
     html = page.render(
@@ -126,11 +126,11 @@ def write_page(
 
 
 def _masked(
-    picture: Image.Image, segments: Path, line: Mapping[str, Any], side: int
+    image: Image.Image, segments: Path, line: Mapping[str, Any], side: int
 ) -> dict[str, str]:
     """The source with everything but the concept faded."""
     mask = np.asarray(Image.open(segments / line["mask"]).convert("L")) > 127
-    pixels = np.asarray(picture).astype(np.float32)
+    pixels = np.asarray(image).astype(np.float32)
     faded = np.where(mask[..., None], pixels, 0.25 * pixels + 0.75 * np.array([255.0, 90.0, 200.0]))
     return _shown(
         Image.fromarray(faded.astype(np.uint8)),

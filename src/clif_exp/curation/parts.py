@@ -39,7 +39,7 @@ def over_segment(
     """Keep the masks that are parts of the concept, without near-duplicates.
 
     Args:
-        proposals: masks of the whole picture.
+        proposals: masks of the whole image.
         whole_HW: the concept, bool [H, W].
         inside: share of a mask that must lie in the concept.
         min_area: smallest part as a share of the concept.

@@ -12,7 +12,7 @@ from PIL import Image
 from clif_exp.concepts.concept import Concept, ConceptImage
 from clif_exp.concepts.reading import write_concepts_yaml
 
-VERSION = 2  # raise when other pictures are written
+VERSION = 2  # raise when other images are written
 SIZE = 320  # px of the longer side of what is written
 
 
@@ -24,9 +24,9 @@ class _Photo:
         name: of the concept.
         class_word: one that ToonWorld's tokenizer knows as well as CLIP's.
         parts: what it has.
-        source: scikit-image's name of the picture.
+        source: scikit-image's name of the image.
         box: where the thing is, px.
-        crops: which parts of the picture serve as references, px.
+        crops: which parts of the image serve as references, px.
     """
 
     name: str
@@ -74,25 +74,25 @@ _PHOTOS = (
 
 
 def write_photos(out: Path, *, size: int | None = None) -> Path:
-    """Write the photographs as a concept set: three crops of each picture, each also mirrored.
+    """Write the photographs as a concept set: three crops of each image, each also mirrored.
 
     Args:
         out: folder to fill.
         size: how many of the four concepts; None for all.
 
     Returns:
-        The concepts.yaml written. Every picture carries the box in which the thing is.
+        The concepts.yaml written. Every image carries the box in which the thing is.
     """
     from skimage import data
 
     concepts = []
     for photo in _PHOTOS[: size or None]:
-        picture = Image.fromarray(getattr(data, photo.source)())
+        photograph = Image.fromarray(getattr(data, photo.source)())
         folder = out / "images" / photo.name
         folder.mkdir(parents=True, exist_ok=True)
         images = []
         for number, crop in enumerate(photo.crops):
-            part = picture.crop(crop)
+            part = photograph.crop(crop)
             scale = SIZE / max(part.size)
             part = part.resize(
                 (round(part.width * scale), round(part.height * scale)), Image.Resampling.LANCZOS

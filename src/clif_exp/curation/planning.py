@@ -1,4 +1,4 @@
-"""What each augmented picture will show: drawn from (seed, kind, index) alone, so that neither
+"""What each augmented image will show: drawn from (seed, kind, index) alone, so that neither
 order nor workers matter.
 
 Pairs come in groups. A group shares everything but the concept: the same general concept (or part),
@@ -48,7 +48,7 @@ _UNCOUNTED = {
 
 @dataclass(frozen=True)
 class Cutout:
-    """A cut-out picture that can be placed.
+    """A cut-out image that can be placed.
 
     `file` is relative to its artifact, `root` says which: segments or contexts.
     """
@@ -66,8 +66,8 @@ class Cutout:
 class Library:
     """Everything that can be placed, in a fixed order."""
 
-    wholes: Mapping[str, tuple[Cutout, ...]]  # concept -> its pictures
-    parts: Mapping[tuple[str, str], tuple[Cutout, ...]]  # (concept, part) -> its pictures
+    wholes: Mapping[str, tuple[Cutout, ...]]  # concept -> its images
+    parts: Mapping[tuple[str, str], tuple[Cutout, ...]]  # (concept, part) -> its images
     contexts: tuple[Cutout, ...] = ()
     context_parts: tuple[Cutout, ...] = ()
     backgrounds: tuple[tuple[str, str], ...] = ()  # (file, phrase)
@@ -94,11 +94,11 @@ def with_article(name: str) -> str:
 def plan_pair(
     kind: Kind, index: int, *, library: Library, layout: Layout, seed: int
 ) -> dict[str, Any]:
-    """Decide everything about one augmented picture.
+    """Decide everything about one augmented image.
 
     Args:
         kind: G (concept + general concept), R (concept's part + general part) or M (concepts).
-        index: which picture of its kind.
+        index: which image of its kind.
         library: what can be placed; must hold what the kind needs.
         layout: how it is laid out.
         seed: the augmentation's seed.
@@ -145,7 +145,7 @@ def plan_pair(
         caption = f"{caption} {background[1]}"
     stem = f"{index:06d}"
     return {
-        "file": picture_file(index),
+        "file": image_file(index),
         "caption": caption,
         "kind": kind,
         "seed": [seed, kind, index],
@@ -167,8 +167,8 @@ def plan_pair(
     }
 
 
-def picture_file(index: int) -> str:
-    """Where the picture of this index lies in its artifact."""
+def image_file(index: int) -> str:
+    """Where the image of this index lies in its artifact."""
     return f"images/{index:06d}.png"
 
 
@@ -208,7 +208,7 @@ def _own(
     size: int,
     member_rng: np.random.Generator,
 ) -> Cutout:
-    """The concept's side of a G or R pair: the group's member-th concept, in one of its pictures."""
+    """The concept's side of a G or R pair: the group's member-th concept, in one of its images."""
     if kind == "G":
         names = list(library.wholes)
         options = library.wholes[names[int(group_rng.permutation(len(names))[member])]]
@@ -223,7 +223,7 @@ def _own(
 
 
 def _mixed(index: int, library: Library, layout: Layout, seed: int) -> list[Cutout]:
-    """Concepts of an M picture, from left to right; only seen pairs stand in one picture."""
+    """Concepts of an M image, from left to right; only seen pairs stand in one image."""
     rng = derived_rng(seed, KIND_CODES["M"], index, 1)
     names = list(library.wholes)
     seen = seen_pairs(names)

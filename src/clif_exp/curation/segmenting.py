@@ -1,4 +1,4 @@
-"""Segmenting one concept's pictures: the whole by what the user marked or by measure, the parts by
+"""Segmenting one concept's images: the whole by what the user marked or by measure, the parts by
 name.
 """
 
@@ -27,7 +27,7 @@ _FALLBACK = "for want of a mask from sam"
 
 @dataclass(frozen=True)
 class Segmented:
-    """One picture of a concept, cut up.
+    """One image of a concept, cut up.
 
     Args:
         image: uint8 RGB [H, W, 3].
@@ -57,7 +57,7 @@ def segment_concept(
     naming: Mapping[str, Any] | None = None,
     fallback: bool = True,
 ) -> list[Segmented]:
-    """Cut a concept out of each of its pictures and name its parts (CLIF, section 4.1).
+    """Cut a concept out of each of its images and name its parts (CLIF, section 4.1).
 
     Args:
         concept: what to look for.
@@ -70,10 +70,10 @@ def segment_concept(
         fallback: where the segmenter finds nothing, try scikit-image's regions before giving up.
 
     Returns:
-        One entry per picture, in order.
+        One entry per image, in order.
 
     Raises:
-        ValueError: nothing was found in a picture; names it and what would do.
+        ValueError: nothing was found in an image; names it and what would do.
     """
     images = [np.asarray(load_rgb(reference.file)) for reference in concept.images]
     proposals = segmenter.propose(images)
@@ -127,7 +127,7 @@ def find_object(
     choose: Mapping[str, Any],
     fallback: bool,
 ) -> Segmented | None:
-    """Choose the one thing in a picture by measure, or None if there is none."""
+    """Choose the one thing in an image by measure, or None if there is none."""
     choice = choose_whole(image, found, class_word=word, clip=clip, **choose)
     how = segmenter.name
     if choice is None and fallback and segmenter.name == "sam":
@@ -191,14 +191,14 @@ def _find_whole(
     if chosen is None:
         raise ValueError(
             f"{where}: {segmenter.name} finds no '{concept.class_word}' (of {len(found.masks_NHW)}"
-            " masks none fits in size and place). Give a box, a point or a mask for this picture"
+            " masks none fits in size and place). Give a box, a point or a mask for this image"
             " in concepts.yaml, or another segmenter="
         )
     return chosen
 
 
 def _best_prompted(prompted: Proposals, size: Sequence[int]) -> int | None:
-    """The most confident mask that is neither a speck nor the whole picture."""
+    """The most confident mask that is neither a speck nor the whole image."""
     areas = (
         prompted.masks_NHW.reshape(len(prompted.masks_NHW), -1).mean(axis=1)
         if len(prompted.masks_NHW)

@@ -33,9 +33,9 @@ _SHORTLIST = 16  # candidates worth a look by CLIP
 class Measures:
     """What is known about one candidate mask; every value in [0, 1]."""
 
-    centrality: float  # closeness of the centre of mass to the picture's middle
-    area: float  # 0 for a speck or the whole picture, 1 between 8 and 60 % of it
-    border: float  # share of the picture's border that the mask covers
+    centrality: float  # closeness of the centre of mass to the image's middle
+    area: float  # 0 for a speck or the whole image, 1 between 8 and 60 % of it
+    border: float  # share of the image's border that the mask covers
     foreground: float  # IoU with what is not background; 0.5 where the background is not plain
     compactness: float  # share of its box that the mask fills
     similarity: float  # CLIP similarity to the class word, relative to the other candidates
@@ -81,9 +81,9 @@ def choose_whole(
         class_word: what the concept is.
         clip: compares candidates with the class word; None leaves that measure out.
         weights: how much each measure counts; missing ones count as in `DEFAULT_WEIGHTS`.
-        min_area: smallest mask as a share of the picture.
-        max_area: largest mask as a share of the picture.
-        max_border: a mask that covers more of the picture's border than this is background.
+        min_area: smallest mask as a share of the image.
+        max_area: largest mask as a share of the image.
+        max_border: a mask that covers more of the image's border than this is background.
 
     Returns:
         The best candidate, tidied, or None if none qualifies.

@@ -1,4 +1,4 @@
-"""How augmented pictures are laid out: the settings of G-, R- and M-Aug, checked. Light to import:
+"""How augmented images are laid out: the settings of G-, R- and M-Aug, checked. Light to import:
 configs are checked with it.
 """
 
@@ -18,7 +18,7 @@ FIELDS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Layout:
-    """How pictures are laid out; all lengths are shares of the canvas.
+    """How images are laid out; all lengths are shares of the canvas.
 
     Args:
         resolution: side of the square canvas in px.

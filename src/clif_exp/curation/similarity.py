@@ -1,4 +1,4 @@
-"""CLIP similarity between regions of pictures and words: what tells a hat from a shoe, and a whole
+"""CLIP similarity between regions of images and words: what tells a hat from a shoe, and a whole
 from its background.
 """
 
@@ -21,7 +21,7 @@ class RegionText:
     Args:
         spec: base models; the CLIP of the first text encoder is used.
         device: where it runs.
-        batch_size: pictures per forward pass.
+        batch_size: images per forward pass.
     """
 
     def __init__(self, spec: BackboneSpec, *, device: str = "cpu", batch_size: int = 32) -> None:
@@ -32,14 +32,14 @@ class RegionText:
         self.scale = float(self.model.logit_scale.exp())
         self._texts: dict[str, np.ndarray] = {}
 
-    def images(self, pictures: Sequence[Image.Image]) -> np.ndarray:
-        """Features of RGB pictures, float32 [N, D]."""
+    def images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Features of RGB images, float32 [N, D]."""
         import torch
 
         features = [np.zeros((0, self.model.config.projection_dim), np.float32)]
-        for start in range(0, len(pictures), self.batch_size):
+        for start in range(0, len(images), self.batch_size):
             pixels = self.processor(
-                images=list(pictures[start : start + self.batch_size]), return_tensors="pt"
+                images=list(images[start : start + self.batch_size]), return_tensors="pt"
             )["pixel_values"]
             with torch.inference_mode():
                 found = self.model.get_image_features(

@@ -39,10 +39,10 @@ def segment_concepts(
     num_workers: int = 1,
     helping: bool = False,
 ) -> None:
-    """Cut every concept and its parts out of its pictures (CLIF, section 4.1).
+    """Cut every concept and its parts out of its images (CLIF, section 4.1).
 
     Writes `segments.jsonl` (one line per whole and part: concept, image, file, kind, part, mask,
-    cutout, box in px, cutout_size, area, score, how), `masks/` (grey PNG in the picture's size) and
+    cutout, box in px, cutout_size, area, score, how), `masks/` (grey PNG in the image's size) and
     `cutouts/` (RGBA PNG of the box).
 
     Args:
@@ -56,7 +56,7 @@ def segment_concepts(
         helping: take a share of the concepts of a folder that another process fills and finishes.
 
     Raises:
-        ValueError: nothing was found in a picture; names it and what would do.
+        ValueError: nothing was found in an image; names it and what would do.
     """
     from clif_exp.artifacts.sharing import forget, share
     from clif_exp.curation.captioners import build_captioner
@@ -106,7 +106,7 @@ def segment_concepts(
     _remove_folder(out / "done")
     named = sum(line["part"] is not None for line in lines)
     log.info(
-        "%d pictures cut out, %d of %d parts named",
+        "%d images cut out, %d of %d parts named",
         sum(x["kind"] == "whole" for x in lines),
         named,
         sum(x["kind"] == "part" for x in lines),
@@ -136,11 +136,11 @@ def generate_contexts(
     """Let the base diffusion model draw general concepts, cut them out and keep those that pass the
     screen.
 
-    Writes `contexts.jsonl` (one line per picture: name, kind whole|part|background, cutout,
-    cutout_size, seed, prompt, similarity, kept, reason), `pictures/` and `cutouts/`.
+    Writes `contexts.jsonl` (one line per image: name, kind whole|part|background, cutout,
+    cutout_size, seed, prompt, similarity, kept, reason), `images/` and `cutouts/`.
 
     Args:
-        out: folder to fill; pictures sampled by an earlier, killed run are kept.
+        out: folder to fill; images sampled by an earlier, killed run are kept.
         spec: base models.
         names: general concepts, such as "policeman".
         part_names: general parts, such as "denim jacket".
@@ -150,13 +150,13 @@ def generate_contexts(
         num_inference_steps: of the diffusion model.
         guidance_scale: of the diffusion model.
         device: where models run.
-        batch_size: pictures sampled at once.
-        oversampling: pictures sampled per cut-out to keep; the screen takes the best.
+        batch_size: images sampled at once.
+        oversampling: images sampled per cut-out to keep; the screen takes the best.
         template: prompt, with {name} (which brings its article).
         backgrounds: places, for canvas=generated; kept whole.
         background_template: their prompt, with {name}.
         screen: settings of `contexts.Screen`.
-        helping: take a share of the pictures of a folder that another process fills and finishes.
+        helping: take a share of the images of a folder that another process fills and finishes.
 
     Raises:
         ValueError: not a single general concept passed the screen.
@@ -197,12 +197,12 @@ def generate_contexts(
                 line["reason"].split(" (")[0] for line in lines if line["kind"] == kind
             )
             raise ValueError(
-                f"augmentation.contexts: none of {len(group)} {kind} names gave a usable picture"
+                f"augmentation.contexts: none of {len(group)} {kind} names gave a usable image"
                 f" ({reasons.most_common(3)}). Choose names the base model can draw, loosen"
                 " augmentation.contexts.screen, or set its keep_best=true."
             )
         for name in [name for name in group if not kept[name]]:
-            log.warning("general concept '%s': no picture passed the screen; it is left out", name)
+            log.warning("general concept '%s': no image passed the screen; it is left out", name)
     write_jsonl(out / "contexts.jsonl", lines)
     forget(out)
     _remove_folder(out / contexts.SCREENED)
@@ -219,20 +219,20 @@ def compose_pairs(
     num_workers: int = 1,
     helping: bool = False,
 ) -> None:
-    """Compose the augmented pictures of one kind (CLIF, section 4.1 and Fig. 4).
+    """Compose the augmented images of one kind (CLIF, section 4.1 and Fig. 4).
 
     Writes `manifest.jsonl`, `images/` (RGB PNG) and `masks/` (grey PNG, what is visible of each
     source).
 
     Args:
-        out: folder to fill; pictures drawn by an earlier, killed run are kept.
+        out: folder to fill; images drawn by an earlier, killed run are kept.
         kind: G (concept + general concept), R (concept's part + general part), M (concepts).
         segments: artifact of `segment_concepts`.
         contexts: artifact of `generate_contexts`; M on white needs none.
         settings: `num_pairs` and the fields of `planning.Layout`.
         seed: of all random choices, together with kind and index.
         num_workers: processes; the bytes are the same for any number.
-        helping: take a share of the pictures of a folder that another process fills and finishes.
+        helping: take a share of the images of a folder that another process fills and finishes.
 
     Raises:
         ValueError: an unknown or unfit setting, or nothing to place.
@@ -266,7 +266,7 @@ def compose_pairs(
 
 
 def _write_segmented(out: Path, concept: Concept, number: int, found: Any) -> list[dict[str, Any]]:
-    """Write one picture's masks and cut-outs; the lines for segments.jsonl, the whole first."""
+    """Write one image's masks and cut-outs; the lines for segments.jsonl, the whole first."""
     lines = []
     regions: list[tuple[str, str | None, np.ndarray, float, float | None]] = [
         ("whole", None, found.whole_HW, found.score, None)

@@ -20,7 +20,7 @@ class TextEncoders:
         encoders: encoder name -> (tokenizer, text encoder).
         num_tokens: concept name -> number of tokens.
         penultimate: read the layer before the last and the pooled features, as SDXL does.
-        resolution: side of the pictures in px, for SDXL's time ids.
+        resolution: side of the images in px, for SDXL's time ids.
     """
 
     encoders: Mapping[str, tuple[Any, Any]]
@@ -72,7 +72,7 @@ class TextEncoders:
         arguments: dict[str, Any] = {"encoder_hidden_states": encoded["hidden"]}
         if self.penultimate:
             side = self.resolution
-            # Original size, crop corner, target size: pictures are trained at their full, uncropped
+            # Original size, crop corner, target size: images are trained at their full, uncropped
             # size.
             ids = torch.tensor(
                 [side, side, 0, 0, side, side],

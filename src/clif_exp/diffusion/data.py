@@ -1,4 +1,4 @@
-"""Stage 2's pictures: single concepts and M pairs, encoded once, mixed by weight, batch by batch
+"""Stage 2's images: single concepts and M pairs, encoded once, mixed by weight, batch by batch
 from (seed, step).
 """
 
@@ -22,13 +22,13 @@ SINGLE, PAIR, PRIOR = "single", "pair", "prior"
 
 
 @dataclass(frozen=True)
-class TrainingPicture:
-    """One picture of stage 2.
+class TrainingImage:
+    """One image of stage 2.
 
     Args:
-        file: the picture.
+        file: the image.
         kind: single, pair or prior.
-        subject: concept of a single, class word of a prior picture; balances what is drawn. Pairs:
+        subject: concept of a single, class word of a prior image; balances what is drawn. Pairs:
             "".
         captions: captions that are true of it; one is drawn each time.
         masks: where its concepts are (white), joined; empty: everywhere.
@@ -41,13 +41,13 @@ class TrainingPicture:
     masks: tuple[Path, ...] = ()
 
 
-def single_pictures(
+def single_images(
     concepts, *, templates: Sequence[str], masks: Mapping[tuple[str, int], Path] | None = None
-) -> list[TrainingPicture]:
-    """List the reference pictures of a concept set, captioned from templates unless the user gave
+) -> list[TrainingImage]:
+    """List the reference images of a concept set, captioned from templates unless the user gave
     captions.
     """
-    pictures = []
+    images = []
     for concept in concepts.concepts:
         named = f"<{concept.name}>"
         for number, image in enumerate(concept.images):
@@ -57,15 +57,15 @@ def single_pictures(
                 else tuple(t.format(named) for t in templates)
             )
             mask = image.mask or (masks or {}).get((concept.name, number))
-            pictures.append(
-                TrainingPicture(
+            images.append(
+                TrainingImage(
                     Path(image.file), SINGLE, concept.name, captions, (Path(mask),) if mask else ()
                 )
             )
-    return pictures
+    return images
 
 
-def pair_pictures(manifest: Path, *, names: set[str]) -> list[TrainingPicture]:
+def pair_images(manifest: Path, *, names: set[str]) -> list[TrainingImage]:
     """List the M pairs that curation published.
 
     Raises:
@@ -76,7 +76,7 @@ def pair_pictures(manifest: Path, *, names: set[str]) -> list[TrainingPicture]:
         raise ValueError(
             f"{file}: no such file. Curation publishes it; run the stage 'curation' first."
         )
-    pictures = []
+    images = []
     for number, text in enumerate(file.read_text().splitlines(), start=1):
         if not text.strip():
             continue
@@ -87,14 +87,14 @@ def pair_pictures(manifest: Path, *, names: set[str]) -> list[TrainingPicture]:
                 f"{file}:{number}: concept {sorted(unknown)[0]!r} is not in the concept set."
             )
         masks = tuple(Path(manifest) / s["mask"] for s in line["sources"] if s.get("mask"))
-        pictures.append(
-            TrainingPicture(Path(manifest) / line["file"], PAIR, "", (line["caption"],), masks)
+        images.append(
+            TrainingImage(Path(manifest) / line["file"], PAIR, "", (line["caption"],), masks)
         )
-    return pictures
+    return images
 
 
 def load_pixels(file: Path, *, resolution: int) -> Tensor:
-    """Read a picture, fitted to a square by its shorter side and a centre crop: float32 [3, R, R]
+    """Read an image, fitted to a square by its shorter side and a centre crop: float32 [3, R, R]
     in [-1, 1].
     """
     from clif_exp.concepts.images import load_rgb
@@ -124,24 +124,24 @@ def load_weights(
 
 
 @torch.no_grad()
-def encode_pictures(
-    vae, pictures: Sequence[TrainingPicture], *, resolution: int, flip: bool
+def encode_training_images(
+    vae, images: Sequence[TrainingImage], *, resolution: int, flip: bool
 ) -> Tensor:
-    """Encode all pictures once: latents float32 [N, C, h, w]; with `flip` [2 N, C, h, w], the
+    """Encode all images once: latents float32 [N, C, h, w]; with `flip` [2 N, C, h, w], the
     mirrored ones last.
     """
     from clif_exp.base_models.loading import encode_images
 
     # An autoencoder needs most memory at full resolution: about as many pixels at a time as one
-    # picture of SDXL has.
+    # image of SDXL has.
     batch_size = max(1, min(8, 1024**2 // resolution**2))
     latents = []
     for mirrored in (False, True) if flip else (False,):
-        for start in range(0, len(pictures), batch_size):
+        for start in range(0, len(images), batch_size):
             pixels = torch.stack(
                 [
                     load_pixels(p.file, resolution=resolution)
-                    for p in pictures[start : start + batch_size]
+                    for p in images[start : start + batch_size]
                 ]
             )
             latents.append(
@@ -155,11 +155,11 @@ class Mixture:
     """What a batch is made of.
 
     Args:
-        batch_size: pictures per step over all ranks.
+        batch_size: images per step over all ranks.
         pair_weight: share of M pairs, in [0, 1].
-        prior_weight: share of prior pictures, in [0, 1].
+        prior_weight: share of prior images, in [0, 1].
         caption_dropout: share of captions replaced by the empty one.
-        flip: mirror single pictures at random (never pairs: their captions name sides).
+        flip: mirror single images at random (never pairs: their captions name sides).
         seed: of everything random.
     """
 
@@ -176,7 +176,7 @@ class MixedBatches:
     """Makes the batch of a step, a pure function of (seed, step).
 
     Args:
-        pictures: all pictures.
+        images: all images.
         latents_NCHW: their latents; twice as many with flips.
         weights_N1HW: loss weights, or None.
         mixture: see there.
@@ -189,7 +189,7 @@ class MixedBatches:
             computed one after the other.
     """
 
-    pictures: Sequence[TrainingPicture]
+    images: Sequence[TrainingImage]
     latents_NCHW: Tensor
     weights_N1HW: Tensor | None
     mixture: Mixture
@@ -202,8 +202,8 @@ class MixedBatches:
 
     def __post_init__(self) -> None:
         subjects: dict[tuple[str, str], list[int]] = {}
-        for index, picture in enumerate(self.pictures):
-            subjects.setdefault((picture.kind, picture.subject), []).append(index)
+        for index, image in enumerate(self.images):
+            subjects.setdefault((image.kind, image.subject), []).append(index)
         self._by_subject = {
             kind: [m for (k, _), m in subjects.items() if k == kind]
             for kind in (SINGLE, PAIR, PRIOR)
@@ -212,8 +212,7 @@ class MixedBatches:
         self.size = self.mixture.batch_size // self.shares * self.shares
         if self.size == 0:
             needed = (
-                f"{self.shares} shares (ranks x diffusion.accumulate) need one picture each at"
-                " least"
+                f"{self.shares} shares (ranks x diffusion.accumulate) need one image each at least"
             )
             raise ValueError(f"diffusion.batch_size: found {self.mixture.batch_size}; {needed}.")
 
@@ -221,14 +220,14 @@ class MixedBatches:
         generator = step_generator(self.mixture.seed, step, stream=2)
         chosen, captions, rows = [], [], []
         for kind in self._kinds(generator):
-            index = self._draw_picture(kind, generator)
-            options = self.pictures[index].captions
+            index = self._draw_image(kind, generator)
+            options = self.images[index].captions
             caption = options[_below(len(options), generator)]
             dropped = _uniform(generator) < self.mixture.caption_dropout
             mirrored = self.mixture.flip and kind == SINGLE and _uniform(generator) < 0.5
             chosen.append(index)
             captions.append("" if dropped else caption)
-            rows.append(index + len(self.pictures) if mirrored else index)
+            rows.append(index + len(self.images) if mirrored else index)
         latents = self.latents_NCHW[rows]
         noise = torch.randn(latents.shape, generator=generator)
         if self.offset_noise:
@@ -245,7 +244,7 @@ class MixedBatches:
         }
         if self.weights_N1HW is not None:
             weights = self.weights_N1HW[chosen]
-            mirrored_rows = torch.tensor([row >= len(self.pictures) for row in rows])
+            mirrored_rows = torch.tensor([row >= len(self.images) for row in rows])
             batch["weights"] = torch.where(
                 mirrored_rows[:, None, None, None], weights.flip(-1), weights
             )
@@ -264,7 +263,7 @@ class MixedBatches:
         return timesteps[torch.randperm(self.size, generator=generator)]
 
     def _kinds(self, generator: torch.Generator) -> list[str]:
-        """Split a batch by the weights; what is left after whole pictures is drawn, so the long-run
+        """Split a batch by the weights; what is left after whole images is drawn, so the long-run
         shares are exact.
         """
         shares = {PAIR: self.mixture.pair_weight, PRIOR: self.mixture.prior_weight}
@@ -277,7 +276,7 @@ class MixedBatches:
         # Ranks take slices of the batch: shuffled, each gets its share of every kind.
         return [kinds[i] for i in torch.randperm(self.size, generator=generator).tolist()]
 
-    def _draw_picture(self, kind: str, generator: torch.Generator) -> int:
+    def _draw_image(self, kind: str, generator: torch.Generator) -> int:
         subjects = self._by_subject[kind]
         members = subjects[_below(len(subjects), generator)]
         return members[_below(len(members), generator)]

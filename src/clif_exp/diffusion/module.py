@@ -51,7 +51,7 @@ class Optimisation:
 
 
 class DiffusionModule(L.LightningModule):
-    """Learns to denoise the concepts' pictures (CLIF, Eq. 4).
+    """Learns to denoise the concepts' images (CLIF, Eq. 4).
 
     Args:
         unet: UNet2DConditionModel with an adapter, or without (then only the rows train).
@@ -118,7 +118,7 @@ class DiffusionModule(L.LightningModule):
         return self.text.unet_arguments(encoded)
 
     def errors(self, batch: Mapping[str, Any]) -> Tensor:
-        """Return the squared error of every picture (Eq.
+        """Return the squared error of every image (Eq.
 
         4), weighed by its mask if the batch has weights, float32 [B].
         """

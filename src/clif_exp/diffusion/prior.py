@@ -1,4 +1,4 @@
-"""Prior preservation: pictures that the base model itself draws of the concepts' class words
+"""Prior preservation: images that the base model itself draws of the concepts' class words
 (DreamBooth).
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def draw_prior(folder: Path, pipeline, concepts: ConceptSet, *, count: int, seed: int) -> None:
-    """Draw what the base model makes of each class word, once and by all ranks together; pictures
+    """Draw what the base model makes of each class word, once and by all ranks together; images
     of a killed run are kept.
     """
     words = {
@@ -50,5 +50,5 @@ def draw_prior(folder: Path, pipeline, concepts: ConceptSet, *, count: int, seed
         tasks,
         done=lambda key: file_of(key).is_file(),
         work=work,
-        description="drawing prior pictures",
+        description="drawing prior images",
     )

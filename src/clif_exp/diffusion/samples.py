@@ -24,7 +24,7 @@ def sample_prompts(names: Sequence[str], *, limit: int = 4) -> list[str]:
 
 
 class SampleGrids(Callback):
-    """Writes `samples/step_NNNNNN.png`: one row of pictures, a column per prompt
+    """Writes `samples/step_NNNNNN.png`: one row of images, a column per prompt
     (`samples/prompts.txt`).
 
     Args:
@@ -34,7 +34,7 @@ class SampleGrids(Callback):
         every: steps between grids; 0 writes those of step 0 and the last step only.
         num_inference_steps: of the sampler.
         guidance_scale: of the sampler.
-        batch_size: pictures at a time.
+        batch_size: images at a time.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class SampleGrids(Callback):
 
     @torch.no_grad()
     def _draw(self, trainer: L.Trainer, numbers: Sequence[int]) -> list:
-        """Pictures of some of the prompts, each from its own seed."""
+        """Images of some of the prompts, each from its own seed."""
         prompts = [self.prompts[number] for number in numbers]
         generators = [torch.Generator().manual_seed(number) for number in numbers]
         with trainer.precision_plugin.forward_context():
@@ -127,7 +127,7 @@ class SampleGrids(Callback):
 
 
 def _gathered(trainer: L.Trainer, own: list, *, total: int) -> list:
-    """The pictures of all ranks in the order of the prompts, on rank 0; elsewhere whatever is
+    """The images of all ranks in the order of the prompts, on rank 0; elsewhere whatever is
     there.
     """
     if trainer.world_size == 1:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BackboneSpec
     from clif_exp.concepts.concept import ConceptSet
-    from clif_exp.diffusion.data import MixedBatches, TrainingPicture
+    from clif_exp.diffusion.data import MixedBatches, TrainingImage
     from clif_exp.training.settings import TrainerSettings
 
 VERSION = 3
@@ -67,7 +67,7 @@ def train_diffusion(
     validation: Mapping[str, int] | None = None,
     samples: Mapping[str, Any] | None = None,
 ) -> None:
-    """Train one LoRA (and, by option, the concepts' rows) on single pictures and M pairs, and
+    """Train one LoRA (and, by option, the concepts' rows) on single images and M pairs, and
     publish them.
 
     Writes pytorch_lora_weights.safetensors (unless rank is 0), concept_embeddings.safetensors,
@@ -89,7 +89,7 @@ def train_diffusion(
         target_modules: endings of the layers that get it.
         train_embeddings: train the concepts' rows too; the text encoder stays frozen either way.
         steps: optimiser steps.
-        batch_size: pictures per step over all ranks.
+        batch_size: images per step over all ranks.
         learning_rate: AdamW's, for the LoRA.
         embedding_learning_rate: for the rows.
         weight_decay: AdamW's.
@@ -98,15 +98,15 @@ def train_diffusion(
         gradient_clip: gradient norm, or None.
         pair_weight: share of M pairs in a batch.
         caption_dropout: share of empty captions.
-        flip: mirror single pictures.
+        flip: mirror single images.
         masked_loss: weigh the loss by the concepts' masks.
         background_weight: weight outside of the masks.
         min_snr_gamma: min-SNR weighting, or None.
         offset_noise: strength of a per-channel noise offset.
         noise_bias: above 1, noisy timesteps are drawn more often (`data.MixedBatches`).
-        prior_weight: share of pictures that the base model itself draws of the class words (prior
+        prior_weight: share of images that the base model itself draws of the class words (prior
             preservation).
-        prior_images: such pictures per class word.
+        prior_images: such images per class word.
         ema_decay: averages the trained weights; 0 switches it off.
         gradient_checkpointing: trades time for memory.
         accumulate: parts that a batch is computed in, one after the other: less memory, the same
@@ -115,7 +115,7 @@ def train_diffusion(
         attention: "sdpa" (torch's fused kernels), "plain", or "auto": plain on CPUs, where it is
             faster for small models.
         compile: run the U-Net through torch.compile.
-        validation: `every`, `pictures`, `timesteps` of the loss at fixed noise; None computes none.
+        validation: `every`, `images`, `timesteps` of the loss at fixed noise; None computes none.
         samples: `every`, `num_inference_steps`, `guidance_scale` of the sample grids; None writes
             none.
 
@@ -160,11 +160,11 @@ def train_diffusion(
         draw_prior(out / "prior", pipeline, concepts, count=prior_images, seed=seed)
     token_ids = _insert_concepts(pipeline, concepts, embeddings=embeddings, num_tokens=num_tokens)
     prior = out / "prior" if prior_weight else None
-    pictures = _pictures(
+    images = _images(
         concepts, manifest=manifest, segments=segments if masked_loss else None, prior=prior
     )
     captions = list(
-        dict.fromkeys(["", *(caption for picture in pictures for caption in picture.captions)])
+        dict.fromkeys(["", *(caption for image in images for caption in image.captions)])
     )
     text = _text_side(pipeline, spec=spec, token_ids=token_ids)
     caption_ids = text.tokenize(
@@ -172,11 +172,11 @@ def train_diffusion(
     )  # refuses a caption that is too long before anything is encoded
     rows, encoded = {}, None
     with explain_out_of_memory(
-        lambda: "the encoding of the training pictures", lower="model.resolution"
+        lambda: "the encoding of the training images", lower="model.resolution"
     ):
         background = background_weight if masked_loss else None
         latents, weights = _encode(
-            pipeline.vae, pictures, spec=spec, flip=flip, background=background
+            pipeline.vae, images, spec=spec, flip=flip, background=background
         )
         if train_embeddings:
             rows = {
@@ -204,7 +204,7 @@ def train_diffusion(
         compiled=compile,
     )
     batches = MixedBatches(
-        pictures,
+        images,
         latents,
         weights,
         Mixture(
@@ -222,10 +222,10 @@ def train_diffusion(
         shares=trainer.devices * trainer.num_nodes * accumulate,
     )
     _LOG.info(
-        "Diffusion stage: %d steps of %d pictures, %d pictures in all.",
+        "Diffusion stage: %d steps of %d images, %d images in all.",
         steps,
         batches.size,
-        len(pictures),
+        len(images),
     )
     fit(
         module,
@@ -366,26 +366,26 @@ def _published_rows(text, token_ids, *, rows, embeddings: Path | None) -> dict[s
     }
 
 
-def _pictures(
+def _images(
     concepts: ConceptSet, *, manifest: Path | None, segments: Path | None, prior: Path | None
-) -> list[TrainingPicture]:
-    from clif_exp.diffusion.data import PRIOR, TrainingPicture, pair_pictures, single_pictures
+) -> list[TrainingImage]:
+    from clif_exp.diffusion.data import PRIOR, TrainingImage, pair_images, single_images
     from clif_exp.prompts.evaluation import TRAINING_TEMPLATES
 
     masks = _segment_masks(segments) if segments else {}
-    pictures = single_pictures(concepts, templates=TRAINING_TEMPLATES, masks=masks)
+    images = single_images(concepts, templates=TRAINING_TEMPLATES, masks=masks)
     if manifest is not None:
-        pictures += pair_pictures(manifest, names={concept.name for concept in concepts.concepts})
+        images += pair_images(manifest, names={concept.name for concept in concepts.concepts})
     for file in sorted(prior.glob("*/*.png")) if prior else ():
         word = file.parent.name.replace("_", " ")
-        pictures.append(
-            TrainingPicture(file, PRIOR, word, tuple(t.format(word) for t in TRAINING_TEMPLATES))
+        images.append(
+            TrainingImage(file, PRIOR, word, tuple(t.format(word) for t in TRAINING_TEMPLATES))
         )
-    return pictures
+    return images
 
 
 def _segment_masks(segments: Path) -> dict[tuple[str, int], Path]:
-    """Return (concept, number of its picture) -> mask of the whole concept, as curation found it."""
+    """Return (concept, number of its image) -> mask of the whole concept, as curation found it."""
     lines = [
         json.loads(line) for line in (Path(segments) / "segments.jsonl").read_text().splitlines()
     ]
@@ -410,7 +410,7 @@ def _text_side(pipeline, *, spec: BackboneSpec, token_ids):
 
 def _encode(
     vae,
-    pictures: Sequence[TrainingPicture],
+    images: Sequence[TrainingImage],
     *,
     spec: BackboneSpec,
     flip: bool,
@@ -418,14 +418,14 @@ def _encode(
 ):
     import torch
 
-    from clif_exp.diffusion.data import encode_pictures, load_weights
+    from clif_exp.diffusion.data import encode_training_images, load_weights
 
     # Once, so in full precision: SDXL's autoencoder overflows in fp16, and bf16 latents would lose
     # detail.
     stored = vae.dtype
     if stored != torch.float32:
         vae.to(torch.float32)
-    latents = encode_pictures(vae, pictures, resolution=spec.resolution, flip=flip)
+    latents = encode_training_images(vae, images, resolution=spec.resolution, flip=flip)
     if stored != torch.float32:
         vae.to(stored)
     if background is None:
@@ -433,7 +433,7 @@ def _encode(
     size = (latents.shape[2], latents.shape[3])
     weights = [
         load_weights(p.masks, resolution=spec.resolution, latent_size=size, background=background)
-        for p in pictures
+        for p in images
     ]
     return latents, torch.stack(weights)
 
@@ -474,10 +474,10 @@ def _callbacks(
     callbacks: list = [WeightAverage()] if ema else []
     if validation is not None:
         fixed = fixed_batch(
-            batches.pictures,
+            batches.images,
             batches.latents_NCHW,
             captions=batches.captions,
-            count=validation["pictures"],
+            count=validation["images"],
             timesteps=validation["timesteps"],
             num_timesteps=batches.num_timesteps,
         )

@@ -1,5 +1,5 @@
 """Noise and targets, as the base model's scheduler says: a U-Net that predicts noise, velocity, the
-picture or the flow.
+image or the flow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The loss at fixed pictures, noise and timesteps: what the training loss is, without its own
+"""The loss at fixed images, noise and timesteps: what the training loss is, without its own
 noise.
 """
 
@@ -12,22 +12,22 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from clif_exp.diffusion.data import PRIOR, TrainingPicture
+from clif_exp.diffusion.data import PRIOR, TrainingImage
 from clif_exp.diffusion.targets import even_timesteps
 from clif_exp.training.steps import ends_step, step_generator
 
 
-def fixed_pictures(pictures: Sequence[TrainingPicture], *, count: int) -> list[int]:
-    """Choose pictures, evenly over singles and pairs: indices, the same for the same pictures
+def fixed_images(images: Sequence[TrainingImage], *, count: int) -> list[int]:
+    """Choose images, evenly over singles and pairs: indices, the same for the same images
     whatever the seed.
     """
-    candidates = [index for index, picture in enumerate(pictures) if picture.kind != PRIOR]
+    candidates = [index for index, image in enumerate(images) if image.kind != PRIOR]
     taken = min(count, len(candidates))
     return [candidates[place * len(candidates) // taken] for place in range(taken)]
 
 
 def fixed_batch(
-    pictures: Sequence[TrainingPicture],
+    images: Sequence[TrainingImage],
     latents_NCHW: Tensor,
     *,
     captions: Sequence[str],
@@ -35,20 +35,20 @@ def fixed_batch(
     timesteps: int,
     num_timesteps: int,
 ) -> dict[str, Tensor]:
-    """Put every chosen picture at every timestep, with noise that depends on nothing.
+    """Put every chosen image at every timestep, with noise that depends on nothing.
 
     Args:
-        pictures: all training pictures.
+        images: all training images.
         latents_NCHW: their latents.
         captions: all distinct captions.
-        count: pictures to choose.
+        count: images to choose.
         timesteps: how many, evenly over the schedule.
         num_timesteps: of the schedule.
 
     Returns:
         What `DiffusionModule.errors` reads, without weights.
     """
-    chosen = fixed_pictures(pictures, count=count)
+    chosen = fixed_images(images, count=count)
     rows = torch.tensor(chosen).repeat_interleave(timesteps)
     latents = latents_NCHW[rows]
     numbers = {caption: index for index, caption in enumerate(captions)}
@@ -57,7 +57,7 @@ def fixed_batch(
         "noise": torch.randn(latents.shape, generator=step_generator(0, 0, stream=3)),
         "timesteps": even_timesteps(timesteps, num_timesteps=num_timesteps).repeat(len(chosen)),
         "caption_indices": torch.tensor(
-            [numbers[pictures[row].captions[0]] for row in rows.tolist()]
+            [numbers[images[row].captions[0]] for row in rows.tolist()]
         ),
     }
 
@@ -72,7 +72,7 @@ class FixedLoss(Callback):
     Args:
         batch: from `fixed_batch`.
         every: steps between two values.
-        batch_size: pictures per pass.
+        batch_size: images per pass.
     """
 
     def __init__(self, batch: Mapping[str, Tensor], *, every: int, batch_size: int) -> None:

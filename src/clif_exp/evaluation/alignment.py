@@ -1,4 +1,4 @@
-"""Alignment of pictures with texts and references, as Custom Diffusion (Kumari et al., 2023)
+"""Alignment of images with texts and references, as Custom Diffusion (Kumari et al., 2023)
 measures it.
 """
 
@@ -23,11 +23,11 @@ class Judge:
     Args:
         path: folder or hub id of a `CLIPModel` with tokenizer and image processor.
         revision: commit of a hub id.
-        image_path: a vision model whose class token compares pictures; None uses the CLIP's image
+        image_path: a vision model whose class token compares images; None uses the CLIP's image
             tower.
         image_revision: commit of `image_path`.
         device: torch device.
-        batch_size: pictures or texts at a time.
+        batch_size: images or texts at a time.
     """
 
     def __init__(
@@ -135,13 +135,13 @@ def _features(output: Any) -> Tensor:
 
 
 def text_scores(image_ND: Tensor, text_ND: Tensor) -> dict[str, list[float]]:
-    """Score each picture against its own text.
+    """Score each image against its own text.
 
     Args:
-        image_ND, text_ND: L2-normalised features, row by row of one picture.
+        image_ND, text_ND: L2-normalised features, row by row of one image.
 
     Returns:
-        `text_alignment` = 2.5 * max(cos, 0) in [0, 2.5] and `text_cosine` in [-1, 1] per picture;
+        `text_alignment` = 2.5 * max(cos, 0) in [0, 2.5] and `text_cosine` in [-1, 1] per image;
         higher is better.
     """
     cosine_N = (image_ND * text_ND).sum(-1)
@@ -154,16 +154,16 @@ def text_scores(image_ND: Tensor, text_ND: Tensor) -> dict[str, list[float]]:
 def image_scores(
     image_ND: Tensor, named: Sequence[Sequence[str]], references: Mapping[str, Tensor]
 ) -> list[float | None]:
-    """Score each picture against the references of the concepts that its prompt names.
+    """Score each image against the references of the concepts that its prompt names.
 
     Args:
-        image_ND: L2-normalised features of the generated pictures.
-        named: the concepts of each picture.
+        image_ND: L2-normalised features of the generated images.
+        named: the concepts of each image.
         references: concept -> L2-normalised features [R, D] of its references.
 
     Returns:
         Mean cosine over all references of all named concepts, in [-1, 1], higher is better; None
-        without a concept. Averaged over pictures, that is Custom Diffusion's mean over generated x
+        without a concept. Averaged over images, that is Custom Diffusion's mean over generated x
         reference pairs.
     """
     scores: list[float | None] = []
@@ -179,7 +179,7 @@ def image_scores(
 
 def reference_files(name: str, *, dataset_root: Path, training: Sequence[Path]) -> list[Path]:
     """A concept's references: `held_out/<concept>/` where there is such a folder (training has not
-    seen it), else its pictures.
+    seen it), else its images.
     """
     folder = dataset_root / "held_out" / name
     held_out = sorted(

@@ -7,8 +7,8 @@ values: `ambiguous` (a blend) counts as not shown for identity and never as leak
 left out of every count. `none` is a value: a hat that should not be there is an error, and its
 absence can leak.
 
-Every figure of the tables is a mean over pictures (leakage: over ordered pairs of concepts in
-pictures). A single run reports no interval: pictures of one model are not independent draws of what
+Every figure of the tables is a mean over images (leakage: over ordered pairs of concepts in
+images). A single run reports no interval: images of one model are not independent draws of what
 varies, which is the cast and the training seed.
 """
 
@@ -32,7 +32,7 @@ from clif_exp.evaluation.figures import ABSENT, AMBIGUOUS, Figure
 
 @dataclass(frozen=True)
 class Judgement:
-    """One picture, judged.
+    """One image, judged.
 
     Attributes:
         named: the concepts that the prompt names.
@@ -75,7 +75,7 @@ class Judgement:
         )
 
 
-def judge_picture(
+def judge_image(
     figures: Sequence[Figure],
     named: Sequence[str],
     *,
@@ -84,7 +84,7 @@ def judge_picture(
     others: Sequence[str] | None = None,
     presence_threshold: float = 0.5,
 ) -> Judgement:
-    """Judge one picture.
+    """Judge one image.
 
     Args:
         figures: what a reader found.
@@ -206,10 +206,10 @@ def leak_baseline(singles: Sequence[Judgement]) -> dict[tuple[str, str], float]:
     no leakage.
 
     Args:
-        singles: judgements of single-concept pictures, made with `others` = all concepts.
+        singles: judgements of single-concept images, made with `others` = all concepts.
 
     Returns:
-        (concept, other) -> mean rate in [0, 1] over the concept's pictures.
+        (concept, other) -> mean rate in [0, 1] over the concept's images.
     """
     rates: dict[tuple[str, str], list[float]] = {}
     for judgement in singles:
@@ -236,10 +236,10 @@ def leakage(
     judgements: Sequence[Judgement], *, baseline: Mapping[tuple[str, str], float]
 ) -> float | None:
     """Share of the visible attributes on which named concepts differ that show the other's value,
-    minus the same error in single-concept pictures. Range [-1, 1], lower is better, 0 means that
+    minus the same error in single-concept images. Range [-1, 1], lower is better, 0 means that
     company adds no error.
 
-    Pairs without a single-concept picture take the mean baseline; without any, the share stands
+    Pairs without a single-concept image take the mean baseline; without any, the share stands
     uncorrected.
     """
     typical = fmean(baseline.values()) if baseline else 0.0
@@ -254,7 +254,7 @@ def leakage(
 
 
 def attribute_binding(judgements: Sequence[Judgement]) -> float | None:
-    """Share of the visible attributes shown by a picture's figures that stand on the right part of
+    """Share of the visible attributes shown by an image's figures that stand on the right part of
     the right figure, not moved from another part of the same concept or from another named concept.
     Range [0, 1], higher is better.
     """
@@ -281,7 +281,7 @@ def attendance(judgements: Sequence[Judgement]) -> float | None:
 
 
 def duplicates(judgements: Sequence[Judgement]) -> float | None:
-    """Figures per picture that stand for a named concept beyond the one asked for.
+    """Figures per image that stand for a named concept beyond the one asked for.
 
     Range [0, inf), lower is better.
     """
@@ -299,7 +299,7 @@ def side(judgements: Sequence[Judgement]) -> float | None:
 
 
 def confusion(judgements: Sequence[Judgement], *, identity_threshold: float) -> float | None:
-    """1 - the share of pictures with every named concept there once, identity of at least
+    """1 - the share of images with every named concept there once, identity of at least
     `identity_threshold` each and no leaked attribute. Range [0, 1], lower is better.
     """
     return _mean(
@@ -318,7 +318,7 @@ def summarise(
     baseline: Mapping[tuple[str, str], float],
     identity_threshold: float,
 ) -> dict[str, float | None]:
-    """Every metric of a set of pictures by its name; None where nothing could be measured."""
+    """Every metric of a set of images by its name; None where nothing could be measured."""
     metrics = {
         "identity": identity(judgements),
         "attribute_binding": attribute_binding(judgements),

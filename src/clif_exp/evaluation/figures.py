@@ -17,10 +17,10 @@ AMBIGUOUS, NOT_VISIBLE, ABSENT = "ambiguous", "not visible", "none"
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure found in a picture.
+    """One figure found in an image.
 
     Attributes:
-        box: left, top, right, bottom as shares of the picture's width and height.
+        box: left, top, right, bottom as shares of the image's width and height.
         score: the detector's confidence in [0, 1].
         attributes: slot -> value, `none` (the part is absent), `ambiguous` or `not visible`; empty
             where only likeness is known.
@@ -39,13 +39,13 @@ class Figure:
 
     @property
     def x(self) -> float:
-        """Horizontal centre as a share of the picture's width."""
+        """Horizontal centre as a share of the image's width."""
         return (self.box[0] + self.box[2]) / 2
 
 
 class FigureReader(Protocol):
-    """Finds the figures of pictures; pictures may differ in size."""
+    """Finds the figures of images; images may differ in size."""
 
-    def read(self, pictures: Sequence[Image.Image]) -> list[list[Figure]]:
-        """Return the figures of each picture, in any order."""
+    def read(self, images: Sequence[Image.Image]) -> list[list[Figure]]:
+        """Return the figures of each image, in any order."""
         ...

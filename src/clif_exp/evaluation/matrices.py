@@ -19,7 +19,7 @@ def confusion_matrix(
     """Compare every figure meant to be a concept with all concepts.
 
     Args:
-        judged: the figures of each picture with its judgement.
+        judged: the figures of each image with its judgement.
         names: all concepts, in the order of rows and columns.
         truth: concept -> slot -> value.
 
@@ -53,7 +53,7 @@ def _column_means(rows: Sequence[Sequence[float]]) -> list[float] | None:
 
 
 def attendance_per_concept(judgements: Sequence[Judgement]) -> dict[str, float]:
-    """Return concept -> share of the pictures that name it in which it is there (the paper's Fig.
+    """Return concept -> share of the images that name it in which it is there (the paper's Fig.
 
     9).
     """
@@ -67,7 +67,7 @@ def attendance_per_concept(judgements: Sequence[Judgement]) -> dict[str, float]:
 def confusion_per_pair(
     judgements: Sequence[Judgement], *, identity_threshold: float
 ) -> dict[str, Mapping[str, float]]:
-    """Return "a|b" -> confusion, leaked share and number of pictures of that pair: one point of the
+    """Return "a|b" -> confusion, leaked share and number of images of that pair: one point of the
     paper's Fig. 2 each.
     """
     pairs: dict[str, list[Judgement]] = {}

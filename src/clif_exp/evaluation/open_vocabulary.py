@@ -1,4 +1,4 @@
-"""Figures of real pictures: OWLv2 finds them, DINOv2 compares them with the references. Never run
+"""Figures of real images: OWLv2 finds them, DINOv2 compares them with the references. Never run
 on real weights.
 
 The detect-and-compare idea is MuDI's (Jang et al., 2024). Where ToonWorld's oracle reads
@@ -27,7 +27,7 @@ class OpenVocabularyReader:
     """OWLv2 boxes with DINOv2 likenesses.
 
     Args:
-        references: concept -> reference pictures.
+        references: concept -> reference images.
         queries: what to look for, "a person", "an animal", ...; usually the class words.
         detector: an OWLv2 checkpoint, folder or hub id.
         features: a DINOv2 checkpoint, folder or hub id.
@@ -80,7 +80,7 @@ class OpenVocabularyReader:
         )
         self.queries, self.device = list(queries), device
         self.min_score, self.max_overlap, self.leak_margin = min_score, max_overlap, leak_margin
-        # References show the whole picture; cropping them to the same detector's best box compares
+        # References show the whole image; cropping them to the same detector's best box compares
         # like with like.
         self.references = {
             name: self._reference_features(files) for name, files in references.items()
@@ -92,16 +92,16 @@ class OpenVocabularyReader:
             if a != b
         }
 
-    def read(self, pictures: Sequence[Image.Image]) -> list[list[Figure]]:
-        """Find and compare the figures of each picture."""
-        return [self._read_one(picture.convert("RGB")) for picture in pictures]
+    def read(self, images: Sequence[Image.Image]) -> list[list[Figure]]:
+        """Find and compare the figures of each image."""
+        return [self._read_one(image.convert("RGB")) for image in images]
 
-    def _read_one(self, picture: Image.Image) -> list[Figure]:
-        boxes = self._detect(picture)
+    def _read_one(self, image: Image.Image) -> list[Figure]:
+        boxes = self._detect(image)
         if not boxes:
             return []
-        crops_ND = self._embed([picture.crop(box) for box, _ in boxes])
-        width, height = picture.size
+        crops_ND = self._embed([image.crop(box) for box, _ in boxes])
+        width, height = image.size
         return [
             Figure(
                 (box[0] / width, box[1] / height, box[2] / width, box[3] / height),
@@ -122,18 +122,16 @@ class OpenVocabularyReader:
             pair: value if value > self.leak_margin else 0.0 for pair, value in beyond.items()
         }
 
-    def _detect(
-        self, picture: Image.Image
-    ) -> list[tuple[tuple[float, float, float, float], float]]:
+    def _detect(self, image: Image.Image) -> list[tuple[tuple[float, float, float, float], float]]:
         import torch
 
-        inputs = self.detector_processor(
-            text=[self.queries], images=picture, return_tensors="pt"
-        ).to(self.device)
+        inputs = self.detector_processor(text=[self.queries], images=image, return_tensors="pt").to(
+            self.device
+        )
         with torch.inference_mode():
             output = self.detector(**inputs)
         found = self.detector_processor.post_process_grounded_object_detection(
-            output, target_sizes=torch.tensor([picture.size[::-1]]), threshold=self.min_score
+            output, target_sizes=torch.tensor([image.size[::-1]]), threshold=self.min_score
         )[0]
         candidates = sorted(
             zip(found["boxes"].tolist(), found["scores"].tolist(), strict=True),
@@ -144,8 +142,8 @@ class OpenVocabularyReader:
             clipped = (
                 max(box[0], 0),
                 max(box[1], 0),
-                min(box[2], picture.width),
-                min(box[3], picture.height),
+                min(box[2], image.width),
+                min(box[3], image.height),
             )
             if clipped[2] - clipped[0] < 2 or clipped[3] - clipped[1] < 2:
                 continue
@@ -156,20 +154,20 @@ class OpenVocabularyReader:
         return kept
 
     def _reference_features(self, files: Sequence[Path]) -> Tensor:
-        pictures = [Image.open(file).convert("RGB") for file in files]
-        boxes = [self._detect(picture) for picture in pictures]
+        images = [Image.open(file).convert("RGB") for file in files]
+        boxes = [self._detect(image) for image in images]
         return self._embed(
             [
-                picture.crop(found[0][0]) if found else picture
-                for picture, found in zip(pictures, boxes, strict=True)
+                image.crop(found[0][0]) if found else image
+                for image, found in zip(images, boxes, strict=True)
             ]
         )
 
-    def _embed(self, pictures: Sequence[Image.Image]) -> Tensor:
+    def _embed(self, images: Sequence[Image.Image]) -> Tensor:
         import torch
 
         pixels_BCHW = self.features_processor(
-            images=list(pictures), return_tensors="pt"
+            images=list(images), return_tensors="pt"
         ).pixel_values.to(self.device)
         with torch.inference_mode():
             features_ND = self.features(pixel_values=pixels_BCHW).last_hidden_state[:, 0]

@@ -1,4 +1,4 @@
-"""What is in a picture: figures with a place and either read attributes or likenesses to the
+"""What is in an image: figures with a place and either read attributes or likenesses to the
 concepts.
 
 Everything after this file works on `Figure`s alone, so any detector that can fill them can judge.
@@ -30,26 +30,23 @@ class OracleReader:
         self.oracle = load_oracle(folder).to(device)
         self.device, self.min_score = device, min_score
 
-    def read(self, pictures: Sequence[Image.Image]) -> list[list[Figure]]:
-        """Read pictures at the oracle's resolution, 128 x 128 px."""
+    def read(self, images: Sequence[Image.Image]) -> list[list[Figure]]:
+        """Read images at the oracle's resolution, 128 x 128 px."""
         import numpy as np
         import torch
 
         from clif_exp.toonworld.architectures import RESOLUTION
 
-        if not pictures:
+        if not images:
             return []
         pixels_BHWC = np.stack(
-            [
-                np.asarray(picture.convert("RGB").resize((RESOLUTION, RESOLUTION)))
-                for picture in pictures
-            ]
+            [np.asarray(image.convert("RGB").resize((RESOLUTION, RESOLUTION))) for image in images]
         )
         images_BCHW = torch.from_numpy(pixels_BHWC).permute(0, 3, 1, 2).float() / 255
         readings = self.oracle.read(images_BCHW.to(self.device))
         return [
-            [_scaled(reading, RESOLUTION) for reading in picture if reading.score >= self.min_score]
-            for picture in readings
+            [_scaled(reading, RESOLUTION) for reading in image if reading.score >= self.min_score]
+            for image in readings
         ]
 
 
@@ -86,7 +83,7 @@ def load_reader(
 
     Args:
         settings: `kind` and that kind's own settings, with `path` filled in for the oracle.
-        references: concept -> reference pictures, for readers that compare.
+        references: concept -> reference images, for readers that compare.
         device: torch device.
     """
     check_reader(settings)

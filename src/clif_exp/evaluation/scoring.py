@@ -1,4 +1,4 @@
-"""Looks at pictures: scores each by the judges, reads its figures and judges them against its
+"""Looks at images: scores each by the judges, reads its figures and judges them against its
 prompt.
 """
 
@@ -15,7 +15,7 @@ from PIL import Image
 from clif_exp.artifacts.sharing import share
 from clif_exp.evaluation.alignment import Judge, image_scores, text_scores
 from clif_exp.evaluation.assignment import Truth
-from clif_exp.evaluation.confusion import Judgement, judge_picture
+from clif_exp.evaluation.confusion import Judgement, judge_image
 from clif_exp.evaluation.figures import Figure, FigureReader
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One generated picture: its line of `generations.jsonl`, its scores, and what was found in it
+    """One generated image: its line of `generations.jsonl`, its scores, and what was found in it
     (None: nobody looked).
     """
 
@@ -39,13 +39,13 @@ class Examiner:
 
     Args:
         judge: of alignment.
-        eye: of figures; None leaves pictures unread.
+        eye: of figures; None leaves images unread.
         names: all concepts.
-        truth: concept -> slot -> value; None where nobody knows, so that only prior pictures are
+        truth: concept -> slot -> value; None where nobody knows, so that only prior images are
             judged.
-        references: concept -> reference pictures.
+        references: concept -> reference images.
         threshold: agreement from which a figure can stand for a concept.
-        batch_size: pictures at a time.
+        batch_size: images at a time.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class Examiner:
         self.clip_references: dict[str, Tensor] = {}
         self.dino_references: dict[str, Tensor] = {}
         for name, files in references.items():
-            pictures = [open_picture(file) for file in files]
-            self.clip_references[name] = judge.embed_images(pictures)
+            images = [open_image(file) for file in files]
+            self.clip_references[name] = judge.embed_images(images)
             if judge.dino is not None:
-                self.dino_references[name] = judge.embed_images_dino(pictures)
+                self.dino_references[name] = judge.embed_images_dino(images)
 
     def examine(self, folder: Path, *, work: Path) -> list[Row]:
-        """Score and judge every picture of a generation artifact, in batches that processes share.
+        """Score and judge every image of a generation artifact, in batches that processes share.
 
         Args:
             folder: the artifact.
@@ -78,7 +78,7 @@ class Examiner:
                 something to do.
 
         Returns:
-            One row per picture, in the order of the manifest.
+            One row per image, in the order of the manifest.
         """
         lines = [
             json.loads(line) for line in (folder / "generations.jsonl").read_text().splitlines()
@@ -111,12 +111,12 @@ class Examiner:
     def _look(
         self, folder: Path, lines: Sequence[Mapping[str, Any]], text_of: Mapping[str, Tensor]
     ) -> list[dict[str, Any]]:
-        """What the judges see in pictures: scores, and the figures as JSON."""
+        """What the judges see in images: scores, and the figures as JSON."""
         import torch
 
-        pictures = [open_picture(folder / line["file"]) for line in lines]
+        images = [open_image(folder / line["file"]) for line in lines]
         named = [line["concepts"] for line in lines]
-        image_ND = self.judge.embed_images(pictures)
+        image_ND = self.judge.embed_images(images)
         scores: dict[str, Sequence[float | None]] = {
             **text_scores(
                 image_ND, torch.stack([text_of[line["text_for_alignment"]] for line in lines])
@@ -125,10 +125,10 @@ class Examiner:
         }
         if self.judge.dino is not None:
             scores["image_alignment_dino"] = image_scores(
-                self.judge.embed_images_dino(pictures), named, self.dino_references
+                self.judge.embed_images_dino(images), named, self.dino_references
             )
         readings: Sequence[list[Figure] | None] = (
-            self.eye.read(pictures) if self.eye is not None else [None] * len(lines)
+            self.eye.read(images) if self.eye is not None else [None] * len(lines)
         )
         return [
             {
@@ -156,7 +156,7 @@ def judge_line(
     truth: Truth | None,
     threshold: float,
 ) -> Judgement | None:
-    """Judge a picture against the concepts that its prompt names, or a prior picture against the
+    """Judge an image against the concepts that its prompt names, or a prior image against the
     figures that it describes.
     """
     sides = line["sides"]
@@ -164,15 +164,15 @@ def judge_line(
         expected = {str(index): slots for index, slots in enumerate(line.get("expected") or [])}
         if not expected or any(figure.likeness is not None for figure in figures):
             return None
-        return judge_picture(
+        return judge_image(
             figures, list(expected), truth=expected, sides=sides, presence_threshold=threshold
         )
     if truth is None:
         return None
-    # A single picture is also compared with everybody else: the baseline that leakage is measured
+    # A single image is also compared with everybody else: the baseline that leakage is measured
     # against.
     others = names if line["kind"] == "single" else None
-    return judge_picture(
+    return judge_image(
         figures,
         line["concepts"],
         truth=truth,
@@ -182,7 +182,7 @@ def judge_line(
     )
 
 
-def open_picture(file: Path) -> Image.Image:
-    """Open a picture as RGB, fully loaded."""
-    with Image.open(file) as picture:
-        return picture.convert("RGB")
+def open_image(file: Path) -> Image.Image:
+    """Open an image as RGB, fully loaded."""
+    with Image.open(file) as image:
+        return image.convert("RGB")

@@ -1,4 +1,4 @@
-"""The evaluation stage: alignment, confusion, prior and embedding distances of one run's pictures."""
+"""The evaluation stage: alignment, confusion, prior and embedding distances of one run's images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clif_exp.evaluation import confusion, matrices
 from clif_exp.evaluation.alignment import Judge, check_independent, reference_files
 from clif_exp.evaluation.assignment import Truth
 from clif_exp.evaluation.readers import check_reader, load_reader
-from clif_exp.evaluation.scoring import Examiner, Row, open_picture
+from clif_exp.evaluation.scoring import Examiner, Row, open_image
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BackboneSpec
@@ -45,13 +45,13 @@ def evaluate(
     device: str = "cpu",
     helping: bool = False,
 ) -> None:
-    """Judge the pictures of a run and write `metrics.json`, `per_image.jsonl`,
+    """Judge the images of a run and write `metrics.json`, `per_image.jsonl`,
     `confusion_matrix.json` and `distances.json`.
 
     Args:
         out: folder to write into.
         generations: what the generation stage published.
-        prior_before: the base model's pictures of the prior prompts, or None.
+        prior_before: the base model's images of the prior prompts, or None.
         concepts: the concepts that were taught.
         dataset_root: their folder; `truth.json` and `held_out/` in it are read here and nowhere
             else.
@@ -62,9 +62,9 @@ def evaluate(
         contrastive, diffusion: what the two training stages published, for the embedding distances.
         presence_threshold: agreement from which a figure can stand for a concept, in [0, 1].
         identity_threshold: identity that `confusion` asks of every concept, in [0, 1].
-        batch_size: pictures at a time.
+        batch_size: images at a time.
         device: torch device.
-        helping: take a share of the pictures, for a folder that another process fills and finishes.
+        helping: take a share of the images, for a folder that another process fills and finishes.
     """
     check_settings(
         spec,
@@ -308,9 +308,9 @@ def write_thumbnails(
     for name, files in references.items():
         (out / name).mkdir(parents=True, exist_ok=True)
         for index, file in enumerate(files[:per_concept]):
-            picture = open_picture(file)
-            picture.thumbnail((side, side))
-            picture.save(out / name / f"{index}.png")
+            image = open_image(file)
+            image.thumbnail((side, side))
+            image.save(out / name / f"{index}.png")
 
 
 def _write_json(path: Path, content: Any) -> None:

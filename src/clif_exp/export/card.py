@@ -52,7 +52,7 @@ pipe("{prompt}").images[0]
 _CLASSES = {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"}
 _ENCODER = '{name} = transformers.{made}.from_pretrained("{name}")\n'
 _WHOLE = """
-Stage 1 trained whole text encoders: the pictures need {folders} in place of the base model's; no LoRA file carries them.
+Stage 1 trained whole text encoders: the images need {folders} in place of the base model's; no LoRA file carries them.
 ComfyUI loads `model.safetensors` in there as a CLIP (folder `text_encoders`); A1111 has no place for it, so train with
 `contrastive=lora` to use the result there.
 """

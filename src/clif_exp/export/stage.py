@@ -36,7 +36,7 @@ def export_run(
         concepts: what was customised.
         diffusion: what stage 2 published.
         config: what made it, for the model card; plain dicts and scalars, no paths.
-        sample: a picture for the card, or None.
+        sample: an image for the card, or None.
 
     Raises:
         ValueError: `diffusion` is not a published result of stage 2.

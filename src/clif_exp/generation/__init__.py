@@ -1,1 +1,1 @@
-"""Generation: pictures from prompts x seeds, by the stock diffusers pipeline."""
+"""Generation: images from prompts x seeds, by the stock diffusers pipeline."""

@@ -1,4 +1,4 @@
-"""Batched sampling with the stock diffusers pipeline, one noise stream per picture."""
+"""Batched sampling with the stock diffusers pipeline, one noise stream per image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EMBEDDINGS_FILE = "concept_embeddings.safetensors"
 
 
 def noise_seed(prompt: str, seed: int) -> int:
-    """Seed of a picture's initial noise: depends on the prompt's text and its seed only, so neither
+    """Seed of an image's initial noise: depends on the prompt's text and its seed only, so neither
     order nor batch matters.
     """
     return int.from_bytes(hashlib.sha256(f"{seed}|{prompt}".encode()).digest()[:7], "big")
@@ -96,7 +96,7 @@ def sample(
         pipeline: a stock text-to-image pipeline.
         prompts: with placeholders; the stock pipeline writes them out as tokens itself (twice, if
             they were expanded before).
-        noise_seeds: one per prompt, of that picture's own generator.
+        noise_seeds: one per prompt, of that image's own generator.
         num_inference_steps: denoising steps.
         guidance_scale: classifier-free guidance; 1 switches it off.
         mixed_precision: allow bf16 autocast on CPUs that have it in hardware.
@@ -105,7 +105,7 @@ def sample(
         One uint8 array [H, W, 3] per prompt.
 
     Raises:
-        FloatingPointError: a picture holds NaN or infinity; names its prompt.
+        FloatingPointError: an image holds NaN or infinity; names its prompt.
     """
     import torch
 
@@ -125,7 +125,7 @@ def sample(
     for prompt, pixels_CHW in zip(prompts, pixels_BCHW, strict=True):
         if not torch.isfinite(pixels_CHW).all():
             raise FloatingPointError(
-                f"generation: the picture for {prompt!r} is not finite. The trained weights have"
+                f"generation: the image for {prompt!r} is not finite. The trained weights have"
                 " diverged."
             )
     pixels_BHWC = (pixels_BCHW.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)

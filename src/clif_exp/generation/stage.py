@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture to be made: a prompt with a seed."""
+class ImageJob:
+    """One image to be made: a prompt with a seed."""
 
     prompt: EvaluationPrompt
     seed: int
@@ -51,7 +51,7 @@ def generate(
 ) -> None:
     """Sample `prompts` x `seeds` into `out/images/` and describe them in `out/generations.jsonl`.
 
-    Pictures that a killed run has finished are kept. The batches are cut from the full list before
+    Images that a killed run has finished are kept. The batches are cut from the full list before
     looking at what is there, and an unfinished batch is made anew as a whole: so a resumed run does
     the very same arithmetic as an undisturbed one.
 
@@ -64,10 +64,10 @@ def generate(
         seeds: sampling seeds.
         num_inference_steps: denoising steps.
         guidance_scale: classifier-free guidance.
-        batch_size: pictures at a time. Changes no picture beyond the rounding of the arithmetic.
+        batch_size: images at a time. Changes no image beyond the rounding of the arithmetic.
         device: torch device.
         mixed_precision: allow bf16 autocast on CPUs that have it in hardware.
-        helping: take a share of the pictures of a folder that another process fills and finishes.
+        helping: take a share of the images of a folder that another process fills and finishes.
 
     Raises:
         ValueError: no seeds, repeated seeds or repeated prompt ids, or settings out of range.
@@ -81,13 +81,15 @@ def generate(
     )
     from clif_exp.generation.sampling import noise_seed
 
-    pictures = [
-        Picture(prompt, seed, noise_seed(prompt.text, seed)) for prompt in prompts for seed in seeds
+    images = [
+        ImageJob(prompt, seed, noise_seed(prompt.text, seed))
+        for prompt in prompts
+        for seed in seeds
     ]
     (out / "images").mkdir(parents=not helping, exist_ok=True)
     batches = {
-        f"batch_{start:06d}": pictures[start : start + batch_size]
-        for start in range(0, len(pictures), batch_size)
+        f"batch_{start:06d}": images[start : start + batch_size]
+        for start in range(0, len(images), batch_size)
     }
     settings = {
         "num_inference_steps": num_inference_steps,
@@ -98,23 +100,23 @@ def generate(
     if helping:
         return
     forget(out)
-    lines = [json.dumps(describe(picture)) for picture in pictures]
+    lines = [json.dumps(describe(image)) for image in images]
     _write_atomically(out / MANIFEST, ("\n".join(lines) + "\n").encode() if lines else b"")
 
 
-def describe(picture: Picture) -> dict[str, Any]:
+def describe(image: ImageJob) -> dict[str, Any]:
     """A line of `generations.jsonl`: the prompt's fields under the names that evaluation reads, the
     file and the seeds.
     """
-    fields = picture.prompt.to_json()
+    fields = image.prompt.to_json()
     names = {"id": "prompt_id", "text": "prompt", "class_text": "text_for_alignment"}
     line = {names.get(key, key): value for key, value in fields.items()}
-    return {"file": picture.file, **line, "seed": picture.seed, "noise_seed": picture.noise_seed}
+    return {"file": image.file, **line, "seed": image.seed, "noise_seed": image.noise_seed}
 
 
 def _sample_batches(
     out: Path,
-    batches: Mapping[str, Sequence[Picture]],
+    batches: Mapping[str, Sequence[ImageJob]],
     *,
     spec: BackboneSpec,
     diffusion: Path | None,
@@ -132,7 +134,7 @@ def _sample_batches(
     started, made = 0.0, 0
 
     def done(key: str) -> bool:
-        return all((out / picture.file).exists() for picture in batches[key])
+        return all((out / image.file).exists() for image in batches[key])
 
     def work(key: str) -> None:
         nonlocal pipeline, started, made
@@ -140,7 +142,7 @@ def _sample_batches(
             pipeline, _ = load_customised_pipeline(spec, diffusion=diffusion, device=device)
             started = time.perf_counter()
             log.info(
-                "generation: %d pictures, %d steps each, on %s",
+                "generation: %d images, %d steps each, on %s",
                 total,
                 settings["num_inference_steps"],
                 device,
@@ -149,18 +151,18 @@ def _sample_batches(
             pipeline,
             # Not expanded: stock pipelines write placeholders of several tokens out themselves, and
             # would do it twice.
-            [picture.prompt.text for picture in batches[key]],
-            noise_seeds=[picture.noise_seed for picture in batches[key]],
+            [image.prompt.text for image in batches[key]],
+            noise_seeds=[image.noise_seed for image in batches[key]],
             **settings,
         )
-        for picture, pixels_HWC in zip(batches[key], arrays, strict=True):
+        for image, pixels_HWC in zip(batches[key], arrays, strict=True):
             buffer = io.BytesIO()
             Image.fromarray(pixels_HWC).save(buffer, format="PNG")
-            _write_atomically(out / picture.file, buffer.getvalue())
+            _write_atomically(out / image.file, buffer.getvalue())
         if not made and len(batches) > 1:
             seconds = (time.perf_counter() - started) / len(batches[key])
             log.info(
-                "generation: %.2f s a picture, about %.0f s to go",
+                "generation: %.2f s an image, about %.0f s to go",
                 seconds,
                 seconds * (total - len(batches[key])),
             )

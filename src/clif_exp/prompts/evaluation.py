@@ -19,7 +19,7 @@ Kind = Literal["single", "multi", "prior"]
 Layout = Literal["side", "free", "interaction", "context"]
 
 # The templates of textual inversion (Gal et al., 2022), cut to those whose words are true of any
-# reference picture: "dirty", "small", "cropped", "dark" and their like teach that the words mean
+# reference image: "dirty", "small", "cropped", "dark" and their like teach that the words mean
 # nothing. The bare form comes first because prompts use it.
 TRAINING_TEMPLATES: tuple[str, ...] = (
     "a photo of {}",
@@ -38,7 +38,7 @@ TRAINING_TEMPLATES: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class EvaluationPrompt:
-    """One prompt of an evaluation set, with everything that judging its pictures needs.
+    """One prompt of an evaluation set, with everything that judging its images needs.
 
     Attributes:
         id: stable, unique within a set, usable as a file name.

@@ -1,4 +1,4 @@
-"""Pictures for the page: thumbnails as data URIs, and labelled grids as PNG files."""
+"""Images for the page: thumbnails as data URIs, and labelled grids as PNG files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INK, MUTED = (31, 41, 55), (107, 114, 128)
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a grid with its caption; `good` colours its frame on the page (None: not
+    """One image of a grid with its caption; `good` colours its frame on the page (None: not
     judged).
     """
 
@@ -30,16 +30,16 @@ class Tile:
 
 
 def data_uri(file: Path, *, side: int = 320) -> str:
-    """Return a picture as a data URI, at most `side` px: PNG if it is small already, else JPEG."""
+    """Return an image as a data URI, at most `side` px: PNG if it is small already, else JPEG."""
     with Image.open(file) as opened:
-        picture = opened.convert("RGB")
+        image = opened.convert("RGB")
     buffer = io.BytesIO()
-    if max(picture.size) <= side:
-        picture.save(buffer, format="PNG", optimize=True)
+    if max(image.size) <= side:
+        image.save(buffer, format="PNG", optimize=True)
         kind = "png"
     else:
-        picture.thumbnail((side, side))
-        picture.save(buffer, format="JPEG", quality=88)
+        image.thumbnail((side, side))
+        image.save(buffer, format="JPEG", quality=88)
         kind = "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
@@ -47,7 +47,7 @@ def data_uri(file: Path, *, side: int = 320) -> str:
 def write_grid(
     out: Path, rows: Sequence[tuple[str, Sequence[Tile]]], *, side: int = 160, label: int = 110
 ) -> None:
-    """Write rows of captioned pictures, each row with a label on its left, as one PNG.
+    """Write rows of captioned images, each row with a label on its left, as one PNG.
 
     Args:
         out: file to write.
@@ -72,8 +72,8 @@ def write_grid(
         draw.multiline_text((gap, top + 4), wrap(name, font, label - 2 * gap), fill=INK, font=font)
         for column, tile in enumerate(tiles):
             left = label + column * (side + gap)
-            with Image.open(tile.file) as picture:
-                fitted = picture.convert("RGB")
+            with Image.open(tile.file) as image:
+                fitted = image.convert("RGB")
             fitted.thumbnail((side, side)) if max(fitted.size) > side else None
             scale = side / max(fitted.size)
             fitted = fitted.resize(
@@ -100,7 +100,7 @@ def write_strips(
     label: int = 80,
     limit: int = 8,
 ) -> None:
-    """Stack pictures that are rows of tiles already, such as sample grids of several steps, as one
+    """Stack images that are rows of tiles already, such as sample grids of several steps, as one
     PNG.
 
     Args:

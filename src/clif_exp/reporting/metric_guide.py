@@ -32,7 +32,7 @@ GUIDE: dict[str, MetricGuide] = {
         LOWER,
         "-1 to 1",
         "Of the visible attributes on which the named concepts differ, the share that shows the"
-        " other's value. The same error in single-concept pictures is subtracted, so 0 means that"
+        " other's value. The same error in single-concept images is subtracted, so 0 means that"
         " company adds none.",
     ),
     "attribute_binding": MetricGuide(
@@ -46,14 +46,14 @@ GUIDE: dict[str, MetricGuide] = {
         "Attendance",
         HIGHER,
         "0 to 1",
-        "Share of the named concepts that are in the picture, wherever they stand. Partly hidden is"
+        "Share of the named concepts that are in the image, wherever they stand. Partly hidden is"
         " not missing.",
     ),
     "duplicates": MetricGuide(
         "Duplicates",
         LOWER,
         "0 and up",
-        "Figures per picture that stand for a named concept beyond the one asked for.",
+        "Figures per image that stand for a named concept beyond the one asked for.",
     ),
     "side": MetricGuide(
         "Side",
@@ -66,21 +66,21 @@ GUIDE: dict[str, MetricGuide] = {
         "Confusion",
         LOWER,
         "0 to 1",
-        "Share of pictures in which not everything is right: every named concept there once,"
+        "Share of images in which not everything is right: every named concept there once,"
         " recognisable, without a leaked attribute.",
     ),
     "text_alignment": MetricGuide(
         "Text alignment",
         HIGHER,
         "0 to 2.5",
-        "2.5 x cosine of picture and prompt, concepts named by their class words, by a CLIP unused"
+        "2.5 x cosine of image and prompt, concepts named by their class words, by a CLIP unused"
         " in training.",
     ),
     "image_alignment": MetricGuide(
         "Image alignment",
         HIGHER,
         "-1 to 1",
-        "Mean cosine between generated pictures and the concepts' references, by the same CLIP.",
+        "Mean cosine between generated images and the concepts' references, by the same CLIP.",
     ),
     "image_alignment_dino": MetricGuide(
         "Image alignment (DINO)", HIGHER, "-1 to 1", "As image alignment, by DINO's class token."

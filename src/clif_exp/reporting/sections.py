@@ -22,7 +22,7 @@ KIND_TITLES = {
 
 @dataclass(frozen=True)
 class Judged:
-    """A generated picture's manifest line, its line of `per_image.jsonl` (or an empty one), and its
+    """A generated image's manifest line, its line of `per_image.jsonl` (or an empty one), and its
     file.
     """
 
@@ -62,7 +62,7 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
 
 
 def read_judged(generation: Path | None, evaluation: Path | None) -> list[Judged]:
-    """Read the generated pictures in the order of their manifest, each with what the evaluation
+    """Read the generated images in the order of their manifest, each with what the evaluation
     found.
     """
     if generation is None:
@@ -81,9 +81,9 @@ def read_judged(generation: Path | None, evaluation: Path | None) -> list[Judged
 def single_rows(judged: Sequence[Judged], evaluation: Path | None, *, per_concept: int = 4) -> Rows:
     """One row per concept: two references, then the concept alone as generated."""
     rows: dict[str, list[Tile]] = {}
-    for picture in judged:
-        if picture.line["kind"] == "single":
-            rows.setdefault(picture.line["concepts"][0], []).append(picture.tile)
+    for image in judged:
+        if image.line["kind"] == "single":
+            rows.setdefault(image.line["concepts"][0], []).append(image.tile)
     result = []
     for name, tiles in rows.items():
         files = sorted((evaluation / "references" / name).glob("*.png"))[:2] if evaluation else []
@@ -94,11 +94,11 @@ def single_rows(judged: Sequence[Judged], evaluation: Path | None, *, per_concep
 def pair_rows(judged: Sequence[Judged], *, per_pair: int = 5, limit: int = 12) -> Rows:
     """One row per pair of concepts."""
     rows: dict[str, list[Tile]] = {}
-    for picture in judged:
-        if picture.line["kind"] == "multi":
-            seen = {"True": " (seen)", "False": " (unseen)"}.get(str(picture.line.get("seen")), "")
-            rows.setdefault(" + ".join(sorted(picture.line["concepts"])) + seen, []).append(
-                picture.tile
+    for image in judged:
+        if image.line["kind"] == "multi":
+            seen = {"True": " (seen)", "False": " (unseen)"}.get(str(image.line.get("seen")), "")
+            rows.setdefault(" + ".join(sorted(image.line["concepts"])) + seen, []).append(
+                image.tile
             )
     return [(pair, tiles[:per_pair]) for pair, tiles in list(rows.items())[:limit]]
 
@@ -122,7 +122,7 @@ def prior_rows(after: Path | None, before: Path | None, *, limit: int = 6) -> Ro
 
 
 def augmented_rows(artifacts: Mapping[str, Path], *, limit: int = 6) -> Rows:
-    """Pictures of the manifest, spread over it, one row per kind of augmentation."""
+    """Images of the manifest, spread over it, one row per kind of augmentation."""
     rows: Rows = []
     for kind, title in KIND_TITLES.items():
         folder = artifacts.get(f"augment_{kind}")
@@ -188,7 +188,7 @@ def headline_tiles(metrics: Mapping[str, float | None]) -> list[dict[str, str]]:
 
 
 def metric_tables(metrics: Mapping[str, float | None]) -> dict[str, Any]:
-    """The table of all metrics: rows in the guide's order, and one column per group of pictures
+    """The table of all metrics: rows in the guide's order, and one column per group of images
     that was measured.
     """
 
@@ -250,7 +250,7 @@ def confusion_plots(matrices: Mapping[str, Any]) -> list[dict[str, str]]:
             there.setdefault(name, {})[label] = value
     if there:
         uri = plots.plot_bars(
-            there, title="Attendance per concept", x_label="share of pictures that show it"
+            there, title="Attendance per concept", x_label="share of images that show it"
         )
         found.append(
             {
@@ -325,13 +325,13 @@ def loss_plots(artifacts: Mapping[str, Path]) -> list[dict[str, str]]:
         ),
         "reconstruction": (
             "Stage 1: reconstruction loss",
-            "The rows of all encoders, by denoising the reference pictures.",
+            "The rows of all encoders, by denoising the reference images.",
         ),
         "diffusion": (
             "Stage 2: denoising loss",
             (
                 "Noisy by nature: the noise level changes with every step. The validation loss is"
-                " at fixed pictures, noise and timesteps."
+                " at fixed images, noise and timesteps."
             ),
         ),
     }

@@ -58,7 +58,7 @@ def _nearest(distances: Mapping[str, float], name: str) -> str:
 
 
 def _pairs(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The closest pairs, with how often a caption of the one found the picture of the other."""
+    """The closest pairs, with how often a caption of the one found the image of the other."""
     taken = {
         (a, b): share
         for a, b, share in report.get("mistaken", {}).get("after", {}).get("mistaken", [])
@@ -89,7 +89,7 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
                 f" {after['chance']:.0%}"
             )
             notes.append(
-                "Captions that find their own concept among pictures of the same context, side and"
+                "Captions that find their own concept among images of the same context, side and"
                 f" scale: {found}."
             )
     if "loss_frozen_rows" in report:

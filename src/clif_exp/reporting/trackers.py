@@ -24,11 +24,11 @@ def log_to_trackers(
         if kind == "WandbLogger":
             import wandb
 
-            pictures = {f"samples/{grid.stem}": wandb.Image(str(grid)) for grid in grids}
+            images = {f"samples/{grid.stem}": wandb.Image(str(grid)) for grid in grids}
             table = wandb.Table(
                 columns=["metric", "value"], data=[[name, value] for name, value in known.items()]
             )
-            logger.experiment.log({**known, **pictures, "metrics": table})
+            logger.experiment.log({**known, **images, "metrics": table})
             logger.experiment.summary.update(known)
         elif kind == "TensorBoardLogger":
             import numpy as np

@@ -235,7 +235,7 @@ class Samples(Strict):
 
 class Validation(Strict):
     every: Positive
-    pictures: Positive
+    images: Positive
     timesteps: Positive
 
 

@@ -45,13 +45,13 @@ def materialise_dataset(store: ArtifactStore, settings: Mapping[str, Any]) -> Ar
 
 
 def leave_parts_unnamed(config: dict[str, Any]) -> dict[str, Any]:
-    """Turn part names and R-Aug off, for pictures that the base model knows nothing of: its CLIP
+    """Turn part names and R-Aug off, for images that the base model knows nothing of: its CLIP
     would call collars faces.
     """
     model, domain = config["model"], config["dataset"]["domain"]
     log.warning(
-        "model=%s knows pictures of %s only, dataset.domain is %s: parts stay unnamed and R-Aug is"
-        " left out. A model of such pictures (model=sd15) names them; if they are drawings of %s,"
+        "model=%s knows images of %s only, dataset.domain is %s: parts stay unnamed and R-Aug is"
+        " left out. A model of such images (model=sd15) names them; if they are drawings of %s,"
         " say so with dataset.domain=%s",
         *(model["family"], model["domain"], domain, model["domain"], model["domain"]),
     )
@@ -71,7 +71,7 @@ def check_concepts(concepts: ConceptSet, *, spec: BackboneSpec, num_tokens: int)
         num_tokens: tokens per concept, which captions will hold.
 
     Raises:
-        ValueError: names the concept, and the picture whose caption is too long.
+        ValueError: names the concept, and the image whose caption is too long.
     """
     from transformers import CLIPTokenizer
 

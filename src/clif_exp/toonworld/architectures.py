@@ -109,7 +109,7 @@ def build_text_encoder(clip):
 
 
 def build_vae():
-    """`AutoencoderKL` of factor 8. Narrow where pictures are large, wide where they are small: that
+    """`AutoencoderKL` of factor 8. Narrow where images are large, wide where they are small: that
     is what CPUs afford.
 
     Eight latent channels instead of Stable Diffusion's four: with four, faces and patterns of 128
@@ -179,7 +179,7 @@ def build_sampler():
     `build_scheduler`'s noise.
 
     "A next to B" leaves open who stands on the left. A deterministic sampler starts from the mean
-    of both pictures and often stays there: two figures with the traits of both. Fresh noise in
+    of both images and often stays there: two figures with the traits of both. Fresh noise in
     every step lets the choice fall.
     """
     from diffusers import DPMSolverMultistepScheduler

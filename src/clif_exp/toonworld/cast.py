@@ -1,4 +1,4 @@
-"""Casts: named characters to customise, with reference pictures, in groups that are easy to
+"""Casts: named characters to customise, with reference images, in groups that are easy to
 confuse.
 
 A cast has 18 members: 9 flat, 4 shaded and 5 textured. Four groups of three share species and style
@@ -19,8 +19,8 @@ from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.scenes import look_alike, place_single, sample_character
 from clif_exp.toonworld.world import CAST_ONLY, PEOPLE, SKIN_TONES, SPECIES, Character, Scene
 
-VERSION = 1  # raised when the pictures of a cast change
-HELD_OUT_PICTURES = 8
+VERSION = 1  # raised when the images of a cast change
+HELD_OUT_IMAGES = 8
 NAMES: tuple[str, ...] = (
     *("milo", "otto", "luna", "bolt", "nell", "ada", "vera", "iris", "hugo", "pim", "theo"),
     *("remy", "finn", "tess", "koda", "juno", "zola", "edgar"),
@@ -213,20 +213,20 @@ def _name_seed(name: str) -> list[int]:
 
 
 def reference_scenes(name: str, character: Character, seed: int = 0) -> list[Scene]:
-    """Four to six pictures of one character: the first on white, the others in different places and
+    """Four to six images of one character: the first on white, the others in different places and
     poses.
     """
     rng = np.random.default_rng([21, seed, *_name_seed(name)])
-    return _pictures(rng, character, count=int(rng.integers(4, 7)), white_first=True)
+    return _images(rng, character, count=int(rng.integers(4, 7)), white_first=True)
 
 
 def held_out_scenes(name: str, character: Character, seed: int = 0) -> list[Scene]:
-    """Fresh pictures of one character, for judging only."""
+    """Fresh images of one character, for judging only."""
     rng = np.random.default_rng([22, seed, *_name_seed(name)])
-    return _pictures(rng, character, count=HELD_OUT_PICTURES, white_first=False)
+    return _images(rng, character, count=HELD_OUT_IMAGES, white_first=False)
 
 
-def _pictures(
+def _images(
     rng: np.random.Generator, character: Character, *, count: int, white_first: bool
 ) -> list[Scene]:
     places = [
@@ -276,7 +276,7 @@ def write_cast(
         out: folder, made if missing.
         cast_seed: None for the default cast, else the seed of a fresh one.
         size: how many of the cast's 18, from the first.
-        resolution: side of the pictures in pixels.
+        resolution: side of the images in pixels.
     """
     if not 1 <= size <= len(NAMES):
         raise ValueError(

@@ -88,12 +88,10 @@ def measure(weights: Path, *, scale: float, grids: Path | None) -> dict[str, flo
         pipeline, oracle, count=many(48)
     )
     rows["cost"] = measures_unet.cost_row(pipeline)
-    for name, pictures in drawn.items():
+    for name, images in drawn.items():
         if grids is None:
             break
-        save_image(
-            pictures, grids / f"{name}.png", nrow=16 if name == "relations" else 8, padding=1
-        )
+        save_image(images, grids / f"{name}.png", nrow=16 if name == "relations" else 8, padding=1)
     return {f"{model}/{name}": value for model, row in rows.items() for name, value in row.items()}
 
 
@@ -162,7 +160,7 @@ Small models of a drawn world (`clif_exp.toonworld`), trained by this project on
 | --- | --- | --- |
 | pipeline/ | Stable Diffusion at 128 px: text encoder, AutoencoderKL (8 x 16 x 16), U-Net | `diffusers.StableDiffusionPipeline` |
 | clip/ | the contrastive CLIP of stage 1; its text tower is the pipeline's | `transformers.CLIPModel` |
-| judge_clip/ | another CLIP (other width, patches, pictures and seed), for evaluation only | `transformers.CLIPModel` |
+| judge_clip/ | another CLIP (other width, patches, images and seed), for evaluation only | `transformers.CLIPModel` |
 | sam/ | segment-anything's classes at 128 px | `clif_exp.base_models.sam.build_small_sam` |
 | oracle/ | reads every figure's attributes, for evaluation only | `clif_exp.toonworld.oracle.load_oracle` |
 

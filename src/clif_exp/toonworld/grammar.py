@@ -164,7 +164,7 @@ def item_phrase(item: Item, rng: np.random.Generator | None = None) -> str:
 
 
 def _arranged(scene: Scene, names: list[str], rng: np.random.Generator | None) -> str:
-    """Join the names of a scene's elements by something that is true of the picture."""
+    """Join the names of a scene's elements by something that is true of the image."""
     elements: list[Figure | Item] = [*scene.figures, *scene.items]
     if len(names) == 1:
         return names[0]

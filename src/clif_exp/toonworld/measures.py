@@ -47,7 +47,7 @@ def held_out(
 
 
 def as_tensor(renderings: Sequence[Rendering]) -> Tensor:
-    """Pictures as float [N, 3, 128, 128] in [0, 1]."""
+    """Images as float [N, 3, 128, 128] in [0, 1]."""
     return (
         torch.from_numpy(np.stack([rendering.image for rendering in renderings]))
         .permute(0, 3, 1, 2)
@@ -80,7 +80,7 @@ def match_by_place(
 def oracle_accuracy(
     oracle: Oracle, images_BCHW: Tensor, scenes: Sequence[Scene], renderings: Sequence[Rendering]
 ) -> Row:
-    """Shares of right answers: per slot group, and of pictures with the right number of figures."""
+    """Shares of right answers: per slot group, and of images with the right number of figures."""
     right: dict[str, list[bool]] = defaultdict(list)
     for readings, scene, rendering in zip(
         oracle.read(images_BCHW), scenes, renderings, strict=True
@@ -225,9 +225,9 @@ def clip_row(folder: Path, *, cast_seed: int, groups: int) -> Row:
     model: Any = CLIPModel.from_pretrained(folder)
     tokenizer = CLIPTokenizer.from_pretrained(folder)
 
-    def images(pictures: Tensor) -> Tensor:
+    def image_features(images: Tensor) -> Tensor:
         size = model.config.vision_config.image_size
-        pixels = F.interpolate(pictures, size=(size, size), mode="area") * 2 - 1
+        pixels = F.interpolate(images, size=(size, size), mode="area") * 2 - 1
         return F.normalize(
             model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output), dim=-1
         )
@@ -237,7 +237,7 @@ def clip_row(folder: Path, *, cast_seed: int, groups: int) -> Row:
         return F.normalize(model.text_projection(model.text_model(**tokens).pooler_output), dim=-1)
 
     scenes = held_out(64 * groups, seed=2)
-    image_ND = images(as_tensor([render(scene, size=RESOLUTION) for scene in scenes]))
+    image_ND = image_features(as_tensor([render(scene, size=RESOLUTION) for scene in scenes]))
     full_ND, partial_ND = (
         texts([full_caption(s) for s in scenes]),
         texts([caption(s, np.random.default_rng(i)) for i, s in enumerate(scenes)]),
@@ -253,15 +253,15 @@ def clip_row(folder: Path, *, cast_seed: int, groups: int) -> Row:
             float(((image_ND[here] @ partial_ND[here].T).argmax(0) == labels).float().mean())
             / groups
         )
-    row["swapped_attributes"] = _swaps(images, texts)
-    row["cast_nearest_neighbour"] = _cast_neighbours(images, cast_seed, cut_out=True)
+    row["swapped_attributes"] = _swaps(image_features, texts)
+    row["cast_nearest_neighbour"] = _cast_neighbours(image_features, cast_seed, cut_out=True)
     row["cast_nearest_neighbour/whole_pictures"] = _cast_neighbours(
-        images, cast_seed, cut_out=False
+        image_features, cast_seed, cut_out=False
     )
     return dict(row)
 
 
-def _swaps(images, texts, *, count: int = 128) -> float:
+def _swaps(image_features, texts, *, count: int = 128) -> float:
     """Share of pairs whose caption is nearer than the one with the two figures' clothes exchanged;
     chance is 0.5.
     """
@@ -281,15 +281,15 @@ def _swaps(images, texts, *, count: int = 128) -> float:
         pairs.append(
             (full_caption(scene), full_caption(dataclasses.replace(scene, figures=figures)))
         )
-    image_ND = images(as_tensor([render(scene, size=RESOLUTION) for scene in scenes]))
+    image_ND = image_features(as_tensor([render(scene, size=RESOLUTION) for scene in scenes]))
     right, wrong = (texts([pair[i] for pair in pairs]) for i in range(2))
     return float(((image_ND * right).sum(1) > (image_ND * wrong).sum(1)).float().mean())
 
 
-def _cast_neighbours(images, cast_seed: int, *, cut_out: bool) -> float:
-    """Share of held-out cast pictures whose nearest reference picture shows the same character.
+def _cast_neighbours(image_features, cast_seed: int, *, cut_out: bool) -> float:
+    """Share of held-out cast images whose nearest reference image shows the same character.
 
-    `cut_out`: the figures alone on white, by their true masks; whole pictures are also like each
+    `cut_out`: the figures alone on white, by their true masks; whole images are also like each
     other for their places.
     """
 
@@ -300,10 +300,10 @@ def _cast_neighbours(images, cast_seed: int, *, cut_out: bool) -> float:
             for scene in scenes_of(name, character, cast_seed)
         ]
         renderings = [render(scene, size=RESOLUTION) for _, scene in scenes]
-        pictures = [_alone(rendering) if cut_out else rendering.image for rendering in renderings]
-        return images(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255), [
-            name for name, _ in scenes
-        ]
+        images = [_alone(rendering) if cut_out else rendering.image for rendering in renderings]
+        return image_features(
+            torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+        ), [name for name, _ in scenes]
 
     (reference, names), (query, truth_names) = load(reference_scenes), load(held_out_scenes)
     nearest = (query @ reference.T).argmax(1).tolist()
@@ -355,7 +355,7 @@ def sam_row(sam, *, count: int) -> Row:
 
 
 def sam_coverage(sam, *, count: int, iou: float = 0.5) -> float:
-    """Share of the parts larger than 1 % of a picture that automatic masks find, by one mask of at
+    """Share of the parts larger than 1 % of an image that automatic masks find, by one mask of at
     least that IoU.
     """
     from clif_exp.curation.segmenters.sam import SamSegmenter

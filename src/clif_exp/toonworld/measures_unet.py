@@ -64,16 +64,16 @@ def unet_row(
     steps: int = 25,
     guidance: float = 4.0,
 ) -> tuple[Row, Tensor]:
-    """Sample prompts that name every attribute and let the oracle read the pictures.
+    """Sample prompts that name every attribute and let the oracle read the images.
 
     Returns:
         Shares: right number of figures, species, attributes on the right figure, context (by the
-            judge's CLIP); pictures.
+            judge's CLIP); images.
     """
     prompts = prompts_for(kind, count)
-    pictures = sample(pipeline, [text for text, _, _ in prompts], steps=steps, guidance=guidance)
+    images = sample(pipeline, [text for text, _, _ in prompts], steps=steps, guidance=guidance)
     right: dict[str, list[bool]] = defaultdict(list)
-    for readings, (_, characters, _) in zip(oracle.read(pictures), prompts, strict=True):
+    for readings, (_, characters, _) in zip(oracle.read(images), prompts, strict=True):
         right["number"].append(len(readings) == len(characters))
         figures = sorted(
             readings[: len(characters)], key=lambda reading: reading.box[0] + reading.box[2]
@@ -88,18 +88,16 @@ def unet_row(
                 for slot, value in wanted.items()
                 if slot != "species" and value != "none"
             ]
-    right["context"] = _contexts_right(
-        judge_folder, pictures, [context for _, _, context in prompts]
-    )
-    return {key: float(np.mean(value)) for key, value in right.items()}, pictures
+    right["context"] = _contexts_right(judge_folder, images, [context for _, _, context in prompts])
+    return {key: float(np.mean(value)) for key, value in right.items()}, images
 
 
 @torch.no_grad()
 def relations_row(
     pipeline, oracle: Oracle, *, count: int, steps: int = 25, guidance: float = 4.0
 ) -> tuple[Row, Tensor]:
-    """Share of pictures of two species in which both are there and stand as the prompt says, per
-    relation; pictures.
+    """Share of images of two species in which both are there and stand as the prompt says, per
+    relation; images.
     """
     prompts = {
         relation: relations.prompts_of(
@@ -107,14 +105,14 @@ def relations_row(
         )
         for relation in INTERACTIONS
     }
-    pictures = sample(
+    images = sample(
         pipeline,
         [text for group in prompts.values() for text, _, _ in group],
         steps=steps,
         guidance=guidance,
         seed=2,
     )
-    readings = iter(oracle.read(pictures))
+    readings = iter(oracle.read(images))
     row: Row = {}
     for relation, group in prompts.items():
         right = []
@@ -130,7 +128,7 @@ def relations_row(
         row[relation] = float(np.mean(right))
     row["mean"] = float(np.mean(list(row.values())))
     row["rules_on_truth"] = relations.rules_on_truth(count=200, seed=HELD_OUT_SEED)
-    return row, pictures
+    return row, images
 
 
 def without_fresh_noise(pipeline, oracle: Oracle, *, count: int) -> Row:
@@ -154,17 +152,17 @@ def stock_row(
     pipeline, oracle: Oracle, judge_folder: Path, *, seeds: int = 40
 ) -> tuple[Row, Tensor]:
     """Share of seeds in which `STOCK_PROMPT` is drawn rightly: two figures, the crown on the cat
-    alone, the place; pictures.
+    alone, the place; images.
 
     `right` is of the first ten seeds, which is what was promised; ten are few, so `right_of_all` is
     of all. The prompt says nothing of other hats: `one_crown` also forbids the robot a crown of
     another colour, which to an eye is a leak.
     """
-    pictures = sample(
+    images = sample(
         pipeline, [STOCK_PROMPT] * seeds, steps=30, guidance=3.5, seed=6
     )  # seeds on which nothing was chosen
-    places = _contexts_right(judge_folder, pictures, ["beach"] * seeds)
-    readings = oracle.read(pictures)
+    places = _contexts_right(judge_folder, images, ["beach"] * seeds)
+    readings = oracle.read(images)
     right = [_is_stock(figures) and place for figures, place in zip(readings, places, strict=True)]
     one = [
         ok and sum(figure.attributes["hat"] == "crown" for figure in figures) == 1
@@ -174,7 +172,7 @@ def stock_row(
         "right": float(np.mean(right[:10])),
         "right_of_all": float(np.mean(right)),
         "one_crown": float(np.mean(one)),
-    }, pictures
+    }, images
 
 
 def _is_stock(figures: list[FigureReading]) -> bool:
@@ -193,18 +191,18 @@ def unknown_row(pipeline, oracle: Oracle, *, count: int) -> tuple[Row, Tensor]:
     default cast.
 
     Returns:
-        `cast_only`: share of pictures that show the cast-only value their prompt names.
-            `cast_names`: share of a character's attributes in pictures of its bare name, and
+        `cast_only`: share of images that show the cast-only value their prompt names.
+            `cast_names`: share of a character's attributes in images of its bare name, and
             `cast_names/exchanged` the same read against the other characters: if the names mean
-            nothing, both are alike. Pictures.
+            nothing, both are alike. Images.
     """
     named = [_with_cast_only(index) for index in range(count)]
     cast = default_cast()
     prompts = [f"a photo of {phrase(who, full=True)}" for who, _ in named] + [
         f"a photo of {name}" for name in cast
     ]
-    pictures = sample(pipeline, prompts, steps=25, guidance=4.0, seed=4)
-    readings = oracle.read(pictures)
+    images = sample(pipeline, prompts, steps=25, guidance=4.0, seed=4)
+    readings = oracle.read(images)
     drawn = [
         any(figure.attributes[slot] == getattr(who, slot) for figure in found)
         for (who, slot), found in zip(named, readings)
@@ -214,7 +212,7 @@ def unknown_row(pipeline, oracle: Oracle, *, count: int) -> tuple[Row, Tensor]:
     )
     others = ~np.eye(len(cast), dtype=bool)
     row = {"cast_only": float(np.mean(drawn)), "cast_names": float(np.diag(identity).mean())}
-    return row | {"cast_names/exchanged": float(identity[others].mean())}, pictures
+    return row | {"cast_names/exchanged": float(identity[others].mean())}, images
 
 
 def _with_cast_only(index: int) -> tuple[Character, str]:
@@ -238,8 +236,8 @@ def _shown(figures: list[FigureReading], character: Character) -> float:
     )
 
 
-def cost_row(pipeline, *, pictures: int = 16, samples: int = 32) -> Row:
-    """Seconds on this machine: per sampled picture (25 steps, guided), of it for decoding, per
+def cost_row(pipeline, *, images: int = 16, samples: int = 32) -> Row:
+    """Seconds on this machine: per sampled image (25 steps, guided), of it for decoding, per
     training sample of the base U-Net.
 
     The training sample is one forward and backward pass through all weights, without an optimiser.
@@ -257,7 +255,7 @@ def cost_row(pipeline, *, pictures: int = 16, samples: int = 32) -> Row:
     @torch.no_grad()
     def decode() -> None:
         with cpu_autocast():
-            pipeline.vae.decode(latents_BCHW[:pictures])
+            pipeline.vae.decode(latents_BCHW[:images])
 
     def train() -> None:
         with cpu_autocast():
@@ -267,10 +265,9 @@ def cost_row(pipeline, *, pictures: int = 16, samples: int = 32) -> Row:
 
     return {
         "seconds_per_picture": (
-            _seconds(lambda: sample(pipeline, ["a cat"] * pictures, steps=25, guidance=4.0))
-            / pictures
+            _seconds(lambda: sample(pipeline, ["a cat"] * images, steps=25, guidance=4.0)) / images
         ),
-        "seconds_per_picture/decoding": _seconds(decode) / pictures,
+        "seconds_per_picture/decoding": _seconds(decode) / images,
         "seconds_per_trained_sample": _seconds(train) / samples,
     }
 
@@ -290,8 +287,8 @@ def sample(
     seed: int = 0,
     batch_size: int = 16,
 ) -> Tensor:
-    """Pictures [N, 3, 128, 128] in [0, 1]; each prompt has its own noise, whatever the batch."""
-    pictures = []
+    """Images [N, 3, 128, 128] in [0, 1]; each prompt has its own noise, whatever the batch."""
+    batches = []
     pipeline.set_progress_bar_config(disable=True)
     for start in range(0, len(prompts), batch_size):
         part = list(prompts[start : start + batch_size])
@@ -306,11 +303,11 @@ def sample(
                 generator=generators,
                 output_type="pt",
             ).images
-        pictures.append(images.float())
-    return torch.cat(pictures)
+        batches.append(images.float())
+    return torch.cat(batches)
 
 
-def _contexts_right(judge_folder: Path, pictures: Tensor, contexts: list[str]) -> list[bool]:
+def _contexts_right(judge_folder: Path, images: Tensor, contexts: list[str]) -> list[bool]:
     from transformers import CLIPModel, CLIPTokenizer
 
     model: Any = CLIPModel.from_pretrained(judge_folder)
@@ -322,7 +319,7 @@ def _contexts_right(judge_folder: Path, pictures: Tensor, contexts: list[str]) -
         return_tensors="pt",
     )
     text = model.text_projection(model.text_model(**tokens).pooler_output)
-    pixels = F.interpolate(pictures, size=(size, size), mode="area") * 2 - 1
+    pixels = F.interpolate(images, size=(size, size), mode="area") * 2 - 1
     image = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
     best = (F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T).argmax(1).tolist()
     return [CONTEXTS[index] == context for index, context in zip(best, contexts, strict=True)]

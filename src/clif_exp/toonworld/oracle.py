@@ -1,9 +1,9 @@
-"""The oracle: reads species and attributes of every figure in a picture. Trained on rendered truth,
+"""The oracle: reads species and attributes of every figure in an image. Trained on rendered truth,
 never on a method's output.
 
 A small convolutional detector in the manner of CenterNet (Zhou et al. 2019): a heat map of figure
 centres, a box and one classification per attribute slot at each centre. Every slot has two answers
-beside its values: `ambiguous` (the picture shows a blend) and `not visible` (hidden or cut off).
+beside its values: `ambiguous` (the image shows a blend) and `not visible` (hidden or cut off).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class FigureReading:
     """One figure as the oracle sees it.
 
     Attributes:
-        box: left, top, right, bottom in pixels of the picture that was read.
+        box: left, top, right, bottom in pixels of the image that was read.
         score: confidence that a figure is there, in (0, 1).
         attributes: slot -> most probable answer (a value of the slot, `ambiguous` or `not
             visible`).
@@ -97,7 +97,7 @@ class Oracle(nn.Module):
         self.register_buffer("threshold", torch.tensor(0.3))
 
     def forward(self, images_BCHW: Tensor) -> dict[str, Tensor]:
-        """Maps of stride 8 for pictures in [0, 1]: `centre` [B, H, W] logits, `box` [B, 4, H, W]
+        """Maps of stride 8 for images in [0, 1]: `centre` [B, H, W] logits, `box` [B, 4, H, W]
         distances in strides to the four sides (left, top, right, bottom, positive), and one [B,
         answers, H, W] of logits per slot.
         """
@@ -108,14 +108,14 @@ class Oracle(nn.Module):
 
     @torch.no_grad()
     def read(self, images_BCHW: Tensor, *, batch_size: int = 64) -> list[list[FigureReading]]:
-        """Read the figures of each picture, best first.
+        """Read the figures of each image, best first.
 
         Args:
             images_BCHW: float in [0, 1], any height and width divisible by 8; trained at 128 x 128.
-            batch_size: pictures per forward pass.
+            batch_size: images per forward pass.
 
         Returns:
-            One list of figures per picture.
+            One list of figures per image.
         """
         readings: list[list[FigureReading]] = []
         for images in images_BCHW.split(batch_size):

@@ -19,7 +19,7 @@ Box = tuple[float, float, float, float]
 
 def holds(relation: str, first: Box, second: Box) -> bool:
     """Whether `first relation second` is true of two boxes (left, top, right, bottom in pixels of a
-    128 px picture).
+    128 px image).
     """
     side = (first[0] + first[2] - second[0] - second[2]) / 2 / RESOLUTION
     apart = abs(side)

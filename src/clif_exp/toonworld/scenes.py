@@ -146,7 +146,7 @@ def _standing(
     pose: str | None = None,
     flip: bool | None = None,
 ) -> Figure:
-    """A figure moved and shrunk as little as it takes to stand inside the picture."""
+    """A figure moved and shrunk as little as it takes to stand inside the image."""
     scale = min(scale, (y - 0.012) / height(character))
     half = HALF_WIDTH * scale
     x = float(np.clip(x, half + 0.005, 0.995 - half))
@@ -158,7 +158,7 @@ def _standing(
 def place_single(
     rng: np.random.Generator, character: Character, *, white: bool, pose: str | None = None
 ) -> tuple[Figure, ...]:
-    """Put one character into the middle of a picture; more varied in size and height on a white
+    """Put one character into the middle of an image; more varied in size and height on a white
     canvas.
     """
     y = rng.uniform(0.86, 0.965) if white else rng.uniform(0.92, 0.965)
@@ -169,7 +169,7 @@ def place_single(
 def place_pair(
     rng: np.random.Generator, first: Character, second: Character, interaction: str
 ) -> tuple[Figure, ...]:
-    """Put two characters together so that `first interaction second` is true of the picture."""
+    """Put two characters together so that `first interaction second` is true of the image."""
     y, scale = rng.uniform(0.925, 0.965), rng.uniform(0.53, 0.61)
     side = -1 if rng.random() < 0.5 else 1  # where the first one goes
     if interaction in ("next to", "left of"):

@@ -22,7 +22,7 @@ CONTINUED = {
     "clip_image": "clip",
 }  # go on from the published weights of another, and take their place
 TRAINERS = ("cpu", "gpu")
-# Pictures of their own: a judge must not have seen what it judges. The oracle's are 5 GB in memory;
+# Images of their own: a judge must not have seen what it judges. The oracle's are 5 GB in memory;
 # `--scenes` takes fewer.
 SCENES = {"judge_clip": 6_000, "oracle": 96_000}
 SEEDS = {"judge_clip": 2}
@@ -128,7 +128,7 @@ def make_recipe(
 
 
 def _encoder_version(folder: Path) -> str:
-    """Eight hex digits that change with what the autoencoder in `folder` makes of a picture; its
+    """Eight hex digits that change with what the autoencoder in `folder` makes of an image; its
     decoder does not matter.
     """
     from diffusers import AutoencoderKL

@@ -154,7 +154,7 @@ class Character:
 
 @dataclass(frozen=True)
 class Figure:
-    """A character in a picture: feet at (x, y), `scale` = height from feet to crown as a share of
+    """A character in an image: feet at (x, y), `scale` = height from feet to crown as a share of
     the canvas.
     """
 
@@ -185,7 +185,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture. `figures[0] interaction figures[1]` reads as a sentence: A riding B. `seed`
+    """One image. `figures[0] interaction figures[1]` reads as a sentence: A riding B. `seed`
     decides nuisances.
     """
 

@@ -46,7 +46,7 @@ def build_segmenter(
     if name in ("felzenszwalb", "provided"):
         from clif_exp.curation.segmenters.regions import RegionSegmenter
 
-        # Given masks need no segmenter; pictures without one, parts and contexts still do.
+        # Given masks need no segmenter; images without one, parts and contexts still do.
         return RegionSegmenter(name=str(name), **own)
     raise ValueError(
         f"segmenter.name: found {name!r}. Choose sam, provided or felzenszwalb, or give a target."

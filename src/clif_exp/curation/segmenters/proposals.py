@@ -11,10 +11,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Proposals:
-    """Candidate masks of one picture.
+    """Candidate masks of one image.
 
     Args:
-        masks_NHW: bool [N, H, W] in px of the picture; N may be 0.
+        masks_NHW: bool [N, H, W] in px of the image; N may be 0.
         scores_N: the segmenter's own confidence, float32 [N] in [0, 1].
     """
 
@@ -33,7 +33,7 @@ class Segmenter(Protocol):
     name: str
 
     def propose(self, images: Sequence[np.ndarray]) -> list[Proposals]:
-        """Propose masks of whole things and of their parts for uint8 RGB pictures [H, W, 3] of any
+        """Propose masks of whole things and of their parts for uint8 RGB images [H, W, 3] of any
         sizes.
         """
         ...

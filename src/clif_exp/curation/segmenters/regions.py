@@ -17,14 +17,14 @@ _BINS = 16  # colour histogram bins per channel
 class RegionSegmenter:
     """Felzenszwalb's graph-based regions, and a GrabCut-like cut between them.
 
-    The whole thing is found by a cut over fine regions: colours at the picture's border (or outside
+    The whole thing is found by a cut over fine regions: colours at the image's border (or outside
     the box) against colours in the middle (or in the box). Parts are regions at several scales.
 
     Args:
         name: felzenszwalb or provided; only for messages.
         scales: Felzenszwalb's `scale` per pass; larger gives larger regions.
         sigma: blur in px before segmenting.
-        min_size: smallest region as a share of the picture.
+        min_size: smallest region as a share of the image.
         rounds: how often the colour models are refitted.
         centrality: how strongly being in the middle speaks for a region, in nats per pixel.
         smoothness: weight of colour edges between neighbouring regions against the colour models.

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 # ViT width -> the package's name for it; how a checkpoint tells what it is.
-_DRAWN_AT_ONCE = 32  # masks in the picture's size; more are often drawn in vain
+_DRAWN_AT_ONCE = 32  # masks in the image's size; more are often drawn in vain
 
 
 class SamSegmenter:
     """Automatic and prompted masks from a SAM of any size.
 
     The masks are those of SamAutomaticMaskGenerator without crops: the same grid, thresholds and
-    box suppression. Pictures are encoded in batches, points share what they can (`PointDecoder`),
+    box suppression. Images are encoded in batches, points share what they can (`PointDecoder`),
     most masks that would be rejected are never scaled up, nothing is run-length coded, and on a CPU
-    each core decodes a picture of its own.
+    each core decodes an image of its own.
 
     Args:
         model: a SAM.
@@ -35,13 +35,13 @@ class SamSegmenter:
             16.
         points_per_batch: points decoded at once; bounds memory. None: 32 on a CPU, whose cache
             holds no more, else 256.
-        images_per_batch: pictures encoded at once.
+        images_per_batch: images encoded at once.
         iou_threshold: masks whose quality SAM itself predicts below this are dropped; 0 keeps all.
         stability_threshold: masks whose area depends on the cut-off are dropped below this; 0 keeps
             all.
         stability_offset: logits by which the cut-off is shifted for that.
         nms_threshold: of two masks whose boxes overlap more than this (IoU) the better one stays.
-        mixed_precision: encode pictures in bf16 where a CPU has it in hardware: faster, and masks
+        mixed_precision: encode images in bf16 where a CPU has it in hardware: faster, and masks
             no longer to the pixel.
         device: where the model runs.
     """
@@ -244,7 +244,7 @@ class SamSegmenter:
 def _in_parallel(
     work: Callable[[T], Proposals], items: Iterable[T], *, on_cpu: bool
 ) -> Iterator[Proposals]:
-    """Map in order, on a CPU with a core per picture: decoding is many small steps, too small to be
+    """Map in order, on a CPU with a core per image: decoding is many small steps, too small to be
     split among cores.
     """
     import torch

@@ -1,4 +1,4 @@
-"""SAM's mask decoder for many points of one picture: what the points share is computed once, what
+"""SAM's mask decoder for many points of one image: what the points share is computed once, what
 is rejected is not drawn.
 
 Shape suffixes: P points, T tokens of a point (quality, four masks, the point and its padding), N
@@ -45,7 +45,7 @@ class PointDecoder:
         """Decode one foreground point each.
 
         Args:
-            embedding_1Dhw: of one picture, float [1, D, h, w].
+            embedding_1Dhw: of one image, float [1, D, h, w].
             points_P2: x and y in px of the encoder's input, float [P, 2].
             min_quality: predicted IoU above which a mask is kept; 0 keeps all.
 

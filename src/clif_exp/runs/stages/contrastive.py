@@ -135,7 +135,7 @@ def _reconstruct(
     trainer: Callable[[], Any],
     version_of: Version,
 ) -> Artifact | None:
-    """Train the rows of all encoders by denoising the reference pictures, everything else frozen:
+    """Train the rows of all encoders by denoising the reference images, everything else frozen:
     the released code's second step.
 
     It is textual inversion (Gal et al. 2022) that starts from the contrasted rows, and so stage 2's
@@ -176,7 +176,7 @@ def _reconstruct(
 
 
 def _settings_of_reconstruction(execution: Execution) -> dict[str, Any]:
-    """Stage 2's settings for reconstruction: rows only, from single pictures only; what is not
+    """Stage 2's settings for reconstruction: rows only, from single images only; what is not
     stated is stage 2's own.
     """
     config = execution.plan.config

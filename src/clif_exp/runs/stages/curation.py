@@ -47,7 +47,7 @@ def curate(execution: Execution) -> None:
         build=build,
         help_build=partial(build, helping=True),
         work=sum(len(concept.images) for concept in plan.concepts.concepts),
-        unit="pictures",
+        unit="images",
     )
     contexts = _contexts(execution, version)
     for kind in KINDS:
@@ -60,7 +60,7 @@ def curate(execution: Execution) -> None:
 
 
 def _curation_page(execution: Execution, *, segments: Artifact, contexts: Artifact | None) -> None:
-    """Put a page with sources, masks, part names and augmented pictures into the run's folder."""
+    """Put a page with sources, masks, part names and augmented images into the run's folder."""
     from clif_exp.curation.page import write_page
 
     manifests = {
@@ -111,7 +111,7 @@ def _contexts(execution: Execution, version: int) -> Artifact | None:
             * settings["oversampling"]
             * (len(settings["names"]) + len(settings["part_names"]))
         ),
-        unit="pictures",
+        unit="images",
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(execution: Execution) -> None:
-    """Judge the pictures; the metrics go into summary.json."""
+    """Judge the images; the metrics go into summary.json."""
     plan, made = execution.plan, execution.artifacts
     if "generation" not in made:
         return
@@ -62,7 +62,7 @@ def evaluate(execution: Execution) -> None:
         build=build,
         help_build=partial(build, helping=True),
         work=len(plan.prompts) * len(plan.config["generation"]["seeds"]),
-        unit="pictures",
+        unit="images",
     )
     if artifact is not None:
         execution.run.add_metrics(json.loads((artifact.path / "metrics.json").read_text()))

@@ -68,5 +68,5 @@ def _sample(
         build=build,
         help_build=partial(build, helping=True),
         work=len(prompts) * len(settings["seeds"]),
-        unit="pictures",
+        unit="images",
     )

@@ -1,5 +1,5 @@
 """A pen that draws shapes into colour and shape-number planes, and the three styles that turn those
-into a picture.
+into an image.
 
 Shapes are polygons in figure units: feet at (0, 0), crown at (0, -1), x to the viewer's right. The
 planes are drawn at `SUPERSAMPLING` times the final resolution without smoothing; reducing them
@@ -140,7 +140,7 @@ class Pen:
         basis = np.array([along, across]).T * self._scale[:, None]
         (a, b), (c, d) = basis
         det = a * d - b * c or 1.0
-        # Normals in picture axes: the ellipse's own coordinates turned back by its (orthonormal)
+        # Normals in image axes: the ellipse's own coordinates turned back by its (orthonormal)
         # directions.
         inverse = np.array([[d, -b], [-c, a]]) / det
         turn = basis / np.maximum(np.linalg.norm(basis, axis=0), 1e-6)

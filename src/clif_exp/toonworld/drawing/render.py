@@ -1,4 +1,4 @@
-"""Draws a `Scene`: picture, the visible part at every pixel, boxes and what is hidden by whom.
+"""Draws a `Scene`: image, the visible part at every pixel, boxes and what is hidden by whom.
 
 python -m clif_exp.toonworld.drawing.render --out grid.png --rows 8     # look at random scenes and
 their captions
@@ -79,7 +79,7 @@ class Rendering:
 
 
 class _Paint:
-    """Colours of one element, a little different in every picture."""
+    """Colours of one element, a little different in every image."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._shift = rng.normal(0, 4.0, (len(COLOURS), 3))

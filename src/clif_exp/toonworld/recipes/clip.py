@@ -1,9 +1,9 @@
 """Both CLIPs: symmetric InfoNCE over captions that mention a random part of the truth, helped by
 two losses on words.
 
-In so small a world the contrastive loss alone starts slowly; predicting from the picture, and from
+In so small a world the contrastive loss alone starts slowly; predicting from the image, and from
 the caption, which words a full caption would hold speeds it up. A second loss asks every word for
-its place in the sentence (`binding`). The heads are thrown away. Some pictures are cut-outs on
+its place in the sentence (`binding`). The heads are thrown away. Some images are cut-outs on
 white, as the paper's region augmentation shows them. The image tower can go on alone
 (`image_recipe`), mostly on cut-outs: the U-Net reads the text tower, which stays as it is.
 """
@@ -30,7 +30,7 @@ from clif_exp.toonworld.recipes.fit import Batch, Recipe
 from clif_exp.toonworld.world import PARTS, Item
 
 WORD_WEIGHT = 8.0
-CUT_OUTS = 0.25  # share of the pictures
+CUT_OUTS = 0.25  # share of the images
 CUT_OUTS_ALONE = 0.6  # where the image tower goes on alone
 SMALLEST = 40  # pixels of a part that is cut out
 _COVERED = {
@@ -66,7 +66,7 @@ def recipe(
     corpus: Corpus, *, tokenizer: Any, judge: bool = False, steps: int = 3_000, batch_size: int = 64
 ) -> Recipe:
     """The CLIP of stage 1, or with `judge` the one that only evaluation uses (other width, patches,
-    seed and pictures).
+    seed and images).
     """
     torch.manual_seed(4321 if judge else 1234)
     model = _WithWords(build_clip(tokenizer, judge=judge), len(tokenizer))
@@ -75,7 +75,7 @@ def recipe(
     def batch(step: int) -> Batch:
         rng = np.random.default_rng([3 + judge, step])
         rows = np.sort(rng.choice(len(corpus), batch_size, replace=False))
-        pictures, captions, full_captions = zip(
+        images, captions, full_captions = zip(
             *(example(corpus, int(row), rng) for row in rows), strict=True
         )
         text = tokenizer(list(captions), padding=True, return_tensors="pt")
@@ -87,7 +87,7 @@ def recipe(
             for ids, mask in zip(*text.values(), strict=True)
         ]
         return {
-            "images_BCHW": torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2),
+            "images_BCHW": torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
             "input_ids": text.input_ids,
             "attention_mask": text.attention_mask,
             "words": words,
@@ -132,15 +132,15 @@ def image_recipe(
     def batch(step: int) -> Batch:
         rng = np.random.default_rng([31, step])
         rows = np.sort(rng.choice(len(corpus), batch_size, replace=False))
-        pictures, captions, _ = zip(
+        images, captions, _ = zip(
             *(example(corpus, int(row), rng, cut_outs=CUT_OUTS_ALONE) for row in rows), strict=True
         )
-        # Two pictures of one caption are no mistake for each other: both are right.
+        # Two images of one caption are no mistake for each other: both are right.
         same = torch.tensor([[float(one == other) for other in captions] for one in captions])
         text = tokenizer(list(captions), padding=True, return_tensors="pt")
         return {
             **text,
-            "images_BCHW": torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2),
+            "images_BCHW": torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
             "targets_BB": same / same.sum(1),
         }
 
@@ -182,7 +182,7 @@ def _image_loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
 def example(
     corpus: Corpus, row: int, rng: np.random.Generator, *, cut_outs: float = CUT_OUTS
 ) -> tuple[np.ndarray, str, str]:
-    """A picture (uint8 [128, 128, 3]), what is said of it, and everything that could be said of it."""
+    """An image (uint8 [128, 128, 3]), what is said of it, and everything that could be said of it."""
     scene = corpus.scenes[row]
     if rng.random() < cut_outs and scene.figures:
         cut_out = _cut_out(corpus, row, rng)
@@ -219,7 +219,7 @@ def _cut_out(
             within = pieces == 1 + rng.integers(count) if count else within
     if within.sum() < SMALLEST:
         return None
-    picture = on_white(corpus.images_NHWC[row], within, margin=rng.uniform(0.03, 0.3)).resize(
+    image = on_white(corpus.images_NHWC[row], within, margin=rng.uniform(0.03, 0.3)).resize(
         (RESOLUTION,) * 2, Image.Resampling.BILINEAR
     )
     if part == "whole":
@@ -245,7 +245,7 @@ def _cut_out(
     opening = "" if rng.random() < 0.1 else "a photo of "
     ending = " on a white background" if rng.random() < 0.15 else ""
     return (
-        np.asarray(picture),
+        np.asarray(image),
         f"{opening}{said}{ending}",
         f"a photo of {everything} on a white background",
     )

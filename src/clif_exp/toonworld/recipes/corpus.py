@@ -1,4 +1,4 @@
-"""The rendered corpus that every base model is trained on: pictures, label maps and the scenes they
+"""The rendered corpus that every base model is trained on: images, label maps and the scenes they
 came from.
 """
 

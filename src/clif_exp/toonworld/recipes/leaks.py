@@ -2,9 +2,9 @@
 to train it out of them.
 
 Of "a cat with a red crown next to a robot" a sampler's first steps show a crown on either side,
-since nothing is decided yet. In training no such picture ever comes up, so that later steps take
+since nothing is decided yet. In training no such image ever comes up, so that later steps take
 the second crown for granted. Here the noisy input shows the leak and the target is still the true
-picture (exposure bias; Ning et al. 2023, "Input Perturbation Reduces Exposure Bias in Diffusion
+image (exposure bias; Ning et al. 2023, "Input Perturbation Reduces Exposure Bias in Diffusion
 Models", with the renderer's leaks in place of Gaussian noise).
 """
 
@@ -102,6 +102,6 @@ def encode_leaks(folder: Path, corpus: Corpus, path: Path, *, workers: int = 2) 
 def _draw_and_encode(task: tuple[Path, list[tuple[int, Scene]]]) -> np.ndarray:
     folder, numbered = task
     scenes = [leaked(scene, np.random.default_rng([9, row])) for row, scene in numbered]
-    return vae.encode_pictures(
+    return vae.encode_images(
         folder, np.stack([render(scene, size=RESOLUTION).image for scene in scenes])
     )

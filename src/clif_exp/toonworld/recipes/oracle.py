@@ -1,7 +1,7 @@
 """The oracle: focal loss on figure centres, L1 on boxes, cross-entropy per slot; taught to say
 ambiguous and not visible.
 
-Its pictures are its own: scenes with every attribute (a cast's too), blends of two characters in
+Its images are its own: scenes with every attribute (a cast's too), blends of two characters in
 one place (the slots that differ are `ambiguous`), figures partly erased (`not visible`), then blur,
 noise and the autoencoder's artefacts. What is hard to read comes up oftener in training than in an
 examination (`TRAINING`, `EXAMINATION`). A head that is thrown away reads what is where (`places`)
@@ -58,8 +58,8 @@ class Mix:
         kinds: shares of the kinds of `scenes.KIND_SHARES`.
         overlapping: share of the pairs that must stand behind or ride each other; the other pairs
             are as they come.
-        blends: share of pictures that are a blend of two.
-        erasures: share of pictures in which somebody is partly erased.
+        blends: share of images that are a blend of two.
+        erasures: share of images in which somebody is partly erased.
     """
 
     kinds: dict[str, float]
@@ -83,13 +83,13 @@ TRAINING = Mix(_HARD, overlapping=0.5, blends=0.12, erasures=0.25)
 
 
 class Example(NamedTuple):
-    """One picture to learn from, or to be examined with.
+    """One image to learn from, or to be examined with.
 
     Attributes:
         images: uint8 [128, 128, 3].
         boxes: float [3, 4] in pixels, NaN where there is no figure.
         answers: int64 [3, slots].
-        places: int16 [questions, 16, 16], see `places.targets`; all ignored where the picture is no
+        places: int16 [questions, 16, 16], see `places.targets`; all ignored where the image is no
             plain scene.
     """
 
@@ -195,7 +195,7 @@ def _lost(labels_HW: np.ndarray, erased_HW: np.ndarray, index: int, part: str) -
     """Share of a figure's part that is erased; of the place where it would be if the figure has
     none, as in `grammar.truth`.
 
-    Who has lost the head may have had a hat or none: nobody can tell from the picture, so neither
+    Who has lost the head may have had a hat or none: nobody can tell from the image, so neither
     must the answer.
     """
     for name in (part, "top" if part == "bottom" else "head"):
@@ -339,7 +339,7 @@ def calibrate(model: Any, vae: Any, *, count: int = 512) -> None:
 
 @torch.no_grad()
 def _degrade(images_BCHW: Tensor, vae: Any, generator: torch.Generator) -> Tensor:
-    """What generated pictures suffer: a quarter through the autoencoder with noisy latents, a
+    """What generated images suffer: a quarter through the autoencoder with noisy latents, a
     quarter blurred, some noise.
     """
     images = images_BCHW.contiguous(memory_format=torch.channels_last)

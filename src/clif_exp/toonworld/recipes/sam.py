@@ -20,7 +20,7 @@ from clif_exp.toonworld.architectures import RESOLUTION, write_sam
 from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
 
-PROMPTS = 8  # per picture: the image encoder's work is shared among them
+PROMPTS = 8  # per image: the image encoder's work is shared among them
 PART_WEIGHT = 3.0  # figures are learnt in minutes, parts are what takes the time
 
 
@@ -129,7 +129,7 @@ def _focal(logits_NMHW: Tensor, truth_NMHW: Tensor, *, gamma: float = 2.0) -> Te
     """Focal loss [N, M] per mask, divided by the mask's area (Lin et al. 2017, Sec. 3.3), so that a
     hat counts as much as a figure.
 
-    Averaged over the picture instead, as in SAM, parts of 1 % of it were never found.
+    Averaged over the image instead, as in SAM, parts of 1 % of it were never found.
     """
     from torchvision.ops import sigmoid_focal_loss
 

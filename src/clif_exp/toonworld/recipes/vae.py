@@ -32,11 +32,11 @@ LATENT_NOISE = 0.1  # of the latents' standard deviation, in the decoder's own p
 # until the last ones
 CROP = 64
 
-_ENCODED = 1_000  # pictures per task of `encode_corpus`
+_ENCODED = 1_000  # images per task of `encode_corpus`
 
 
 def recipe(corpus: Corpus, *, steps: int = 4_200, batch_size: int = 16) -> Recipe:
-    """Crops at first; whole pictures for the last third, since group norms see the whole of what
+    """Crops at first; whole images for the last third, since group norms see the whole of what
     they are given.
     """
     torch.manual_seed(5)
@@ -134,7 +134,7 @@ def _decoder_loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     with torch.no_grad():
         latents = model.encode(images).latent_dist.mode()
         # A U-Net never hits a latent exactly: noise of up to a tenth of their spread, another
-        # amount for each picture.
+        # amount for each image.
         sigma = (
             LATENT_NOISE
             / model.config.scaling_factor
@@ -160,7 +160,7 @@ def encode_corpus(folder: Path, corpus: Corpus, path: Path, *, workers: int = 2)
 
     Args:
         folder: the published autoencoder, whose `scaling_factor` makes their variance 1.
-        corpus: pictures.
+        corpus: images.
         path: file to write, or to open if it is there.
         workers: processes of one thread each.
     """
@@ -168,7 +168,7 @@ def encode_corpus(folder: Path, corpus: Corpus, path: Path, *, workers: int = 2)
         starts = range(0, len(corpus), _ENCODED)
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             parts = pool.map(
-                encode_pictures,
+                encode_images,
                 repeat(folder),
                 (corpus.images_NHWC[start : start + _ENCODED] for start in starts),
             )
@@ -184,8 +184,8 @@ def save_latents(path: Path, latents_NCHW: np.ndarray) -> None:
 
 
 @torch.inference_mode()
-def encode_pictures(folder: Path, images_NHWC: np.ndarray) -> np.ndarray:
-    """Latents of uint8 pictures [N, 128, 128, 3], float16 [N, C, 16, 16], by a worker process of
+def encode_images(folder: Path, images_NHWC: np.ndarray) -> np.ndarray:
+    """Latents of uint8 images [N, 128, 128, 3], float16 [N, C, 16, 16], by a worker process of
     one thread.
     """
     torch.set_num_threads(1)
