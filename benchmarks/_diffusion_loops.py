@@ -66,9 +66,9 @@ def _concepts(root: Path, count: int) -> Any:
 
 
 def _spec() -> Any:
-    from clif_exp.base_models.spec import BackboneSpec, resolve
+    from clif_exp.base_models.spec import BaseModels, resolve
 
-    return resolve(BackboneSpec(family="toonworld", resolution=128))
+    return resolve(BaseModels(family="toonworld", resolution=128))
 
 
 def ours(
@@ -78,7 +78,7 @@ def ours(
     metrics.csv.
     """
     from clif_exp.diffusion.stage import train_diffusion
-    from clif_exp.training.settings import TrainerSettings
+    from clif_exp.runs.composing import compose
 
     times: list[float] = [time.process_time()]
     out, done = root / "stage", threading.Event()
@@ -92,9 +92,11 @@ def ours(
         manifest=root / "M",
         segments=None,
         embeddings=None,
-        trainer=TrainerSettings(
-            precision=precision, devices=ranks, strategy="ddp" if ranks > 1 else "auto"
-        ),
+        trainer=compose(
+            f"trainer={'ddp_sim' if ranks > 1 else 'cpu'}",
+            f"trainer.precision={precision}",
+            f"trainer.devices={ranks}",
+        ).trainer,
         steps=steps,
         batch_size=batch_size,
         target_modules=TARGETS,

@@ -123,7 +123,7 @@ def tiny_models():
 @pytest.fixture(scope="session")
 def backbones(tmp_path_factory, tiny_models):
     """family -> resolved spec of a tiny model in that family's layout; written on first use."""
-    from clif_exp.base_models.spec import BackboneSpec, resolve
+    from clif_exp.base_models.spec import BaseModels, resolve
 
     written = {}
 
@@ -131,7 +131,7 @@ def backbones(tmp_path_factory, tiny_models):
         if family not in written:
             root = tmp_path_factory.mktemp(family)
             written[family] = resolve(
-                BackboneSpec(**tiny_models.write_tiny_backbone(root, family=family))
+                BaseModels(**tiny_models.write_tiny_backbone(root, family=family))
             )
         return written[family]
 

@@ -16,15 +16,15 @@ def run(stage: str, out: Path, *, backbone: dict, data: Path, precision: str = "
     sys.path.insert(0, str(Path(__file__).parent))
     import torch
 
-    from clif_exp.base_models.spec import BackboneSpec, resolve
-    from clif_exp.training.settings import TrainerSettings
+    from clif_exp.base_models.spec import BaseModels, resolve
+    from support import settings
     from tiny_models import write_concepts_and_manifests
 
     torch.set_num_threads(1)
     torch.manual_seed(hash(str(out)) % 1000)  # results must not depend on the global generator
     curated = write_concepts_and_manifests(data)
-    spec = resolve(BackboneSpec(**backbone))
-    settings = TrainerSettings(precision=precision, checkpoint_every_n_steps=4)
+    spec = resolve(BaseModels(**backbone))
+    trainer = settings("trainer", precision=precision, checkpoint_every_n_steps=4)
     out.mkdir(exist_ok=True, parents=True)
     if stage == "contrastive":
         from clif_exp.contrastive.stage import train_contrastive
@@ -35,12 +35,12 @@ def run(stage: str, out: Path, *, backbone: dict, data: Path, precision: str = "
             spec=spec,
             concepts=curated["concepts"],
             manifests=manifests,
-            trainer=settings,
+            trainer=trainer,
             seed=3,
             steps=40,
             batch_size=6,
             weight_decay=0.1,
-            scale="learned",
+            logit_scale="learned",
         )
     else:
         from clif_exp.diffusion.stage import train_diffusion
@@ -52,7 +52,7 @@ def run(stage: str, out: Path, *, backbone: dict, data: Path, precision: str = "
             manifest=curated["manifests"]["M"],
             segments=None,
             embeddings=None,
-            trainer=settings,
+            trainer=trainer,
             seed=3,
             rank=2,
             alpha=4.0,

@@ -101,10 +101,12 @@ def test_a_failed_build_publishes_nothing_and_leaves_its_work(tmp_path):
 def test_an_artifact_says_where_it_comes_from(tmp_path):
     artifact = put(ArtifactStore(tmp_path), work=20)
     record = json.loads((artifact.path / "artifact.json").read_text())
-    assert record["stage"] == "stage" and record["config"] == {"a": 1} and record["work"] == 20
-    assert (
-        record["versions"]["clif_exp"] and record["seconds"] >= 0 and record["peak_memory_mb"] > 0
-    )
+    assert record["stage"] == "stage"
+    assert record["config"] == {"a": 1}
+    assert record["work"] == 20
+    assert record["versions"]["clif_exp"]
+    assert record["seconds"] >= 0
+    assert record["peak_memory_mb"] > 0
     assert (
         artifact.path.name
         == record["fingerprint"]
@@ -145,7 +147,9 @@ def test_without_reuse_an_artifact_is_replaced_once(tmp_path):
     (before.path / "old.txt").write_text("old")
     store = ArtifactStore(tmp_path, reuse=False)
     after = put(store)
-    assert not after.reused and after.path == before.path and not (after.path / "old.txt").exists()
+    assert not after.reused
+    assert after.path == before.path
+    assert not (after.path / "old.txt").exists()
     stamp = (after.path / "artifact.json").stat().st_ino
     put(store)
     assert (after.path / "artifact.json").stat().st_ino == stamp, (
@@ -157,7 +161,8 @@ def test_before_is_told_what_was_found(tmp_path):
     told = []
     for _ in range(2):
         put(ArtifactStore(tmp_path), before=told.append)
-    assert told[0] is None and told[1].reused
+    assert told[0] is None
+    assert told[1].reused
 
 
 def test_estimates_follow_the_measured_rate(tmp_path):
@@ -179,15 +184,18 @@ def test_the_lock_excludes_other_processes(tmp_path):
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert other.stdout.readline().strip() == "in" and not is_free(lock)
+    assert other.stdout.readline().strip() == "in"
+    assert not is_free(lock)
     waited = []
     with pytest.raises(TimeoutError), process_lock(lock, timeout=0.1, on_wait=waited.append):
         pass
-    assert waited and waited[0].endswith(f":{other.pid}")
+    assert waited
+    assert waited[0].endswith(f":{other.pid}")
     other.communicate("\n", timeout=30)
     with process_lock(lock, timeout=5):
         pass
-    assert is_free(lock) and not lock.exists()
+    assert is_free(lock)
+    assert not lock.exists()
 
 
 def test_gc_removes_garbage_and_only_what_it_is_told(tmp_path, capsys):

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from clif_exp.base_models.loading import encode_images, load_contrastive, load_pipeline
-from clif_exp.base_models.spec import BackboneSpec, identity, resolve
+from clif_exp.base_models.spec import BaseModels, identity, resolve
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, tiny_models):
     root = tmp_path_factory.mktemp("sd15")
-    return root, BackboneSpec(**tiny_models.write_tiny_backbone(root, family="sd15"))
+    return root, BaseModels(**tiny_models.write_tiny_backbone(root, family="sd15"))
 
 
-def _copy(written, tmp_path) -> BackboneSpec:
+def _copy(written, tmp_path) -> BaseModels:
     root, spec = written
     shutil.copytree(root, tmp_path / "models")
     return replace(
@@ -43,10 +43,9 @@ def test_identity_follows_content_not_paths(written, tmp_path):
 def test_toonworld_takes_the_models_beside_the_pipeline(written):
     root, _ = written
     for path in (root, root / "pipeline"):
-        spec = resolve(BackboneSpec(family="toonworld", path=str(path), resolution=32))
-        assert spec.path == str(root / "pipeline") and spec.contrastive == {
-            "text_encoder": str(root / "clip")
-        }
+        spec = resolve(BaseModels(family="toonworld", path=str(path), resolution=32))
+        assert spec.path == str(root / "pipeline")
+        assert spec.contrastive == {"text_encoder": str(root / "clip")}
 
 
 @pytest.mark.parametrize(
@@ -92,13 +91,12 @@ def test_code_that_comes_with_a_model_is_refused(written, tmp_path):
 
 @pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
 def test_the_contrastive_towers_are_the_pipelines(family, tmp_path, tiny_models):
-    spec = resolve(BackboneSpec(**tiny_models.write_tiny_backbone(tmp_path, family=family)))
+    spec = resolve(BaseModels(**tiny_models.write_tiny_backbone(tmp_path, family=family)))
     for encoder in spec.contrastive:
         clip, tokenizer, processor = load_contrastive(spec, encoder)
         assert not any(parameter.requires_grad for parameter in clip.parameters())
-        assert (
-            tokenizer.eos_token_id == clip.config.text_config.eos_token_id and processor is not None
-        )
+        assert tokenizer.eos_token_id == clip.config.text_config.eos_token_id
+        assert processor is not None
 
 
 def test_another_clip_is_refused_by_the_layer_that_differs(written, tmp_path, tiny_models):
@@ -123,7 +121,7 @@ def test_half_precision_storage_is_no_difference(written, tmp_path):
 
 @pytest.mark.parametrize("kl", [True, False])
 def test_latents_are_what_the_pipeline_decodes(kl, tmp_path, tiny_models):
-    spec = resolve(BackboneSpec(**tiny_models.write_tiny_backbone(tmp_path, family="sd15", kl=kl)))
+    spec = resolve(BaseModels(**tiny_models.write_tiny_backbone(tmp_path, family="sd15", kl=kl)))
     pipeline = load_pipeline(spec)
     pixels = torch.rand(2, 3, 32, 32) * 2 - 1
     latents = encode_images(pipeline.vae, pixels)
@@ -136,4 +134,5 @@ def test_latents_are_what_the_pipeline_decodes(kl, tmp_path, tiny_models):
             encode_images(pipeline.vae, pixels, generator=torch.Generator().manual_seed(s))
             for s in (0, 0, 1)
         ]
-        assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+        assert torch.equal(drawn[0], drawn[1])
+        assert not torch.equal(drawn[0], drawn[2])

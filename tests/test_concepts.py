@@ -54,9 +54,11 @@ def rick_and_morty(tmp_path: Path) -> Path:
 def test_the_native_form_is_read_with_masks_boxes_captions_and_parts(rick_and_morty):
     found = read_concept_set(rick_and_morty)
     rick, morty = found.concepts
-    assert found.names == ("rick", "morty") and rick.parts == ("hair", "coat")
+    assert found.names == ("rick", "morty")
+    assert rick.parts == ("hair", "coat")
     assert [image.mask is not None for image in rick.images] == [False, True, False]
-    assert morty.images[1].box == (2, 3, 40, 38) and morty.images[1].caption == "a photo"
+    assert morty.images[1].box == (2, 3, 40, 38)
+    assert morty.images[1].caption == "a photo"
     assert read_concept_set(rick_and_morty, size=1).names == ("rick",)
 
 
@@ -261,6 +263,5 @@ def test_toonworlds_tokenizer_refuses_words_it_never_learnt_and_names_that_it_di
     )
     with pytest.raises(ValueError) as refused:
         check_against_tokenizer(read_concept_set(rick_and_morty), tokenizer=tokenizer)
-    assert "class_word 'trombonist'" in str(refused.value) and "name 'cat' collides" in str(
-        refused.value
-    )
+    assert "class_word 'trombonist'" in str(refused.value)
+    assert "name 'cat' collides" in str(refused.value)

@@ -78,13 +78,11 @@ def test_experiments_on_real_models_carry_the_released_codes_settings():
             composed(
                 f"+experiment=clif_{family}", "dataset=folder", "dataset.root=.", "trainer=gpu"
             )
-        )
+        ).plain()
         first, second = config["contrastive"], config["diffusion"]
         assert (config["name"], config["model"]["family"]) == (f"clif_{family}", family)
-        assert (
-            config["segmenter"]["name"] == "sam"
-            and config["evaluation"]["reader"]["kind"] == "open_vocabulary"
-        )
+        assert config["segmenter"]["name"] == "sam"
+        assert config["evaluation"]["reader"]["kind"] == "open_vocabulary"
         assert (first["learning_rate"], first["batch_size"], first["weight_decay"]) == (
             1e-4,
             128 * 2 * 8,
@@ -95,10 +93,10 @@ def test_experiments_on_real_models_carry_the_released_codes_settings():
             5 * 2 * 8,
             16,
         )
-        assert (
-            first["gradient_clip"] == second["gradient_clip"] == 1.0 and second["train_embeddings"]
-        )
-    assert first["encoders"] == ["text_encoder"] and second["gradient_checkpointing"]
+        assert first["gradient_clip"] == second["gradient_clip"] == 1.0
+        assert second["train_embeddings"]
+    assert first["encoders"] == ["text_encoder"]
+    assert second["gradient_checkpointing"]
     assert (first["reconstruction"]["learning_rate"], first["reconstruction"]["batch_size"]) == (
         2e-4,
         4 * 2 * 8,
@@ -141,12 +139,12 @@ def test_what_a_choice_sets_at_the_top_level_holds():
         (["diffusion.rank=0"], ["diffusion.rank", "found 0", "train_embeddings"]),
         (["diffusion.learning_rate=fast"], ["diffusion.learning_rate", "'fast'"]),
         (
-            ["diffusion.pair_weight=0.8", "diffusion.prior_weight=0.3"],
-            ["diffusion.pair_weight", "0.8", "at most 1"],
+            ["diffusion.pair_share=0.8", "diffusion.prior_share=0.3"],
+            ["diffusion.pair_share", "0.8", "at most 1"],
         ),
         (
-            ["diffusion.prior_weight=1.0", "diffusion.pair_weight=0.0"],
-            ["diffusion.prior_weight", "less than 1"],
+            ["diffusion.prior_share=1.0", "diffusion.pair_share=0.0"],
+            ["diffusion.prior_share", "less than 1"],
         ),
         (["diffusion.caption_dropout=1.0"], ["diffusion.caption_dropout", "less than 1"]),
         (["diffusion.accumulate=3"], ["diffusion.accumulate", "batch_size=16 evenly"]),
@@ -264,14 +262,13 @@ def test_asking_imports_nothing_heavy(arguments):
 
 def test_sweep_folders_are_short_and_unique():
     name = entry.sweep_folder_name("+experiment=ablate_raug,augmentation.region.num_pairs=3,seed=1")
-    assert (
-        name.startswith("experiment=ablate_raug,num_pairs=3,seed=1-")
-        and len(name.rsplit("-", 1)[1]) == 8
-    )
+    assert name.startswith("experiment=ablate_raug,num_pairs=3,seed=1-")
+    assert len(name.rsplit("-", 1)[1]) == 8
     other = entry.sweep_folder_name(
         "+experiment=ablate_raug,augmentation.global.num_pairs=3,seed=1"
     )
-    assert other != name and other[:-8] == name[:-8]
+    assert other != name
+    assert other[:-8] == name[:-8]
     assert len(entry.sweep_folder_name(",".join(f"a.b.key{i}={i}" for i in range(99)))) <= 89
     assert "/" not in entry.sweep_folder_name("dataset.root=/some/where")
 

@@ -28,11 +28,11 @@ def test_prompts_name_their_concepts_and_their_class_words(world, split):
             prompt.concepts,
             prompt.concepts[::-1],
         )
-        assert "<" not in prompt.class_text and all(
-            CONCEPTS[name] in prompt.class_text for name in prompt.concepts
-        )
+        assert "<" not in prompt.class_text
+        assert all(CONCEPTS[name] in prompt.class_text for name in prompt.concepts)
         assert (prompt.seen is None) == (prompt.kind != "multi")
-        assert prompt.split == split and "{" not in prompt.text
+        assert prompt.split == split
+        assert "{" not in prompt.text
 
 
 def test_articles_fit_the_class_word():
@@ -48,10 +48,8 @@ def test_sides_are_those_of_the_sentence():
     assert prompts
     for prompt in prompts:
         a, b = prompt.concepts
-        assert (
-            prompt.text == f"a photo of <{a}> on the left and <{b}> on the right"
-            and prompt.sides == ("left", "right")
-        )
+        assert prompt.text == f"a photo of <{a}> on the left and <{b}> on the right"
+        assert prompt.sides == ("left", "right")
 
 
 def test_the_same_seed_gives_the_same_prompts_and_another_seed_others():

@@ -38,7 +38,7 @@ _HIDDEN = 32
 
 def write_tiny_backbone(root: Path, *, family: str, seed: int = 0, kl: bool = True) -> dict:
     """Write `pipeline/` and one `clip*/` per text encoder; return the keyword arguments of their
-    `BackboneSpec`.
+    `BaseModels`.
     """
     import torch
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline

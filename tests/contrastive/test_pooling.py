@@ -54,7 +54,8 @@ def test_cutting_the_padding_is_exact(backbones):
     full = tokenize(tokenizer, captions, num_tokens={"rick": 2}, pad="max_length")
     cut = cut_padding(full, eos_id=tokenizer.eos_token_id)
     positions = eos_positions(full, eos_id=tokenizer.eos_token_id)
-    assert full.shape[1] == 77 and cut.shape[1] == int(positions.max()) + 1
+    assert full.shape[1] == 77
+    assert cut.shape[1] == int(positions.max()) + 1
     read = [
         pool(clip.text_model(input_ids=ids).last_hidden_state, positions) for ids in (full, cut)
     ]

@@ -49,11 +49,12 @@ def test_parts_of_one_concept_are_told_apart():
 def test_parts_that_look_the_same_are_not_told_apart():
     pairs = [PairMeta(name, "hat", "a cap", "left") for name in ("rick", "morty", "jerry")]
     features = F.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.05], [0.0, 1.0]]), dim=-1)
-    targets = contrastive_targets(pairs, part_features_ND=features, identical_parts=0.97)
+    targets = contrastive_targets(pairs, part_features_ND=features, identical_part_threshold=0.97)
     assert targets[0, 1] == targets[1, 0] == IGNORED
     assert targets[0, 2] == NEGATIVE
     assert (
-        contrastive_targets(pairs, part_features_ND=features, identical_parts=1.0)[0, 1] == NEGATIVE
+        contrastive_targets(pairs, part_features_ND=features, identical_part_threshold=1.0)[0, 1]
+        == NEGATIVE
     )
 
 
@@ -61,7 +62,7 @@ def test_wholes_that_look_the_same_are_still_told_apart():
     pairs = [PairMeta(name, None, "a chef", "left") for name in ("rick", "morty")]
     features = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     assert (
-        contrastive_targets(pairs, part_features_ND=features, identical_parts=0.97)[0, 1]
+        contrastive_targets(pairs, part_features_ND=features, identical_part_threshold=0.97)[0, 1]
         == NEGATIVE
     )
 
@@ -69,4 +70,5 @@ def test_wholes_that_look_the_same_are_still_told_apart():
 def test_pooling_may_differ_between_captions():
     other = PairMeta("rick", None, "a cat", "left")
     targets = contrastive_targets([BASE, other], pooling=["concept", "eos"])
-    assert targets[0, 1] == POSITIVE and targets[1, 0] == NEGATIVE
+    assert targets[0, 1] == POSITIVE
+    assert targets[1, 0] == NEGATIVE

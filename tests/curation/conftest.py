@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clif_exp.base_models.spec import BackboneSpec, resolve
+from clif_exp.base_models.spec import BaseModels, resolve
 from clif_exp.concepts.concept import Concept, ConceptImage, ConceptSet
 from clif_exp.concepts.reading import read_concept_set, write_concepts_yaml
 from clif_exp.curation.masks import cut_out, write_jsonl, write_mask, write_png
 
 
 @pytest.fixture(scope="session")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> BackboneSpec:
+def spec(tmp_path_factory: pytest.TempPathFactory) -> BaseModels:
     """ToonWorld's base models, untrained."""
     from clif_exp.toonworld.architectures import write_random_weights
 
     root = tmp_path_factory.mktemp("weights")
     write_random_weights(root)
-    return resolve(BackboneSpec(family="toonworld", path=str(root), resolution=128))
+    return resolve(BaseModels(family="toonworld", path=str(root), resolution=128))
 
 
 @pytest.fixture(scope="session")

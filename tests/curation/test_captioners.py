@@ -111,15 +111,15 @@ def test_a_good_answer_is_asked_for_once_and_kept(serve, tmp_path):
     assert ask(tmp_path) == ask(tmp_path) == ["hat", "lab coat"]
     assert len(server.asked) == 1
     text, image = server.asked[0]["messages"][0]["content"]
-    assert "a man" in text["text"] and image["image_url"]["url"].startswith(
-        "data:image/png;base64,"
-    )
+    assert "a man" in text["text"]
+    assert image["image_url"]["url"].startswith("data:image/png;base64,")
     assert "sk-secret" not in "".join(file.read_text() for file in tmp_path.rglob("*.json"))
 
 
 def test_a_passing_error_is_tried_again(serve):
     server = serve("503", '```json\n["hat"]\n```')
-    assert ask() == ["hat"] and len(server.asked) == 2
+    assert ask() == ["hat"]
+    assert len(server.asked) == 2
 
 
 def test_a_lasting_error_names_the_concept_and_the_remedy(serve):
@@ -160,7 +160,8 @@ def test_an_answer_that_is_no_list_of_names_is_shown(serve, tmp_path, answer):
     serve(answer)
     with pytest.raises(ValueError) as refused:
         ask(tmp_path)
-    assert "concept 'rick'" in str(refused.value) and repr(answer) in str(refused.value)
+    assert "concept 'rick'" in str(refused.value)
+    assert repr(answer) in str(refused.value)
     assert not list(tmp_path.iterdir()), "nonsense must not be cached"
 
 

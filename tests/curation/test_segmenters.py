@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from clif_exp.base_models.spec import BackboneSpec
+from clif_exp.base_models.spec import BaseModels
 from clif_exp.curation.masks import cut_out, iou, plain_background, tidy
 from clif_exp.curation.segmenters.build import build_segmenter
 from clif_exp.curation.segmenters.proposals import Proposals
 from clif_exp.curation.segmenters.regions import RegionSegmenter
 from clif_exp.curation.selection import choose_whole
 
-NO_MODELS = BackboneSpec(family="toonworld", path="nowhere")
+NO_MODELS = BaseModels(family="toonworld", path="nowhere")
 
 
 def blob_on_white(height: int = 96, width: int = 80) -> tuple[np.ndarray, np.ndarray]:
@@ -81,11 +81,13 @@ def test_automatic_masks_are_those_of_the_package(size, filters):
         stability_threshold=stability_threshold,
     )
     found, again = segmenter.propose([image, image])
-    assert len(expected) > 0 and found.masks_NHW.shape == again.masks_NHW.shape == expected.shape
+    assert len(expected) > 0
+    assert found.masks_NHW.shape == again.masks_NHW.shape == expected.shape
     matched = [
         max(iou(mask, other) for other in found.masks_NHW) for mask in expected if mask.any()
     ]
-    assert len(matched) > 1 and np.mean(matched) > 0.99
+    assert len(matched) > 1
+    assert np.mean(matched) > 0.99
 
 
 def test_prompts_are_answered_as_the_package_does(tmp_path):
@@ -251,7 +253,8 @@ def test_regions_cut_photographs_at_a_box(name, box, inside, outside):
     from skimage import data
 
     mask = RegionSegmenter().prompt(getattr(data, name)(), box=box).masks_NHW[0]
-    assert all(mask[y, x] for x, y in inside) and not any(mask[y, x] for x, y in outside)
+    assert all(mask[y, x] for x, y in inside)
+    assert not any(mask[y, x] for x, y in outside)
 
 
 def test_a_plain_background_is_never_the_concept():
@@ -285,9 +288,12 @@ def test_cut_outs_have_soft_edges_without_the_old_background():
     image = np.where(mask[..., None], np.array([200, 0, 0]), np.array([0, 255, 0])).astype(np.uint8)
     cutout, box = cut_out(image, mask)
     pixels = np.asarray(cutout)
-    assert box == (10, 10, 51, 51) and pixels.shape == (41, 41, 4)
+    assert box == (10, 10, 51, 51)
+    assert pixels.shape == (41, 41, 4)
     alpha = pixels[..., 3]
-    assert alpha[20, 20] == 255 and alpha[0, 0] == 0 and ((alpha > 0) & (alpha < 255)).any()
+    assert alpha[20, 20] == 255
+    assert alpha[0, 0] == 0
+    assert ((alpha > 0) & (alpha < 255)).any()
     assert (pixels[alpha > 0][:, 1] == 0).all(), "green of the old background shows at the edge"
 
 
@@ -298,4 +304,6 @@ def test_tidy_drops_specks_and_fills_pinholes_but_keeps_gaps():
     mask[30:42, 30:42] = False
     mask[2:4, 2:4] = True
     cleaned = tidy(mask)
-    assert cleaned[20, 20] and not cleaned[2:4, 2:4].any() and not cleaned[30:42, 30:42].any()
+    assert cleaned[20, 20]
+    assert not cleaned[2:4, 2:4].any()
+    assert not cleaned[30:42, 30:42].any()

@@ -76,7 +76,8 @@ def test_two_processes_share_the_images_and_end_with_the_bytes_of_one(tmp_path, 
     (path, first), (same_path, second) = (
         json.loads(process.communicate(timeout=120)[0]) for process in processes
     )
-    assert path == same_path and content(Path(path)) == content(tmp_path / "one")
+    assert path == same_path
+    assert content(Path(path)) == content(tmp_path / "one")
     assert first + second == PAIRS and min(first, second) > 0, (first, second)
     assert not list((tmp_path / "store" / "augment_G").glob("*.partial"))
 
@@ -96,7 +97,8 @@ def test_what_a_dead_process_had_in_hand_is_taken_up(tmp_path):
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert holder.stdout is not None and holder.stdout.readline() == "True\n"
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "True\n"
     with claim(tmp_path, "b") as mine:
         assert not mine
     finished: list[str] = []
@@ -109,4 +111,5 @@ def test_what_a_dead_process_had_in_hand_is_taken_up(tmp_path):
 
     started = time.monotonic()
     share(tmp_path, "abc", done=finished.__contains__, work=work)
-    assert finished == ["a", "c", "b"] and time.monotonic() - started < 30
+    assert finished == ["a", "c", "b"]
+    assert time.monotonic() - started < 30

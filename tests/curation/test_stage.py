@@ -78,11 +78,11 @@ def test_curation_walks_from_images_to_pairs_and_a_page(tmp_path, spec, drawn, c
             np.asarray(Image.open(drawn.root / f"{line['concept']}_{line['image']}_mask.png")) > 127
         )
         np.testing.assert_array_equal(np.asarray(Image.open(segments / line["mask"])) > 127, given)
-        assert line["how"] == "mask" and Image.open(segments / line["cutout"]).size == tuple(
-            line["cutout_size"]
-        )
+        assert line["how"] == "mask"
+        assert Image.open(segments / line["cutout"]).size == tuple(line["cutout_size"])
     named = {(line["concept"], line["part"]) for line in lines if line["part"]}
-    assert named and all(
+    assert named
+    assert all(
         part in next(c.parts for c in drawn.concepts if c.name == name) for name, part in named
     )
     manifests = {}
@@ -105,7 +105,8 @@ def test_curation_walks_from_images_to_pairs_and_a_page(tmp_path, spec, drawn, c
         manifests=manifests,
     )
     html = page.read_text()
-    assert all(f"&lt;{name}&gt;" in html for name in drawn.names) and "R-Aug" in html
+    assert all(f"&lt;{name}&gt;" in html for name in drawn.names)
+    assert "R-Aug" in html
     assert "http" not in html.replace("http-equiv", ""), "the page must need nothing from elsewhere"
 
 
@@ -238,7 +239,8 @@ def test_a_killed_segmentation_keeps_what_is_finished(tmp_path, spec, drawn, mon
         )
     asked.clear()
     stage.segment_concepts(killed, concepts=drawn, spec=spec, segmenter=REGIONS, captioner=LENIENT)
-    assert asked == [drawn.names[-1]] and content(killed) == content(whole)
+    assert asked == [drawn.names[-1]]
+    assert content(killed) == content(whole)
 
 
 class Colours:
@@ -300,7 +302,8 @@ def test_over_segmentation_keeps_parts_within_the_concept_without_duplicates():
     speck[30, 20] = True
     masks = np.stack([whole, nearly_hat, hat, across, speck])
     found = over_segment(Proposals(masks, np.array([1.0, 0.8, 0.9, 0.9, 0.9], np.float32)), whole)
-    assert len(found) == 1 and iou(found[0], hat) == 1.0
+    assert len(found) == 1
+    assert iou(found[0], hat) == 1.0
 
 
 def test_photographs_make_a_concept_set_of_at_least_four_images_each(tmp_path):

@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from clif_exp.base_models.spec import BackboneSpec
-from clif_exp.training.settings import TrainerSettings
+from clif_exp.base_models.spec import BaseModels
+from support import settings
 
-BF16 = TrainerSettings(precision="bf16-mixed")
+BF16 = settings("trainer", precision="bf16-mixed")
 PARAMETERS = {
     "sd15": {"unet": 859_520_964, "text_encoder": 123_060_480},
     "sd21": {"unet": 865_910_724, "text_encoder": 340_387_840},
@@ -99,7 +99,7 @@ def test_one_step_of_each_stage_runs_at_full_size(
     for name, (size, drop) in full_size.ENCODERS[family].items():
         full_size.text_config(size, tokenizer, drop=drop).save_pretrained(tmp_path / "base" / name)
     encoders = dict.fromkeys(full_size.ENCODERS[family], "built in memory")
-    spec = BackboneSpec(
+    spec = BaseModels(
         family=family, path=str(tmp_path / "base"), contrastive=encoders, resolution=64
     )
     for stage in ("one", "two"):

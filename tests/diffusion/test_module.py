@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from clif_exp.diffusion.data import PAIR, PRIOR, SINGLE, MixedBatches, Mixture, TrainingImage
-from clif_exp.training.settings import TrainerSettings
+from support import settings
 
-FP32 = TrainerSettings(precision="32-true")
+FP32 = settings("trainer", precision="32-true")
 
 
 def _mixed(**mixture) -> MixedBatches:
@@ -23,7 +22,7 @@ def _mixed(**mixture) -> MixedBatches:
     latents = torch.arange(4.0).repeat(2).view(8, 1, 1, 1).expand(8, 4, 2, 2).clone()
     latents[4:] *= -1  # the mirrored ones
     captions = ["", "a photo of <rick>", "a photo of <morty>", "<rick> and <morty>"]
-    settings = Mixture(**{"batch_size": 8, "pair_weight": 0.5, "seed": 1} | mixture)
+    settings = Mixture(**{"batch_size": 8, "pair_share": 0.5, "seed": 1} | mixture)
     return MixedBatches(images, latents, None, settings, num_timesteps=1000, captions=captions)
 
 
@@ -40,9 +39,10 @@ def test_a_batch_depends_on_seed_and_step_only():
 @pytest.mark.parametrize(("bias", "late"), [(1.0, 0.1), (2.0, 0.316)])
 def test_timesteps_cover_the_schedule_in_every_batch_and_lean_to_noise_as_asked(bias, late):
     batches = _mixed(batch_size=64)
-    batches.noise_bias = bias
+    batches.timestep_bias = bias
     times = torch.stack([batches(step)["timesteps"] for step in range(50)])
-    assert times.min() >= 0 and times.max() < 1000
+    assert times.min() >= 0
+    assert times.max() < 1000
     assert (times >= 900).float().mean().item() == pytest.approx(late, abs=0.01)
     spread = (times >= 900).float().mean(dim=1).std().item()
     assert spread < 0.02, "an independent draw would spread by 0.04 and more from batch to batch"
@@ -54,7 +54,7 @@ def test_prior_images_and_offset_noise_come_as_asked():
         TrainingImage(None, SINGLE, "rick", ("a photo of <rick>",)),
         TrainingImage(None, PRIOR, "man", ("a photo of a man",)),
     ]
-    mixture = Mixture(batch_size=8, pair_weight=0.0, prior_weight=0.25, seed=1)
+    mixture = Mixture(batch_size=8, pair_share=0.0, prior_share=0.25, seed=1)
     made = [
         MixedBatches(
             images,
@@ -77,7 +77,7 @@ def test_prior_images_and_offset_noise_come_as_asked():
 def test_shares_are_kept_and_concepts_are_balanced():
     counts = {"a photo of <rick>": 0, "a photo of <morty>": 0, "<rick> and <morty>": 0}
     for step in range(200):
-        for caption in _mixed(pair_weight=0.3)(step)["captions"]:
+        for caption in _mixed(pair_share=0.3)(step)["captions"]:
             counts[caption] += 1
     assert counts["<rick> and <morty>"] == pytest.approx(0.3 * 1600, rel=0.05)
     assert counts["a photo of <rick>"] == pytest.approx(counts["a photo of <morty>"], rel=0.12), (
@@ -86,9 +86,11 @@ def test_shares_are_kept_and_concepts_are_balanced():
 
 
 def test_pairs_are_never_mirrored_and_dropped_captions_are_empty():
-    latents = torch.cat([_mixed(flip=True, pair_weight=0.5)(step)["latents"] for step in range(20)])
+    latents = torch.cat([_mixed(flip=True, pair_share=0.5)(step)["latents"] for step in range(20)])
     values = latents[:, 0, 0, 0].tolist()
-    assert 3.0 in values and -3.0 not in values and (-1.0 in values or -2.0 in values)
+    assert 3.0 in values
+    assert -3.0 not in values
+    assert -1.0 in values or -2.0 in values
     assert set(_mixed(caption_dropout=1.0)(0)["captions"]) == {""}
 
 
@@ -192,7 +194,7 @@ def _train(tmp_path, backbones, curated, **changes):
         ),
         ({"rank": 64}, r"diffusion.rank: found 64, but .* is 32 wide"),
         ({"rank": 0}, "nothing would train"),
-        ({"pair_weight": 1.5}, "shares of a batch"),
+        ({"pair_share": 1.5}, "shares of a batch"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes, message, tmp_path, backbones, curated):
@@ -201,7 +203,7 @@ def test_settings_that_do_not_fit_are_refused(changes, message, tmp_path, backbo
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_batch(tmp_path, backbones, curated):
-    trainer = replace(FP32, checkpoint_every_n_steps=1)
+    trainer = settings("trainer", precision="32-true", checkpoint_every_n_steps=1)
     diverges = {"learning_rate": float("inf"), "gradient_clip": None, "warmup_steps": 0, "steps": 3}
     with pytest.raises(
         ValueError, match=r"diffusion: the loss is nan at step [12] \(batch: .*<(rick|morty)>"

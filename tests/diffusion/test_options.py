@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from clif_exp.concepts.concept import ConceptImage
 from clif_exp.errors import TimeBudgetExhausted
 from clif_exp.training.fit import fit
-from clif_exp.training.settings import TrainerSettings
+from support import settings
 
-FP32 = TrainerSettings(precision="32-true")
+FP32 = settings("trainer", precision="32-true")
 WEIGHTS = "pytorch_lora_weights.safetensors"
 
 
@@ -68,11 +68,11 @@ def train(backbones, curated, tmp_path_factory):
 
 
 def toonworld():
-    from clif_exp.base_models.spec import BackboneSpec, packaged_weights, resolve
+    from clif_exp.base_models.spec import BaseModels, packaged_weights, resolve
 
     if not (packaged_weights() / "pipeline" / "model_index.json").is_file():
         pytest.skip("this checkout ships no trained weights")
-    return resolve(BackboneSpec(family="toonworld", resolution=128))
+    return resolve(BaseModels(family="toonworld", resolution=128))
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +103,11 @@ def usual_difference(one, other) -> float:
         {"masked_loss": True},
         {"min_snr_gamma": 1.0},
         {"offset_noise": 0.5},
-        {"noise_bias": 2.0},
+        {"timestep_bias": 2.0},
         {"caption_dropout": 0.9},
         {"flip": True},
-        {"pair_weight": 0.0},
-        {"prior_weight": 0.5, "prior_images": 1},
+        {"pair_share": 0.0},
+        {"prior_share": 0.5, "prior_images": 1},
         {"ema_decay": 0.5},
         {"weight_decay": 5.0},
         {"gradient_clip": 1e-3},
@@ -122,7 +122,7 @@ def test_every_option_acts_on_what_is_published(option, train, plain):
         assert all(".to_k." in name for name in load_file(folder / WEIGHTS))
     else:
         assert difference(folder, plain) > 1e-6
-    if "prior_weight" in option:
+    if "prior_share" in option:
         assert [file.name for file in (folder / "prior" / "man").iterdir()] == ["0000.png"]
 
 
@@ -156,17 +156,18 @@ def test_what_saves_memory_changes_no_result(train, plain):
     assert difference(folders[0], folders[1]) == 0, "bit for bit"
     assert usual_difference(folders[0], folders[2]) < 1e-4
     for whole, parts in zip(rows(folders[0]), rows(folders[2]), strict=True):
-        assert whole["step"] == parts["step"] and float(whole["loss"]) == pytest.approx(
-            float(parts["loss"]), rel=1e-4
-        )
+        assert whole["step"] == parts["step"]
+        assert float(whole["loss"]) == pytest.approx(float(parts["loss"]), rel=1e-4)
 
 
 def test_autocast_without_conversions_learns_the_same(train, monkeypatch):
     import clif_exp.diffusion.adapters
 
-    mixed = {"trainer": replace(FP32, precision="bf16-mixed"), "steps": 3}
+    mixed = {"trainer": settings("trainer", precision="bf16-mixed"), "steps": 3}
     spared = train(**mixed)
-    monkeypatch.setattr(clif_exp.diffusion.adapters, "spare_conversions", lambda *_, **__: None)
+    monkeypatch.setattr(
+        clif_exp.diffusion.adapters, "store_in_autocast_dtype", lambda *_, **__: None
+    )
     assert difference(spared, train(**mixed)) == 0, "bit for bit"
     assert all(value.dtype == torch.float32 for value in load_file(spared / WEIGHTS).values())
 
@@ -180,10 +181,13 @@ def test_a_run_in_parts_goes_on_exactly(train, tmp_path):
                 steps=3,
                 accumulate=2,
                 ema_decay=0.5,
-                trainer=replace(FP32, max_time=1e-6, checkpoint_every_n_steps=1),
+                trainer=settings(
+                    "trainer", precision="32-true", max_time=1e-6, checkpoint_every_n_steps=1
+                ),
             )
     train(tmp_path, steps=3, accumulate=2, ema_decay=0.5)
-    assert difference(undisturbed, tmp_path) == 0 and rows(undisturbed) == rows(tmp_path)
+    assert difference(undisturbed, tmp_path) == 0
+    assert rows(undisturbed) == rows(tmp_path)
 
 
 def test_eight_bit_adam_keeps_bytes_learns_alike_and_goes_on_exactly(train, tmp_path):
@@ -201,14 +205,17 @@ def test_eight_bit_adam_keeps_bytes_learns_alike_and_goes_on_exactly(train, tmp_
                 tmp_path,
                 **some,
                 optimizer="adamw8bit",
-                trainer=replace(FP32, max_time=1e-6, checkpoint_every_n_steps=1),
+                trainer=settings(
+                    "trainer", precision="32-true", max_time=1e-6, checkpoint_every_n_steps=1
+                ),
             )
     file = sorted(tmp_path.rglob("*.ckpt"))[-1]
     states = torch.load(file, weights_only=True)["optimizer_states"][0]["state"].values()
     moments = [state.get("__bnb_optimizer_quant_state__", state)["state1"] for state in states]
     assert {moment.dtype for moment in moments} == {torch.uint8}
     train(tmp_path, **some, optimizer="adamw8bit")
-    assert difference(undisturbed, tmp_path) == 0 and rows(undisturbed) == rows(tmp_path)
+    assert difference(undisturbed, tmp_path) == 0
+    assert rows(undisturbed) == rows(tmp_path)
 
 
 def test_both_kinds_of_attention_agree(train, plain):
@@ -217,7 +224,8 @@ def test_both_kinds_of_attention_agree(train, plain):
 
 def test_the_validation_loss_has_no_noise_of_its_own(train, plain):
     lines = rows(plain)
-    assert [line["step"] for line in lines] == ["0", "1", "2"] and lines[0]["loss"] == ""
+    assert [line["step"] for line in lines] == ["0", "1", "2"]
+    assert lines[0]["loss"] == ""
     assert all(line["validation_loss"] for line in lines)
     other = rows(train(seed=1, validation={"every": 5, "images": 3, "timesteps": 2}))
     assert other[0]["validation_loss"] == lines[0]["validation_loss"], (
@@ -321,7 +329,7 @@ class _Hungry(L.LightningModule):
 
 
 def test_out_of_memory_says_what_to_lower_and_keeps_the_checkpoint(tmp_path):
-    settings = replace(FP32, checkpoint_every_n_steps=1)
+    trainer = settings("trainer", precision="32-true", checkpoint_every_n_steps=1)
     with pytest.raises(
         ValueError,
         match=(
@@ -334,7 +342,7 @@ def test_out_of_memory_says_what_to_lower_and_keeps_the_checkpoint(tmp_path):
             out=tmp_path,
             make_batch=lambda step: {"step": step},
             steps=5,
-            settings=settings,
+            settings=trainer,
             metrics=["loss"],
             run_key={},
             lower="diffusion.batch_size",

@@ -65,14 +65,14 @@ def test_a_killed_stage_ends_with_the_same_files(stage, tmp_path, tiny_models):
 def test_checkpoints_of_another_run_are_refused(tmp_path, backbones, curated):
     from clif_exp.contrastive.stage import train_contrastive
     from clif_exp.errors import TimeBudgetExhausted
-    from clif_exp.training.settings import TrainerSettings
+    from support import settings
 
     arguments = {
         "spec": backbones("sd15"),
         "concepts": curated["concepts"],
         "manifests": {"G": curated["manifests"]["G"]},
         "batch_size": 4,
-        "trainer": TrainerSettings(precision="32-true", max_time=1e-6),
+        "trainer": settings("trainer", precision="32-true", max_time=1e-6),
     }
     with pytest.raises(TimeBudgetExhausted, match="at step 1 of 5"):
         train_contrastive(tmp_path, steps=5, **arguments)

@@ -74,7 +74,8 @@ def test_killing_and_rerunning_ends_as_if_undisturbed(
     folder = tmp_path / "killed"
     folder.mkdir()
     left = kill_during(stage, folder=folder, store=store, arguments=base_models, how=how)
-    assert left["status"] == "killed" and left["error"]
+    assert left["status"] == "killed"
+    assert left["error"]
     again = clif_exp("debug=fast", store=store)
     assert again.code == 0, again.errors
     assert again.summary()["metrics"] == undisturbed["metrics"]
@@ -82,17 +83,16 @@ def test_killing_and_rerunning_ends_as_if_undisturbed(
     own = [
         folder for folder in store.iterdir() if not folder.is_symlink()
     ]  # in the shared ones other tests may be at work
-    assert own and not [left for folder in own for left in folder.glob("*.partial")]
+    assert own
+    assert not [left for folder in own for left in folder.glob("*.partial")]
 
 
 def test_a_stage_that_runs_out_of_time_goes_on_from_its_checkpoint(clif_exp, tmp_path):
     undisturbed = clif_exp("debug=fast").summary()
     store = tmp_path / "store"
     first = clif_exp("debug=fast", "trainer.max_time=0.001", store=store)
-    assert (
-        first.code == 75
-        and first.summary()["status"] == "killed"
-        and "trainer.max_time" in first.summary()["error"]
-    )
+    assert first.code == 75
+    assert first.summary()["status"] == "killed"
+    assert "trainer.max_time" in first.summary()["error"]
     last = clif_exp("debug=fast", store=store)
     assert last.code == 0 and last.summary()["metrics"] == undisturbed["metrics"], last.errors

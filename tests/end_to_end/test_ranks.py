@@ -32,7 +32,8 @@ def test_two_ranks_share_every_stage_and_give_one_run(clif_exp, tmp_path, shared
     both = clif_exp(*RUN, "generation.batch_size=1", store=tmp_path / "store")
     assert both.code == 0, both.errors[-2000:]
     summary = both.summary()
-    assert summary["status"] == "finished" and summary["metrics"].keys() == alone["metrics"].keys()
+    assert summary["status"] == "finished"
+    assert summary["metrics"].keys() == alone["metrics"].keys()
     for name in ("segments", "contexts", "augment_G", "augment_R", "augment_M"):
         own = summary["stages"][name]["fingerprint"]
         assert own == alone["stages"][name]["fingerprint"], name
@@ -89,7 +90,8 @@ def test_no_rank_outlives_the_other(base_models, tmp_path):
         os.kill(helper, signal.SIGKILL)
         assert process.wait(90) == 1
     said = (tmp_path / "output.txt").read_text()
-    assert "clif_exp: error: rank 1 was killed by signal 9" in said and "Traceback" not in said
+    assert "clif_exp: error: rank 1 was killed by signal 9" in said
+    assert "Traceback" not in said
     (file,) = tmp_path.glob("runs/*/*/summary.json")
     assert json.loads(file.read_text())["status"] == "failed"
 

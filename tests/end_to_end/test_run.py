@@ -31,8 +31,11 @@ def test_a_run_leaves_everything_the_readme_promises(clif_exp):
     result = clif_exp("debug=fast")
     assert result.code == 0, result.errors
     (folder,), summary = result.folders, result.summary()
-    assert folder.parent.name == "default" and folder.parent.parent.name == "runs"
-    assert summary["status"] == "finished" and summary["error"] is None and summary["seed"] == 0
+    assert folder.parent.name == "default"
+    assert folder.parent.parent.name == "runs"
+    assert summary["status"] == "finished"
+    assert summary["error"] is None
+    assert summary["seed"] == 0
     assert (summary["experiment"], summary["method"], summary["model"], summary["dataset"]) == (
         "default",
         "clif",
@@ -65,7 +68,8 @@ def test_a_run_leaves_everything_the_readme_promises(clif_exp):
     assert list((folder / "samples").glob("*.png"))
     with open(folder / "metrics.csv", newline="") as file:
         assert {row["stage"] for row in csv.DictReader(file)} == {"contrastive", "diffusion"}
-    assert summary["report"].endswith("report.html") and summary["export"].endswith("export")
+    assert summary["report"].endswith("report.html")
+    assert summary["export"].endswith("export")
     for shown in ("report.html", "export", "attendance", "leakage"):
         assert shown in result.output, "the table and the paths end the output"
 
@@ -94,11 +98,9 @@ def test_a_left_out_stage_is_taken_from_the_store_or_refused(clif_exp, tmp_path)
     assert partial.code == 0 and partial.summary()["metrics"], partial.errors
     assert partial.summary()["report"] is None
     missing = clif_exp("debug=fast", "stages=[generation]", "seed=77")
-    assert (
-        missing.code == 2
-        and missing.summary()["status"] == "refused"
-        and "Traceback" not in missing.errors
-    )
+    assert missing.code == 2
+    assert missing.summary()["status"] == "refused"
+    assert "Traceback" not in missing.errors
     assert "stages: 'contrastive' is left out" in missing.errors
     only = clif_exp("debug=fast", "stages=[curation,report]")
     assert only.code == 0 and (only.folders[-1] / "report.html").is_file(), only.errors
@@ -140,7 +142,9 @@ def test_artifacts_ls_shows_the_stages(clif_exp, shared_store):
         name in output for name in ("segments", "contexts", "augment_G", "diffusion", "evaluation")
     )
     records = ArtifactStore(shared_store).records("diffusion")
-    assert records and records[0]["versions"]["torch"] and records[0]["inputs"]["base"]
+    assert records
+    assert records[0]["versions"]["torch"]
+    assert records[0]["inputs"]["base"]
 
 
 def test_the_same_seed_gives_the_same_numbers(clif_exp, tmp_path):
@@ -155,9 +159,8 @@ def test_the_same_seed_gives_the_same_numbers(clif_exp, tmp_path):
     ]
     # The libraries write a file's header in any order; the numbers are what is promised.
     weights, again = (load_file(file) for file in files)
-    assert weights.keys() == again.keys() and all(
-        torch.equal(weights[name], again[name]) for name in weights
-    )
+    assert weights.keys() == again.keys()
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
 @pytest.mark.slow

@@ -15,7 +15,8 @@ def test_every_experiment_runs_with_a_tiny_budget(clif_exp, experiment):
     result = clif_exp(f"+experiment={experiment}", "debug=fast")
     assert result.code == 0, result.errors
     summary = result.summary()
-    assert summary["status"] == "finished" and summary["experiment"] == experiment
+    assert summary["status"] == "finished"
+    assert summary["experiment"] == experiment
     assert result.folders[-1].parent.name == experiment
 
 
@@ -23,7 +24,8 @@ def test_every_experiment_runs_with_a_tiny_budget(clif_exp, experiment):
 def test_every_method_runs_with_a_tiny_budget(clif_exp, method):
     result = clif_exp(f"method={method}", "debug=fast")
     assert result.code == 0, result.errors
-    assert result.summary()["method"] == method and result.summary()["metrics"]
+    assert result.summary()["method"] == method
+    assert result.summary()["metrics"]
 
 
 def test_jobs_of_a_sweep_share_what_they_have_in_common(clif_exp, tmp_path):
@@ -34,7 +36,8 @@ def test_jobs_of_a_sweep_share_what_they_have_in_common(clif_exp, tmp_path):
     for name in ("dataset", "segments", "contexts", "augment_G", "augment_M"):
         assert ablated["stages"][name]["reused"], name
         assert ablated["stages"][name]["fingerprint"] == full["stages"][name]["fingerprint"]
-    assert "augment_R" in full["stages"] and "augment_R" not in ablated["stages"]
+    assert "augment_R" in full["stages"]
+    assert "augment_R" not in ablated["stages"]
     for name in ("contrastive", "diffusion", "generation", "evaluation"):
         assert not ablated["stages"][name]["reused"], name
     assert ablated["stages"]["generation_prior"]["reused"], "the base model's images are shared"
@@ -52,15 +55,15 @@ def test_a_refused_job_says_so_and_the_others_run(clif_exp):
     by_status = {result.summary(index)["status"]: result.summary(index) for index in range(2)}
     assert set(by_status) == {"refused", "finished"}
     assert "diffusion.rank" in by_status["refused"]["error"]
-    assert result.errors.count("clif_exp: error:") == 1 and "Traceback" not in result.errors
+    assert result.errors.count("clif_exp: error:") == 1
+    assert "Traceback" not in result.errors
 
 
 def test_a_search_from_the_config_runs_all_its_jobs(clif_exp):
     result = clif_exp("hparams_search=grid", "debug=fast")
     assert result.code == 0, result.errors
-    assert len(result.folders) == 4 and all(
-        folder.parent.name == "grid" for folder in result.folders
-    )
+    assert len(result.folders) == 4
+    assert all(folder.parent.name == "grid" for folder in result.folders)
 
 
 @pytest.mark.slow

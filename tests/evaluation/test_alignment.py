@@ -32,11 +32,9 @@ def test_text_alignment_is_two_and_a_half_times_the_cosine_cut_at_zero():
 def test_image_alignment_is_the_mean_over_generated_and_reference_pairs():
     references = {"a": unit(0, 60), "b": unit(90), "unused": unit(0)}
     scores = image_scores(unit(0, 0, 0), [["a"], ["a", "b"], []], references)
-    assert (
-        scores[0] == pytest.approx(0.75)
-        and scores[1] == pytest.approx((0.75 + 0) / 2, abs=1e-6)
-        and scores[2] is None
-    )
+    assert scores[0] == pytest.approx(0.75)
+    assert scores[1] == pytest.approx((0.75 + 0) / 2, abs=1e-6)
+    assert scores[2] is None
 
 
 def test_references_are_those_that_training_has_not_seen(tmp_path):

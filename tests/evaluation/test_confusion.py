@@ -108,7 +108,8 @@ def test_swapped_hats_leak_exactly_the_hats():
         # Of Milo's 10 attributes that are not absences 8 are bound and 2 moved, of Otto's 11 9 and
         # 2.
         assert found["attribute_binding"] == pytest.approx(17 / 21)
-        assert found["attendance"] == 1.0 and found["duplicates"] == 0.0
+        assert found["attendance"] == 1.0
+        assert found["duplicates"] == 0.0
         assert found["confusion"] == 1.0
 
 
@@ -129,7 +130,8 @@ def test_leakage_is_counted_beyond_the_error_of_single_images():
 
 def test_a_wrong_value_from_nowhere_is_no_leakage_and_no_binding_error():
     found = metrics(judge(read(replace(MILO, hat="crown"), OTTO)))
-    assert found["leakage"] == 0.0 and found["attribute_binding"] == 1.0
+    assert found["leakage"] == 0.0
+    assert found["attribute_binding"] == 1.0
     assert found["identity"] == pytest.approx((10 / 11 + 1) / 2)
 
 
@@ -185,7 +187,8 @@ def test_one_blend_of_two_leaves_one_missing():
 def test_swapped_sides_fail_side_and_identity_but_not_attendance():
     found = metrics(judge(read(OTTO, MILO)))
     assert (found["side"], found["attendance"], found["duplicates"]) == (0.0, 1.0, 0.0)
-    assert found["identity"] == pytest.approx(5 / 11) and found["leakage"] == 1.0
+    assert found["identity"] == pytest.approx(5 / 11)
+    assert found["leakage"] == 1.0
 
 
 def test_occluded_is_not_missing_and_what_is_hidden_is_left_out():
@@ -214,7 +217,8 @@ def test_ambiguous_is_not_shown_and_not_leaked():
     ]
     found = metrics(judge(blurred))
     assert found["identity"] == pytest.approx((10 / 11 + 1) / 2)
-    assert found["leakage"] == 0.0 and found["attribute_binding"] == 1.0
+    assert found["leakage"] == 0.0
+    assert found["attribute_binding"] == 1.0
 
 
 def test_an_absence_can_leak():
@@ -249,11 +253,12 @@ def test_three_in_a_row_are_assigned_by_their_places():
         ),
     )  # asked for: milo, otto, luna from left to right
     kept = judge_image(read(MILO, OTTO, LUNA), named, truth=TRUTH, sides=sides)
-    assert kept.sides == (2, 2) and set(kept.identity.values()) == {1.0}
+    assert kept.sides == (2, 2)
+    assert set(kept.identity.values()) == {1.0}
     turned = judge_image(read(MILO, LUNA, OTTO), named, truth=TRUTH, sides=sides)
-    assert (
-        turned.sides == (1, 2) and turned.identity["milo"] == 1.0 and turned.identity["otto"] < 1.0
-    )
+    assert turned.sides == (1, 2)
+    assert turned.identity["milo"] == 1.0
+    assert turned.identity["otto"] < 1.0
 
 
 def test_the_confusion_matrix_says_who_was_taken_for_whom():
@@ -270,7 +275,5 @@ def test_the_confusion_matrix_says_who_was_taken_for_whom():
     assert matrix["agreement"][1][:2] == pytest.approx([(5 / 11 + 1) / 2, (1 + 5 / 11) / 2])
     assert matrix["count"] == [3, 3, 0]
     pairs = confusion_per_pair([judgement for _, judgement in judged], identity_threshold=0.75)
-    assert (
-        pairs["milo|otto"]["confusion"] == pytest.approx(2 / 3)
-        and pairs["milo|otto"]["pictures"] == 3
-    )
+    assert pairs["milo|otto"]["confusion"] == pytest.approx(2 / 3)
+    assert pairs["milo|otto"]["pictures"] == 3

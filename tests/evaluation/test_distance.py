@@ -16,9 +16,8 @@ from clif_exp.evaluation.distance import (
 def test_distances_of_known_vectors():
     distances = pairwise_cosine_distance(torch.tensor([[1.0, 0.0], [0.0, 3.0], [-2.0, 0.0]]))
     assert distances.tolist() == [[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]]
-    assert (
-        summarise(distances)["mean"] == pytest.approx(8 / 6) and summarise(distances)["min"] == 1.0
-    )
+    assert summarise(distances)["mean"] == pytest.approx(8 / 6)
+    assert summarise(distances)["min"] == 1.0
 
 
 def test_one_concept_has_no_distance():

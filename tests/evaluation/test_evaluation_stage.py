@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clif_exp.base_models.spec import BackboneSpec, resolve
+from clif_exp.base_models.spec import BaseModels, resolve
 from clif_exp.concepts.reading import read_concept_set
 from clif_exp.evaluation import stage
 from clif_exp.evaluation.figures import Figure
@@ -41,7 +41,7 @@ def world(tmp_path_factory):
     write_random_weights(root / "weights")
     write_cast(root / "cast", size=2)
     return resolve(
-        BackboneSpec("toonworld", str(root / "weights"), resolution=128)
+        BaseModels("toonworld", str(root / "weights"), resolution=128)
     ), read_concept_set(root / "cast")
 
 
@@ -165,16 +165,16 @@ def test_metrics_have_the_designs_names_and_the_right_values(judged):
 
 def test_every_image_has_a_line_and_every_concept_thumbnails(judged):
     lines = [json.loads(line) for line in (judged / "per_image.jsonl").read_text().splitlines()]
-    assert len(lines) == 6 and [line["judgement"]["confused"] for line in lines[2:4]] == [
+    assert len(lines) == 6
+    assert [line["judgement"]["confused"] for line in lines[2:4]] == [
         False,
         True,
     ]
     assert lines[3]["judgement"]["leaks"]["milo>otto"] == [2, 6]
     assert (judged / "references" / "milo" / "0.png").exists()
     matrix = json.loads((judged / "confusion_matrix.json").read_text())
-    assert matrix["multi"]["nearest"] == [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]] and matrix["multi"][
-        "attendance"
-    ] == {"milo": 1.0, "otto": 1.0}
+    assert matrix["multi"]["nearest"] == [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    assert matrix["multi"]["attendance"] == {"milo": 1.0, "otto": 1.0}
 
 
 def test_a_set_without_truth_is_still_aligned(world, judged, tmp_path):
@@ -194,7 +194,8 @@ def test_a_set_without_truth_is_still_aligned(world, judged, tmp_path):
     }
     stage.evaluate(tmp_path / "out", **arguments, **settings)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics["single/image_alignment"] is not None and "single/identity" not in metrics
+    assert metrics["single/image_alignment"] is not None
+    assert "single/identity" not in metrics
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from clif_exp.training.settings import TrainerSettings
+from support import settings
 
 PROMPT = "a photo of <rick> on the left and <morty> on the right"
 
@@ -36,7 +36,7 @@ def exported(tmp_path_factory, backbones, curated):
                 manifest=None,
                 segments=None,
                 embeddings=None,
-                trainer=TrainerSettings(precision="32-true"),
+                trainer=settings("trainer", precision="32-true"),
                 steps=8,
                 batch_size=2,
                 rank=2,
@@ -138,19 +138,19 @@ def test_one_embedding_file_per_concept(exported):
         "rick.safetensors",
     ]
     rows = load_file(export / "embeddings" / "rick.safetensors")
-    assert list(rows) == ["<rick>"] and rows["<rick>"].shape[0] == 2
+    assert list(rows) == ["<rick>"]
+    assert rows["<rick>"].shape[0] == 2
 
 
 def test_the_card_names_what_is_needed_and_no_path(exported, tmp_path_factory):
     spec, _, export = exported("sd15")
     card = (export / "README.md").read_text()
-    assert (
-        "`<rick>`" in card
-        and "load_textual_inversion" in card
-        and "rank: 2" in card
-        and "fingerprint" in card
-    )
-    assert spec.path not in card and str(tmp_path_factory.getbasetemp()) not in card
+    assert "`<rick>`" in card
+    assert "load_textual_inversion" in card
+    assert "rank: 2" in card
+    assert "fingerprint" in card
+    assert spec.path not in card
+    assert str(tmp_path_factory.getbasetemp()) not in card
 
 
 def test_a_method_without_a_lora_exports_embeddings_only(tmp_path, exported, curated):

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory) -> dict:
-    """Keyword arguments of a `BackboneSpec` for a tiny SD 1.5."""
+    """Keyword arguments of a `BaseModels` for a tiny SD 1.5."""
     source = importlib.util.spec_from_file_location(
         "tiny_models", Path(__file__).parents[1] / "tiny_models.py"
     )

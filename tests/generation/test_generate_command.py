@@ -105,5 +105,6 @@ def test_several_images_go_into_a_folder(export, tmp_path, tiny_sd15, capsys):
 def test_errors_are_one_line(export, tmp_path, capsys, more, prompt, message):
     assert run(export, tmp_path, *more, prompt=prompt) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+    assert message in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "out.png").exists()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clif_exp.base_models.spec import BackboneSpec
+from clif_exp.base_models.spec import BaseModels
 from clif_exp.generation import sampling
 from clif_exp.generation.stage import generate
 from clif_exp.prompts.evaluation import EvaluationPrompt
@@ -32,7 +32,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def spec(tiny_backbone):
-    return BackboneSpec(**tiny_backbone)
+    return BaseModels(**tiny_backbone)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,8 @@ def test_every_prompt_gets_a_image_per_seed_and_a_line(reference):
         (f"p{i}", seed) for i in range(3) for seed in (0, 1)
     ]
     assert all((reference / line["file"]).exists() for line in lines)
-    assert lines[0]["text_for_alignment"] == "a photo of a man" and lines[0]["concepts"] == ["rick"]
+    assert lines[0]["text_for_alignment"] == "a photo of a man"
+    assert lines[0]["concepts"] == ["rick"]
     assert len({image.tobytes() for image in images(reference).values()}) == 6
 
 
@@ -127,7 +128,8 @@ def test_killed_and_resumed_equals_undisturbed(reference, spec, diffusion, tmp_p
     }
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path, **arguments)
-    assert len(images(tmp_path)) == 2 and not (tmp_path / "generations.jsonl").exists()
+    assert len(images(tmp_path)) == 2
+    assert not (tmp_path / "generations.jsonl").exists()
     # Killed between two images of one batch.
     (tmp_path / "images" / "p0-s001.png").unlink()
     kept = (tmp_path / "images" / "p0-s000.png").read_bytes()

@@ -25,7 +25,8 @@ def differences(first, second):
 
 @pytest.mark.parametrize("members", [default_cast(), *(cast(seed) for seed in range(6))])
 def test_casts_have_their_styles_and_groups_of_look_alikes(members):
-    assert tuple(members) == NAMES and len(members) == 18
+    assert tuple(members) == NAMES
+    assert len(members) == 18
     assert Counter(who.style for who in members.values()) == {"flat": 9, "textured": 5, "shaded": 4}
     groups = Counter((who.species, who.style) for who in members.values())
     assert sum(count >= 3 for count in groups.values()) >= 4
@@ -58,7 +59,8 @@ def test_fresh_casts_depend_on_their_seed_only():
 def test_reference_images_vary_and_differ_from_the_held_out_ones():
     for name, character in default_cast().items():
         references, held_out = reference_scenes(name, character), held_out_scenes(name, character)
-        assert 4 <= len(references) <= 6 and len(held_out) == 8
+        assert 4 <= len(references) <= 6
+        assert len(held_out) == 8
         assert references == reference_scenes(name, character)
         assert len({scene.context for scene in references}) == len(references)
         assert "white" in {scene.context for scene in references}
@@ -80,13 +82,13 @@ def test_a_written_cast_is_complete_and_the_same_every_time(tmp_path):
     ]
     written = yaml.safe_load((tmp_path / "first" / "concepts.yaml").read_text())
     truth = json.loads((tmp_path / "first" / "truth.json").read_text())
-    assert written["name"] == "toonworld" and [
-        concept["name"] for concept in written["concepts"]
-    ] == ["milo", "otto"]
+    assert written["name"] == "toonworld"
+    assert [concept["name"] for concept in written["concepts"]] == ["milo", "otto"]
     for concept in written["concepts"]:
         assert concept["class_word"] == truth[concept["name"]]["species"]
         assert list(truth[concept["name"]]) == list(SLOTS)
-        assert concept["parts"] and all(" " not in part for part in concept["parts"])
+        assert concept["parts"]
+        assert all(" " not in part for part in concept["parts"])
         for image in concept["images"]:
             assert np.asarray(Image.open(tmp_path / "first" / image)).shape == (128, 128, 3)
         assert len(list((tmp_path / "first" / "held_out" / concept["name"]).glob("*.png"))) == 8

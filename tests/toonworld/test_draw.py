@@ -42,8 +42,10 @@ def test_labels_agree_with_the_scene(kind):
     for scene in scenes(kind):
         rendering = render(scene)
         elements = [*scene.figures, *scene.items]
-        assert rendering.image.shape == (128, 128, 3) and rendering.image.dtype == np.uint8
-        assert rendering.labels.shape == (128, 128) and rendering.labels.dtype == np.uint8
+        assert rendering.image.shape == (128, 128, 3)
+        assert rendering.image.dtype == np.uint8
+        assert rendering.labels.shape == (128, 128)
+        assert rendering.labels.dtype == np.uint8
         assert len(rendering.boxes) == len(rendering.visibility) == len(elements)
         shown = np.unique(rendering.labels)
         assert shown.max() <= len(elements) * LABELS_PER_FIGURE
@@ -138,7 +140,9 @@ def test_every_species_can_wear_everything(species):
     for hat in SLOTS["hat"][1:]:
         who = replace(default_cast()["milo"], species=species, hat=hat)
         visibility = alone(who).areas[0]
-        assert visibility["hat"] > 150 and visibility["head"] > 400 and visibility["top"] > 250
+        assert visibility["hat"] > 150
+        assert visibility["head"] > 400
+        assert visibility["top"] > 250
 
 
 def test_larger_images_show_the_same_scene():
@@ -157,14 +161,17 @@ def test_single_parts_can_be_drawn_in_all_kinds():
             item = Item(part, kind, "none" if part == "accessory" else "blue", 0.5, 0.5, 0.8)
             rendering = render(Scene((), items=(item,), kind="parts"))
             x0, y0, x1, y1 = rendering.boxes[0]
-            assert set(rendering.areas[0]) == {part} and rendering.areas[0][part] > 100
-            assert abs((x0 + x1) / 2 - 64) < 16 and abs((y0 + y1) / 2 - 64) < 20
+            assert set(rendering.areas[0]) == {part}
+            assert rendering.areas[0][part] > 100
+            assert abs((x0 + x1) / 2 - 64) < 16
+            assert abs((y0 + y1) / 2 - 64) < 20
 
 
 def test_a_cutout_is_transparent_around_its_figure():
     image = np.asarray(cutout(default_cast()["milo"], pose="up"))
     assert image.shape == (128, 128, 4)
-    assert (image[0, :, 3] == 0).all() and 1500 < (image[..., 3] == 255).sum() < 9000
+    assert (image[0, :, 3] == 0).all()
+    assert 1500 < (image[..., 3] == 255).sum() < 9000
 
 
 def test_a_grid_can_be_drawn():

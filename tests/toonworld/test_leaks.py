@@ -39,7 +39,8 @@ def test_what_leaks_comes_from_the_other_and_stays_in_place():
         places = [
             [(f.x, f.y, f.scale, f.pose, f.flip) for f in one.figures] for one in (scene, other)
         ]
-        assert places[0] == places[1] and (other.context, other.interaction) == (
+        assert places[0] == places[1]
+        assert (other.context, other.interaction) == (
             scene.context,
             scene.interaction,
         )

@@ -57,15 +57,17 @@ def test_places_tell_what_the_renderer_drew_there():
             "-" if value == places.IGNORED else places.CLASSES[question][value] for value in values
         }
 
-    assert told("colour", "hat") == {"green"} and told("kind", "hat") == {"cap"}
-    assert told("colour", "bottom") == {"red"} and told("pattern", "top") == {"striped"}
-    assert told("species", "head") == {"fox"} and told("colour", "head") == {"orange"}
-    assert (
-        told("context", "none") == {"beach"}
-        and told("context", "hat") == {"-"}
-        and told("species", "none") == {"-"}
-    )
-    assert told("part", "none") == {"none"} and told("part", "legs") == {"legs"}
+    assert told("colour", "hat") == {"green"}
+    assert told("kind", "hat") == {"cap"}
+    assert told("colour", "bottom") == {"red"}
+    assert told("pattern", "top") == {"striped"}
+    assert told("species", "head") == {"fox"}
+    assert told("colour", "head") == {"orange"}
+    assert told("context", "none") == {"beach"}
+    assert told("context", "hat") == {"-"}
+    assert told("species", "none") == {"-"}
+    assert told("part", "none") == {"none"}
+    assert told("part", "legs") == {"legs"}
 
 
 def test_no_scene_lacks_answers():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from clif_exp.base_models.checks import check_same_text_tower, check_same_tokenizer
 from clif_exp.base_models.families import FAMILIES
-from clif_exp.base_models.spec import BackboneSpec
+from clif_exp.base_models.spec import BaseModels
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,7 @@ def quiet_loading() -> Iterator[None]:
 
 
 def load_pipeline(
-    spec: BackboneSpec, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    spec: BaseModels, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> Any:
     """Load the stock diffusers pipeline, without a safety checker, silent, in eval mode, nothing
     requiring gradients.
@@ -101,7 +101,7 @@ def text_encoders_of(pipeline: Any) -> dict[str, tuple[Any, Any]]:
 
 
 def load_text_encoders(
-    spec: BackboneSpec, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    spec: BaseModels, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> dict[str, tuple[Any, Any]]:
     """Load only the text side of a pipeline: encoder name -> (tokenizer, text encoder), frozen, in
     eval mode.
@@ -129,7 +129,7 @@ def load_text_encoders(
     return loaded
 
 
-def text_layers(spec: BackboneSpec, encoder: str) -> tuple[int, int]:
+def text_layers(spec: BaseModels, encoder: str) -> tuple[int, int]:
     """Return how many layers a pipeline's text encoder has, and how many of them the U-Net reads.
 
     Of SDXL's two encoders the U-Net reads the penultimate layer; the second one's last layer
@@ -145,7 +145,7 @@ def text_layers(spec: BackboneSpec, encoder: str) -> tuple[int, int]:
 
 
 def load_contrastive(
-    spec: BackboneSpec,
+    spec: BaseModels,
     encoder: str = "text_encoder",
     *,
     device: str | torch.device = "cpu",

@@ -18,7 +18,7 @@ _WEIGHT_PATTERNS = ["*.json", "*.txt", "*.safetensors"]
 
 
 @dataclass(frozen=True)
-class BackboneSpec:
+class BaseModels:
     """Which base models a run stands on.
 
     Args:
@@ -48,7 +48,7 @@ def packaged_weights() -> Path:
     return Path(__file__).parents[1] / "toonworld" / "weights"
 
 
-def resolve(spec: BackboneSpec) -> BackboneSpec:
+def resolve(spec: BaseModels) -> BaseModels:
     """Fill in defaults and check, before anything is loaded, that the named models are there and
     fit together.
 
@@ -93,7 +93,7 @@ def is_local(path: str | Path) -> bool:
     return Path(text).exists() or text.startswith((".", "/", "~")) or text.count("/") != 1
 
 
-def _fill_toonworld(spec: BackboneSpec) -> BackboneSpec:
+def _fill_toonworld(spec: BaseModels) -> BaseModels:
     root = Path(spec.path).expanduser() if spec.path else packaged_weights()
     # Either the folder of all of ToonWorld's models or one pipeline.
     if not (root / "model_index.json").is_file():
@@ -133,7 +133,7 @@ def _pin_revision(repo: str, revision: str | None) -> str:
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 
 
-def identity(spec: BackboneSpec) -> str:
+def identity(spec: BaseModels) -> str:
     """Return a SHA-256 that changes with the content of any weight or config file of the base
     models.
 

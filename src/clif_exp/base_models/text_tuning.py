@@ -190,7 +190,7 @@ def _below(named: Mapping[str, Any], encoder: str) -> dict[str, Any]:
     }
 
 
-def carry_text_tuning(source: Path, out: Path) -> None:
+def copy_text_tuning(source: Path, out: Path) -> None:
     """Publish what stage 1 changed in the text encoders with a later stage's results, which are all
     that comes after reads.
     """

@@ -108,7 +108,7 @@ class PairBatches:
         pooling: kind ("G", "R") -> where text features are read.
         part_features_ND: L2-normalised image features of each pair's part alone, float [N, D];
             None: no parts are compared.
-        identical_parts: cosine from which parts of different concepts are not told apart.
+        identical_part_threshold: cosine from which parts of different concepts are not told apart.
 
     Raises:
         ValueError: a caption is too long, or does not name what is to be read.
@@ -123,10 +123,13 @@ class PairBatches:
         token_ids: Mapping[str, Sequence[int]],
         pooling: Mapping[str, Pooling],
         part_features_ND: Tensor | None = None,
-        identical_parts: float = 1.0,
+        identical_part_threshold: float = 1.0,
     ) -> None:
         self.pairs, self.order, self.pooling = pairs, order, pooling
-        self.part_features_ND, self.identical_parts = part_features_ND, identical_parts
+        self.part_features_ND, self.identical_part_threshold = (
+            part_features_ND,
+            identical_part_threshold,
+        )
         self.eos_id = tokenizer.eos_token_id
         self.ids_NL = tokenize(
             tokenizer,
@@ -171,7 +174,7 @@ class PairBatches:
             part_features_ND=(
                 None if self.part_features_ND is None else self.part_features_ND[chosen]
             ),
-            identical_parts=self.identical_parts,
+            identical_part_threshold=self.identical_part_threshold,
         )
         return {
             "indices": chosen,

@@ -17,16 +17,15 @@ from clif_exp.artifacts.sharing import share
 from clif_exp.contrastive.pairs import Pair, read_pairs
 
 if TYPE_CHECKING:
-    from clif_exp.base_models.spec import BackboneSpec
+    from clif_exp.base_models.spec import BaseModels
 
-VERSION = 1
 Box = tuple[int, int, int, int]
 
 
 def cache_image_features(
     out: Path,
     *,
-    spec: BackboneSpec,
+    spec: BaseModels,
     encoders: Sequence[str] | None,
     manifests: Mapping[str, Path],
     names: set[str],

@@ -31,9 +31,9 @@ class Optimisation:
         weight_decay: AdamW's; acts on what trains only.
         warmup_steps: linear warm-up.
         schedule: "constant" or "cosine" (to zero).
-        scale: "frozen" (CLIP's own temperature) or "learned".
-        max_scale: cap of a learned scale.
-        norm_weight: weight of a term that keeps the rows' norms near the vocabulary's mean norm.
+        logit_scale: "frozen" (CLIP's own temperature) or "learned".
+        max_logit_scale: cap of a learned scale.
+        norm_loss_weight: weight of a term that keeps the rows' norms near the vocabulary's mean norm.
         frozen_loss_every: steps between evaluations of the loss with the rows at their initial
             values.
         tuning: what of the text encoder trains beside the rows.
@@ -44,9 +44,9 @@ class Optimisation:
     weight_decay: float = 0.0
     warmup_steps: int = 0
     schedule: Literal["constant", "cosine"] = "cosine"
-    scale: Literal["frozen", "learned"] = "frozen"
-    max_scale: float = 100.0
-    norm_weight: float = 0.0
+    logit_scale: Literal["frozen", "learned"] = "frozen"
+    max_logit_scale: float = 100.0
+    norm_loss_weight: float = 0.0
     frozen_loss_every: int = 10
     tuning: TextTuning = field(default_factory=TextTuning)
 
@@ -86,7 +86,9 @@ class ContrastiveModule(L.LightningModule):
         self.row_weight = rows.weight
         self.settings = optimisation
         log_scale = clip.logit_scale.detach().float().clone()
-        self.log_scale = nn.Parameter(log_scale, requires_grad=optimisation.scale == "learned")
+        self.log_scale = nn.Parameter(
+            log_scale, requires_grad=optimisation.logit_scale == "learned"
+        )
         table = rows.embedding.weight.detach()
         known = torch.ones(len(table), dtype=torch.bool)
         known[rows.flat_ids.cpu()] = False
@@ -132,7 +134,7 @@ class ContrastiveModule(L.LightningModule):
             with torch.no_grad():
                 # The parameter itself is capped: clamping its use only would leave it without a
                 # gradient above the cap, for good.
-                self.log_scale.clamp_(max=math.log(self.settings.max_scale))
+                self.log_scale.clamp_(max=math.log(self.settings.max_logit_scale))
         # Before the loss's graph is built, whose norm term would not stand the rows being exchanged
         # under it.
         frozen = (
@@ -143,10 +145,10 @@ class ContrastiveModule(L.LightningModule):
         contrast = self._loss_here(batch)
         require_finite(contrast, stage="contrastive", step=step, batch=batch["captions"])
         total = contrast
-        if self.settings.norm_weight:
+        if self.settings.norm_loss_weight:
             total = (
                 total
-                + self.settings.norm_weight
+                + self.settings.norm_loss_weight
                 * ((self.row_weight.norm(dim=1) / self.vocabulary_norm - 1) ** 2).mean()
             )
         metrics = {"loss": contrast.item(), "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from clif_exp.base_models.spec import BackboneSpec
+    from clif_exp.base_models.spec import BaseModels
     from clif_exp.base_models.text_tuning import TextTuning
     from clif_exp.concepts.concept import ConceptSet
     from clif_exp.contrastive.module import Optimisation
@@ -21,14 +21,13 @@ if TYPE_CHECKING:
     from clif_exp.contrastive.pooling import Pooling
     from clif_exp.training.settings import TrainerSettings
 
-VERSION = 2
 _LOG = logging.getLogger(__name__)
 
 
 def train_contrastive(
     out: Path,
     *,
-    spec: BackboneSpec,
+    spec: BaseModels,
     concepts: ConceptSet,
     manifests: Mapping[str, Path],
     trainer: TrainerSettings,
@@ -44,10 +43,10 @@ def train_contrastive(
     schedule: Literal["constant", "cosine"] = "cosine",
     gradient_clip: float | None = None,
     pooling: Mapping[str, Pooling] | None = None,
-    identical_parts: float = 0.97,
-    scale: Literal["frozen", "learned"] = "frozen",
-    max_scale: float = 100.0,
-    norm_weight: float = 0.0,
+    identical_part_threshold: float = 0.97,
+    logit_scale: Literal["frozen", "learned"] = "frozen",
+    max_logit_scale: float = 100.0,
+    norm_loss_weight: float = 0.0,
     text_encoder: Literal["frozen", "lora", "full"] = "frozen",
     text_encoder_learning_rate: float = 1e-4,
     lora: Mapping[str, Any] | None = None,
@@ -79,10 +78,10 @@ def train_contrastive(
         schedule: "constant" or "cosine".
         gradient_clip: gradient norm, or None.
         pooling: kind -> "eos" or "concept"; default "eos" for both.
-        identical_parts: image cosine from which parts of different concepts are not told apart.
-        scale: "frozen" or "learned" inverse temperature.
-        max_scale: a learned one's cap.
-        norm_weight: weight of the term that keeps rows near the vocabulary's norm.
+        identical_part_threshold: image cosine from which parts of different concepts are not told apart.
+        logit_scale: "frozen" or "learned" inverse temperature.
+        max_logit_scale: a learned one's cap.
+        norm_loss_weight: weight of the term that keeps rows near the vocabulary's norm.
         text_encoder: what trains beside the rows: nothing, a LoRA, or everything but the other
             rows.
         text_encoder_learning_rate: AdamW's, for that.
@@ -109,9 +108,9 @@ def train_contrastive(
         weight_decay=weight_decay,
         warmup_steps=warmup_steps,
         schedule=schedule,
-        scale=scale,
-        max_scale=max_scale,
-        norm_weight=norm_weight,
+        logit_scale=logit_scale,
+        max_logit_scale=max_logit_scale,
+        norm_loss_weight=norm_loss_weight,
         tuning=tuning,
     )
     embeddings, reports, states = {}, {}, {}
@@ -132,7 +131,7 @@ def train_contrastive(
                 trainer=trainer,
                 seed=seed,
                 pooling={"G": "eos", "R": "eos", **(pooling or {})},
-                identical_parts=identical_parts,
+                identical_part_threshold=identical_part_threshold,
                 batch_size=batch_size,
                 gradient_clip=gradient_clip,
             )
@@ -163,7 +162,7 @@ class _Tower:
 
     def __init__(
         self,
-        spec: BackboneSpec,
+        spec: BaseModels,
         encoder: str,
         *,
         class_words: Mapping[str, str],
@@ -200,7 +199,7 @@ class _Tower:
         trainer: TrainerSettings,
         seed: int,
         pooling: Mapping[str, Pooling],
-        identical_parts: float,
+        identical_part_threshold: float,
         batch_size: int,
         gradient_clip: float | None,
     ) -> dict[str, Tensor]:
@@ -214,7 +213,7 @@ class _Tower:
         work.mkdir(parents=True, exist_ok=True)
         cache = self.features / self.encoder
         image_ND, part_ND = pair_features(
-            self.clip, self.processor, self.pairs, cache=cache, parts=identical_parts < 1.0
+            self.clip, self.processor, self.pairs, cache=cache, parts=identical_part_threshold < 1.0
         )
         order = GroupedBatches(
             self.pairs, batch_size=batch_size, ranks=trainer.devices * trainer.num_nodes, seed=seed
@@ -226,7 +225,7 @@ class _Tower:
             token_ids=self.rows.token_ids,
             pooling=pooling,
             part_features_ND=part_ND,
-            identical_parts=identical_parts,
+            identical_part_threshold=identical_part_threshold,
         )
         module = ContrastiveModule(
             self.clip,

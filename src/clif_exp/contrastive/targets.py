@@ -40,7 +40,7 @@ def contrastive_targets(
     *,
     pooling: Pooling | Sequence[Pooling] = "eos",
     part_features_ND: Tensor | None = None,
-    identical_parts: float = 1.0,
+    identical_part_threshold: float = 1.0,
 ) -> Tensor:
     """Decide each entry of the matrix of captions against images.
 
@@ -55,7 +55,7 @@ def contrastive_targets(
             the caption's row).
         part_features_ND: image features of each pair's concept source alone, L2-normalised, float
             [N, D]; needed only to find nearly identical parts.
-        identical_parts: cosine from which two parts of different concepts count as identical; 1.0
+        identical_part_threshold: cosine from which two parts of different concepts count as identical; 1.0
             switches it off.
 
     Returns:
@@ -76,8 +76,8 @@ def contrastive_targets(
 
     ignored = same_concept & (is_part[:, None] != is_part[None, :])
     ignored |= same_thing & same_context & ~same_side
-    if part_features_ND is not None and identical_parts < 1.0:
-        alike = part_features_ND @ part_features_ND.T >= identical_parts
+    if part_features_ND is not None and identical_part_threshold < 1.0:
+        alike = part_features_ND @ part_features_ND.T >= identical_part_threshold
         both_parts = is_part[:, None] & is_part[None, :]
         # Another context in the caption is reason enough to stay negative unless the text feature
         # is the part's alone.

@@ -16,7 +16,7 @@ from PIL import Image
 
 from clif_exp.artifacts.sharing import share
 from clif_exp.base_models.loading import load_pipeline
-from clif_exp.base_models.spec import BackboneSpec
+from clif_exp.base_models.spec import BaseModels
 from clif_exp.curation.masks import cut_out, plain_background, write_bytes, write_png
 from clif_exp.curation.planning import with_article
 from clif_exp.curation.segmenters.build import build_segmenter
@@ -102,7 +102,7 @@ def sample(
     out: Path,
     candidates: Sequence[Candidate],
     *,
-    spec: BackboneSpec,
+    spec: BaseModels,
     num_inference_steps: int,
     guidance_scale: float,
     batch_size: int,
@@ -239,7 +239,7 @@ def cut_and_screen(
     out: Path,
     candidates: Sequence[Candidate],
     *,
-    spec: BackboneSpec,
+    spec: BaseModels,
     segmenter: Mapping[str, Any],
     device: str,
     screen: Screen,

@@ -12,7 +12,6 @@ from PIL import Image
 from clif_exp.concepts.concept import Concept, ConceptImage
 from clif_exp.concepts.reading import write_concepts_yaml
 
-VERSION = 2  # raise when other images are written
 SIZE = 320  # px of the longer side of what is written
 
 

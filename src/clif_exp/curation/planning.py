@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from clif_exp.concepts.pairs import KIND_CODES, derived_rng, seen_pairs
-from clif_exp.curation.settings import Kind, Layout
+from clif_exp.curation.layout import Kind, Layout
 
 _UNCOUNTED = {
     "trousers",

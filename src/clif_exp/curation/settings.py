@@ -1,118 +1,385 @@
-"""How augmented images are laid out: the settings of G-, R- and M-Aug, checked. Light to import:
-configs are checked with it.
-"""
+"""Settings of curation: segmenters, captioners, general concepts and the three augmentations."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from clif_exp.settings import (
+    SPEED,
+    AboveZero,
+    Count,
+    NotNegative,
+    Positive,
+    Range,
+    Share,
+    StageSettings,
+    Strict,
+    Word,
+)
 
 Kind = Literal["G", "R", "M"]
-FIELDS: dict[str, str] = {
-    "G": "global",
-    "R": "region",
-    "M": "mix",
-}  # kind -> its name in conf/augmentation
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How images are laid out; all lengths are shares of the canvas.
+class SamSettings(Strict):
+    """Segment Anything's automatic masks; see `segmenters.sam.SamSegmenter`.
 
-    Args:
-        resolution: side of the square canvas in px.
-        scale: smallest and largest size, as a share of the largest one that fits its place.
-        margin: distance kept from the canvas's edge.
-        vertical: where in the free height a figure stands, from 0 (top) to 1 (bottom).
-        max_overlap: how far a figure may reach into its neighbour's place, as a share of a place's
-            width.
-        flip: probability that a figure is mirrored.
-        templates: captions of two figures, with {left} and {right}.
-        row_template: caption of three or more, with {row}.
-        figures: number of figures -> its probability (M only).
-        group_size: concepts per group (G and R).
-        canvas: white or generated.
-        name_background: whether the caption says what the generated background is.
+    Attributes:
+        checkpoint: an official file, owner/repository/file of the hub, a folder with ToonWorld's
+            small SAM, or None: what `model=` names.
+        model_type: None reads it off the weights.
+        sha256: hex digest that the checkpoint must have; None skips the check.
+        points_per_side: grid of point prompts; 32 finds more small parts at four times 16's cost.
+        points_per_batch: points decoded at once; None: 32 on a CPU, else 256.
+        images_per_batch: images encoded at once.
+        iou_threshold: masks whose quality SAM itself predicts below this are dropped.
+        stability_threshold: masks whose area depends on the cut-off are dropped below this.
+        stability_offset: logits by which the cut-off is shifted for that.
+        nms_threshold: of two masks whose boxes overlap more than this (IoU) the better one stays.
+        mixed_precision: encode images in bf16; masks are no longer exact to the pixel.
     """
 
-    resolution: int = 128
-    scale: tuple[float, float] = (0.7, 1.0)
-    margin: float = 0.03
-    vertical: tuple[float, float] = (0.0, 1.0)
-    max_overlap: float = 0.0
-    flip: float = 0.5
-    templates: Sequence[str] = ("a photo of {left} on the left and {right} on the right",)
-    row_template: str = "a photo of {row} in a row"
-    figures: Mapping[int, float] = field(default_factory=lambda: {2: 1.0})
-    group_size: int = 4
-    canvas: str = "white"
-    name_background: bool = False
+    checkpoint: str | None
+    model_type: Literal["vit_b", "vit_l", "vit_h"] | None
+    sha256: str | None
+    points_per_side: Positive
+    points_per_batch: Annotated[Positive | None, SPEED]
+    images_per_batch: Annotated[int, Field(ge=1), SPEED]
+    iou_threshold: Share
+    stability_threshold: Share
+    stability_offset: AboveZero
+    nms_threshold: Share
+    mixed_precision: bool
 
 
-def read_layout(kind: Kind, settings: Mapping[str, Any]) -> tuple[int, Layout]:
-    """Check the settings of one kind of augmentation.
+class RegionSettings(Strict):
+    """scikit-image's regions and a graph cut between them; see `segmenters.regions`.
 
-    Args:
-        kind: G, R or M.
-        settings: `num_pairs` and the fields of `Layout`.
-
-    Returns:
-        Number of pairs, layout.
-
-    Raises:
-        ValueError: names the field, what was found and what would do.
+    Attributes:
+        scales: Felzenszwalb's scale, one pass per value; larger gives larger regions.
+        sigma: blur in px before segmenting.
+        min_size: smallest region, share of the image.
+        rounds: how often the cut refits its colour models.
+        smoothness: higher gives smoother outlines and loses thin parts.
+        centrality: how strongly being in the middle speaks for a region.
     """
-    name = FIELDS.get(kind)
-    if name is None:
-        raise ValueError(f"kind: found {kind!r}. Choose G, R or M.")
-    values = {key: value for key, value in settings.items() if key != "num_pairs"}
-    unknown = sorted(set(values) - set(Layout.__dataclass_fields__))
-    if unknown:
-        raise ValueError(
-            f"augmentation.{name}: unknown key {unknown[0]!r}. Keys are num_pairs,"
-            f" {', '.join(Layout.__dataclass_fields__)}."
-        )
-    num_pairs = settings.get("num_pairs", 0)
-    if not isinstance(num_pairs, int) or num_pairs < 0:
-        raise ValueError(
-            f"augmentation.{name}.num_pairs: found {num_pairs!r}. Give a whole number, 0 to leave"
-            f" {kind}-Aug out."
-        )
-    fields: dict[str, Any] = {
-        key: tuple(value) if key in ("scale", "vertical") else value
-        for key, value in values.items()
-    }
-    layout = Layout(**fields)
-    if not 0 < layout.scale[0] <= layout.scale[1] <= 1:
-        raise ValueError(
-            f"augmentation.{name}.scale: found {list(layout.scale)}. Give two numbers, 0 < smallest"
-            " <= largest <= 1."
-        )
-    if not 0 <= layout.max_overlap <= 0.5 or not 0 <= layout.margin <= 0.2:
-        raise ValueError(
-            f"augmentation.{name}: max_overlap must lie in [0, 0.5] and margin in [0, 0.2]; found"
-            f" {layout.max_overlap}, {layout.margin}."
-        )
-    if not 0 <= layout.vertical[0] <= layout.vertical[1] <= 1:
-        raise ValueError(
-            f"augmentation.{name}.vertical: found {list(layout.vertical)}. Give two numbers, 0 <="
-            " highest <= lowest <= 1."
-        )
-    if layout.canvas not in ("white", "generated"):
-        raise ValueError(
-            f"augmentation.{name}.canvas: found {layout.canvas!r}. Choose white or generated."
-        )
-    for template in layout.templates:
-        if "{left}" not in template or "{right}" not in template:
-            raise ValueError(
-                f"augmentation.{name}.templates: {template!r} lacks {{left}} or {{right}}."
-            )
-    if any(
-        not 2 <= int(count) <= 6 or float(p) < 0 for count, p in layout.figures.items()
-    ) or not sum(map(float, layout.figures.values())):
-        raise ValueError(
-            f"augmentation.{name}.figures: found {dict(layout.figures)}. Map 2 to 6 figures to"
-            " probabilities."
-        )
-    return num_pairs, layout
+
+    scales: Annotated[list[AboveZero], Field(min_length=1)]
+    sigma: NotNegative
+    min_size: Share
+    rounds: Count
+    smoothness: NotNegative
+    centrality: NotNegative
+
+
+# Given masks need no segmenter; images without one, parts and contexts still do.
+SEGMENTERS: dict[str, type[Strict]] = {
+    "sam": SamSettings,
+    "felzenszwalb": RegionSettings,
+    "provided": RegionSettings,
+}
+"""Name of a segmenter -> what its `settings` may hold."""
+
+
+class ChooseSettings(Strict):
+    """Which mask is the concept; see `selection.choose_whole`.
+
+    Attributes:
+        weights: measure -> how much it counts.
+        min_area: smallest share of the image.
+        max_area: largest share of the image.
+        max_border: share of the image's border beyond which a mask is background.
+    """
+
+    weights: dict[
+        Literal[
+            "centrality",
+            "area",
+            "border",
+            "foreground",
+            "compactness",
+            "similarity",
+            "confidence",
+        ],
+        float,
+    ]
+    min_area: Share
+    max_area: Share
+    max_border: Share
+
+
+class OverSegmentationSettings(Strict):
+    """Which masks are the concept's parts; see `parts`.
+
+    Attributes:
+        inside: share of a part that must lie within the concept.
+        min_area: smallest share of the concept.
+        max_area: largest share of the concept.
+        nms: parts that overlap more than this (IoU) are one.
+        max_parts: parts kept per image.
+    """
+
+    inside: Share
+    min_area: Share
+    max_area: Share
+    nms: Share
+    max_parts: Count
+
+
+class SegmenterSettings(StageSettings):
+    """conf/segmenter.
+
+    Attributes:
+        name: which of SEGMENTERS.
+        target: "package.module:callable" of a user's own segmenter, which gets `settings` as they
+            are.
+        settings: the segmenter's own settings.
+        choose: which mask is the concept.
+        over_segmentation: which masks are its parts.
+        fallback: where nothing is found try scikit-image's regions before giving up.
+    """
+
+    VERSION: ClassVar[int] = 4
+
+    name: Literal["sam", "provided", "felzenszwalb"]
+    target: str | None
+    settings: Any
+    choose: ChooseSettings
+    over_segmentation: OverSegmentationSettings
+    fallback: bool
+
+
+class ProvidedSettings(Strict):
+    """Parts as concepts.yaml lists them.
+
+    Attributes:
+        default_parts: tried on concepts that list none.
+    """
+
+    default_parts: list[Word]
+
+
+class OpenAISettings(Strict):
+    """Parts from an OpenAI-compatible server.
+
+    Attributes:
+        model: the server's name of a model that reads images; None: OPENAI_MODEL.
+        base_url: the server; None: OPENAI_BASE_URL.
+        timeout: seconds per request.
+        max_retries: on time-outs, rate limits and server errors, with back-off.
+        max_parts: how many parts to ask for.
+        cache: folder that keeps answers by content; None keeps none.
+        prompt: the question, with {class_word} and {max_parts}.
+    """
+
+    model: str | None
+    base_url: str | None
+    timeout: Annotated[float, Field(gt=0), SPEED]
+    max_retries: Annotated[int, Field(ge=0), SPEED]
+    max_parts: Positive
+    cache: Annotated[str | None, SPEED]
+    prompt: Annotated[str, Field(pattern=r"\{class_word\}")]
+
+
+class VlmSettings(Strict):
+    """Parts from a vision-language model on this machine.
+
+    Attributes:
+        model: folder or hub id.
+        revision: commit of a hub id.
+        max_parts: how many parts to ask for.
+        max_new_tokens: length of the answer.
+        prompt: the question, with {class_word} and {max_parts}.
+    """
+
+    model: Word
+    revision: str | None
+    max_parts: Positive
+    max_new_tokens: Positive
+    prompt: Annotated[str, Field(pattern=r"\{class_word\}")]
+
+
+CAPTIONERS: dict[str, type[Strict]] = {
+    "provided": ProvidedSettings,
+    "openai": OpenAISettings,
+    "vlm": VlmSettings,
+}
+"""Name of a captioner -> what its `settings` may hold."""
+
+
+class NamingSettings(Strict):
+    """How parts get their names; see `parts`.
+
+    Attributes:
+        enabled: False leaves all parts unnamed.
+        threshold: smallest probability of a name, over all names and the whole.
+        template: caption of a name, with {name}.
+        others: what else a region may show: takes regions, never given as a name.
+    """
+
+    enabled: bool
+    threshold: Share
+    template: Annotated[str, Field(pattern=r"\{name\}")]
+    others: list[Word]
+
+
+class CaptionerSettings(Strict):
+    """conf/captioner.
+
+    Attributes:
+        name: which of CAPTIONERS.
+        settings: the captioner's own settings.
+        naming: how names are matched to parts.
+    """
+
+    name: Literal["provided", "openai", "vlm"]
+    settings: Any
+    naming: NamingSettings
+
+
+class ScreenSettings(Strict):
+    """What a generated cut-out must fulfil.
+
+    Attributes:
+        min_area: smallest share of the image.
+        max_area: largest share of the image.
+        max_border: share of the image's border it may touch; more means that it is cut off.
+        max_rest: largest other thing on a plain background, as a share of the cut-out; more means a
+            second object.
+        max_rank: its own name must be among this many best ones of all names, by CLIP.
+        keep_best: keep the best image of a name even if none passes (for weak models).
+    """
+
+    min_area: Share
+    max_area: Share
+    max_border: Share
+    max_rest: Share
+    max_rank: Positive
+    keep_best: bool
+
+
+class ContextSettings(StageSettings):
+    """General concepts and parts that the base model draws (CLIF, section 4.1).
+
+    Attributes:
+        names: general concepts, such as "policeman".
+        part_names: general parts, such as "denim jacket".
+        images_per_name: cut-outs to keep per name.
+        oversampling: images sampled per cut-out to keep; the screen takes the best.
+        num_inference_steps: of the diffusion model.
+        guidance_scale: of the diffusion model.
+        batch_size: images sampled at once.
+        seed: of sampling; not the run's, so that a sweep's jobs share their general concepts.
+        template: prompt, with {name} (which brings its article).
+        backgrounds: places, for canvas=generated; kept whole.
+        background_template: their prompt, with {name}.
+        screen: what a cut-out must fulfil.
+    """
+
+    VERSION: ClassVar[int] = 4
+
+    names: list[Word]
+    part_names: list[Word]
+    images_per_name: Positive
+    oversampling: Annotated[float, Field(ge=1)]
+    num_inference_steps: Positive
+    guidance_scale: NotNegative
+    batch_size: Annotated[int, Field(ge=1), SPEED]
+    seed: Count
+    template: Annotated[str, Field(pattern=r"\{name\}")]
+    backgrounds: list[Word]
+    background_template: Annotated[str, Field(pattern=r"\{name\}")]
+    screen: ScreenSettings
+
+
+class PairSettings(StageSettings):
+    """One kind of augmentation: how many pairs, and their layout.
+
+    Attributes:
+        num_pairs: images to compose; 0 leaves this augmentation out.
+        templates: captions with {left} and {right}.
+        row_template: caption of three and more figures, with {row}.
+        scale: smallest and largest size, of the largest that fits.
+        margin: free border, share of the side.
+        vertical: highest and lowest place; 0 is the top, 1 the bottom.
+        max_overlap: share of a figure's width that may be covered.
+        flip: probability of mirroring a figure.
+        canvas: "white", or "generated": on backgrounds that the base model draws.
+        name_background: say the place in the caption.
+        resolution: side of the images in px.
+        figures: number of figures -> its share.
+        group_size: concepts that share a context, its side and all sizes, so that nothing can be
+            read off the context.
+    """
+
+    VERSION: ClassVar[int] = 4
+
+    num_pairs: Count
+    templates: Annotated[
+        list[Annotated[str, Field(pattern=r"\{left\}.*\{right\}|\{right\}.*\{left\}")]],
+        Field(min_length=1),
+    ]
+    row_template: Annotated[str, Field(pattern=r"\{row\}")]
+    scale: Range
+    margin: Annotated[float, Field(ge=0, le=0.2)]
+    vertical: Range
+    max_overlap: Annotated[float, Field(ge=0, le=0.5)]
+    flip: Share
+    canvas: Literal["white", "generated"]
+    name_background: bool
+    resolution: Positive
+    figures: dict[Annotated[int, Field(ge=2, le=6)], NotNegative]
+    group_size: Positive
+
+
+class AugmentationSettings(Strict):
+    """conf/augmentation.
+
+    Attributes:
+        seed: of all random choices here; not the run's, so that a sweep's jobs share their images.
+        canvas: what the three kinds' `canvas` refers to.
+        contexts: general concepts.
+        global_: a concept beside a general concept (G-Aug).
+        region: a concept's part beside a general part (R-Aug).
+        mix: two or more concepts (M-Aug).
+    """
+
+    seed: Count
+    canvas: Literal["white", "generated"]
+    contexts: ContextSettings
+    global_: PairSettings = Field(alias="global")
+    region: PairSettings
+    mix: PairSettings
+
+    def of(self, kind: Kind) -> PairSettings:
+        """Return the settings of one kind of augmentation."""
+        return {"G": self.global_, "R": self.region, "M": self.mix}[kind]
+
+    @model_validator(mode="after")
+    def _ranges_and_canvas(self) -> Self:
+        for kind, field in FIELDS.items():
+            pairs = self.of(kind)
+            if pairs.canvas == "generated" and pairs.num_pairs and not self.contexts.backgrounds:
+                raise ValueError(
+                    f"{field}.canvas: found 'generated' without augmentation.contexts.backgrounds;"
+                    " name some places there"
+                )
+            for name in ("scale", "vertical"):
+                low, high = getattr(pairs, name)
+                if low > high:
+                    raise ValueError(
+                        f"{field}.{name}: found [{low}, {high}]; write the smaller number first"
+                    )
+            if pairs.scale[0] == 0:
+                raise ValueError(f"{field}.scale: found {pairs.scale}; figures need a size above 0")
+            if not sum(pairs.figures.values()):
+                raise ValueError(
+                    f"{field}.figures: found {pairs.figures}; give a number of figures a share"
+                    " above 0"
+                )
+        return self
+
+
+FIELDS: dict[Kind, str] = {"G": "global", "R": "region", "M": "mix"}
+"""Kind of augmentation -> its name in conf/augmentation."""

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from clif_exp.base_models.loading import load_contrastive
-from clif_exp.base_models.spec import BackboneSpec
+from clif_exp.base_models.spec import BaseModels
 from clif_exp.concepts.images import on_white
 
 
@@ -24,7 +24,7 @@ class RegionText:
         batch_size: images per forward pass.
     """
 
-    def __init__(self, spec: BackboneSpec, *, device: str = "cpu", batch_size: int = 32) -> None:
+    def __init__(self, spec: BaseModels, *, device: str = "cpu", batch_size: int = 32) -> None:
         self.model, self.tokenizer, self.processor = load_contrastive(
             spec, next(iter(spec.contrastive)), device=device
         )

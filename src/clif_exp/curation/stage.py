@@ -13,17 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from clif_exp.base_models.spec import BackboneSpec
+from clif_exp.base_models.spec import BaseModels
 from clif_exp.concepts.concept import Concept, ConceptSet
 from clif_exp.concepts.images import mask_box
 from clif_exp.concepts.pairs import seen_pairs
+from clif_exp.curation.layout import FIELDS, Kind, Layout, read_layout
 from clif_exp.curation.masks import cut_out, write_bytes, write_jsonl, write_mask, write_png
 from clif_exp.curation.planning import Library
-from clif_exp.curation.settings import FIELDS, Kind, Layout, read_layout
 
-__all__ = ["VERSION", "compose_pairs", "generate_contexts", "seen_pairs", "segment_concepts"]
-
-VERSION = 3  # raise when the same inputs give other results
+__all__ = ["compose_pairs", "generate_contexts", "seen_pairs", "segment_concepts"]
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +30,7 @@ def segment_concepts(
     out: Path,
     *,
     concepts: ConceptSet,
-    spec: BackboneSpec,
+    spec: BaseModels,
     segmenter: Mapping[str, Any],
     captioner: Mapping[str, Any],
     device: str = "cpu",
@@ -116,7 +114,7 @@ def segment_concepts(
 def generate_contexts(
     out: Path,
     *,
-    spec: BackboneSpec,
+    spec: BaseModels,
     names: Sequence[str],
     part_names: Sequence[str],
     images_per_name: int,

@@ -44,7 +44,7 @@ def add_lora(unet, *, rank: int, alpha: float, target_modules: Sequence[str], se
     cast_training_params(unet, dtype=torch.float32)
 
 
-def spare_conversions(unet, *, dtype) -> None:
+def store_in_autocast_dtype(unet, *, dtype) -> None:
     """Spare a U-Net that runs under autocast the conversions of every step; what it computes stays
     the same bit for bit.
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from clif_exp.base_models.spec import is_local
 
 if TYPE_CHECKING:
-    from clif_exp.base_models.spec import BackboneSpec
+    from clif_exp.base_models.spec import BaseModels
 
 
-def check_settings(spec: BackboneSpec, settings: Mapping[str, Any]) -> None:
+def check_settings(spec: BaseModels, settings: Mapping[str, Any]) -> None:
     """Refuse target modules, a rank, a scheduler or a loss weighting that the base model has no
     place for.
 
@@ -121,7 +121,7 @@ def linear_layers(folder: Path) -> dict[str, tuple[int, int]]:
     return layers
 
 
-def _folder(spec: BackboneSpec) -> Path:
+def _folder(spec: BaseModels) -> Path:
     if is_local(str(spec.path)):
         return Path(str(spec.path)).expanduser()
     from huggingface_hub import snapshot_download

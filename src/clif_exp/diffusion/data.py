@@ -156,16 +156,16 @@ class Mixture:
 
     Args:
         batch_size: images per step over all ranks.
-        pair_weight: share of M pairs, in [0, 1].
-        prior_weight: share of prior images, in [0, 1].
+        pair_share: share of M pairs, in [0, 1].
+        prior_share: share of prior images, in [0, 1].
         caption_dropout: share of captions replaced by the empty one.
         flip: mirror single images at random (never pairs: their captions name sides).
         seed: of everything random.
     """
 
     batch_size: int
-    pair_weight: float
-    prior_weight: float = 0.0
+    pair_share: float
+    prior_share: float = 0.0
     caption_dropout: float = 0.0
     flip: bool = False
     seed: int = 0
@@ -183,7 +183,7 @@ class MixedBatches:
         num_timesteps: of the noise schedule.
         captions: all distinct captions; index 0 is the empty one.
         offset_noise: strength of a per-channel noise offset.
-        noise_bias: timesteps are drawn by 1 - u ** noise_bias, u uniform: 1 draws all alike, more
+        timestep_bias: timesteps are drawn by 1 - u ** timestep_bias, u uniform: 1 draws all alike, more
             draws noisy ones more often.
         shares: equal shares that a batch is split into: over ranks, and into parts that are
             computed one after the other.
@@ -196,7 +196,7 @@ class MixedBatches:
     num_timesteps: int
     captions: Sequence[str]
     offset_noise: float = 0.0
-    noise_bias: float = 1.0
+    timestep_bias: float = 1.0
     shares: int = 1
     _by_subject: dict[str, list[list[int]]] = field(init=False)
 
@@ -256,7 +256,7 @@ class MixedBatches:
         """
         even = (torch.arange(self.size) + torch.rand(self.size, generator=generator)) / self.size
         timesteps = (
-            ((1 - (1 - even) ** self.noise_bias) * self.num_timesteps)
+            ((1 - (1 - even) ** self.timestep_bias) * self.num_timesteps)
             .long()
             .clamp(max=self.num_timesteps - 1)
         )
@@ -266,7 +266,7 @@ class MixedBatches:
         """Split a batch by the weights; what is left after whole images is drawn, so the long-run
         shares are exact.
         """
-        shares = {PAIR: self.mixture.pair_weight, PRIOR: self.mixture.prior_weight}
+        shares = {PAIR: self.mixture.pair_share, PRIOR: self.mixture.prior_share}
         kinds: list[str] = []
         for kind, share in shares.items():
             exact = share * self.size if self._by_subject[kind] else 0.0

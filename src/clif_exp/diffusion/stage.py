@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from clif_exp.base_models.spec import BackboneSpec
+    from clif_exp.base_models.spec import BaseModels
     from clif_exp.concepts.concept import ConceptSet
     from clif_exp.diffusion.data import MixedBatches, TrainingImage
     from clif_exp.training.settings import TrainerSettings
 
-VERSION = 3
 # What a user can lower when memory runs out, the cheapest first; checkpointing changes no result,
 # so the run goes on with it.
 _LOWER = (
@@ -28,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 def train_diffusion(
     out: Path,
     *,
-    spec: BackboneSpec,
+    spec: BaseModels,
     concepts: ConceptSet,
     manifest: Path | None,
     segments: Path | None,
@@ -48,15 +47,15 @@ def train_diffusion(
     warmup_steps: int = 10,
     schedule: Literal["constant", "cosine"] = "cosine",
     gradient_clip: float | None = 1.0,
-    pair_weight: float = 0.5,
+    pair_share: float = 0.5,
     caption_dropout: float = 0.0,
     flip: bool = False,
     masked_loss: bool = False,
     background_weight: float = 0.1,
     min_snr_gamma: float | None = None,
     offset_noise: float = 0.0,
-    noise_bias: float = 1.0,
-    prior_weight: float = 0.0,
+    timestep_bias: float = 1.0,
+    prior_share: float = 0.0,
     prior_images: int = 32,
     ema_decay: float = 0.0,
     gradient_checkpointing: bool = False,
@@ -96,15 +95,15 @@ def train_diffusion(
         warmup_steps: linear warm-up.
         schedule: "constant" or "cosine".
         gradient_clip: gradient norm, or None.
-        pair_weight: share of M pairs in a batch.
+        pair_share: share of M pairs in a batch.
         caption_dropout: share of empty captions.
         flip: mirror single images.
         masked_loss: weigh the loss by the concepts' masks.
         background_weight: weight outside of the masks.
         min_snr_gamma: min-SNR weighting, or None.
         offset_noise: strength of a per-channel noise offset.
-        noise_bias: above 1, noisy timesteps are drawn more often (`data.MixedBatches`).
-        prior_weight: share of images that the base model itself draws of the class words (prior
+        timestep_bias: above 1, noisy timesteps are drawn more often (`data.MixedBatches`).
+        prior_share: share of images that the base model itself draws of the class words (prior
             preservation).
         prior_images: such images per class word.
         ema_decay: averages the trained weights; 0 switches it off.
@@ -125,9 +124,9 @@ def train_diffusion(
     """
     from clif_exp.artifacts.store import process_rank
     from clif_exp.base_models.loading import load_pipeline
-    from clif_exp.base_models.text_tuning import carry_text_tuning, read_text_lora
+    from clif_exp.base_models.text_tuning import copy_text_tuning, read_text_lora
     from clif_exp.base_models.tokens import ConceptRows, save_concept_embeddings
-    from clif_exp.diffusion.adapters import add_lora, save_lora, spare_conversions
+    from clif_exp.diffusion.adapters import add_lora, save_lora, store_in_autocast_dtype
     from clif_exp.diffusion.data import MixedBatches, Mixture
     from clif_exp.diffusion.module import DiffusionModule, Optimisation
     from clif_exp.diffusion.prior import draw_prior
@@ -138,8 +137,8 @@ def train_diffusion(
     _check(
         rank=rank,
         train_embeddings=train_embeddings,
-        pair_weight=pair_weight,
-        prior_weight=prior_weight,
+        pair_share=pair_share,
+        prior_share=prior_share,
     )
     quiet_lightning()
     out = Path(out)
@@ -156,10 +155,10 @@ def train_diffusion(
     )
     pipeline = load_pipeline(spec, device=trainer.device, dtype=_base_dtype(trainer))
     noising = noise_schedule(pipeline.scheduler)
-    if prior_weight:
+    if prior_share:
         draw_prior(out / "prior", pipeline, concepts, count=prior_images, seed=seed)
     token_ids = _insert_concepts(pipeline, concepts, embeddings=embeddings, num_tokens=num_tokens)
-    prior = out / "prior" if prior_weight else None
+    prior = out / "prior" if prior_share else None
     images = _images(
         concepts, manifest=manifest, segments=segments if masked_loss else None, prior=prior
     )
@@ -185,12 +184,12 @@ def train_diffusion(
             }
         else:
             encoded = text.encode_captions(captions)
-    _park(pipeline, text_too=not train_embeddings)
+    _offload(pipeline, text_too=not train_embeddings)
     _set_attention(pipeline.unet, attention)
     if rank:
         add_lora(pipeline.unet, rank=rank, alpha=alpha, target_modules=target_modules, seed=seed)
     if (autocast := _autocast_dtype(trainer)) is not None:
-        spare_conversions(pipeline.unet, dtype=autocast)
+        store_in_autocast_dtype(pipeline.unet, dtype=autocast)
     if gradient_checkpointing:
         pipeline.unet.enable_gradient_checkpointing()
     module = DiffusionModule(
@@ -209,8 +208,8 @@ def train_diffusion(
         weights,
         Mixture(
             batch_size,
-            pair_weight,
-            prior_weight,
+            pair_share,
+            prior_share,
             caption_dropout=caption_dropout,
             flip=flip,
             seed=seed,
@@ -218,7 +217,7 @@ def train_diffusion(
         num_timesteps=noising.num_timesteps,
         captions=captions,
         offset_noise=offset_noise,
-        noise_bias=noise_bias,
+        timestep_bias=timestep_bias,
         shares=trainer.devices * trainer.num_nodes * accumulate,
     )
     _LOG.info(
@@ -262,14 +261,14 @@ def train_diffusion(
         pipeline.unet if rank else None, out, pipeline_class=type(pipeline), text_lora=text_lora
     )
     if stage_1:
-        carry_text_tuning(stage_1, out)
+        copy_text_tuning(stage_1, out)
     for encoder_rows in rows.values():
         encoder_rows.detach()
     published = _published_rows(text, token_ids, rows=rows, embeddings=embeddings)
     save_concept_embeddings(out / "concept_embeddings.safetensors", published)
 
 
-def _check(*, rank: int, train_embeddings: bool, pair_weight: float, prior_weight: float) -> None:
+def _check(*, rank: int, train_embeddings: bool, pair_share: float, prior_share: float) -> None:
     if rank < 0:
         raise ValueError(f"diffusion.rank: found {rank}; give a whole number from 0 up.")
     if rank == 0 and not train_embeddings:
@@ -277,9 +276,9 @@ def _check(*, rank: int, train_embeddings: bool, pair_weight: float, prior_weigh
             "diffusion.rank is 0 and diffusion.train_embeddings is false: nothing would train."
             " Change one of them."
         )
-    if min(pair_weight, prior_weight) < 0 or pair_weight + prior_weight > 1:
+    if min(pair_share, prior_share) < 0 or pair_share + prior_share > 1:
         raise ValueError(
-            f"diffusion.pair_weight ({pair_weight}) and prior_weight ({prior_weight}) are shares of"
+            f"diffusion.pair_share ({pair_share}) and prior_share ({prior_share}) are shares of"
             " a batch: each at least 0, together at most 1."
         )
 
@@ -396,7 +395,7 @@ def _segment_masks(segments: Path) -> dict[tuple[str, int], Path]:
     }
 
 
-def _text_side(pipeline, *, spec: BackboneSpec, token_ids):
+def _text_side(pipeline, *, spec: BaseModels, token_ids):
     from clif_exp.base_models.loading import text_encoders_of
     from clif_exp.diffusion.conditioning import TextEncoders
 
@@ -412,7 +411,7 @@ def _encode(
     vae,
     images: Sequence[TrainingImage],
     *,
-    spec: BackboneSpec,
+    spec: BaseModels,
     flip: bool,
     background: float | None,
 ):
@@ -438,7 +437,7 @@ def _encode(
     return latents, torch.stack(weights)
 
 
-def _park(pipeline, *, text_too: bool) -> None:
+def _offload(pipeline, *, text_too: bool) -> None:
     """Move what the steps do not need off the device, now that its work is cached."""
     from clif_exp.base_models.loading import text_encoders_of
 

@@ -18,7 +18,7 @@ from clif_exp.base_models.tokens import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from clif_exp.base_models.spec import BackboneSpec
+    from clif_exp.base_models.spec import BaseModels
 
 PROMPT = "a photo of <{}>"
 
@@ -106,7 +106,7 @@ def keys_and_values_distance(unet: Any, tokens_ND: Tensor) -> Tensor:
 
 
 def measure_distances(
-    spec: BackboneSpec,
+    spec: BaseModels,
     *,
     concepts: Mapping[str, str],
     stages: Mapping[str, Path | None],

@@ -34,7 +34,7 @@ class Row:
     judgement: Judgement | None = None
 
 
-class Examiner:
+class Evaluator:
     """The judges of a run with the references they compare against, which are embedded once.
 
     Args:

@@ -16,13 +16,12 @@ from clif_exp.evaluation import confusion, matrices
 from clif_exp.evaluation.alignment import Judge, check_independent, reference_files
 from clif_exp.evaluation.assignment import Truth
 from clif_exp.evaluation.readers import check_reader, load_reader
-from clif_exp.evaluation.scoring import Examiner, Row, open_image
+from clif_exp.evaluation.scoring import Evaluator, Row, open_image
 
 if TYPE_CHECKING:
-    from clif_exp.base_models.spec import BackboneSpec
+    from clif_exp.base_models.spec import BaseModels
     from clif_exp.concepts.concept import ConceptSet
 
-VERSION = 1
 SCORES = ("text_alignment", "text_cosine", "image_alignment", "image_alignment_dino")
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ def evaluate(
     prior_before: Path | None,
     concepts: ConceptSet,
     dataset_root: Path,
-    spec: BackboneSpec,
+    spec: BaseModels,
     judge: Mapping[str, Any],
     reader: Mapping[str, Any],
     contrastive: Path | None = None,
@@ -97,7 +96,7 @@ def evaluate(
             dataset_root,
         )
 
-    examiner = Examiner(
+    examiner = Evaluator(
         clip,
         eye,
         names=names,
@@ -171,7 +170,7 @@ def write_results(
 
 
 def check_settings(
-    spec: BackboneSpec,
+    spec: BaseModels,
     *,
     judge: Mapping[str, Any],
     reader: Mapping[str, Any],
@@ -206,7 +205,7 @@ def check_settings(
 
 
 def _with_default_path(
-    settings: Mapping[str, Any], spec: BackboneSpec, folder: str
+    settings: Mapping[str, Any], spec: BaseModels, folder: str
 ) -> dict[str, Any]:
     """Fill in an open path: the folder beside ToonWorld's pipeline, so that replaced base models
     bring their own judges.

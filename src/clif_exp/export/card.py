@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clif_exp.base_models.spec import BackboneSpec
+    from clif_exp.base_models.spec import BaseModels
     from clif_exp.concepts.concept import ConceptSet
 
 _FRONT = """---
@@ -65,7 +65,7 @@ _LOAD_TWO = """rows = safetensors.torch.load_file(f"embeddings/{concept}.safeten
 
 def model_card(
     *,
-    spec: BackboneSpec,
+    spec: BaseModels,
     concepts: ConceptSet,
     num_tokens: Mapping[str, int],
     config: Mapping[str, Any],

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clif_exp.base_models.spec import BackboneSpec
+    from clif_exp.base_models.spec import BaseModels
     from clif_exp.concepts.concept import ConceptSet
-
-VERSION = 1
 
 
 def export_run(
     out: Path,
     *,
-    spec: BackboneSpec,
+    spec: BaseModels,
     concepts: ConceptSet,
     diffusion: Path,
     config: Mapping[str, Any],
@@ -94,7 +92,7 @@ def export_run(
         file.chmod(0o644)  # safetensors makes files that only their owner reads
 
 
-def export_text_encoders(out: Path, *, spec: BackboneSpec, diffusion: Path) -> list[str]:
+def export_text_encoders(out: Path, *, spec: BaseModels, diffusion: Path) -> list[str]:
     """Write the text encoders that stage 1 trained whole, as folders that transformers and
     diffusers load.
 
@@ -113,7 +111,6 @@ def export_text_encoders(out: Path, *, spec: BackboneSpec, diffusion: Path) -> l
     if not (diffusion / WEIGHTS_FILE).is_file():
         return []
     with safe_open(str(diffusion / WEIGHTS_FILE), framework="pt") as opened:
-        # noqa: SIM118  (it is no dict)
         trained = sorted({key.split(".")[0] for key in opened.keys()})
     encoders = {name: encoder for name, (_, encoder) in load_text_encoders(spec).items()}
     apply_text_tuning(diffusion, encoders)

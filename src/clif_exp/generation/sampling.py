@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from clif_exp.base_models.spec import BackboneSpec
+    from clif_exp.base_models.spec import BaseModels
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 EMBEDDINGS_FILE = "concept_embeddings.safetensors"
@@ -24,7 +24,7 @@ def noise_seed(prompt: str, seed: int) -> int:
 
 
 def load_customised_pipeline(
-    spec: BackboneSpec, *, diffusion: Path | None, device: str
+    spec: BaseModels, *, diffusion: Path | None, device: str
 ) -> tuple[Any, dict[str, int]]:
     """Load the base pipeline and put the trained embeddings and LoRA into it.
 

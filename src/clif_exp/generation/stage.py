@@ -15,9 +15,8 @@ from clif_exp.artifacts.sharing import forget, share
 from clif_exp.prompts.evaluation import EvaluationPrompt
 
 if TYPE_CHECKING:
-    from clif_exp.base_models.spec import BackboneSpec
+    from clif_exp.base_models.spec import BaseModels
 
-VERSION = 1
 MANIFEST = "generations.jsonl"
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class ImageJob:
 def generate(
     out: Path,
     *,
-    spec: BackboneSpec,
+    spec: BaseModels,
     diffusion: Path | None,
     prompts: Sequence[EvaluationPrompt],
     seeds: Sequence[int],
@@ -118,7 +117,7 @@ def _sample_batches(
     out: Path,
     batches: Mapping[str, Sequence[ImageJob]],
     *,
-    spec: BackboneSpec,
+    spec: BaseModels,
     diffusion: Path | None,
     device: str,
     settings: Mapping[str, Any],

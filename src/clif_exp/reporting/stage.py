@@ -15,8 +15,6 @@ from clif_exp.reporting.images import data_uri, write_grid, write_strips
 from clif_exp.reporting.tokens import token_tables
 from clif_exp.reporting.trackers import log_to_trackers
 
-VERSION = 1
-
 
 def write_report(
     run_dir: Path,

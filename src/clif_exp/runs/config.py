@@ -1,7 +1,7 @@
 """The composed config, checked before anything runs: every key, value and combination.
 
-`validate` turns it into plain dicts of the declared types (1 and 1.0 of a float key have one
-fingerprint). The rooms' own settings are described in `clif_exp.runs.config_rooms`.
+Each room states its own settings in its `settings.py`; here they are put together, and what only
+two rooms together can tell is checked.
 """
 
 from __future__ import annotations
@@ -12,141 +12,199 @@ import shutil
 import types
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from clif_exp.runs.config_rooms import (
-    Augmentation,
-    Captioner,
-    Contrastive,
-    Diffusion,
-    Evaluation,
-    Generation,
-    Method,
-    Model,
-    Segmenter,
-    Strict,
-    settings_model,
+from clif_exp.base_models.settings import ModelSettings
+from clif_exp.concepts.settings import DatasetSettings
+from clif_exp.contrastive.settings import ContrastiveSettings
+from clif_exp.curation.settings import (
+    CAPTIONERS,
+    SEGMENTERS,
+    AugmentationSettings,
+    CaptionerSettings,
+    SegmenterSettings,
 )
+from clif_exp.diffusion.settings import DiffusionSettings
+from clif_exp.evaluation.settings import EvaluationSettings
+from clif_exp.generation.settings import GenerationSettings
+from clif_exp.runs.messages import RENAMED
+from clif_exp.runs.settings import (
+    ArtifactSettings,
+    CallbackSettings,
+    LoggerSettings,
+    MethodSettings,
+    PathSettings,
+)
+from clif_exp.settings import SPEED, Name, Strict
+from clif_exp.training.settings import TrainerSettings
 
 Checked = TypeVar("Checked", bound=BaseModel)
-STAGES = ("curation", "contrastive", "diffusion", "generation", "evaluation", "report")
 Stage = Literal["curation", "contrastive", "diffusion", "generation", "evaluation", "report"]
-CAST = 18  # members of a ToonWorld cast
+STAGES: tuple[Stage, ...] = typing.get_args(Stage)
+_ALIGNMENT = ("text_alignment", "image_alignment", "identity")
+_FIGURES = ("attribute_binding", "attendance", "duplicates")
 METRICS = (
-    *(
-        f"{kind}/{name}"
-        for kind in ("single", "multi", "prior")
-        for name in ("text_alignment", "image_alignment", "identity")
-    ),
-    *(
-        f"{kind}/{name}"
-        for kind in ("single", "multi", "prior")
-        for name in ("attribute_binding", "attendance", "duplicates")
-    ),
+    *(f"{kind}/{name}" for kind in ("single", "multi", "prior") for name in _ALIGNMENT),
+    *(f"{kind}/{name}" for kind in ("single", "multi", "prior") for name in _FIGURES),
     *("multi/leakage", "multi/side", "multi/confusion"),
 )
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+=-]*$")]
-
-
-class Paths(Strict):
-    root: str
-    artifacts: str
-    runs: str
-    sweeps: str
-
-
-class Dataset(Strict):
-    name: Literal["toonworld", "photos", "folder"]
-    root: str | None
-    size: Annotated[int, Field(ge=1)] | None
-    cast_seed: Annotated[int, Field(ge=0)] | None
-    domain: Name
-
-
-class Artifacts(Strict):
-    root: str
-    reuse: bool
-
-
-class Trainer(Strict):
-    accelerator: Literal["cpu", "gpu", "cuda", "auto"]
-    devices: Annotated[int, Field(ge=1)]
-    num_nodes: Annotated[int, Field(ge=1)]
-    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"]
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-    max_time: Annotated[float, Field(gt=0)] | None
-    checkpoint_every_n_steps: Annotated[int, Field(ge=1)]
-
-
-class Wandb(Strict):
-    mode: Literal["offline", "online"]
-    project: str
-    entity: str | None
-    group: str | None
-    tags: list[str]
-
-
-class TensorBoard(Strict):
-    folder: str
-
-
-class Logger(Strict):
-    wandb: Wandb | None
-    tensorboard: TensorBoard | None
-
-
-class Callbacks(Strict):
-    progress: bool
 
 
 class Config(Strict):
-    """The whole config of one job."""
+    """The whole config of one job.
+
+    Attributes:
+        name: names the run's folder.
+        seed: of training; sampling has generation.seeds.
+        num_workers: processes that load and compose images.
+        objective: metric that a sweep optimises, as in summary.json.
+        stages: those left out are taken from the store.
+    """
 
     name: Name
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    num_workers: Annotated[int, Field(ge=0)]
+    num_workers: Annotated[int, Field(ge=0), SPEED]
     objective: str | None
     stages: Annotated[list[Stage], Field(min_length=1)]
-    paths: Paths
-    artifacts: Artifacts
-    dataset: Dataset
-    model: Model
-    segmenter: Segmenter
-    captioner: Captioner
-    augmentation: Augmentation
-    contrastive: Contrastive
-    diffusion: Diffusion
-    method: Method
-    generation: Generation
-    evaluation: Evaluation
-    trainer: Trainer
-    logger: Logger
-    callbacks: Callbacks
+    paths: PathSettings
+    artifacts: ArtifactSettings
+    dataset: DatasetSettings
+    model: ModelSettings
+    segmenter: SegmenterSettings
+    captioner: CaptionerSettings
+    augmentation: AugmentationSettings
+    contrastive: ContrastiveSettings
+    diffusion: DiffusionSettings
+    method: MethodSettings
+    generation: GenerationSettings
+    evaluation: EvaluationSettings
+    trainer: TrainerSettings
+    logger: LoggerSettings
+    callbacks: CallbackSettings
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain dicts, lists and scalars under the YAML's keys."""
+        return self.model_dump(by_alias=True)
+
+    @model_validator(mode="after")
+    def _stages(self) -> Self:
+        if len(set(self.stages)) != len(self.stages):
+            raise ValueError(f"stages: found {self.stages}, with repetitions; name each once")
+        if sorted(self.stages, key=STAGES.index) != self.stages:
+            raise ValueError(
+                f"stages: found {self.stages}; they run in the order {', '.join(STAGES)}, so write"
+                " them in it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _objective(self) -> Self:
+        if self.objective is not None and self.objective not in METRICS:
+            near = difflib.get_close_matches(self.objective, METRICS, n=1, cutoff=0.5)
+            remedy = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(METRICS)}"
+            raise ValueError(f"objective: found {self.objective!r}; {remedy}")
+        return self
+
+    @model_validator(mode="after")
+    def _stage_1(self) -> Self:
+        contrastive, family = self.contrastive, self.model.family
+        tuning = None if contrastive.text_encoder == "frozen" else contrastive.text_encoder
+        unused = {
+            "control": contrastive.control,
+            "reconstruction": contrastive.reconstruction and "settings",
+            "text_encoder": tuning,
+        }
+        for field, found in unused.items():
+            if found is not None and not self.method.contrastive:
+                raise ValueError(
+                    f"contrastive.{field}: found {found!r}, but method={self.method.name} has no"
+                    " stage 1; use method=clif"
+                )
+        if "text_encoder_2" in (contrastive.encoders or []) and family != "sdxl":
+            raise ValueError(
+                f"contrastive.encoders: found 'text_encoder_2', but {family} has one text encoder;"
+                " use [text_encoder] or null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _world(self) -> Self:
+        family = self.model.family
+        if family != "toonworld" and self.generation.prompts.world == "toonworld":
+            raise ValueError(
+                f"generation.prompts.world: found 'toonworld' for a {family} model; use"
+                " generation=real"
+            )
+        if family != "toonworld" and self.evaluation.reader.kind == "oracle":
+            raise ValueError(
+                f"evaluation.reader.kind: found 'oracle' for a {family} model, which draws no"
+                " ToonWorld; use evaluation=real"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _hardware(self) -> Self:
+        diffusion, trainer = self.diffusion, self.trainer
+        parts = [("diffusion", diffusion.accumulate, diffusion.batch_size)]
+        if (again := self.contrastive.reconstruction) is not None:
+            parts.append(("contrastive.reconstruction", again.accumulate, again.batch_size))
+        for group, accumulate, size in parts:
+            if (accumulate > 1 or group != "diffusion") and size % (trainer.ranks * accumulate):
+                raise ValueError(
+                    f"{group}.accumulate: found {accumulate}; {trainer.ranks} devices x"
+                    f" {accumulate} parts do not divide {group}.batch_size={size} evenly"
+                )
+        if not self.artifacts.reuse and trainer.ranks > 1:
+            raise ValueError(
+                "artifacts.reuse: found false with several ranks, which share the store; give a"
+                " new artifacts.root=FOLDER"
+            )
+        if diffusion.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
+            raise ValueError(
+                "diffusion.optimizer: found 'adamw8bit', but the package bitsandbytes is not"
+                ' installed; pip install "bitsandbytes>=0.50", or use diffusion.optimizer=adamw'
+            )
+        if (
+            diffusion.compile
+            and trainer.accelerator == "cpu"
+            and not any(map(shutil.which, ("c++", "g++", "clang++")))
+        ):
+            raise ValueError(
+                "diffusion.compile: found true, but there is no C++ compiler, which torch.compile"
+                " needs on CPUs; install g++ or set it to false"
+            )
+        return self
 
 
-def validate(config: Mapping[str, Any]) -> dict[str, Any]:
+def validate(config: Mapping[str, Any]) -> Config:
     """Check a composed and resolved config.
 
     Returns:
-        The same config as plain dicts, lists and scalars of the declared types.
+        The rooms' settings, of the declared types (1 and 1.0 of a float key have one fingerprint).
 
     Raises:
-        ValueError: names the field, what was given and what would do; several problems stand behind
-            one another.
+        ValueError: names the field, what was given and how to fix it; several problems are joined
+            by "; ".
     """
     checked = _check(Config, config)
-    _check_combinations(checked)
-    plain = checked.model_dump(by_alias=True, exclude_unset=True)
-    for group in ("segmenter", "captioner"):
-        choice = plain[group]
-        if choice.get("target") is None:  # a user's own segmenter has settings of its own
-            settings = _check(
-                settings_model(group, choice["name"]), choice["settings"], where=(group, "settings")
-            )
-            choice["settings"] = settings.model_dump(exclude_unset=True)
-    return plain
+    # What `settings` may hold depends on the name beside it; a user's own segmenter has its own.
+    if checked.segmenter.target is None:
+        typed = _check(
+            SEGMENTERS[checked.segmenter.name],
+            checked.segmenter.settings,
+            where=("segmenter", "settings"),
+        )
+        segmenter = checked.segmenter.model_copy(update={"settings": typed})
+        checked = checked.model_copy(update={"segmenter": segmenter})
+    typed = _check(
+        CAPTIONERS[checked.captioner.name],
+        checked.captioner.settings,
+        where=("captioner", "settings"),
+    )
+    captioner = checked.captioner.model_copy(update={"settings": typed})
+    return checked.model_copy(update={"captioner": captioner})
 
 
 def _check(
@@ -163,205 +221,33 @@ def _check(
     )
 
 
-def _check_combinations(config: Config) -> None:
-    _check_objective(config.objective)
-    _check_rooms(config)
-    if len(set(config.stages)) != len(config.stages):
-        raise ValueError(f"stages: found {config.stages}, with repetitions; name each once")
-    if sorted(config.stages, key=STAGES.index) != config.stages:
-        raise ValueError(
-            f"stages: found {config.stages}; they run in the order {', '.join(STAGES)}, so write"
-            " them in it"
-        )
-    if config.dataset.name == "folder" and config.dataset.root is None:
-        raise ValueError("dataset.root: a value is needed; give the folder as dataset.root=FOLDER")
-    if config.dataset.name != "folder" and config.dataset.root is not None:
-        found = f"found {config.dataset.root!r}, but dataset={config.dataset.name} makes its own"
-        raise ValueError(f"dataset.root: {found}; use dataset=folder")
-    if config.dataset.name == "toonworld" and (config.dataset.size or 0) > CAST:
-        raise ValueError(
-            f"dataset.size: found {config.dataset.size}; a cast has {CAST} members, so choose 1 to"
-            f" {CAST}"
-        )
-    if config.dataset.name != "toonworld" and config.dataset.cast_seed is not None:
-        raise ValueError(
-            f"dataset.cast_seed: found {config.dataset.cast_seed}, but only dataset=toonworld draws"
-            " casts; remove it"
-        )
-    if config.trainer.strategy == "auto" and config.trainer.devices * config.trainer.num_nodes > 1:
-        raise ValueError(
-            f"trainer.strategy: found 'auto' for {config.trainer.devices} devices; use trainer=ddp"
-            " or trainer=ddp_sim"
-        )
-    if not config.artifacts.reuse and config.trainer.devices * config.trainer.num_nodes > 1:
-        raise ValueError(
-            "artifacts.reuse: found false with several ranks, which share the store; give a new"
-            " artifacts.root=FOLDER"
-        )
-    if config.trainer.precision == "16-mixed" and config.trainer.accelerator == "cpu":
-        raise ValueError(
-            "trainer.precision: found '16-mixed' on the CPU; use bf16-mixed, 32-true or auto"
-        )
-
-
-def _check_rooms(config: Config) -> None:
-    diffusion, method, family = config.diffusion, config.method.name, config.model.family
-    if diffusion.rank == 0 and not diffusion.train_embeddings:
-        raise ValueError(
-            "diffusion.rank: found 0 with diffusion.train_embeddings=false: nothing would train;"
-            " change one of them"
-        )
-    _check_hardware(diffusion, config.trainer)
-    if diffusion.pair_weight + diffusion.prior_weight > 1:
-        both = (
-            f"found {diffusion.pair_weight}, with diffusion.prior_weight={diffusion.prior_weight}"
-        )
-        raise ValueError(
-            f"diffusion.pair_weight: {both}; they are shares of a batch, together at most 1"
-        )
-    ranks = config.trainer.devices * config.trainer.num_nodes
-    _check_contrastive(
-        config.contrastive,
-        has_stage_1=config.method.contrastive,
-        method=method,
-        family=family,
-        ranks=ranks,
-    )
-    for name in ("global_", "region", "mix"):
-        pairs, field = getattr(config.augmentation, name), f"augmentation.{name.rstrip('_')}"
-        if (
-            pairs.canvas == "generated"
-            and pairs.num_pairs
-            and not config.augmentation.contexts.backgrounds
-        ):
-            raise ValueError(
-                f"{field}.canvas: found 'generated' without augmentation.contexts.backgrounds; name"
-                " some places there"
-            )
-        for range_name in ("scale", "vertical"):
-            low, high = getattr(pairs, range_name)
-            if low > high:
-                raise ValueError(
-                    f"{field}.{range_name}: found [{low}, {high}]; write the smaller number first"
-                )
-    if len(set(config.generation.seeds)) != len(config.generation.seeds):
-        raise ValueError(
-            f"generation.seeds: found {config.generation.seeds}, with repetitions; name each once"
-        )
-    if family != "toonworld" and config.generation.prompts.world == "toonworld":
-        raise ValueError(
-            f"generation.prompts.world: found 'toonworld' for a {family} model; use generation=real"
-        )
-    if family != "toonworld" and config.evaluation.reader.kind == "oracle":
-        raise ValueError(
-            f"evaluation.reader.kind: found 'oracle' for a {family} model, which draws no"
-            " ToonWorld; use evaluation=real"
-        )
-
-
-def _check_contrastive(
-    contrastive: Contrastive, *, has_stage_1: bool, method: str, family: str, ranks: int
-) -> None:
-    unused = {
-        "control": contrastive.control,
-        "reconstruction": contrastive.reconstruction and "settings",
-    }
-    unused["text_encoder"] = (
-        None if contrastive.text_encoder == "frozen" else contrastive.text_encoder
-    )
-    for field, found in unused.items():
-        if found is not None and not has_stage_1:
-            raise ValueError(
-                f"contrastive.{field}: found {found!r}, but method={method} has no stage 1; use"
-                " method=clif"
-            )
-    if contrastive.control is not None and contrastive.text_encoder != "frozen":
-        both = (
-            f"found {contrastive.control!r} with"
-            f" contrastive.text_encoder={contrastive.text_encoder}"
-        )
-        raise ValueError(
-            f"contrastive.control: {both}, which it could not take back; use"
-            " contrastive.text_encoder=frozen"
-        )
-    if "text_encoder_2" in (contrastive.encoders or []) and family != "sdxl":
-        raise ValueError(
-            f"contrastive.encoders: found 'text_encoder_2', but {family} has one text encoder; use"
-            " [text_encoder] or null"
-        )
-    if len(set(contrastive.encoders or [])) != len(contrastive.encoders or []):
-        raise ValueError(
-            f"contrastive.encoders: found {contrastive.encoders}, with repetitions; name each once"
-        )
-    if (again := contrastive.reconstruction) is not None and again.batch_size % (
-        ranks * again.accumulate
-    ):
-        field, split = (
-            "contrastive.reconstruction.accumulate",
-            f"{ranks} devices x {again.accumulate} parts",
-        )
-        raise ValueError(
-            f"{field}: found {again.accumulate}; {split} do not divide"
-            f" reconstruction.batch_size={again.batch_size} evenly"
-        )
-
-
-def _check_hardware(diffusion: Diffusion, trainer: Trainer) -> None:
-    shares, size = trainer.devices * trainer.num_nodes * diffusion.accumulate, diffusion.batch_size
-    if diffusion.accumulate > 1 and size % shares:
-        split = f"{trainer.devices * trainer.num_nodes} devices x {diffusion.accumulate} parts"
-        raise ValueError(
-            f"diffusion.accumulate: found {diffusion.accumulate}; {split} do not divide"
-            f" diffusion.batch_size={size} evenly"
-        )
-    if diffusion.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
-        missing = (
-            'the package bitsandbytes is not installed; pip install "bitsandbytes>=0.50", or use'
-            " diffusion.optimizer=adamw"
-        )
-        raise ValueError(f"diffusion.optimizer: found 'adamw8bit', but {missing}")
-    if (
-        diffusion.compile
-        and trainer.accelerator == "cpu"
-        and not any(map(shutil.which, ("c++", "g++", "clang++")))
-    ):
-        missing = "there is no C++ compiler, which torch.compile needs on CPUs"
-        raise ValueError(
-            f"diffusion.compile: found true, but {missing}; install g++ or set it to false"
-        )
-
-
-def _check_objective(objective: str | None) -> None:
-    if objective is not None and objective not in METRICS:
-        near = difflib.get_close_matches(objective, METRICS, n=1, cutoff=0.5)
-        raise ValueError(
-            f"objective: found {objective!r};"
-            f" {f'did you mean {near[0]!r}?' if near else 'choose from ' + ', '.join(METRICS)}"
-        )
-
-
 def _describe(problem: Any, model: Any, where: tuple[str, ...]) -> str:
     location = [part for part in problem["loc"] if not _is_type_tag(part)]
-    field = ".".join(str(part) for part in (*where, *location)) or "config"
+    field = ".".join(str(part) for part in (*where, *location))
     given = problem["input"]
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error" and isinstance(given, Mapping | BaseModel):
+        return f"{field}.{message}" if field else message  # a combination, which names its field
     if problem["type"] == "extra_forbidden":
+        if field in RENAMED:
+            return f"{field}: is now called {RENAMED[field]}"
         known = _keys_beside(model, location)
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         remedy = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
         return f"{field}: no such key (given {given!r}); {remedy}"
     if problem["type"] == "missing":
         return f"{field}: missing; compose the config from conf/, where every key has a default"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{field}: found {given!r}; {message[0].lower() + message[1:]}".replace(
-        "input should", "it should"
-    )
+    if problem["type"] == "union_tag_invalid":
+        key, choices = problem["ctx"]["discriminator"].strip("'"), problem["ctx"]["expected_tags"]
+        return f"{field}.{key}: found {problem['ctx']['tag']!r}; choose from {choices}"
+    text = f"{field or 'config'}: found {given!r}; {message[0].lower() + message[1:]}"
+    return text.replace("input should", "it should")
 
 
 def _is_type_tag(part: Any) -> bool:
     # pydantic puts the tried type of a union into the location
-    return isinstance(part, str) and (
-        part[:1].isupper() or "[" in part or part in ("int", "float", "str", "bool")
-    )
+    names = ("int", "float", "str", "bool", "oracle", "open_vocabulary", "none")
+    return isinstance(part, str) and (part[:1].isupper() or "[" in part or part in names)
 
 
 def _keys_beside(model: Any, location: list[Any]) -> list[str]:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from clif_exp.artifacts.store import Artifact, ArtifactStore, process_rank
+from clif_exp.artifacts.store import Artifact, ArtifactStore, fingerprint, process_rank
 from clif_exp.errors import Refused
-from clif_exp.runs.config import STAGES
+from clif_exp.runs.config import STAGES, Config, Stage
 from clif_exp.runs.directory import RunDirectory
 from clif_exp.runs.trackers import Trackers
 
 if TYPE_CHECKING:
-    from clif_exp.base_models.spec import BackboneSpec
+    from clif_exp.base_models.spec import BaseModels
     from clif_exp.concepts.concept import ConceptSet
     from clif_exp.prompts.evaluation import EvaluationPrompt
 
@@ -42,23 +42,23 @@ _FIRST_GUESS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """A job that nothing speaks against any more.
+    """A validated job, ready to run.
 
     Attributes:
         config: validated settings.
         store: where artifacts are kept.
         spec: resolved base models.
-        base: the base models' identity.
+        base_fingerprint: the base models' identity.
         dataset: the materialised dataset; None for a user's folder, which is read where it lies.
         root: the concept set's folder.
         concepts: the concept set.
         prompts: the evaluation prompts.
     """
 
-    config: dict[str, Any]
+    config: Config
     store: ArtifactStore
-    spec: BackboneSpec
-    base: str
+    spec: BaseModels
+    base_fingerprint: str
     dataset: Artifact | None
     root: Path
     concepts: ConceptSet
@@ -70,37 +70,76 @@ class Plan:
         return self.concepts.fingerprint()
 
 
-@dataclass
 class Execution:
-    """One run under way: its plan, its folder, and the artifacts so far.
+    """One run in progress: its plan, its folder, and the artifacts so far.
+
+    Without a folder it is a forecast: every stage's fingerprint is computed, nothing is built.
 
     Attributes:
         plan: what to do.
-        run: the run's folder.
-        trackers: where curves go besides.
         artifacts: name -> artifact, in order.
     """
 
-    plan: Plan
-    run: RunDirectory
-    trackers: Trackers
-    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    def __init__(
+        self, plan: Plan, run: RunDirectory | None = None, trackers: Trackers | None = None
+    ) -> None:
+        """Start with no artifacts.
 
-    def mode(self, stage: str) -> str:
-        """Tell how far a stage goes: "run"; "find" (a later one needs what was published); or
-        "skip".
+        Args:
+            plan: what to do.
+            run: the run's folder; None only forecasts.
+            trackers: where curves go besides.
         """
-        listed = self.plan.config["stages"]
+        self.plan, self._run, self._trackers = plan, run, trackers
+        self.artifacts: dict[str, Artifact] = {}
+
+    @property
+    def forecasting(self) -> bool:
+        """Whether nothing is built."""
+        return self._run is None
+
+    @property
+    def run(self) -> RunDirectory:
+        """The run's folder."""
+        assert self._run is not None, "a forecast has no folder"
+        return self._run
+
+    @property
+    def trackers(self) -> Trackers:
+        """Where curves go besides."""
+        assert self._trackers is not None, "a forecast has no trackers"
+        return self._trackers
+
+    def mode(self, stage: Stage) -> Literal["run", "find", "skip", "forecast"]:
+        """Tell how far a stage goes: "run"; "find" (a later one needs what was published); "skip";
+        or "forecast".
+        """
+        if self.forecasting:
+            return "forecast"
+        listed = self.plan.config.stages
         if stage in listed:
             return "run"
         last = max((STAGES.index(name) for name in listed if name != "report"), default=-1)
         return "find" if STAGES.index(stage) < last else "skip"
 
+    def note_parts(self, name: str, parts: Sequence[str]) -> None:
+        """Note in the summary a stage that publishes several artifacts."""
+        if not self.forecasting:
+            self.run.add_stage_of(name, parts)
+
+    def log_curves(self, curves: Mapping[str, Path]) -> None:
+        """Put training stages' metrics.csv into the run's folder and the trackers."""
+        if self.forecasting:
+            return
+        self.run.write_curves(curves)
+        for name, file in curves.items():
+            self.trackers.log_curve(name, file)
+
     def artifact(
         self,
         name: str,
         *,
-        stage: str,
+        stage: Stage,
         version: int,
         config: Mapping[str, Any],
         inputs: Mapping[str, str],
@@ -112,6 +151,18 @@ class Execution:
     ) -> Artifact | None:
         """Get an artifact as `mode(stage)` says, note it, and say beforehand what it costs.
 
+        Args:
+            name: the artifact's.
+            stage: the stage that it belongs to.
+            version: see `ArtifactStore.get_or_build`, as for the arguments that follow.
+            config: result-relevant settings.
+            inputs: name -> fingerprint.
+            build: fills a folder.
+            work: how much there is to do.
+            unit: of what.
+            collective: all ranks build together.
+            help_build: takes a share of another process's build.
+
         Returns:
             The artifact; None where nothing needs it and it is not there.
 
@@ -120,21 +171,24 @@ class Execution:
                 has none.
         """
         store, mode = self.plan.store, self.mode(stage)
+        identity: dict[str, Any] = {"version": version, "config": config, "inputs": inputs}
         artifact: Artifact | None
         if mode == "run":
             artifact = store.get_or_build(
                 name,
-                version=version,
-                config=config,
-                inputs=inputs,
+                **identity,
                 build=build,
                 work=work,
                 collective=collective,
                 help_build=help_build,
                 before=lambda found: self._announce(name, found, work=work, unit=unit),
             )
+        elif mode == "forecast":
+            digest = fingerprint(name, **identity)
+            there = store.find(name, **identity)
+            artifact = there or Artifact(name, digest, store.root / name / digest, False, 0.0, 0.0)
         else:
-            artifact = store.find(name, version=version, config=config, inputs=inputs)
+            artifact = store.find(name, **identity)
             if artifact is None and mode == "skip":
                 return None
             if artifact is None:
@@ -144,7 +198,8 @@ class Execution:
                 )
             self._announce(name, artifact, work=work, unit=unit)
         self.artifacts[name] = artifact
-        self.run.add_stage(name, artifact)
+        if not self.forecasting:
+            self.run.add_stage(name, artifact)
         return artifact
 
     def _announce(self, name: str, found: Artifact | None, *, work: float, unit: str) -> None:

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from clif_exp.artifacts.store import process_rank
-from clif_exp.errors import RankFailed, TimeBudgetExhausted
+from clif_exp.errors import RankFailed, Refused, TimeBudgetExhausted
 from clif_exp.runs.config import validate
 from clif_exp.runs.directory import RunDirectory, relative
 from clif_exp.runs.ranks import OUT_OF_TIME, all_ranks, follow_rank_0
@@ -64,9 +64,9 @@ def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None
             config = validate(_resolve(composed))
         except ValueError as error:
             return _refused(run, error, traceback=traceback)
-        if hydra_config.mode == RunMode.MULTIRUN and config["trainer"]["devices"] > 1:
-            return _run_as_process(list(hydra_config.overrides.task), path, config["objective"])
-        with all_ranks(config["trainer"]["devices"], folder=path):
+        if hydra_config.mode == RunMode.MULTIRUN and config.trainer.devices > 1:
+            return _run_as_process(list(hydra_config.overrides.task), path, config.objective)
+        with all_ranks(config.trainer.devices, folder=path):
             from clif_exp.runs import pipeline
 
             try:
@@ -75,7 +75,7 @@ def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None
                 return _refused(run, error, traceback=traceback)
             pipeline.execute(plan, run=run, config_yaml=OmegaConf.to_yaml(composed, resolve=True))
         run.close("finished")
-        return 0, run.summary["metrics"].get(config["objective"]) if config["objective"] else None
+        return 0, run.summary["metrics"].get(config.objective) if config.objective else None
     except Exception as error:
         return _failed(run, error, traceback=traceback), float("nan")
     except KeyboardInterrupt:
@@ -140,8 +140,7 @@ def _failed(run: RunDirectory, error: Exception, *, traceback: bool) -> int:
     log.debug("%s", "".join(traceback_module.format_exception(error)))
     with open(run.path / "run.log", "a") as file:
         traceback_module.print_exception(error, file=file)
-    pipeline = sys.modules.get("clif_exp.runs.pipeline")
-    if pipeline is not None and isinstance(error, pipeline.Refused) and not traceback:
+    if isinstance(error, Refused) and not traceback:
         return _close(run, "refused", str(error), REFUSED)
     text = (
         str(error)

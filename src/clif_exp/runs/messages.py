@@ -5,6 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+# Keys that had other names in earlier versions.
+RENAMED = {
+    "contrastive.identical_parts": "contrastive.identical_part_threshold",
+    "contrastive.max_scale": "contrastive.max_logit_scale",
+    "contrastive.norm_weight": "contrastive.norm_loss_weight",
+    "contrastive.scale": "contrastive.logit_scale",
+    "diffusion.noise_bias": "diffusion.timestep_bias",
+    "diffusion.pair_weight": "diffusion.pair_share",
+    "diffusion.prior_weight": "diffusion.prior_share",
+    "diffusion.validation.pictures": "diffusion.validation.images",
+}
+
 HELP = """\
 python -m clif_exp [-m] [group=choice ...] [key=value ...]
 
@@ -67,6 +79,8 @@ def composition_error(error: BaseException) -> str:
                 f"{key}: no such config group; `python -m clif_exp --help` lists them (an"
                 " experiment is added: +experiment=NAME)"
             )
+        if key in RENAMED:
+            return f"{key}: is now called {RENAMED[key]}"
         return f"{key}: no such key; `python -m clif_exp --cfg job` shows every key"
     if match := re.search(
         r"In '[^']*': Could not find '([^']+)'\s*Available options in '([^']+)':\s*(.*?)(?:Config"

@@ -10,7 +10,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clif_exp.artifacts.store import ArtifactStore, process_rank
+from clif_exp.artifacts.store import Artifact, ArtifactStore, process_rank
+from clif_exp.runs.config import Config
 from clif_exp.runs.directory import RunDirectory, relative
 from clif_exp.runs.execution import Execution, Plan
 from clif_exp.runs.trackers import Trackers
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("clif_exp")
 
 
-def prepare(config: dict[str, Any]) -> Plan:
+def prepare(config: Config) -> Plan:
     """Check everything that a job needs, without any heavy work.
 
     Args:
@@ -31,10 +32,10 @@ def prepare(config: dict[str, Any]) -> Plan:
         The plan to execute.
 
     Raises:
-        ValueError: something the user gave will not do; names the field, what was found and what
-            would do.
+        ValueError: a setting or input that cannot work; names the field, what was found and how to
+            fix it.
     """
-    from clif_exp.base_models.spec import BackboneSpec, identity, resolve
+    from clif_exp.base_models.spec import BaseModels, identity, resolve
     from clif_exp.concepts.reading import read_concept_set
     from clif_exp.diffusion.checks import check_settings as check_diffusion
     from clif_exp.evaluation.stage import check_settings as check_judges
@@ -45,26 +46,27 @@ def prepare(config: dict[str, Any]) -> Plan:
         select_prompts,
     )
 
-    store = ArtifactStore(
-        Path(config["artifacts"]["root"]), reuse=config["artifacts"]["reuse"], say=log.info
-    )
-    spec = resolve(BackboneSpec(**config["model"]))
-    config = (
-        leave_parts_unnamed(config)
-        if spec.domain not in (None, config["dataset"]["domain"])
-        else config
-    )
-    if "diffusion" in config["stages"]:
-        check_diffusion(spec, config["diffusion"])
-    if "evaluation" in config["stages"]:
-        check_judges(spec, **config["evaluation"])
-    settings = config["dataset"]
-    dataset = materialise_dataset(store, settings)
-    root = dataset.path if dataset else Path(settings["root"]).expanduser()
-    concepts = read_concept_set(root, size=settings["size"])
-    check_concepts(concepts, spec=spec, num_tokens=config["diffusion"]["num_tokens"])
-    prompts = select_prompts(concepts, config["generation"])
+    store = ArtifactStore(Path(config.artifacts.root), reuse=config.artifacts.reuse, say=log.info)
+    spec = resolve(BaseModels(**config.model.model_dump()))
+    if spec.domain not in (None, config.dataset.domain):
+        config = leave_parts_unnamed(config)
+    if "diffusion" in config.stages:
+        check_diffusion(spec, config.diffusion.model_dump())
+    if "evaluation" in config.stages:
+        check_judges(spec, **config.evaluation.model_dump())
+    dataset = materialise_dataset(store, config.dataset)
+    root = dataset.path if dataset else Path(str(config.dataset.root)).expanduser()
+    concepts = read_concept_set(root, size=config.dataset.size)
+    check_concepts(concepts, spec=spec, num_tokens=config.diffusion.num_tokens)
+    prompts = select_prompts(concepts, config.generation.prompts)
     return Plan(config, store, spec, identity(spec), dataset, root, concepts, prompts)
+
+
+def forecast(plan: Plan) -> dict[str, Artifact]:
+    """Return every artifact that the plan leads to, found or still to be built, without building."""
+    execution = Execution(plan)
+    _walk(execution)
+    return execution.artifacts
 
 
 def execute(plan: Plan, *, run: RunDirectory, config_yaml: str) -> None:
@@ -76,36 +78,43 @@ def execute(plan: Plan, *, run: RunDirectory, config_yaml: str) -> None:
         config_yaml: the resolved config, for the report.
     """
     from clif_exp.runs.ranks import use_own_device
-    from clif_exp.runs.stages.curation import curate
-    from clif_exp.runs.stages.diffusion import train
-    from clif_exp.runs.stages.evaluation import evaluate
-    from clif_exp.runs.stages.generation import generate
-    from clif_exp.runs.stages.outputs import export, report
+    from clif_exp.runs.stages.outputs import report
 
-    logger = plan.config["logger"] if process_rank() == 0 else {"wandb": None, "tensorboard": None}
+    config, first = plan.config, process_rank() == 0
     trackers = Trackers(
-        logger, folder=run.path, name=f"{plan.config['name']}-seed{plan.config['seed']}"
+        config.logger if first else None, folder=run.path, name=f"{config.name}-seed{config.seed}"
     )
     execution = Execution(plan, run, trackers)
     code = 1
     try:
-        trackers.start(plan.config)
+        trackers.start(config.plain())
         if plan.dataset is not None:
             execution.artifacts["dataset"] = plan.dataset
             run.add_stage("dataset", plan.dataset)
-        use_own_device(plan.config)
-        curate(execution)
-        train(execution)
-        if process_rank() == 0:
-            export(execution)
-        generate(execution)
-        evaluate(execution)
-        if process_rank() == 0:
+        use_own_device(config.trainer)
+        _walk(execution)
+        if first:
             report(execution, config_yaml)
             show_results(run)
         code = 0
     finally:
         trackers.finish(code)
+
+
+def _walk(execution: Execution) -> None:
+    """The stages, in the order in which data passes through them."""
+    from clif_exp.runs.stages.curation import curate
+    from clif_exp.runs.stages.diffusion import train
+    from clif_exp.runs.stages.evaluation import evaluate
+    from clif_exp.runs.stages.generation import generate
+    from clif_exp.runs.stages.outputs import export
+
+    curate(execution)
+    train(execution)
+    if process_rank() == 0:
+        export(execution)
+    generate(execution)
+    evaluate(execution)
 
 
 def show_results(run: RunDirectory) -> None:

@@ -5,64 +5,65 @@ prompts.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.artifacts.store import Artifact, ArtifactStore
-from clif_exp.runs.stages.versions import version_of
+from clif_exp.concepts.settings import DatasetSettings
+from clif_exp.prompts.settings import PromptSettings
+from clif_exp.runs.config import Config
 
 if TYPE_CHECKING:
-    from clif_exp.base_models.spec import BackboneSpec
+    from clif_exp.base_models.spec import BaseModels
     from clif_exp.concepts.concept import ConceptSet
     from clif_exp.prompts.evaluation import EvaluationPrompt
 
 log = logging.getLogger("clif_exp")
 
 
-def materialise_dataset(store: ArtifactStore, settings: Mapping[str, Any]) -> Artifact | None:
-    """Write a dataset that makes itself (ToonWorld, photos) into a folder like a user's; None for a
-    user's folder.
-    """
-    if settings["name"] == "folder":
+def materialise_dataset(store: ArtifactStore, settings: DatasetSettings) -> Artifact | None:
+    """Write a data set that makes itself into a folder like a user's; None for a user's folder."""
+    if settings.name == "folder":
         return None
-    config = {key: settings[key] for key in ("name", "size", "cast_seed")}
 
     def build(out: Path) -> None:
-        if settings["name"] == "toonworld":
+        if settings.name == "toonworld":
             from clif_exp.toonworld.cast import write_cast
 
-            write_cast(out, cast_seed=settings["cast_seed"], size=settings["size"])
+            write_cast(out, cast_seed=settings.cast_seed, size=settings.size)
         else:
             from clif_exp.curation.photos import write_photos
 
             write_photos(out)
 
-    module = "toonworld/cast.py" if settings["name"] == "toonworld" else "curation/photos.py"
     return store.get_or_build(
-        "dataset", version=version_of(module), config=config, inputs={}, build=build
+        "dataset", version=settings.VERSION, config=settings.relevant(), inputs={}, build=build
     )
 
 
-def leave_parts_unnamed(config: dict[str, Any]) -> dict[str, Any]:
-    """Turn part names and R-Aug off, for images that the base model knows nothing of: its CLIP
-    would call collars faces.
+def leave_parts_unnamed(config: Config) -> Config:
+    """Turn part names and R-Aug off, for images that the base model knows nothing of.
+
+    Its CLIP would call collars faces.
     """
-    model, domain = config["model"], config["dataset"]["domain"]
+    model, domain = config.model, config.dataset.domain
     log.warning(
         "model=%s knows images of %s only, dataset.domain is %s: parts stay unnamed and R-Aug is"
         " left out. A model of such images (model=sd15) names them; if they are drawings of %s,"
         " say so with dataset.domain=%s",
-        *(model["family"], model["domain"], domain, model["domain"], model["domain"]),
+        *(model.family, model.domain, domain, model.domain, model.domain),
     )
-    captioner, augmentation = config["captioner"], config["augmentation"]
-    return config | {
-        "captioner": captioner | {"naming": captioner["naming"] | {"enabled": False}},
-        "augmentation": augmentation | {"region": augmentation["region"] | {"num_pairs": 0}},
-    }
+    naming = config.captioner.naming.model_copy(update={"enabled": False})
+    region = config.augmentation.region.model_copy(update={"num_pairs": 0})
+    return config.model_copy(
+        update={
+            "captioner": config.captioner.model_copy(update={"naming": naming}),
+            "augmentation": config.augmentation.model_copy(update={"region": region}),
+        }
+    )
 
 
-def check_concepts(concepts: ConceptSet, *, spec: BackboneSpec, num_tokens: int) -> None:
+def check_concepts(concepts: ConceptSet, *, spec: BaseModels, num_tokens: int) -> None:
     """Refuse class words, names and captions that do not fit the base model's tokenizer.
 
     Args:
@@ -94,10 +95,9 @@ def check_concepts(concepts: ConceptSet, *, spec: BackboneSpec, num_tokens: int)
                 )
 
 
-def select_prompts(concepts: ConceptSet, generation: Mapping[str, Any]) -> list[EvaluationPrompt]:
+def select_prompts(concepts: ConceptSet, settings: PromptSettings) -> list[EvaluationPrompt]:
     """Build the evaluation prompts."""
     from clif_exp.prompts.evaluation import build_prompts
 
-    return build_prompts(
-        {concept.name: concept.class_word for concept in concepts.concepts}, **generation["prompts"]
-    )
+    class_words = {concept.name: concept.class_word for concept in concepts.concepts}
+    return build_prompts(class_words, **settings.model_dump())

@@ -16,12 +16,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from clif_exp.errors import RankFailed
 from clif_exp.runs.directory import relative
+from clif_exp.training.settings import TrainerSettings
 
 _PARENT = "CLIF_EXP_RANK_0"  # process id of the rank that has started this one
 _POLL_SECONDS, _GRACE_SECONDS, _END_SECONDS = 0.5, 20.0, 120.0
@@ -193,20 +193,10 @@ def _escaped(path: Path) -> str:
     return str(path).replace("\\", "\\\\").replace("'", "\\'")
 
 
-def device_of(config: Mapping[str, Any]) -> str:
-    """The torch device for everything outside the training loops."""
-    accelerator = config["trainer"]["accelerator"]
-    if accelerator == "auto":
-        import torch
-
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return "cuda" if accelerator in ("gpu", "cuda") else "cpu"
-
-
-def use_own_device(config: Mapping[str, Any]) -> None:
+def use_own_device(trainer: TrainerSettings) -> None:
     """Make "cuda" mean this rank's own GPU, outside the training loops too."""
     local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID"))
-    if local is not None and device_of(config) == "cuda":
+    if local is not None and trainer.device == "cuda":
         import torch
 
         torch.cuda.set_device(int(local))

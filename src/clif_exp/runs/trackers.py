@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clif_exp.runs.settings import LoggerSettings
+
 
 class Trackers:
     """The trackers of one run, as Lightning loggers; without any, every call does nothing.
@@ -19,12 +21,11 @@ class Trackers:
     shows the same whole curve as an undisturbed one.
     """
 
-    def __init__(self, settings: Mapping[str, Any], *, folder: Path, name: str) -> None:
+    def __init__(self, settings: LoggerSettings | None, *, folder: Path, name: str) -> None:
         """Remember what to open; nothing is opened before `start`.
 
         Args:
-            settings: conf/logger: `wandb` (mode, project, entity, group, tags) and `tensorboard`
-                (folder); null leaves one out.
+            settings: which trackers; None opens none.
             folder: the run's folder.
             name: the run's name in the tracker.
         """
@@ -34,30 +35,28 @@ class Trackers:
 
     def start(self, config: Mapping[str, Any]) -> None:
         """Open the trackers and tell them the run's config, without secrets."""
-        if settings := self._settings["wandb"]:
+        if self._settings and (settings := self._settings.wandb):
             os.environ.setdefault("WANDB_SILENT", "true")
             import wandb
             from lightning.pytorch.loggers import WandbLogger
 
             # A job's own run: without this, the jobs of a sweep would go on in the first one's.
             experiment = wandb.init(
-                mode=settings["mode"],
-                project=settings["project"],
-                entity=settings["entity"],
-                group=settings["group"],
-                tags=list(settings["tags"]),
+                mode=settings.mode,
+                project=settings.project,
+                entity=settings.entity,
+                group=settings.group,
+                tags=list(settings.tags),
                 name=self._name,
                 dir=str(self._folder),
                 config=without_secrets(config),
                 reinit="finish_previous",
             )
             self.loggers.append(WandbLogger(experiment=experiment))
-        if settings := self._settings["tensorboard"]:
+        if self._settings and (board := self._settings.tensorboard):
             from lightning.pytorch.loggers import TensorBoardLogger
 
-            self.loggers.append(
-                TensorBoardLogger(str(self._folder), name=settings["folder"], version="")
-            )
+            self.loggers.append(TensorBoardLogger(str(self._folder), name=board.folder, version=""))
 
     def log_curve(self, stage: str, file: Path) -> None:
         """Send a training stage's metrics.csv as `<stage>/<column>` over its steps."""

@@ -19,7 +19,6 @@ from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.scenes import look_alike, place_single, sample_character
 from clif_exp.toonworld.world import CAST_ONLY, PEOPLE, SKIN_TONES, SPECIES, Character, Scene
 
-VERSION = 1  # raised when the images of a cast change
 HELD_OUT_IMAGES = 8
 NAMES: tuple[str, ...] = (
     *("milo", "otto", "luna", "bolt", "nell", "ada", "vera", "iris", "hugo", "pim", "theo"),

@@ -208,7 +208,7 @@ def load_oracle(folder: Path) -> Oracle:
     path = Path(folder) / "model.safetensors"
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
-        # noqa: SIM118 (not a dict)
+
         state = {key: file.get_tensor(key).float() for key in file.keys()}
     if json.loads(metadata["answers"]) != {
         slot: list(answers) for slot, answers in ANSWERS.items()

@@ -121,7 +121,7 @@ def fit(
         precision=precision,
         max_steps=steps,
         max_epochs=-1,
-        logger=list(settings.loggers) or False,
+        logger=False,
         log_every_n_steps=10,
         callbacks=[
             checkpoint,

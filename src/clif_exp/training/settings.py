@@ -1,47 +1,63 @@
-"""How training runs, as opposed to what it computes."""
+"""Settings of both training stages, conf/trainer: how training runs, not what it computes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Literal, Self
 
-import torch
+from pydantic import Field, model_validator
+
+from clif_exp.settings import SPEED, Strict
 
 
-@dataclass(frozen=True)
-class TrainerSettings:
-    """How training runs, as opposed to what it computes.
+class TrainerSettings(Strict):
+    """Lightning's trainer. Precision and the number of ranks change results in the last digits.
 
-    Args:
-        accelerator: "cpu", "gpu" or "auto".
-        devices: devices (or CPU processes) per node.
-        strategy: Lightning's name of it: "auto", "ddp", ...
+    Attributes:
+        accelerator: Lightning's name of the hardware.
+        devices: devices (or CPU processes) per machine.
+        num_nodes: machines.
+        strategy: Lightning's name of it.
         precision: Lightning's name of it, or "auto": bf16-mixed where the hardware multiplies in
             bf16, else 32-true.
-        max_time: seconds that one training stage may take in this process, or None.
+        max_time: seconds that one training stage may take in this process; None: no bound.
+        checkpoint_every_n_steps: what a killed run loses at most.
         num_workers: data loader processes.
-        checkpoint_every_n_steps: steps between checkpoints.
         progress: show a progress bar.
-        loggers: Lightning loggers.
-        num_nodes: machines.
     """
 
-    accelerator: str = "cpu"
-    devices: int = 1
-    strategy: str = "auto"
-    precision: str = "auto"
-    max_time: float | None = None
-    num_workers: int = 0
-    checkpoint_every_n_steps: int = 100
-    progress: bool = False
-    loggers: Sequence[Any] = field(default_factory=tuple)
-    num_nodes: int = 1
+    accelerator: Annotated[Literal["cpu", "gpu", "cuda", "auto"], SPEED]
+    devices: Annotated[int, Field(ge=1)]
+    num_nodes: Annotated[int, Field(ge=1)]
+    strategy: Annotated[Literal["auto", "ddp", "ddp_find_unused_parameters_true"], SPEED]
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    max_time: Annotated[Annotated[float, Field(gt=0)] | None, SPEED]
+    checkpoint_every_n_steps: Annotated[int, Field(ge=1), SPEED]
+    num_workers: Annotated[int, Field(ge=0), SPEED]
+    progress: Annotated[bool, SPEED]
 
     @property
-    def device(self) -> str:
-        """The torch device type that training will use: "cuda" or "cpu"."""
-        wants_gpu = self.accelerator in ("gpu", "cuda") or (
-            self.accelerator == "auto" and torch.cuda.is_available()
-        )
-        return "cuda" if wants_gpu else "cpu"
+    def ranks(self) -> int:
+        """Processes that train together, over all machines."""
+        return self.devices * self.num_nodes
+
+    @property
+    def device(self) -> Literal["cuda", "cpu"]:
+        """The torch device type of everything that this run computes."""
+        if self.accelerator == "auto":
+            import torch
+
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cpu" if self.accelerator == "cpu" else "cuda"
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Self:
+        if self.strategy == "auto" and self.ranks > 1:
+            raise ValueError(
+                f"strategy: found 'auto' for {self.ranks} devices; use trainer=ddp or"
+                " trainer=ddp_sim"
+            )
+        if self.precision == "16-mixed" and self.accelerator == "cpu":
+            raise ValueError(
+                "precision: found '16-mixed' on the CPU; use bf16-mixed, 32-true or auto"
+            )
+        return self

@@ -6,12 +6,12 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from clif_exp.base_models.spec import BackboneSpec
+from clif_exp.base_models.spec import BaseModels
 from clif_exp.curation.segmenters.proposals import Segmenter
 
 
 def build_segmenter(
-    settings: Mapping[str, Any], *, spec: BackboneSpec, device: str = "cpu"
+    settings: Mapping[str, Any], *, spec: BaseModels, device: str = "cpu"
 ) -> Segmenter:
     """Build the segmenter that the settings name.
 

@@ -1,47 +1,30 @@
-"""Stage 1's wiring, as `clif_exp.runs.stages.outputs` has it for the others: contrast, and by
-option reconstruction after it.
-"""
+"""Stage 1's wiring: contrast, and optionally reconstruction after it."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.store import Artifact
+from clif_exp.contrastive.settings import ContrastiveSettings, ImageFeatureSettings
+from clif_exp.diffusion.settings import DiffusionSettings
 
 if TYPE_CHECKING:
     from clif_exp.runs.execution import Execution
 
-Version = Callable[[str], int]
-log = logging.getLogger("clif_exp")
 
-
-def train_contrastive(
-    execution: Execution,
-    *,
-    numerics: Mapping[str, Any],
-    trainer: Callable[[], Any],
-    version_of: Version,
-) -> Artifact | None:
+def train_contrastive(execution: Execution) -> Artifact | None:
     """Train the concepts' tokens, where the method has a stage 1.
-
-    Args:
-        execution: the run.
-        numerics: what of the trainer changes results.
-        trainer: makes the trainer's settings, which costs imports.
-        version_of: module path -> its VERSION.
 
     Returns:
         The last artifact whose embeddings stage 2 starts from; None for methods without stage 1.
     """
-    plan = execution.plan
-    if not plan.config["method"]["contrastive"]:
+    plan, config = execution.plan, execution.plan.config
+    if not config.method.contrastive:
         return None
-    settings = {
-        key: value for key, value in plan.config["contrastive"].items() if key != "reconstruction"
-    }
+    # Reconstruction is an artifact of its own, made from this one.
+    settings = config.contrastive.model_copy(update={"reconstruction": None})
     manifests = {
         kind: execution.artifacts[f"augment_{kind}"]
         for kind in ("G", "R")
@@ -51,65 +34,56 @@ def train_contrastive(
     def build(out: Path) -> None:
         from clif_exp.contrastive.stage import train_contrastive as train
 
-        made = trainer()
-        features = _image_features(
-            execution, manifests, version=version_of("contrastive/features.py"), device=made.device
-        )
-        paths = {kind: artifact.path for kind, artifact in manifests.items()}
+        arguments = settings.model_dump(by_alias=True)
+        del arguments["reconstruction"]
         train(
             out,
             spec=plan.spec,
             concepts=plan.concepts,
-            manifests=paths,
-            seed=plan.config["seed"],
-            trainer=made,
-            features=features,
-            **settings,
+            manifests={kind: artifact.path for kind, artifact in manifests.items()},
+            seed=config.seed,
+            trainer=config.trainer,
+            features=_image_features(execution, manifests, settings=settings),
+            **arguments,
         )
 
     trained = execution.artifact(
         "contrastive",
         stage="contrastive",
-        version=version_of("contrastive/stage.py"),
-        config={"settings": settings, "seed": plan.config["seed"], "hardware": numerics},
-        inputs={"concepts": plan.concepts_fingerprint, "base": plan.base}
-        | {kind: a.fingerprint for kind, a in manifests.items()},
+        version=settings.VERSION,
+        config={
+            "settings": settings.relevant(),
+            "seed": config.seed,
+            "trainer": config.trainer.relevant(),
+        },
+        inputs={"concepts": plan.concepts_fingerprint, "base": plan.base_fingerprint}
+        | {kind: artifact.fingerprint for kind, artifact in manifests.items()},
         build=build,
-        work=max(settings["steps"], 1),
+        work=max(settings.steps, 1),
         unit="steps",
         collective=True,
     )
-    if trained is None or plan.config["contrastive"]["reconstruction"] is None:
+    if trained is None or config.contrastive.reconstruction is None:
         return trained
-    return _reconstruct(
-        execution, trained, numerics=numerics, trainer=trainer, version_of=version_of
-    )
+    return _reconstruct(execution, trained)
 
 
 def _image_features(
-    execution: Execution, manifests: Mapping[str, Artifact], *, version: int, device: str
+    execution: Execution, manifests: Mapping[str, Artifact], *, settings: ContrastiveSettings
 ) -> Path | None:
-    """Get the pairs' image features: an artifact of its own, which all seeds and settings of stage
-    1 on these pairs share.
+    """Get the pairs' image features, which all seeds and settings of stage 1 on them share.
 
-    It is asked for only when stage 1 trains, so that a run that reuses stage 1 does not need it any
-    more.
+    They are asked for only when stage 1 trains, so that a run that reuses stage 1 does not need
+    them any more.
     """
-    plan, settings = execution.plan, execution.plan.config["contrastive"]
-    if not manifests or not settings["steps"]:
+    plan = execution.plan
+    if not manifests or not settings.steps:
         return None
-    shared: dict[str, Any] = {
-        "version": version,
-        "config": {
-            "encoders": settings["encoders"],
-            "parts": settings["identical_parts"] < 1.0,
-            "device": device,
-        },
-        "inputs": (
-            {"base": plan.base}
-            | {kind: artifact.fingerprint for kind, artifact in manifests.items()}
-        ),
-    }
+    wanted = ImageFeatureSettings(
+        encoders=settings.encoders,
+        parts=settings.identical_part_threshold < 1.0,
+        device=plan.config.trainer.device,
+    )
 
     def build(out: Path) -> None:
         from clif_exp.contrastive.features import cache_image_features
@@ -117,31 +91,30 @@ def _image_features(
         cache_image_features(
             out,
             spec=plan.spec,
-            encoders=settings["encoders"],
-            manifests={kind: a.path for kind, a in manifests.items()},
+            manifests={kind: artifact.path for kind, artifact in manifests.items()},
             names={concept.name for concept in plan.concepts.concepts},
-            parts=shared["config"]["parts"],
-            device=device,
+            **wanted.model_dump(),
         )
 
-    return plan.store.get_or_build("image_features", build=build, help_build=build, **shared).path
+    return plan.store.get_or_build(
+        "image_features",
+        version=wanted.VERSION,
+        config=wanted.relevant(),
+        inputs={"base": plan.base_fingerprint}
+        | {kind: artifact.fingerprint for kind, artifact in manifests.items()},
+        build=build,
+        help_build=build,
+    ).path
 
 
-def _reconstruct(
-    execution: Execution,
-    trained: Artifact,
-    *,
-    numerics: Mapping[str, Any],
-    trainer: Callable[[], Any],
-    version_of: Version,
-) -> Artifact | None:
-    """Train the rows of all encoders by denoising the reference images, everything else frozen:
-    the released code's second step.
+def _reconstruct(execution: Execution, trained: Artifact) -> Artifact | None:
+    """Train the concept embeddings of all encoders by denoising the reference images.
 
-    It is textual inversion (Gal et al. 2022) that starts from the contrasted rows, and so stage 2's
-    code without a LoRA.
+    Everything else is frozen: the released code's second step. It is textual inversion (Gal et al.
+    2022) that starts from the contrasted embeddings, and so stage 2's code without a LoRA.
     """
-    plan, settings = execution.plan, _settings_of_reconstruction(execution)
+    plan, config = execution.plan, execution.plan.config
+    settings = _reconstruction_settings(execution)
 
     def build(out: Path) -> None:
         from clif_exp.diffusion.stage import train_diffusion
@@ -153,50 +126,55 @@ def _reconstruct(
             manifest=None,
             segments=None,
             embeddings=trained.path / "concept_embeddings.safetensors",
-            seed=plan.config["seed"],
-            trainer=trainer(),
-            **settings,
+            seed=config.seed,
+            trainer=config.trainer,
+            **settings.model_dump(),
         )
 
     return execution.artifact(
         "reconstruction",
         stage="contrastive",
-        version=version_of("diffusion/stage.py"),
-        config={"settings": settings, "seed": plan.config["seed"], "hardware": numerics},
+        version=settings.VERSION,
+        config={
+            "settings": settings.relevant(),
+            "seed": config.seed,
+            "trainer": config.trainer.relevant(),
+        },
         inputs={
             "concepts": plan.concepts_fingerprint,
-            "base": plan.base,
+            "base": plan.base_fingerprint,
             "embeddings": trained.fingerprint,
         },
         build=build,
-        work=settings["steps"],
+        work=settings.steps,
         unit="steps",
         collective=True,
     )
 
 
-def _settings_of_reconstruction(execution: Execution) -> dict[str, Any]:
-    """Stage 2's settings for reconstruction: rows only, from single images only; what is not
-    stated is stage 2's own.
-    """
+def _reconstruction_settings(execution: Execution) -> DiffusionSettings:
+    """Stage 2's settings, but embeddings only, from single images only, by the plain loss."""
     config = execution.plan.config
-    stated = dict(config["contrastive"]["reconstruction"])
-    shared = (
-        "warmup_steps",
-        "schedule",
-        "gradient_clip",
-        "flip",
-        "gradient_checkpointing",
-        "optimizer",
-        "attention",
-        "compile",
+    stated = config.contrastive.reconstruction
+    assert stated is not None
+    return config.diffusion.model_copy(
+        update={
+            "rank": 0,
+            "train_embeddings": True,
+            "pair_share": 0.0,
+            "prior_share": 0.0,
+            "caption_dropout": 0.0,
+            "masked_loss": False,
+            "min_snr_gamma": None,
+            "offset_noise": 0.0,
+            "timestep_bias": 1.0,
+            "ema_decay": 0.0,
+            "validation": None,
+            "samples": None,
+            "steps": stated.steps,
+            "batch_size": stated.batch_size,
+            "embedding_learning_rate": stated.learning_rate,
+            "weight_decay": stated.weight_decay,
+            "accumulate": stated.accumulate,
+        }
     )
-    return {
-        **{key: config["diffusion"][key] for key in shared if key in config["diffusion"]},
-        "rank": 0,
-        "train_embeddings": True,
-        "pair_weight": 0.0,
-        "samples": None,
-        "embedding_learning_rate": stated.pop("learning_rate"),
-        **stated,
-    }

@@ -1,62 +1,143 @@
-"""Curation's wiring."""
+"""Curation's wiring: five artifacts, so that an ablation only selects."""
 
 from __future__ import annotations
 
 import logging
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.store import Artifact, process_rank
+from clif_exp.curation.settings import FIELDS, Kind
 from clif_exp.runs.directory import relative
-from clif_exp.runs.ranks import device_of
-from clif_exp.runs.stages.versions import version_of
 
 if TYPE_CHECKING:
     from clif_exp.runs.execution import Execution
 
 log = logging.getLogger("clif_exp")
-KINDS = {"G": "global", "R": "region", "M": "mix"}
 
 
 def curate(execution: Execution) -> None:
-    """Segment, sample contexts, compose G, R and M pairs: five artifacts, so that an ablation only
-    selects.
-    """
-    plan, version = execution.plan, version_of("curation/stage.py")
-    config, device = plan.config, device_of(plan.config)
+    """Segment, sample contexts, compose G, R and M pairs."""
+    segments, contexts = _segments(execution), _contexts(execution)
+    for kind in FIELDS:
+        _compose(execution, kind, segments=segments, contexts=contexts)
+    parts = ["segments", "contexts", *(f"augment_{kind}" for kind in FIELDS)]
+    execution.note_parts("curation", parts)
+    if segments is not None and execution.mode("curation") == "run" and process_rank() == 0:
+        _curation_page(execution, segments=segments, contexts=contexts)
+
+
+def _segments(execution: Execution) -> Artifact | None:
+    """Every concept and its parts, cut out of its images."""
+    plan, config = execution.plan, execution.plan.config
 
     def build(out: Path, *, helping: bool = False) -> None:
-        _curation().segment_concepts(
+        from clif_exp.curation.stage import segment_concepts
+
+        segment_concepts(
             out,
             concepts=plan.concepts,
             spec=plan.spec,
-            segmenter=config["segmenter"],
-            captioner=config["captioner"],
-            device=device,
-            num_workers=config["num_workers"],
+            segmenter=config.segmenter.model_dump(by_alias=True),
+            captioner=config.captioner.model_dump(by_alias=True),
+            device=config.trainer.device,
             helping=helping,
         )
 
-    segments = execution.artifact(
+    return execution.artifact(
         "segments",
         stage="curation",
-        version=version,
-        config={"segmenter": config["segmenter"], "captioner": config["captioner"]},
-        inputs={"concepts": plan.concepts_fingerprint, "base": plan.base},
+        version=config.segmenter.VERSION,
+        config={
+            "segmenter": config.segmenter.relevant(),
+            "captioner": config.captioner.relevant(),
+        },
+        inputs={"concepts": plan.concepts_fingerprint, "base": plan.base_fingerprint},
         build=build,
         help_build=partial(build, helping=True),
         work=sum(len(concept.images) for concept in plan.concepts.concepts),
         unit="images",
     )
-    contexts = _contexts(execution, version)
-    for kind in KINDS:
-        _compose(execution, kind, version=version, segments=segments, contexts=contexts)
-    execution.run.add_stage_of(
-        "curation", ["segments", "contexts", *(f"augment_{kind}" for kind in KINDS)]
+
+
+def _contexts(execution: Execution) -> Artifact | None:
+    """General concepts and parts: the same for every concept set, seed and ablation."""
+    plan, config = execution.plan, execution.plan.config
+    settings = config.augmentation.contexts
+    # Mixed pairs need them on generated backgrounds only.
+    kinds = [config.augmentation.of(kind) for kind in FIELDS if kind != "M"]
+    mix = config.augmentation.mix
+    if not any(kind.num_pairs for kind in kinds) and not (
+        mix.num_pairs and mix.canvas == "generated"
+    ):
+        return None
+
+    def build(out: Path, *, helping: bool = False) -> None:
+        from clif_exp.curation.stage import generate_contexts
+
+        generate_contexts(
+            out,
+            spec=plan.spec,
+            segmenter=config.segmenter.model_dump(by_alias=True),
+            device=config.trainer.device,
+            helping=helping,
+            **settings.model_dump(by_alias=True),
+        )
+
+    names = len(settings.names) + len(settings.part_names)
+    return execution.artifact(
+        "contexts",
+        stage="curation",
+        version=settings.VERSION,
+        config={"contexts": settings.relevant(), "segmenter": config.segmenter.relevant()},
+        inputs={"base": plan.base_fingerprint},
+        build=build,
+        help_build=partial(build, helping=True),
+        work=round(settings.images_per_name * settings.oversampling * names),
+        unit="images",
     )
-    if segments is not None and execution.mode("curation") == "run" and process_rank() == 0:
-        _curation_page(execution, segments=segments, contexts=contexts)
+
+
+def _compose(
+    execution: Execution, kind: Kind, *, segments: Artifact | None, contexts: Artifact | None
+) -> None:
+    """One kind of augmentation; none where the config asks for no pairs."""
+    plan, config = execution.plan, execution.plan.config
+    settings, seed = config.augmentation.of(kind), config.augmentation.seed
+    too_few = kind == "M" and len(plan.concepts.concepts) < 2
+    if not settings.num_pairs or segments is None or too_few:
+        return
+    # Mixed pairs on white need no contexts, and so do not wait for them.
+    needed = contexts if kind != "M" or settings.canvas == "generated" else None
+    inputs = {"segments": segments.fingerprint}
+    inputs |= {"contexts": needed.fingerprint} if needed else {}
+
+    def build(out: Path, *, helping: bool = False) -> None:
+        from clif_exp.curation.stage import compose_pairs
+
+        compose_pairs(
+            out,
+            kind=kind,
+            segments=segments.path,
+            contexts=needed.path if needed else None,
+            settings=settings.model_dump(by_alias=True),
+            seed=seed,
+            num_workers=config.num_workers,
+            helping=helping,
+        )
+
+    execution.artifact(
+        f"augment_{kind}",
+        stage="curation",
+        version=settings.VERSION,
+        config={"settings": settings.relevant(), "seed": seed},
+        inputs=inputs,
+        build=build,
+        help_build=partial(build, helping=True),
+        work=settings.num_pairs,
+        unit="pairs",
+    )
 
 
 def _curation_page(execution: Execution, *, segments: Artifact, contexts: Artifact | None) -> None:
@@ -65,7 +146,7 @@ def _curation_page(execution: Execution, *, segments: Artifact, contexts: Artifa
 
     manifests = {
         kind: execution.artifacts[f"augment_{kind}"].path
-        for kind in KINDS
+        for kind in FIELDS
         if f"augment_{kind}" in execution.artifacts
     }
     page = execution.run.path / "curation.html"
@@ -77,94 +158,3 @@ def _curation_page(execution: Execution, *, segments: Artifact, contexts: Artifa
         manifests=manifests,
     )
     log.info("%-13s %s", "page", relative(page))
-
-
-def _contexts(execution: Execution, version: int) -> Artifact | None:
-    """General concepts and parts, sampled from the base model: the same for every concept set, seed
-    and ablation.
-    """
-    plan = execution.plan
-    settings = plan.config["augmentation"]["contexts"]
-    kinds = [plan.config["augmentation"][name] for name in KINDS.values()]
-    if not any(
-        kind["num_pairs"] and (kind is not kinds[-1] or kind["canvas"] == "generated")
-        for kind in kinds
-    ):
-        return None
-
-    def build(out: Path, *, helping: bool = False) -> None:
-        segmenter, device = plan.config["segmenter"], device_of(plan.config)
-        _curation().generate_contexts(
-            out, spec=plan.spec, segmenter=segmenter, device=device, helping=helping, **settings
-        )
-
-    return execution.artifact(
-        "contexts",
-        stage="curation",
-        version=version,
-        config={"contexts": settings, "segmenter": plan.config["segmenter"]},
-        inputs={"base": plan.base},
-        build=build,
-        help_build=partial(build, helping=True),
-        work=round(
-            settings["images_per_name"]
-            * settings["oversampling"]
-            * (len(settings["names"]) + len(settings["part_names"]))
-        ),
-        unit="images",
-    )
-
-
-def _compose(
-    execution: Execution,
-    kind: str,
-    *,
-    version: int,
-    segments: Artifact | None,
-    contexts: Artifact | None,
-) -> None:
-    """One kind of augmentation; none where the config asks for no pairs."""
-    plan = execution.plan
-    settings = plan.config["augmentation"][KINDS[kind]]
-    if (
-        not settings["num_pairs"]
-        or segments is None
-        or (kind == "M" and len(plan.concepts.concepts) < 2)
-    ):
-        return
-    # Mixed pairs on white need no contexts, and so do not wait for them.
-    needed = contexts if kind != "M" or settings["canvas"] == "generated" else None
-    inputs = {"segments": segments.fingerprint} | (
-        {"contexts": needed.fingerprint} if needed else {}
-    )
-    seed = plan.config["augmentation"]["seed"]
-
-    def build(out: Path, *, helping: bool = False) -> None:
-        _curation().compose_pairs(
-            out,
-            kind=kind,
-            segments=segments.path,
-            contexts=needed.path if needed else None,
-            settings=settings,
-            seed=seed,
-            num_workers=plan.config["num_workers"],
-            helping=helping,
-        )
-
-    execution.artifact(
-        f"augment_{kind}",
-        stage="curation",
-        version=version,
-        config={"settings": settings, "seed": seed, "resolution": plan.spec.resolution},
-        inputs=inputs,
-        build=build,
-        help_build=partial(build, helping=True),
-        work=settings["num_pairs"],
-        unit="pairs",
-    )
-
-
-def _curation() -> Any:
-    from clif_exp.curation import stage
-
-    return stage

@@ -1,54 +1,42 @@
-"""Stage 2's wiring."""
+"""The training stages' wiring: stage 1 (see `contrastive`), then stage 2."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.artifacts.store import Artifact
 from clif_exp.runs.stages.contrastive import train_contrastive
-from clif_exp.runs.stages.versions import version_of
 
 if TYPE_CHECKING:
     from clif_exp.runs.execution import Execution
 
+_TRAINED = ("contrastive", "reconstruction", "diffusion")
+
 
 def train(execution: Execution) -> None:
-    """Stage 1 and stage 2, as far as the method has them; their curves go to the run's metrics.csv
-    and the trackers.
+    """Stage 1 and stage 2, as far as the method has them.
+
+    Their curves go to the run's metrics.csv and the trackers.
     """
-    config = execution.plan.config
-    contrastive = train_contrastive(
-        execution,
-        numerics=_numerics(config),
-        trainer=lambda: _trainer(config),
-        version_of=version_of,
-    )
-    _train_diffusion(execution, contrastive)
-    trained = ("contrastive", "reconstruction", "diffusion")
+    _train_diffusion(execution, train_contrastive(execution))
     curves = {
         name: artifact.path / "metrics.csv"
         for name, artifact in execution.artifacts.items()
-        if name in trained
+        if name in _TRAINED
     }
-    execution.run.write_curves(curves)
-    for name, file in curves.items():
-        execution.trackers.log_curve(name, file)
+    execution.log_curves(curves)
 
 
 def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> Artifact | None:
-    plan = execution.plan
-    settings = plan.config["diffusion"]
-    # Bit for bit the same with and without: a run that was out of memory goes on with it.
-    relevant = {key: value for key, value in settings.items() if key != "gradient_checkpointing"}
-    inputs = {"concepts": plan.concepts_fingerprint, "base": plan.base}
+    plan, config = execution.plan, execution.plan.config
+    settings = config.diffusion
     reads = {
         "manifest": execution.artifacts.get("augment_M"),
         "segments": execution.artifacts.get("segments"),
         "embeddings": contrastive,
     }
-    inputs |= {
+    inputs = {"concepts": plan.concepts_fingerprint, "base": plan.base_fingerprint} | {
         name: artifact.fingerprint for name, artifact in reads.items() if artifact is not None
     }
 
@@ -64,42 +52,24 @@ def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> Arti
             out,
             spec=plan.spec,
             concepts=plan.concepts,
-            seed=plan.config["seed"],
-            trainer=_trainer(plan.config),
+            seed=config.seed,
+            trainer=config.trainer,
             **paths,
-            **settings,
+            **settings.model_dump(),
         )
 
     return execution.artifact(
         "diffusion",
         stage="diffusion",
-        version=version_of("diffusion/stage.py"),
+        version=settings.VERSION,
         config={
-            "settings": relevant,
-            "seed": plan.config["seed"],
-            "hardware": _numerics(plan.config),
+            "settings": settings.relevant(),
+            "seed": config.seed,
+            "trainer": config.trainer.relevant(),
         },
         inputs=inputs,
         build=build,
-        work=max(settings["steps"], 1),
+        work=settings.steps,
         unit="steps",
         collective=True,
     )
-
-
-def _trainer(config: Mapping[str, Any]) -> Any:
-    from clif_exp.training.settings import TrainerSettings
-
-    return TrainerSettings(
-        **config["trainer"],
-        num_workers=config["num_workers"],
-        progress=config["callbacks"]["progress"],
-    )
-
-
-def _numerics(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the trainer changes results: the precision, and over how many ranks a batch is split."""
-    return {
-        "precision": config["trainer"]["precision"],
-        "ranks": config["trainer"]["devices"] * config["trainer"]["num_nodes"],
-    }

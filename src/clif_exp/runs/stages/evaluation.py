@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.files import content_digest
-from clif_exp.runs.ranks import device_of
-from clif_exp.runs.stages.versions import version_of
+from clif_exp.evaluation.settings import EvaluationSettings
 
 if TYPE_CHECKING:
-    from clif_exp.base_models.spec import BackboneSpec
+    from clif_exp.base_models.spec import BaseModels
     from clif_exp.runs.execution import Execution
+
+_READS = ("generation", "generation_prior", "contrastive", "diffusion")
 
 
 def evaluate(execution: Execution) -> None:
@@ -22,13 +22,8 @@ def evaluate(execution: Execution) -> None:
     plan, made = execution.plan, execution.artifacts
     if "generation" not in made:
         return
-    settings = plan.config["evaluation"]
-    reads = {
-        name: made[name]
-        for name in ("generation", "generation_prior", "contrastive", "diffusion")
-        if name in made
-    }
-
+    settings = plan.config.evaluation
+    reads = {name: made[name] for name in _READS if name in made}
     paths = {name: artifact.path for name, artifact in reads.items()}
 
     def build(out: Path, *, helping: bool = False) -> None:
@@ -43,44 +38,43 @@ def evaluate(execution: Execution) -> None:
             prior_before=paths.get("generation_prior"),
             contrastive=paths.get("contrastive"),
             diffusion=paths.get("diffusion"),
-            device=device_of(plan.config),
+            device=plan.config.trainer.device,
             helping=helping,
-            **settings,
+            **settings.model_dump(),
         )
 
+    truth = [plan.root / "truth.json", plan.root / "held_out"]
     artifact = execution.artifact(
         "evaluation",
         stage="evaluation",
-        version=version_of("evaluation/stage.py"),
-        config={key: value for key, value in settings.items() if key != "batch_size"},
+        version=settings.VERSION,
+        config=settings.relevant(),
         inputs={name: artifact.fingerprint for name, artifact in reads.items()}
         | {
             "concepts": plan.concepts_fingerprint,
-            "truth": content_digest([plan.root / "truth.json", plan.root / "held_out"]),
-        }
-        | {"judges": content_digest(_judges(plan.spec, settings))},
+            "truth": content_digest([path for path in truth if path.exists()]),
+            "judges": content_digest(_judges(plan.spec, settings)),
+        },
         build=build,
         help_build=partial(build, helping=True),
-        work=len(plan.prompts) * len(plan.config["generation"]["seeds"]),
+        work=len(plan.prompts) * len(plan.config.generation.seeds),
         unit="images",
     )
-    if artifact is not None:
-        execution.run.add_metrics(json.loads((artifact.path / "metrics.json").read_text()))
+    if artifact is not None and not execution.forecasting:
+        metrics = json.loads((artifact.path / "metrics.json").read_text())
+        execution.run.add_metrics(metrics)
 
 
-def _judges(spec: BackboneSpec, settings: Mapping[str, Any]) -> list[Path]:
-    """Local folders of the judging models: named ones, else those beside the base models, else the
-    packaged ones.
+def _judges(spec: BaseModels, settings: EvaluationSettings) -> list[Path]:
+    """Local folders of the judging models.
+
+    Named ones, else those beside the base models, else the packaged ones.
     """
     from clif_exp.base_models.spec import packaged_weights
 
-    folders = [
-        Path(str(value))
-        for group in settings.values()
-        if isinstance(group, Mapping)
-        for value in group.values()
-        if value
-    ]
+    named = [settings.judge.path, settings.judge.image_path, getattr(settings.reader, "path", None)]
+    named += [getattr(settings.reader, name, None) for name in ("detector", "features")]
+    folders = [Path(name).expanduser() for name in named if name]
     for name in ("judge_clip", "oracle"):
         beside = Path(str(spec.path)).expanduser().resolve().parent / name
         folders.append(beside if beside.is_dir() else packaged_weights() / name)

@@ -1,23 +1,14 @@
-"""Each stage's wiring: the settings and inputs that its result depends on, and the call into its
-room.
-
-Settings that change speed but no result (devices, workers, batch sizes of sampling and judging,
-paths, loggers) stay out of the fingerprints. A room is imported only to compute: a stage's VERSION
-is read from its source, so that a run that reuses everything loads no torch.
-"""
+"""The wiring of what a user takes away: the export and the report."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clif_exp.runs.stages.versions import version_of
+from clif_exp.export.settings import ExportSettings
 
 if TYPE_CHECKING:
     from clif_exp.runs.execution import Execution
-
-log = logging.getLogger("clif_exp")
 
 
 def export(execution: Execution) -> None:
@@ -25,8 +16,14 @@ def export(execution: Execution) -> None:
     plan, diffusion = execution.plan, execution.artifacts.get("diffusion")
     if diffusion is None:
         return
-    facts = {key: plan.config[key] for key in ("seed", "contrastive", "diffusion", "method")}
-    facts |= {"model": plan.config["model"]["family"]}
+    config = plan.config
+    facts = {
+        "seed": config.seed,
+        "contrastive": config.contrastive.relevant(),
+        "diffusion": config.diffusion.relevant(),
+        "method": config.method.relevant(),
+        "model": config.model.family,
+    }
 
     def build(out: Path) -> None:
         from clif_exp.export.stage import export_run
@@ -37,24 +34,23 @@ def export(execution: Execution) -> None:
             concepts=plan.concepts,
             diffusion=diffusion.path,
             config=facts,
-            sample=None,
         )
 
     artifact = execution.artifact(
         "export",
         stage="diffusion",
-        version=version_of("export/stage.py"),
+        version=ExportSettings.VERSION,
         config=facts,
         inputs={"diffusion": diffusion.fingerprint},
         build=build,
     )
-    assert artifact is not None
-    execution.run.publish("export", artifact.path)
+    if artifact is not None and not execution.forecasting:
+        execution.run.publish("export", artifact.path)
 
 
 def report(execution: Execution, config_yaml: str) -> None:
     """Write report.html and the sample grids."""
-    if "report" not in execution.plan.config["stages"]:
+    if "report" not in execution.plan.config.stages:
         return
     from clif_exp.reporting.stage import write_report
 

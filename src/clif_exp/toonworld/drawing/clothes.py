@@ -265,7 +265,8 @@ def draw_on_all_fours(pen: Pen, outfit: Outfit) -> None:
     """A body seen from the side, head end to the viewer's left; the head is moved by (-0.26,
     +0.14).
     """
-    assert outfit.limb_arms is not None and outfit.limb_legs is not None
+    assert outfit.limb_arms is not None
+    assert outfit.limb_legs is not None
     rear = outfit.cloth if outfit.bottom == "none" else outfit.bottom_cloth
     for x in (0.42, 0.27):
         pen.limb((x, -0.28), (x, -0.05), 0.11, outfit.limb_legs)

@@ -1,0 +1,143 @@
+"""Settings of stage 2, conf/diffusion."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from clif_exp.settings import (
+    SPEED,
+    AboveZero,
+    Count,
+    NotNegative,
+    Positive,
+    Share,
+    StageSettings,
+    Strict,
+    Word,
+)
+
+
+class SampleSettings(Strict):
+    """Grids of images at fixed prompts and seeds while training.
+
+    Attributes:
+        every: steps between grids; step 0 always, 0: only that one.
+        num_inference_steps: denoising steps.
+        guidance_scale: classifier-free guidance.
+        batch_size: images sampled at once.
+    """
+
+    every: Count
+    num_inference_steps: Positive
+    guidance_scale: NotNegative
+    batch_size: Annotated[int, Field(ge=1), SPEED]
+
+
+class ValidationSettings(Strict):
+    """The loss at fixed images, noise and timesteps, step 0 included.
+
+    Attributes:
+        every: steps between evaluations.
+        images: how many.
+        timesteps: per image.
+    """
+
+    every: Positive
+    images: Positive
+    timesteps: Positive
+
+
+class DiffusionSettings(StageSettings):
+    """One LoRA for all concepts, on single images and M pairs (CLIF, section 4.3, Eq. 4).
+
+    Attributes:
+        num_tokens: tokens per concept where no stage 1 has added them.
+        rank: of the LoRA; 0 trains no LoRA (textual inversion, with `train_embeddings`).
+        alpha: the LoRA's update is scaled by alpha / rank.
+        target_modules: endings of the layers that get it.
+        train_embeddings: train the concept embeddings too; the text encoder stays frozen either
+            way.
+        steps: optimiser steps.
+        batch_size: images per step over all ranks.
+        learning_rate: of the LoRA, its peak.
+        embedding_learning_rate: of the concept embeddings, its peak.
+        weight_decay: AdamW's.
+        warmup_steps: linear warm-up.
+        schedule: after the warm-up.
+        gradient_clip: gradient norm; None: not clipped.
+        pair_share: share of M pairs in a batch.
+        caption_dropout: share of empty captions.
+        flip: mirror single images; wrong for concepts with a left and a right.
+        masked_loss: weigh the loss by the concepts' masks.
+        background_weight: weight outside of the masks.
+        min_snr_gamma: min-SNR weighting (Hang et al. 2023); None: none.
+        offset_noise: strength of a per-channel noise offset.
+        timestep_bias: above 1, noisy timesteps are drawn more often; 1 draws all alike.
+        prior_share: share of images that the base model itself draws of the class words (prior
+            preservation).
+        prior_images: such images per class word.
+        ema_decay: averages the trained weights; 0 switches it off.
+        gradient_checkpointing: trades time for memory; the same result bit for bit.
+        accumulate: parts that a batch is computed in, one after the other: less memory, the same
+            result up to rounding.
+        optimizer: "adamw", or "adamw8bit" of the package bitsandbytes.
+        attention: "sdpa" (torch's fused kernels), "plain", or "auto": plain on CPUs, where it is
+            faster for small models.
+        compile: run the U-Net through torch.compile.
+        validation: the loss at fixed noise; None computes none.
+        samples: grids of images; None draws none.
+    """
+
+    VERSION: ClassVar[int] = 4
+
+    num_tokens: Annotated[int, Field(ge=1, le=16)]
+    rank: Count
+    alpha: AboveZero
+    target_modules: Annotated[list[Word], Field(min_length=1)]
+    train_embeddings: bool
+    steps: Positive
+    batch_size: Positive
+    learning_rate: AboveZero
+    embedding_learning_rate: AboveZero
+    weight_decay: NotNegative
+    warmup_steps: Count
+    schedule: Literal["constant", "cosine"]
+    gradient_clip: AboveZero | None
+    pair_share: Share
+    caption_dropout: Annotated[float, Field(ge=0, lt=1)]
+    flip: bool
+    masked_loss: bool
+    background_weight: Share
+    min_snr_gamma: AboveZero | None
+    offset_noise: NotNegative
+    timestep_bias: Annotated[float, Field(ge=1, le=4)]
+    prior_share: Annotated[float, Field(ge=0, lt=1)]
+    prior_images: Positive
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    gradient_checkpointing: Annotated[bool, SPEED]
+    accumulate: Positive
+    optimizer: Literal["adamw", "adamw8bit"]
+    attention: Literal["auto", "sdpa", "plain"]
+    compile: bool
+    validation: ValidationSettings | None
+    samples: SampleSettings | None
+
+    @model_validator(mode="after")
+    def _something_trains(self) -> Self:
+        if self.rank == 0 and not self.train_embeddings:
+            raise ValueError(
+                "rank: found 0 with diffusion.train_embeddings=false: nothing would train; change"
+                " one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shares_of_a_batch(self) -> Self:
+        if self.pair_share + self.prior_share > 1:
+            raise ValueError(
+                f"pair_share: found {self.pair_share}, with diffusion.prior_share="
+                f"{self.prior_share}; they are shares of a batch, together at most 1"
+            )
+        return self

@@ -1,0 +1,30 @@
+"""A config without a command line, for notebooks, benchmarks and tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clif_exp.runs.config import Config, validate
+from clif_exp.runs.messages import config_folder
+
+
+def compose(*overrides: str) -> Config:
+    """Compose and check a config as `python -m clif_exp OVERRIDES` does.
+
+    Args:
+        overrides: as on the command line: "diffusion.steps=2", "+experiment=clif".
+
+    Returns:
+        The rooms' settings.
+
+    Raises:
+        ValueError: names the field, what was found and how to fix it.
+    """
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        composed: Any = hydra.compose("config", list(overrides))
+    return validate(OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]

@@ -1,0 +1,64 @@
+"""What settings are made of: strict models, shared types, and markers that fingerprints obey.
+
+A room states type, range and meaning of each of its settings once, in a class in its
+`settings.py`; defaults stand in conf/ only. From the markers follows what a fingerprint depends on.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Marker(Enum):
+    """Why a setting stays out of the fingerprint; stands in its annotation."""
+
+    SPEED = "it changes time or memory, but no result"
+    INDIRECT = "it enters by what it leads to: a file's content, another setting"
+
+
+SPEED, INDIRECT = Marker.SPEED, Marker.INDIRECT
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+AboveZero = Annotated[float, Field(gt=0)]
+Range = Annotated[list[Share], Field(min_length=2, max_length=2)]
+Word = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+=-]*$")]
+
+
+class Strict(BaseModel):
+    """Settings without unknown keys and silent conversions (1 for 1.0 is none)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True, frozen=True)
+
+    def relevant(self) -> dict[str, Any]:
+        """Return what can change a result: all settings without a marker, as plain JSON values.
+
+        Keys are those of the YAML (a field's alias where it has one).
+        """
+        return {
+            field.alias or name: _plain(getattr(self, name))
+            for name, field in type(self).model_fields.items()
+            if not any(isinstance(mark, Marker) for mark in field.metadata)
+        }
+
+
+class StageSettings(Strict):
+    """A stage's settings; VERSION is raised when the same settings and inputs give other results."""
+
+    VERSION: ClassVar[int]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Strict):
+        return value.relevant()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
