@@ -15,7 +15,7 @@ from clif_exp.toonworld.recipes import vae
 from clif_exp.toonworld.recipes.corpus import render_corpus
 from clif_exp.toonworld.recipes.fit import fit, load_averaged
 
-SCENES = 96
+SCENES = 64  # one batch of the CLIPs, the largest
 HARDWARE = {"accelerator": "cpu", "devices": 1, "precision": "32-true"}
 
 

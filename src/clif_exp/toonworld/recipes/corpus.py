@@ -5,14 +5,15 @@ came from.
 from __future__ import annotations
 
 import pickle
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from clif_exp.artifacts.files import write_bytes
 from clif_exp.toonworld.architectures import RESOLUTION
 from clif_exp.toonworld.drawing.render import render
+from clif_exp.toonworld.recipes.processes import map_tasks
 from clif_exp.toonworld.scenes import sample_scene
 from clif_exp.toonworld.world import Scene
 
@@ -83,18 +84,14 @@ def render_corpus(
             for start in range(0, size, _CHUNK)
         ]
         scenes: list[Scene] = []
-        with ProcessPoolExecutor(workers) as pool:
-            for (_, start, count, _), drawn in zip(
-                tasks, pool.map(_draw_chunk, tasks), strict=True
-            ):
-                images[start : start + count], labels[start : start + count] = drawn[:2]
-                scenes += drawn[2]
+        for drawn in map_tasks(_draw_chunk, tasks, workers=workers):
+            chunk = slice(len(scenes), len(scenes) + len(drawn[2]))
+            images[chunk], labels[chunk] = drawn[:2]
+            scenes += drawn[2]
         images.flush()
         labels.flush()
-        finished.with_suffix(".partial").write_bytes(pickle.dumps(scenes))
-        finished.with_suffix(".partial").replace(
-            finished
-        )  # last: its presence says that the arrays are whole
+        # Last: its presence says that the arrays are complete.
+        write_bytes(finished, pickle.dumps(scenes))
     return Corpus(
         images_NHWC=np.load(folder / "images.npy", mmap_mode="r"),
         labels_NHW=np.load(folder / "labels.npy", mmap_mode="r"),

@@ -10,8 +10,6 @@ Models", with the renderer's leaks in place of Gaussian noise).
 
 from __future__ import annotations
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from clif_exp.toonworld.architectures import RESOLUTION
 from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.recipes import vae
 from clif_exp.toonworld.recipes.corpus import Corpus
+from clif_exp.toonworld.recipes.processes import map_tasks
 from clif_exp.toonworld.scenes import PAINTS
 from clif_exp.toonworld.world import Character, Scene
 
@@ -94,14 +93,13 @@ def encode_leaks(folder: Path, corpus: Corpus, path: Path, *, workers: int = 2) 
             (folder, [(row, corpus.scenes[row]) for row in rows[start : start + _TASK]])
             for start in range(0, len(rows), _TASK)
         ]
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            vae.save_latents(path, np.concatenate(list(pool.map(_draw_and_encode, tasks))))
+        parts = map_tasks(_draw_and_encode, tasks, workers=workers, uses_torch=True)
+        vae.save_latents(path, np.concatenate(list(parts)))
     return np.load(path)
 
 
 def _draw_and_encode(task: tuple[Path, list[tuple[int, Scene]]]) -> np.ndarray:
     folder, numbered = task
     scenes = [leaked(scene, np.random.default_rng([9, row])) for row, scene in numbered]
-    return vae.encode_images(
-        folder, np.stack([render(scene, size=RESOLUTION).image for scene in scenes])
-    )
+    images = np.stack([render(scene, size=RESOLUTION).image for scene in scenes])
+    return vae.encode_images((folder, images))

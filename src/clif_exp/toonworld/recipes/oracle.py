@@ -11,7 +11,6 @@ half-way up, so that the rest has things to gather, not pixels.
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,12 +35,14 @@ from clif_exp.toonworld.oracle import (
 )
 from clif_exp.toonworld.recipes import places
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
+from clif_exp.toonworld.recipes.processes import map_tasks
 from clif_exp.toonworld.scenes import KIND_SHARES, sample_character, sample_scene
 from clif_exp.toonworld.world import PARTS, Scene
 
 SEED = 3
 MAX_FIGURES = 3
 PLACES_WEIGHT = 0.5
+CALIBRATION = 512  # examples
 _MAP = RESOLUTION // STRIDE
 _INDEX = {
     slot: {answer: i for i, answer in enumerate(answers)} for slot, answers in ANSWERS.items()
@@ -224,13 +225,8 @@ def render_examples(
     path = folder / f"oracle-hard-seed{seed}-{size}.npz"
     if not path.exists():
         tasks = [(seed, start, min(_CHUNK, size - start)) for start in range(0, size, _CHUNK)]
-        with ProcessPoolExecutor(workers) as pool:
-            drawn = Example(
-                *(
-                    np.concatenate(column)
-                    for column in zip(*pool.map(_draw_chunk, tasks), strict=True)
-                )
-            )
+        chunks = map_tasks(_draw_chunk, tasks, workers=workers)
+        drawn = Example(*(np.concatenate(column) for column in zip(*chunks, strict=True)))
         partial = path.with_name("partial.npz")
         np.savez(partial, **drawn._asdict())  # type: ignore[arg-type]  # its stub takes the names for options
         partial.replace(path)
@@ -280,7 +276,7 @@ def recipe(
         }
 
     def publish(trained: Any, out: Path) -> None:
-        calibrate(trained.oracle, vae)
+        calibrate(trained.oracle, vae, count=min(CALIBRATION, scenes))
         write_oracle(out, oracle=trained.oracle)
 
     model = _WithPlaces(build_oracle().to(memory_format=torch.channels_last))
@@ -309,7 +305,7 @@ def _mirror(images_BCHW: Tensor, boxes_BF4: Tensor, cells_BQHW: Tensor, *, rows:
 
 
 @torch.no_grad()
-def calibrate(model: Any, vae: Any, *, count: int = 512) -> None:
+def calibrate(model: Any, vae: Any, *, count: int = CALIBRATION) -> None:
     """Set the model's temperature per slot to the one of least cross-entropy on fresh examples (Guo
     et al. 2017).
     """

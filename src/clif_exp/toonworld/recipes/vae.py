@@ -7,11 +7,7 @@ U-Net's training: it costs nothing of what the U-Net has learnt.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from functools import cache
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +20,7 @@ from clif_exp.base_models.precision import cpu_autocast
 from clif_exp.toonworld.architectures import RESOLUTION, build_vae
 from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
+from clif_exp.toonworld.recipes.processes import map_tasks
 from clif_exp.toonworld.recipes.widen import widened
 
 KL_WEIGHT = 1e-4
@@ -165,14 +162,12 @@ def encode_corpus(folder: Path, corpus: Corpus, path: Path, *, workers: int = 2)
         workers: processes of one thread each.
     """
     if not path.exists():
-        starts = range(0, len(corpus), _ENCODED)
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            parts = pool.map(
-                encode_images,
-                repeat(folder),
-                (corpus.images_NHWC[start : start + _ENCODED] for start in starts),
-            )
-            save_latents(path, np.concatenate(list(parts)))
+        tasks = [
+            (folder, corpus.images_NHWC[start : start + _ENCODED])
+            for start in range(0, len(corpus), _ENCODED)
+        ]
+        parts = map_tasks(encode_images, tasks, workers=workers, uses_torch=True)
+        save_latents(path, np.concatenate(list(parts)))
     return np.load(path)
 
 
@@ -184,22 +179,22 @@ def save_latents(path: Path, latents_NCHW: np.ndarray) -> None:
 
 
 @torch.inference_mode()
-def encode_images(folder: Path, images_NHWC: np.ndarray) -> np.ndarray:
-    """Latents of uint8 images [N, 128, 128, 3], float16 [N, C, 16, 16], by a worker process of
-    one thread.
+def encode_images(task: tuple[Path, np.ndarray]) -> np.ndarray:
+    """Encode a task's images by the autoencoder in its folder.
+
+    Args:
+        task: folder, and uint8 images [N, 128, 128, 3].
+
+    Returns:
+        Latents (modes), float16 [N, C, 16, 16], of unit variance.
     """
-    torch.set_num_threads(1)
-    vae = _load(folder)
+    from diffusers import AutoencoderKL
+
+    folder, images_NHWC = task
+    vae: Any = AutoencoderKL.from_pretrained(folder).eval()
     images = torch.from_numpy(images_NHWC.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
     with cpu_autocast():
         latents = torch.cat(
             [vae.encode(part).latent_dist.mode().float() for part in images.split(32)]
         )
     return (latents * vae.config.scaling_factor).half().numpy()
-
-
-@cache
-def _load(folder: Path) -> Any:
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL.from_pretrained(folder).eval()
