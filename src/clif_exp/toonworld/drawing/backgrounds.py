@@ -1,4 +1,4 @@
-"""Places to be, drawn at the final resolution's double and reduced; each style has its own finish."""
+"""Backgrounds, drawn at twice the final resolution and reduced; each style has its own finish."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ def _vignette(size: int) -> np.ndarray:
 def draw_background(
     context: str, style: str, *, size: int, rng: np.random.Generator
 ) -> Image.Image:
-    """Draw a place without anybody in it, RGB [size, size]."""
+    """Draw an empty place, RGB [size, size]."""
     if context == "white":
         return Image.new("RGB", (size, size), WHITE_CANVAS)
     backdrop = _Backdrop(size)

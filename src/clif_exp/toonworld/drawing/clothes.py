@@ -1,6 +1,4 @@
-"""Bodies and what they wear below the head, in figure units, for every pose; and garments on their
-own.
-"""
+"""Bodies and clothes below the head, in figure units and in every pose; garments on their own."""
 
 from __future__ import annotations
 
@@ -36,12 +34,12 @@ class Outfit:
 
 
 def seam(colour: RGB) -> RGB:
-    """A line that shows on a cloth."""
+    """A line's colour that shows on a cloth."""
     return darker(colour, 0.45) if luminance(colour) > 75 else lighter(colour, 0.35)
 
 
 def draw_legs(pen: Pen, outfit: Outfit, pose: str) -> None:
-    """Legs, feet and the bottom garment of a standing or sitting figure."""
+    """Draw legs, feet and the bottom garment of a standing or sitting figure."""
     if pose == "sit":
         _sitting_legs(pen, outfit)
         return
@@ -50,36 +48,41 @@ def draw_legs(pen: Pen, outfit: Outfit, pose: str) -> None:
             pen.limb((side * 0.085, -0.27), (side * 0.095, -0.05), 0.105, outfit.limb_legs)
             pen.ellipse(side * 0.112, -0.035, 0.082, 0.046, Material(SHOE, "legs"))
     if outfit.bottom in ("trousers", "shorts"):
-        hem = -0.065 if outfit.bottom == "trousers" else -0.165
-        for side in (-1, 1):
-            leg = [
-                (side * 0.0, -0.30),
-                (side * 0.165, -0.30),
-                (side * (0.165 if hem > -0.1 else 0.19), hem),
-                (side * 0.025, hem),
-            ]
-            pen.polygon(leg, outfit.bottom_cloth)
-        hips = [(-0.165, -0.32), (0.165, -0.32), (0.165, -0.245), (-0.165, -0.245)]
-        pen.polygon(hips, outfit.bottom_cloth, joined=True)
-        pen.line([(0, -0.25), (0, -0.20)], seam(outfit.bottom_colour), 0.014)
-        if outfit.limb_legs is None:
-            pen.line([(-0.155, -0.285), (0.155, -0.285)], seam(outfit.bottom_colour), 0.014)
+        _trousers(pen, outfit)
     elif outfit.bottom == "skirt":
-        skirt = [
-            (-0.15, -0.32),
-            (0.15, -0.32),
-            (0.255, -0.125),
-            (0.13, -0.105),
-            (-0.13, -0.105),
-            (-0.255, -0.125),
+        _skirt(pen, outfit)
+
+
+def _trousers(pen: Pen, outfit: Outfit) -> None:
+    hem = -0.065 if outfit.bottom == "trousers" else -0.165
+    for side in (-1, 1):
+        leg = [
+            (side * 0.0, -0.30),
+            (side * 0.165, -0.30),
+            (side * (0.165 if hem > -0.1 else 0.19), hem),
+            (side * 0.025, hem),
         ]
-        pen.polygon(skirt, outfit.bottom_cloth)
-        for x in (-0.5, 0.0, 0.5):
-            pen.line(
-                [(0.15 * x * 1.2, -0.27), (0.255 * x * 1.3, -0.115)],
-                seam(outfit.bottom_colour),
-                0.013,
-            )
+        pen.polygon(leg, outfit.bottom_cloth)
+    hips = [(-0.165, -0.32), (0.165, -0.32), (0.165, -0.245), (-0.165, -0.245)]
+    pen.polygon(hips, outfit.bottom_cloth, joined=True)
+    pen.line([(0, -0.25), (0, -0.20)], seam(outfit.bottom_colour), 0.014)
+    if outfit.limb_legs is None:
+        pen.line([(-0.155, -0.285), (0.155, -0.285)], seam(outfit.bottom_colour), 0.014)
+
+
+def _skirt(pen: Pen, outfit: Outfit) -> None:
+    skirt = [
+        (-0.15, -0.32),
+        (0.15, -0.32),
+        (0.255, -0.125),
+        (0.13, -0.105),
+        (-0.13, -0.105),
+        (-0.255, -0.125),
+    ]
+    pen.polygon(skirt, outfit.bottom_cloth)
+    for x in (-0.5, 0.0, 0.5):
+        fold = [(0.15 * x * 1.2, -0.27), (0.255 * x * 1.3, -0.115)]
+        pen.line(fold, seam(outfit.bottom_colour), 0.013)
 
 
 def _sitting_legs(pen: Pen, outfit: Outfit) -> None:
@@ -105,21 +108,9 @@ def _sitting_legs(pen: Pen, outfit: Outfit) -> None:
 
 
 def draw_torso(pen: Pen, outfit: Outfit) -> None:
-    """The upper body without arms."""
-    cloth = outfit.cloth
+    """Draw the upper body without arms."""
     if outfit.top == "dress":
-        dress = [
-            (-0.12, -0.60),
-            (0.12, -0.60),
-            (0.165, -0.40),
-            (0.27, -0.115),
-            (0.14, -0.09),
-            (-0.14, -0.09),
-            (-0.27, -0.115),
-            (-0.165, -0.40),
-        ]
-        pen.polygon(dress, cloth, axes=((0, -0.34), (0.24, 0), (0, 0.36)))
-        pen.line([(-0.165, -0.385), (0.165, -0.385)], seam(outfit.top_colour), 0.034)
+        _dress(pen, outfit)
         return
     low = {"jacket": -0.262, "hoodie": -0.275}.get(outfit.top, -0.295)
     torso = [
@@ -132,48 +123,51 @@ def draw_torso(pen: Pen, outfit: Outfit) -> None:
         (-0.19, low - 0.03),
         (-0.185, -0.50),
     ]
-    pen.polygon(torso, cloth, axes=((0, -0.43), (0.21, 0), (0, 0.32)))
+    pen.polygon(torso, outfit.cloth, axes=((0, -0.43), (0.21, 0), (0, 0.32)))
     if outfit.top == "jacket":
-        pen.polygon(
-            [(-0.075, -0.60), (0.075, -0.60), (0.052, low), (-0.052, low)],
-            Material(_lining(outfit.top_colour), "top", CLOTH),
-        )
-        for side in (-1, 1):
-            lapel = [
-                (side * 0.05, -0.60),
-                (side * 0.15, -0.585),
-                (side * 0.145, -0.47),
-                (side * 0.062, -0.40),
-            ]
-            pen.polygon(lapel, Material(darker(outfit.top_colour, 0.28), "top", CLOTH))
-        for y in (-0.37, -0.305):
-            pen.dot(
-                0.092,
-                y,
-                0.019,
-                0.019,
-                (
-                    COLOURS["yellow"]
-                    if outfit.top_colour[2] > 90 or outfit.top_colour[0] < 200
-                    else SHOE
-                ),
-            )
+        _jacket_front(pen, outfit.top_colour, low)
     elif outfit.top == "hoodie":
-        pocket = [(-0.085, -0.385), (0.085, -0.385), (0.125, -0.298), (-0.125, -0.298)]
-        pen.polygon(
-            pocket,
-            Material(
-                (
-                    darker(outfit.top_colour, 0.22)
-                    if luminance(outfit.top_colour) > 75
-                    else lighter(outfit.top_colour, 0.2)
-                ),
-                "top",
-                CLOTH,
-            ),
-        )
+        _pocket(pen, outfit.top_colour)
     elif outfit.limb_arms is None:
         pen.arc(0, -0.60, 0.075, 0.05, 0, 180, seam(outfit.top_colour), 0.02)
+
+
+def _dress(pen: Pen, outfit: Outfit) -> None:
+    dress = [
+        (-0.12, -0.60),
+        (0.12, -0.60),
+        (0.165, -0.40),
+        (0.27, -0.115),
+        (0.14, -0.09),
+        (-0.14, -0.09),
+        (-0.27, -0.115),
+        (-0.165, -0.40),
+    ]
+    pen.polygon(dress, outfit.cloth, axes=((0, -0.34), (0.24, 0), (0, 0.36)))
+    pen.line([(-0.165, -0.385), (0.165, -0.385)], seam(outfit.top_colour), 0.034)
+
+
+def _jacket_front(pen: Pen, colour: RGB, low: float) -> None:
+    """Lining, lapels and buttons; `low` is the jacket's lower edge."""
+    lining = [(-0.075, -0.60), (0.075, -0.60), (0.052, low), (-0.052, low)]
+    pen.polygon(lining, Material(_lining(colour), "top", CLOTH))
+    for side in (-1, 1):
+        lapel = [
+            (side * 0.05, -0.60),
+            (side * 0.15, -0.585),
+            (side * 0.145, -0.47),
+            (side * 0.062, -0.40),
+        ]
+        pen.polygon(lapel, Material(darker(colour, 0.28), "top", CLOTH))
+    for y in (-0.37, -0.305):
+        shows_yellow = colour[2] > 90 or colour[0] < 200
+        pen.dot(0.092, y, 0.019, 0.019, COLOURS["yellow"] if shows_yellow else SHOE)
+
+
+def _pocket(pen: Pen, colour: RGB) -> None:
+    paint = darker(colour, 0.22) if luminance(colour) > 75 else lighter(colour, 0.2)
+    pocket = [(-0.085, -0.385), (0.085, -0.385), (0.125, -0.298), (-0.125, -0.298)]
+    pen.polygon(pocket, Material(paint, "top", CLOTH))
 
 
 def _lining(colour: RGB) -> RGB:
@@ -181,19 +175,21 @@ def _lining(colour: RGB) -> RGB:
 
 
 def draw_hood(pen: Pen, outfit: Outfit) -> None:
-    """What of a hoodie lies behind the head and shoulders."""
+    """Draw what lies behind the head and shoulders: a hoodie's hood."""
     if outfit.top == "hoodie":
         pen.ellipse(0, -0.60, 0.235, 0.095, Material(darker(outfit.top_colour, 0.12), "top", CLOTH))
 
 
 def draw_collar(pen: Pen, outfit: Outfit) -> None:
-    """What lies over the arms: strings, collar."""
+    """Draw what lies over the arms: a hoodie's strings, a shirt's collar."""
     if outfit.top == "hoodie":
         pen.ellipse(0, -0.565, 0.16, 0.058, Material(darker(outfit.top_colour, 0.3), "top", CLOTH))
         string = COLOURS["white"] if luminance(outfit.top_colour) < 200 else SHOE
         for side in (-1, 1):
             pen.line([(side * 0.055, -0.53), (side * 0.06, -0.44)], string, 0.02)
     elif outfit.top == "shirt":
+        pale = luminance(outfit.top_colour) >= 225
+        paint = (206, 208, 214) if pale else lighter(outfit.top_colour, 0.45)
         for side in (-1, 1):
             wing = [
                 (side * 0.0, -0.555),
@@ -203,15 +199,7 @@ def draw_collar(pen: Pen, outfit: Outfit) -> None:
             ]
             pen.polygon(
                 wing,
-                Material(
-                    (
-                        lighter(outfit.top_colour, 0.45)
-                        if luminance(outfit.top_colour) < 225
-                        else (206, 208, 214)
-                    ),
-                    "top",
-                    CLOTH,
-                ),
+                Material(paint, "top", CLOTH),
             )
 
 
@@ -241,7 +229,7 @@ _ARMS: dict[str, tuple[tuple[P, P, P], tuple[P, P, P]]] = {
 
 
 def draw_arms(pen: Pen, outfit: Outfit, pose: str) -> None:
-    """Arms with sleeves and hands."""
+    """Draw arms with sleeves and hands."""
     for shoulder, elbow, hand in _ARMS[pose]:
         if outfit.limb_arms is not None:
             pen.limb(elbow, hand, 0.075, outfit.limb_arms)
@@ -262,9 +250,7 @@ def draw_arms(pen: Pen, outfit: Outfit, pose: str) -> None:
 
 
 def draw_on_all_fours(pen: Pen, outfit: Outfit) -> None:
-    """A body seen from the side, head end to the viewer's left; the head is moved by (-0.26,
-    +0.14).
-    """
+    """Draw a body from the side, head end to the viewer's left; the head moves by (-0.26, 0.14)."""
     assert outfit.limb_arms is not None
     assert outfit.limb_legs is not None
     rear = outfit.cloth if outfit.bottom == "none" else outfit.bottom_cloth

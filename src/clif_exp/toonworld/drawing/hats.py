@@ -1,10 +1,12 @@
-"""Hats and accessories in figure units, as worn."""
+"""Hats in figure units, as worn."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 from clif_exp.toonworld.drawing.pen import (
     CLOTH,
-    INK,
     RGB,
     SMOOTH,
     Material,
@@ -16,6 +18,7 @@ from clif_exp.toonworld.drawing.pen import (
 from clif_exp.toonworld.world import COLOURS
 
 GOLD: RGB = (246, 200, 56)
+WHITE_GEM: RGB = (250, 250, 255)
 
 
 def _trim(colour: RGB) -> RGB:
@@ -23,166 +26,166 @@ def _trim(colour: RGB) -> RGB:
     return darker(colour, 0.5) if luminance(colour) > 100 else lighter(colour, 0.55)
 
 
-def draw_hat(pen: Pen, hat: str, colour: RGB) -> None:
-    cloth, smooth = Material(colour, "hat", CLOTH), Material(colour, "hat", SMOOTH)
-    if hat == "cap":
-        crown = [
-            (-0.225, -0.895),
-            (-0.22, -0.98),
-            (-0.16, -1.075),
-            (-0.04, -1.12),
-            (0.08, -1.11),
-            (0.18, -1.04),
-            (0.225, -0.95),
-            (0.225, -0.895),
-        ]
-        pen.polygon(crown, cloth)
-        pen.line([(0.0, -1.115), (-0.02, -0.90)], _trim(colour), 0.014)
-        pen.polygon(
-            [
-                (-0.06, -0.945),
-                (0.22, -0.935),
-                (0.37, -0.895),
-                (0.375, -0.865),
-                (0.20, -0.885),
-                (-0.06, -0.885),
-            ],
-            Material(darker(colour, 0.22), "hat", CLOTH),
-        )
-        pen.ellipse(0.0, -1.118, 0.03, 0.02, cloth)
-    elif hat == "crown":
-        points = [
-            (-0.20, -0.90),
-            (-0.245, -1.14),
-            (-0.125, -1.02),
-            (0, -1.18),
-            (0.125, -1.02),
-            (0.245, -1.14),
-            (0.20, -0.90),
-        ]
-        pen.polygon(points, smooth, axes=((0, -1.0), (0.24, 0), (0, 0.2)))
-        for x, y in ((-0.245, -1.14), (0, -1.18), (0.245, -1.14)):
-            pen.ellipse(
-                x,
-                y,
-                0.030,
-                0.030,
-                Material(GOLD if colour[0] < 220 or colour[2] > 100 else COLOURS["red"], "hat"),
-            )
-        pen.line([(-0.20, -0.925), (0.20, -0.925)], _trim(colour), 0.036)
-        for x in (-0.115, 0.0, 0.115):
-            pen.dot(
-                x, -0.985, 0.026, 0.030, WHITE_GEM if luminance(colour) < 200 else COLOURS["blue"]
-            )
-    elif hat == "beanie":
-        dome = [
-            (-0.235, -0.95),
-            (-0.225, -1.02),
-            (-0.175, -1.09),
-            (-0.09, -1.13),
-            (0.09, -1.13),
-            (0.175, -1.09),
-            (0.225, -1.02),
-            (0.235, -0.95),
-        ]
-        pen.polygon(dome, cloth, axes=((0, -0.97), (0.235, 0), (0, 0.165)))
-        pen.polygon(
-            [(-0.25, -0.975), (0.25, -0.975), (0.255, -0.888), (-0.255, -0.888)],
-            Material(
-                _trim(colour) if luminance(colour) > 200 else darker(colour, 0.3), "hat", CLOTH
-            ),
-        )
-        for x in (-0.17, -0.085, 0.0, 0.085, 0.17):
-            pen.line([(x, -0.965), (x, -0.898)], colour, 0.016)
+def _cap(pen: Pen, colour: RGB) -> None:
+    cloth = Material(colour, "hat", CLOTH)
+    crown = [
+        (-0.225, -0.895),
+        (-0.22, -0.98),
+        (-0.16, -1.075),
+        (-0.04, -1.12),
+        (0.08, -1.11),
+        (0.18, -1.04),
+        (0.225, -0.95),
+        (0.225, -0.895),
+    ]
+    pen.polygon(crown, cloth)
+    pen.line([(0.0, -1.115), (-0.02, -0.90)], _trim(colour), 0.014)
+    pen.polygon(
+        [
+            (-0.06, -0.945),
+            (0.22, -0.935),
+            (0.37, -0.895),
+            (0.375, -0.865),
+            (0.20, -0.885),
+            (-0.06, -0.885),
+        ],
+        Material(darker(colour, 0.22), "hat", CLOTH),
+    )
+    pen.ellipse(0.0, -1.118, 0.03, 0.02, cloth)
+
+
+def _crown(pen: Pen, colour: RGB) -> None:
+    points = [
+        (-0.20, -0.90),
+        (-0.245, -1.14),
+        (-0.125, -1.02),
+        (0, -1.18),
+        (0.125, -1.02),
+        (0.245, -1.14),
+        (0.20, -0.90),
+    ]
+    pen.polygon(points, Material(colour, "hat", SMOOTH), axes=((0, -1.0), (0.24, 0), (0, 0.2)))
+    for x, y in ((-0.245, -1.14), (0, -1.18), (0.245, -1.14)):
         pen.ellipse(
-            0,
-            -1.145,
-            0.068,
-            0.066,
-            Material(
-                COLOURS["white"] if luminance(colour) < 225 else (190, 192, 200), "hat", CLOTH
-            ),
+            x,
+            y,
+            0.030,
+            0.030,
+            Material(GOLD if colour[0] < 220 or colour[2] > 100 else COLOURS["red"], "hat"),
         )
-    elif hat == "top hat":
-        pen.polygon([(-0.155, -0.90), (-0.17, -1.25), (0.17, -1.25), (0.155, -0.90)], cloth)
-        pen.polygon(
-            [(-0.158, -0.925), (-0.161, -0.995), (0.161, -0.995), (0.158, -0.925)],
-            Material(_trim(colour), "hat", CLOTH),
-            joined=True,
-        )
-        pen.ellipse(0, -0.905, 0.285, 0.045, cloth)
-    elif hat == "wizard hat":
-        pen.polygon(
-            [(-0.185, -0.90), (-0.07, -1.15), (0.09, -1.36), (0.085, -1.19), (0.185, -0.90)], cloth
-        )
-        for x, y, size in ((-0.065, -1.0, 0.036), (0.065, -1.06, 0.032), (0.035, -1.19, 0.024)):
-            _star(
-                pen, x, y, size, GOLD if luminance(colour) < 170 else darker(COLOURS["purple"], 0.2)
+    pen.line([(-0.20, -0.925), (0.20, -0.925)], _trim(colour), 0.036)
+    for x in (-0.115, 0.0, 0.115):
+        pen.dot(x, -0.985, 0.026, 0.030, WHITE_GEM if luminance(colour) < 200 else COLOURS["blue"])
+
+
+def _beanie(pen: Pen, colour: RGB) -> None:
+    cloth = Material(colour, "hat", CLOTH)
+    dome = [
+        (-0.235, -0.95),
+        (-0.225, -1.02),
+        (-0.175, -1.09),
+        (-0.09, -1.13),
+        (0.09, -1.13),
+        (0.175, -1.09),
+        (0.225, -1.02),
+        (0.235, -0.95),
+    ]
+    pen.polygon(dome, cloth, axes=((0, -0.97), (0.235, 0), (0, 0.165)))
+    pen.polygon(
+        [(-0.25, -0.975), (0.25, -0.975), (0.255, -0.888), (-0.255, -0.888)],
+        Material(_trim(colour) if luminance(colour) > 200 else darker(colour, 0.3), "hat", CLOTH),
+    )
+    for x in (-0.17, -0.085, 0.0, 0.085, 0.17):
+        pen.line([(x, -0.965), (x, -0.898)], colour, 0.016)
+    pen.ellipse(
+        0,
+        -1.145,
+        0.068,
+        0.066,
+        Material(COLOURS["white"] if luminance(colour) < 225 else (190, 192, 200), "hat", CLOTH),
+    )
+
+
+def _top_hat(pen: Pen, colour: RGB) -> None:
+    cloth = Material(colour, "hat", CLOTH)
+    pen.polygon([(-0.155, -0.90), (-0.17, -1.25), (0.17, -1.25), (0.155, -0.90)], cloth)
+    pen.polygon(
+        [(-0.158, -0.925), (-0.161, -0.995), (0.161, -0.995), (0.158, -0.925)],
+        Material(_trim(colour), "hat", CLOTH),
+        joined=True,
+    )
+    pen.ellipse(0, -0.905, 0.285, 0.045, cloth)
+
+
+def _wizard_hat(pen: Pen, colour: RGB) -> None:
+    cloth = Material(colour, "hat", CLOTH)
+    pen.polygon(
+        [(-0.185, -0.90), (-0.07, -1.15), (0.09, -1.36), (0.085, -1.19), (0.185, -0.90)], cloth
+    )
+    for x, y, size in ((-0.065, -1.0, 0.036), (0.065, -1.06, 0.032), (0.035, -1.19, 0.024)):
+        _star(pen, x, y, size, GOLD if luminance(colour) < 170 else darker(COLOURS["purple"], 0.2))
+    pen.ellipse(0, -0.90, 0.305, 0.058, cloth)
+
+
+def _feather_hat(pen: Pen, colour: RGB) -> None:
+    cloth = Material(colour, "hat", CLOTH)
+    plume = COLOURS["white"] if luminance(colour) < 225 else COLOURS["red"]
+    pen.ellipse(0.205, -1.17, 0.062, 0.185, Material(plume, "hat", CLOTH), angle=24)
+    pen.line([(0.14, -1.02), (0.265, -1.31)], darker(plume, 0.35), 0.016)
+    pen.ellipse(0, -0.985, 0.185, 0.115, cloth)
+    pen.polygon(
+        [(-0.185, -0.975), (0.185, -0.975), (0.185, -0.93), (-0.185, -0.93)],
+        Material(_trim(colour), "hat", CLOTH),
+    )
+    pen.polygon(
+        [
+            (-0.36, -0.955),
+            (-0.20, -0.945),
+            (0.20, -0.945),
+            (0.36, -0.955),
+            (0.24, -0.865),
+            (0, -0.85),
+            (-0.24, -0.865),
+        ],
+        cloth,
+    )
+
+
+def _horned_helmet(pen: Pen, colour: RGB) -> None:
+    for side in (-1, 1):
+        horn = [
+            (side * x, y)
+            for x, y in (
+                (0.16, -1.04),
+                (0.27, -1.08),
+                (0.315, -1.23),
+                (0.375, -1.09),
+                (0.34, -0.97),
+                (0.21, -0.93),
             )
-        pen.ellipse(0, -0.90, 0.305, 0.058, cloth)
-    elif hat == "feather hat":
-        plume = COLOURS["white"] if luminance(colour) < 225 else COLOURS["red"]
-        pen.ellipse(0.205, -1.17, 0.062, 0.185, Material(plume, "hat", CLOTH), angle=24)
-        pen.line([(0.14, -1.02), (0.265, -1.31)], darker(plume, 0.35), 0.016)
-        pen.ellipse(0, -0.985, 0.185, 0.115, cloth)
-        pen.polygon(
-            [(-0.185, -0.975), (0.185, -0.975), (0.185, -0.93), (-0.185, -0.93)],
-            Material(_trim(colour), "hat", CLOTH),
-        )
-        pen.polygon(
-            [
-                (-0.36, -0.955),
-                (-0.20, -0.945),
-                (0.20, -0.945),
-                (0.36, -0.955),
-                (0.24, -0.865),
-                (0, -0.85),
-                (-0.24, -0.865),
-            ],
-            cloth,
-        )
-    elif hat == "horned helmet":
-        for side in (-1, 1):
-            horn = [
-                (side * x, y)
-                for x, y in (
-                    (0.16, -1.04),
-                    (0.27, -1.08),
-                    (0.315, -1.23),
-                    (0.375, -1.09),
-                    (0.34, -0.97),
-                    (0.21, -0.93),
-                )
-            ]
-            pen.polygon(horn, Material((250, 240, 214), "hat"))
-        pen.polygon(
-            [
-                (-0.245, -0.87),
-                (-0.24, -0.98),
-                (-0.16, -1.08),
-                (0, -1.12),
-                (0.16, -1.08),
-                (0.24, -0.98),
-                (0.245, -0.87),
-            ],
-            smooth,
-        )
-        pen.polygon(
-            [(-0.255, -0.92), (0.255, -0.92), (0.255, -0.86), (-0.255, -0.86)],
-            Material(_trim(colour), "hat"),
-        )
-        for x in (-0.18, -0.06, 0.06, 0.18):
-            pen.dot(x, -0.89, 0.016, 0.016, GOLD)
-    else:
-        assert hat == "none", hat
-
-
-WHITE_GEM: RGB = (250, 250, 255)
+        ]
+        pen.polygon(horn, Material((250, 240, 214), "hat"))
+    pen.polygon(
+        [
+            (-0.245, -0.87),
+            (-0.24, -0.98),
+            (-0.16, -1.08),
+            (0, -1.12),
+            (0.16, -1.08),
+            (0.24, -0.98),
+            (0.245, -0.87),
+        ],
+        Material(colour, "hat", SMOOTH),
+    )
+    pen.polygon(
+        [(-0.255, -0.92), (0.255, -0.92), (0.255, -0.86), (-0.255, -0.86)],
+        Material(_trim(colour), "hat"),
+    )
+    for x in (-0.18, -0.06, 0.06, 0.18):
+        pen.dot(x, -0.89, 0.016, 0.016, GOLD)
 
 
 def _star(pen: Pen, x: float, y: float, size: float, colour: RGB) -> None:
-    import math
-
     points = []
     for corner in range(10):
         radius = size if corner % 2 == 0 else size * 0.45
@@ -191,72 +194,18 @@ def _star(pen: Pen, x: float, y: float, size: float, colour: RGB) -> None:
     pen.mark(points, colour)
 
 
-def draw_accessory(pen: Pen, accessory: str, *, alone: bool = False) -> None:
-    """Drawn after the head. `alone` gives glasses their lenses' own ground to lie on."""
-    if accessory == "glasses":
-        frame, y = Material(INK, "accessory"), -0.78
-        for side in (-1, 1):
-            pen.ellipse(side * 0.118, y, 0.105, 0.098, frame)
-            pen.limb((side * 0.215, y - 0.03), (side * 0.262, y - 0.045), 0.034, frame, joined=True)
-        pen.limb((-0.03, y - 0.02), (0.03, y - 0.02), 0.032, frame, joined=True)
-        for side in (-1, 1):
-            pen.dot(side * 0.118, y, 0.080, 0.074, (190, 226, 246))
-            if not alone:
-                pen.dot(side * 0.112, y + 0.005, 0.036, 0.044, INK)
-                pen.dot(side * 0.112 - 0.014, y - 0.014, 0.013, 0.016, (255, 255, 255))
-            pen.line(
-                [(side * 0.118 - 0.05, y - 0.005), (side * 0.118 - 0.02, y - 0.045)],
-                (255, 255, 255),
-                0.016,
-            )
-    elif accessory == "scarf":
-        wool, pale = Material(COLOURS["red"], "accessory", CLOTH), COLOURS["white"]
-        pen.limb((0.105, -0.53), (0.135, -0.30), 0.095, wool)
-        pen.mark([(0.083, -0.35), (0.181, -0.36), (0.185, -0.315), (0.088, -0.305)], pale)
-        pen.ellipse(0, -0.545, 0.205, 0.068, wool)
-        for x in (-0.12, 0.0, 0.12):
-            pen.mark(
-                [
-                    (x - 0.022, -0.612 + abs(x) * 0.12),
-                    (x + 0.022, -0.612 + abs(x) * 0.12),
-                    (x + 0.022, -0.478 - abs(x) * 0.12),
-                    (x - 0.022, -0.478 - abs(x) * 0.12),
-                ],
-                pale,
-            )
-    elif accessory == "necktie":
-        silk = Material((34, 40, 92), "accessory", CLOTH)
-        pen.polygon(
-            [(-0.028, -0.52), (0.028, -0.52), (0.068, -0.33), (0, -0.27), (-0.068, -0.33)], silk
-        )
-        for y in (-0.435, -0.365):
-            width = 0.03 + (y + 0.52) * 0.22
-            pen.line([(-width, y - 0.02), (width, y + 0.02)], GOLD, 0.026)
-        pen.polygon([(-0.052, -0.56), (0.052, -0.56), (0.034, -0.495), (-0.034, -0.495)], silk)
-    elif accessory == "eyepatch":
-        leather = Material((30, 26, 30), "accessory")
-        pen.line([(-0.235, -0.90), (0.02, -0.83)], (30, 26, 30), 0.026)
-        pen.line([(0.18, -0.77), (0.245, -0.72)], (30, 26, 30), 0.026)
-        pen.polygon(
-            [(0.015, -0.86), (0.20, -0.85), (0.195, -0.765), (0.11, -0.685), (0.03, -0.755)],
-            leather,
-        )
-    elif accessory == "moustache":
-        hair = Material((60, 40, 30), "accessory")
-        for side in (-1, 1):
-            curl = [
-                (side * x, y)
-                for x, y in (
-                    (0.0, -0.675),
-                    (0.06, -0.69),
-                    (0.12, -0.655),
-                    (0.20, -0.70),
-                    (0.185, -0.625),
-                    (0.11, -0.595),
-                    (0.03, -0.61),
-                    (0.0, -0.63),
-                )
-            ]
-            pen.polygon(curl, hair, joined=side == 1)
-    else:
-        assert accessory == "none", accessory
+_HATS: dict[str, Callable[[Pen, RGB], None]] = {
+    "cap": _cap,
+    "crown": _crown,
+    "beanie": _beanie,
+    "top hat": _top_hat,
+    "wizard hat": _wizard_hat,
+    "feather hat": _feather_hat,
+    "horned helmet": _horned_helmet,
+}
+
+
+def draw_hat(pen: Pen, hat: str, colour: RGB) -> None:
+    """Draw a hat as worn; "none" draws nothing."""
+    if hat != "none":
+        _HATS[hat](pen, colour)

@@ -1,8 +1,4 @@
-"""Draws a `Scene`: image, the visible part at every pixel, boxes and what is hidden by whom.
-
-python -m clif_exp.toonworld.drawing.render --out grid.png --rows 8     # look at random scenes and
-their captions
-"""
+"""Draws a `Scene`: image, visible part at every pixel, boxes, and what hides what."""
 
 from __future__ import annotations
 
@@ -11,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
+from clif_exp.toonworld.drawing.accessories import draw_accessory
 from clif_exp.toonworld.drawing.backgrounds import WHITE_CANVAS, draw_background
 from clif_exp.toonworld.drawing.clothes import (
     Outfit,
@@ -21,15 +18,15 @@ from clif_exp.toonworld.drawing.clothes import (
     draw_on_all_fours,
     draw_torso,
 )
-from clif_exp.toonworld.drawing.hats import draw_accessory, draw_hat
+from clif_exp.toonworld.drawing.ears import draw_ears
+from clif_exp.toonworld.drawing.hats import draw_hat
 from clif_exp.toonworld.drawing.heads import (
     draw_back_hair,
-    draw_ears,
     draw_head,
-    draw_tail,
     limb_material,
 )
 from clif_exp.toonworld.drawing.pen import RGB, Pen
+from clif_exp.toonworld.drawing.tails import draw_tail
 from clif_exp.toonworld.world import COLOURS, PARTS, Character, Figure, Item, Scene
 
 LABELS_PER_FIGURE = 16
@@ -61,8 +58,8 @@ class Rendering:
             visible; uint8 [H, W].
         boxes: (x0, y0, x1, y1) in pixels of each element's visible pixels, x1 and y1 exclusive;
             None if hidden.
-        visibility: per element, part -> share in [0, 1] of its pixels that nobody else hides.
-        areas: per element, part -> pixels it would cover if nobody hid it.
+        visibility: per element, part -> share in [0, 1] of its pixels that no other element hides.
+        areas: per element, part -> pixels it would cover if nothing hid it.
     """
 
     image: np.ndarray
@@ -155,7 +152,11 @@ def _draw_item(pen: Pen, item: Item, paint: _Paint) -> None:
 def _sheet(
     element: Figure | Item, *, size: int, rng: np.random.Generator
 ) -> tuple[Image.Image, np.ndarray, tuple[int, int]]:
-    """Draw one element: RGBA sheet, part labels of the sheet, and where its upper left corner goes."""
+    """Draw one element.
+
+    Returns:
+        RGBA sheet; part labels of the sheet, uint8 [h, w]; pixel at which its upper left corner goes.
+    """
     unit, paint = element.scale * size, _Paint(rng)
     if isinstance(element, Figure):
         centre = (0.0, 0.0)
@@ -253,7 +254,7 @@ def _box(labels: np.ndarray, element: int) -> tuple[int, int, int, int] | None:
 def cutout(
     character: Character, *, size: int = 128, pose: str = "down", flip: bool = False, seed: int = 0
 ) -> Image.Image:
-    """One character alone, RGBA [size, size], transparent around it."""
+    """Draw one character alone, RGBA [size, size], transparent around it."""
     figure = Figure(character, 0.5, 0.96, 0.66, flip, pose)
     sheet, _, corner = _sheet(figure, size=size, rng=np.random.default_rng(seed))
     canvas = Image.new("RGBA", (size, size), (*WHITE_CANVAS, 0))
