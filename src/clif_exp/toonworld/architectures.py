@@ -1,9 +1,8 @@
-"""The shapes of ToonWorld's base models: standard classes of diffusers, transformers and
-segment-anything, made small.
+"""Architectures and file layouts of ToonWorld's base models.
 
-Every size that a training recipe, a loader or a test needs stands here once. `write_random_weights`
-saves all of them untrained, in exactly the layouts of the shipped weights, for tests and for code
-that must run before weights exist.
+They are small instances of classes of diffusers, transformers and segment-anything; every size that
+a recipe, a loader or a test needs is defined here. `write_random_weights` saves untrained models in
+the layout of the shipped weights, for tests and for code that must run before weights exist.
 """
 
 from __future__ import annotations
@@ -14,28 +13,23 @@ from typing import Any
 
 from clif_exp.base_models.sam import build_small_sam
 
-RESOLUTION = (
-    128  # pixels; latents are 8 x 16 x 16: Stable Diffusion's factor of 8, twice its channels
-)
+# Pixels. Latents are 8 x 16 x 16: Stable Diffusion's factor of 8, twice its channels.
+RESOLUTION = 128
 LATENT_CHANNELS = 8
 TEXT_WIDTH = 192
 FOLDERS = ("pipeline", "clip", "sam", "oracle", "judge_clip")
 
 
-def build_tokenizer():
-    """The world's tokenizer (see `tokenizer.build_tokenizer`): each word of the caption grammar is
-    one token.
-    """
+def build_tokenizer() -> Any:
+    """Build the world's `CLIPTokenizer`: each word of the caption grammar is one token."""
     from clif_exp.toonworld.grammar import VOCABULARY
     from clif_exp.toonworld.tokenizer import build_tokenizer
 
     return build_tokenizer(VOCABULARY)
 
 
-def clip_config(tokenizer, *, judge: bool = False):
-    """Configuration of the contrastive CLIP, or of the judge's second CLIP, which differs in width,
-    depth and patches.
-    """
+def clip_config(tokenizer: Any, *, judge: bool = False) -> Any:
+    """`CLIPConfig` of stage 1's CLIP, or of the judge's, which has another width and patch size."""
     from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
     width, text_layers, vision_layers, heads, patch = (
@@ -67,8 +61,8 @@ def clip_config(tokenizer, *, judge: bool = False):
     )
 
 
-def build_clip(tokenizer, *, judge: bool = False):
-    """An untrained `CLIPModel`.
+def build_clip(tokenizer: Any, *, judge: bool = False) -> Any:
+    """Build an untrained `CLIPModel`.
 
     Plain attention: torch's fused one is slower for models this small on a CPU.
     """
@@ -77,8 +71,8 @@ def build_clip(tokenizer, *, judge: bool = False):
     return CLIPModel._from_config(clip_config(tokenizer, judge=judge), attn_implementation="eager")
 
 
-def build_image_processor(model):
-    """`CLIPImageProcessor` that resizes to the model's input and scales pixels to [-1, 1]."""
+def build_image_processor(model: Any) -> Any:
+    """Build a `CLIPImageProcessor` that resizes to the model's input and scales pixels to [-1, 1]."""
     from transformers import CLIPImageProcessor
 
     size = model.config.vision_config.image_size
@@ -91,10 +85,8 @@ def build_image_processor(model):
     )
 
 
-def build_text_encoder(clip):
-    """The pipeline's `CLIPTextModel`: a copy of the contrastive model's own text tower, same
-    weights.
-    """
+def build_text_encoder(clip: Any) -> Any:
+    """Build the pipeline's `CLIPTextModel`, a copy of a `CLIPModel`'s text tower."""
     from transformers import CLIPTextModel
 
     encoder = CLIPTextModel._from_config(clip.config.text_config, attn_implementation="eager")
@@ -108,13 +100,12 @@ def build_text_encoder(clip):
     return encoder
 
 
-def build_vae():
-    """`AutoencoderKL` of factor 8. Narrow where images are large, wide where they are small: that
-    is what CPUs afford.
+def build_vae() -> Any:
+    """Build an untrained `AutoencoderKL` of factor 8.
 
-    Eight latent channels instead of Stable Diffusion's four: with four, faces and patterns of 128
-    px drawings were gone after any training time that a CPU allows, and a U-Net's cost does not
-    depend on them.
+    Narrow at high resolution and wide at low resolution, to be affordable on CPUs. Eight latent
+    channels instead of Stable Diffusion's four: with four, faces and patterns of 128 px drawings
+    were lost after any training time that a CPU allows, and they do not change a U-Net's cost.
     """
     from diffusers import AutoencoderKL
 
@@ -131,11 +122,11 @@ def build_vae():
     )
 
 
-def build_unet():
-    """U-Net over 16 x 16 latents, with attention at 8 x 8 only.
+def build_unet() -> Any:
+    """Build an untrained `UNet2DConditionModel` over 16 x 16 latents, with attention at 8 x 8 only.
 
-    As in SDXL the finest level carries no attention: it is costly there. No third level at 4 x 4:
-    it is mostly parameters, and Muon costs by the parameter.
+    As in SDXL the finest level has no attention, which is costly there. There is no third level at
+    4 x 4: it would be mostly parameters, and Muon's cost grows with their number.
     """
     from diffusers import UNet2DConditionModel
 
@@ -153,9 +144,10 @@ def build_unet():
     )
 
 
-def build_scheduler():
-    """What the U-Net is trained by: v-prediction, and a terminal SNR of zero (Lin et al. 2023) so
-    that canvases can be plain white.
+def build_scheduler() -> Any:
+    """Build the U-Net's training schedule: v-prediction with a terminal SNR of zero.
+
+    With it (Lin et al. 2023) canvases can be plain white.
     """
     from diffusers import DDIMScheduler
 
@@ -174,13 +166,12 @@ def build_scheduler():
     )
 
 
-def build_sampler():
-    """What the pipeline draws with: the stochastic DPM-Solver++ (Lu et al. 2022) on
-    `build_scheduler`'s noise.
+def build_sampler() -> Any:
+    """Build the pipeline's sampler, the stochastic DPM-Solver++ (Lu et al. 2022).
 
     "A next to B" leaves open who stands on the left. A deterministic sampler starts from the mean
     of both images and often stays there: two figures with the traits of both. Fresh noise in
-    every step lets the choice fall.
+    every step settles the choice.
     """
     from diffusers import DPMSolverMultistepScheduler
 
@@ -189,10 +180,8 @@ def build_sampler():
     )
 
 
-def write_pipeline(out: Path, *, tokenizer, text_encoder, unet, vae) -> None:
-    """Save a folder that `StableDiffusionPipeline.from_pretrained` reads, in fp16, files of at most
-    15 MB.
-    """
+def write_pipeline(out: Path, *, tokenizer: Any, text_encoder: Any, unet: Any, vae: Any) -> None:
+    """Save a `StableDiffusionPipeline` in fp16, in files of at most 15 MB."""
     from diffusers import StableDiffusionPipeline
 
     pipeline: Any = StableDiffusionPipeline(
@@ -206,37 +195,31 @@ def write_pipeline(out: Path, *, tokenizer, text_encoder, unet, vae) -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(out, safe_serialization=True, max_shard_size="14MB")
-    # transformers loads in the stored dtype, diffusers in fp32: without this a stock pipeline would
-    # mix the two.
+    # transformers loads in the stored dtype, diffusers in fp32: a stock pipeline would mix the two.
     _edit_json(out / "text_encoder" / "config.json", dtype="float32")
     for part in ("unet", "vae"):
-        _edit_json(
-            out / part / "config.json", _name_or_path=None
-        )  # where they happened to lie during training
+        _edit_json(out / part / "config.json", _name_or_path=None)  # a path of the training machine
 
 
-def write_clip(out: Path, *, tokenizer, clip) -> None:
-    """Save a folder that `CLIPModel`, `CLIPTokenizer` and `CLIPImageProcessor.from_pretrained`
-    read, in fp16.
-    """
+def write_clip(out: Path, *, tokenizer: Any, clip: Any) -> None:
+    """Save a `CLIPModel` in fp16 with its `CLIPTokenizer` and `CLIPImageProcessor`."""
     clip.half().save_pretrained(out, max_shard_size="14MB")
     _edit_json(out / "config.json", dtype="float32")
     tokenizer.save_pretrained(out)
-    _edit_json(
-        out / "tokenizer_config.json", is_local=None, local_files_only=None
-    )  # where it was loaded from says nothing to others
+    # How the tokenizer was loaded for training is of no use to others.
+    _edit_json(out / "tokenizer_config.json", is_local=None, local_files_only=None)
     build_image_processor(clip).save_pretrained(out)
 
 
-def _edit_json(path: Path, **changes) -> None:
+def _edit_json(path: Path, **changes: str | None) -> None:
     """Set keys of a JSON file; None removes the key."""
     content = json.loads(path.read_text()) | changes
     kept = {key: value for key, value in content.items() if not (key in changes and value is None)}
     path.write_text(json.dumps(kept, indent=2) + "\n")
 
 
-def write_sam(out: Path, *, sam) -> None:
-    """Save SAM's state dict in fp16 as `model.safetensors`; `build_small_sam(out)` reads it back."""
+def write_sam(out: Path, *, sam: Any) -> None:
+    """Save SAM's weights in fp16 as `model.safetensors`; `build_small_sam(out)` loads them."""
     from safetensors.torch import save_file
 
     out.mkdir(parents=True, exist_ok=True)
@@ -247,9 +230,7 @@ def write_sam(out: Path, *, sam) -> None:
 
 
 def write_random_weights(out: Path, *, seed: int = 0) -> None:
-    """Write untrained base models in the layouts of the shipped ones: `pipeline/`, `clip/`, `sam/`,
-    `oracle/`, `judge_clip/`.
-    """
+    """Write untrained base models to the folders of `FOLDERS`, in the layout of the shipped ones."""
     import torch
 
     from clif_exp.toonworld.oracle import build_oracle, write_oracle

@@ -1,25 +1,23 @@
-"""ToonWorld's CLIP tokenizer: byte-level BPE, as CLIP's own, in which every word of the world is
-one token.
-"""
+"""ToonWorld's CLIP tokenizer: byte-level BPE like CLIP's own, one token per word of the world."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 MAX_LENGTH = 77  # as Stable Diffusion's: exports and prompt checks then behave alike
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
 
-def build_tokenizer(words: Iterable[str]):
+def build_tokenizer(words: Iterable[str]) -> Any:
     """Train a `CLIPTokenizer` whose merges make each of `words` a single token.
 
-    Any other text still encodes, in bytes, as with CLIP's own tokenizer. The ids of BOS and EOS are
-    the last two, as in CLIP; in particular EOS is not 2, which would switch transformers to pooling
-    at the highest id.
+    Any other text is encoded in bytes, as by CLIP's own tokenizer. The ids of BOS and EOS are the
+    last two, as in CLIP; an EOS of 2 would make transformers pool at the highest id.
 
     Args:
-        words: lower-case words, any order; duplicates are harmless.
+        words: lower-case words, in any order; duplicates do no harm.
 
     Returns:
         `transformers.CLIPTokenizer` with `model_max_length` 77, padding with EOS as Stable
@@ -48,4 +46,4 @@ def build_tokenizer(words: Iterable[str]):
         alphabet + [f"{c}</w>" for c in alphabet] + ["".join(pair) for pair in merges] + [BOS, EOS]
     )
     vocab = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_LENGTH)  # type: ignore[arg-type]  # its stub knows files only
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_LENGTH)  # type: ignore[arg-type]  # stub: files only

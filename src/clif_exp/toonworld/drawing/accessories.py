@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from clif_exp.toonworld.drawing.colours import INK
 from clif_exp.toonworld.drawing.hats import GOLD
-from clif_exp.toonworld.drawing.pen import CLOTH, INK, Material, Pen
+from clif_exp.toonworld.drawing.pen import CLOTH, Material, Pen
 from clif_exp.toonworld.world import COLOURS
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from clif_exp.toonworld.drawing.pen import INK, RGB, Pen, darker, lighter, luminance, mix
+from clif_exp.toonworld.drawing.colours import INK, RGB, darker, lighter, luminance, mix
+from clif_exp.toonworld.drawing.pen import Pen
 from clif_exp.toonworld.drawing.people import HEAD_Y, ROSE, WHITE, draw_eyes, fur
 
 _HALF_WIDTHS = {"bear": 0.275, "panda": 0.285, "mouse": 0.245, "rabbit": 0.25, "lynx": 0.26}

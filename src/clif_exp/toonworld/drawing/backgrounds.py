@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from clif_exp.toonworld.drawing.pen import RGB, darker, lighter, mix
+from clif_exp.toonworld.drawing.colours import RGB, darker, lighter, mix
 from clif_exp.toonworld.drawing.textures import smooth_noise
 
 WHITE_CANVAS: RGB = (255, 255, 255)

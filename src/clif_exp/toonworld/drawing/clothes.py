@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clif_exp.toonworld.drawing.pen import CLOTH, RGB, Material, Pen, darker, lighter, luminance
+from clif_exp.toonworld.drawing.colours import RGB, darker, lighter, luminance
+from clif_exp.toonworld.drawing.pen import CLOTH, Material, Pen
 from clif_exp.toonworld.drawing.pen import Point as P
 from clif_exp.toonworld.world import COLOURS
 

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from clif_exp.toonworld.drawing.pen import (
-    INK,
-    RGB,
-    Material,
-    Pen,
-    Point,
-    darker,
-    lighter,
-    luminance,
-)
+from clif_exp.toonworld.drawing.colours import INK, RGB, darker, lighter, luminance
+from clif_exp.toonworld.drawing.pen import Material, Pen, Point
 from clif_exp.toonworld.drawing.people import METAL, ROSE, WHITE, fur
 from clif_exp.toonworld.world import COLOURS
 

@@ -5,16 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from clif_exp.toonworld.drawing.pen import (
-    CLOTH,
-    RGB,
-    SMOOTH,
-    Material,
-    Pen,
-    darker,
-    lighter,
-    luminance,
-)
+from clif_exp.toonworld.drawing.colours import RGB, darker, lighter, luminance
+from clif_exp.toonworld.drawing.pen import CLOTH, SMOOTH, Material, Pen
 from clif_exp.toonworld.world import COLOURS
 
 GOLD: RGB = (246, 200, 56)

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from clif_exp.toonworld.drawing.animals import draw_animal
-from clif_exp.toonworld.drawing.pen import (
-    FUR,
-    RGB,
-    SMOOTH,
-    Material,
-    Pen,
-)
+from clif_exp.toonworld.drawing.colours import RGB
+from clif_exp.toonworld.drawing.pen import FUR, SMOOTH, Material, Pen
 from clif_exp.toonworld.drawing.people import (
     METAL,
     draw_alien,

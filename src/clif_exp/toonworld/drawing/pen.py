@@ -1,5 +1,4 @@
-"""A pen that draws shapes into colour and shape-number planes, and the three styles that turn those
-into an image.
+"""A pen that draws shapes into planes of colours and shape numbers, which a style makes an image.
 
 Shapes are polygons in figure units: feet at (0, 0), crown at (0, -1), x to the viewer's right. The
 planes are drawn at `SUPERSAMPLING` times the final resolution without smoothing; reducing them
@@ -14,17 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
+from clif_exp.toonworld.drawing.colours import INK, RGB, pattern_colour
 from clif_exp.toonworld.drawing.textures import TEXTURE_SIDE, pattern_tile, textures, wobble
-from clif_exp.toonworld.world import COLOURS, PARTS
+from clif_exp.toonworld.world import PARTS
 
 SUPERSAMPLING = 3
-INK = (38, 30, 36)
-RGB = tuple[int, int, int]
 Point = tuple[float, float]
 FUR, CLOTH, SMOOTH = 0, 1, 2
 _LIGHT = np.array([-0.42, -0.58, 0.70], np.float32)
-# Lines between shapes, as a share of the figure's height, and how they are drawn: inked, or only
-# shaded darker.
+# Width of the lines between shapes as a share of the figure's height. Flat figures are inked, the
+# others only shaded darker along them.
 _LINE_WIDTHS = {"flat": 0.0075, "shaded": 0.0035, "textured": 0.0035}
 _EDGE_GAIN = {"shaded": 0.62, "textured": 0.66}
 
@@ -37,33 +35,6 @@ def _arc(start: float, stop: float, count: int, *, closed: bool) -> np.ndarray:
 
 _CIRCLE = _arc(0, 2 * np.pi, 28, closed=False)
 _CAP = _arc(-np.pi / 2, np.pi / 2, 9, closed=True)
-
-
-def mix(first: RGB, second: RGB, share: float) -> RGB:
-    """`first` with `share` of it replaced by `second`."""
-    red, green, blue = (int(a + (b - a) * share) for a, b in zip(first, second, strict=True))
-    return red, green, blue
-
-
-def darker(colour: RGB, share: float = 0.3) -> RGB:
-    return mix(colour, (20, 14, 24), share)
-
-
-def lighter(colour: RGB, share: float = 0.5) -> RGB:
-    return mix(colour, (255, 252, 246), share)
-
-
-def luminance(colour: RGB) -> float:
-    return 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
-
-
-def pattern_colour(colour: RGB) -> RGB:
-    """The second colour of a patterned cloth: shows on it, and makes no two colours look the same
-    when patterned.
-    """
-    if luminance(colour) < 190:
-        return COLOURS["white"]
-    return (140, 200, 240) if colour[2] > 160 else (192, 116, 32)
 
 
 @dataclass(frozen=True)
@@ -113,10 +84,12 @@ class Pen:
         joined: bool = False,
         axes: tuple[Point, Point, Point] | None = None,
     ) -> None:
-        """Fill a polygon. `joined` shapes share the outline of the shape before them.
+        """Fill a polygon.
 
         Args:
             points: corners in figure units, [N, 2].
+            material: what it is painted with.
+            joined: share the outline of the shape before it.
             axes: centre, half axis and other half axis of the ellipse that stands for its
                 roundness; from the bounding box when missing.
         """
@@ -195,8 +168,7 @@ class Pen:
             [_CAP @ turn * (end_width / 2) + end, -_CAP @ turn * (width / 2) + start]
         )
         half = length / 2 + width / 2
-        # Flatter along the stick than across it, so that it looks like a cylinder rather than an
-        # egg.
+        # Flatter along the stick than across it, so that it looks like a cylinder, not an egg.
         axes = (
             ((x0 + x1) / 2, (y0 + y1) / 2),
             (ux * half * 2, uy * half * 2),
@@ -205,14 +177,15 @@ class Pen:
         self.polygon(points, material, joined=joined, axes=axes)
 
     def mark(self, points: Sequence[Point] | np.ndarray, colour: RGB) -> None:
-        """Paint on what is there already: no outline, no part, no shape of its own."""
+        """Paint over what is there: a mark is no shape and has no outline and no part."""
         self._draw_rgb.polygon(self._pixels(points).ravel().tolist(), fill=colour)
 
     def dot(self, x: float, y: float, rx: float, ry: float, colour: RGB) -> None:
+        """Paint an ellipse over what is there."""
         self.mark(_CIRCLE * (rx, ry) + (x, y), colour)
 
     def line(self, points: Sequence[Point] | np.ndarray, colour: RGB, width: float) -> None:
-        """Draw an open line of `width` figure units on what is there already."""
+        """Paint an open line of `width` figure units over what is there."""
         self._draw_rgb.line(
             self._pixels(points).ravel().tolist(),
             fill=colour,
@@ -231,7 +204,7 @@ class Pen:
         colour: RGB,
         width: float,
     ) -> None:
-        """Draw part of an ellipse, angles in degrees clockwise from the right."""
+        """Paint part of an ellipse over what is there, angles in degrees clockwise from the right."""
         angles = np.radians(np.linspace(start, stop, 9))
         self.line(np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], 1), colour, width)
 
@@ -361,9 +334,7 @@ class Pen:
 
 
 def _edges(groups: np.ndarray, thickness: int) -> np.ndarray:
-    """True within `thickness` pixels of where two shapes or a shape and nothing meet, inside the
-    figure only.
-    """
+    """Find a figure's pixels within `thickness` pixels of another shape, bool [H, W]."""
     edges = np.zeros(groups.shape, bool)
     step = thickness
     edges[:, step:] |= groups[:, step:] != groups[:, :-step]

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from clif_exp.toonworld.drawing.pen import (
-    FUR,
-    INK,
-    RGB,
-    Material,
-    Pen,
-    Point,
-    darker,
-    lighter,
-    luminance,
-    mix,
-)
+from clif_exp.toonworld.drawing.colours import INK, RGB, darker, lighter, luminance, mix
+from clif_exp.toonworld.drawing.pen import FUR, Material, Pen, Point
 from clif_exp.toonworld.world import SKIN_TONES, Character
 
 HEAD_Y = -0.77

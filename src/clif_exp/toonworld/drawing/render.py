@@ -18,6 +18,7 @@ from clif_exp.toonworld.drawing.clothes import (
     draw_on_all_fours,
     draw_torso,
 )
+from clif_exp.toonworld.drawing.colours import RGB
 from clif_exp.toonworld.drawing.ears import draw_ears
 from clif_exp.toonworld.drawing.hats import draw_hat
 from clif_exp.toonworld.drawing.heads import (
@@ -25,7 +26,7 @@ from clif_exp.toonworld.drawing.heads import (
     draw_head,
     limb_material,
 )
-from clif_exp.toonworld.drawing.pen import RGB, Pen
+from clif_exp.toonworld.drawing.pen import Pen
 from clif_exp.toonworld.drawing.tails import draw_tail
 from clif_exp.toonworld.world import COLOURS, PARTS, Character, Figure, Item, Scene
 
@@ -155,7 +156,7 @@ def _sheet(
     """Draw one element.
 
     Returns:
-        RGBA sheet; part labels of the sheet, uint8 [h, w]; pixel at which its upper left corner goes.
+        RGBA sheet; its part labels, uint8 [h, w]; the pixel of its upper left corner.
     """
     unit, paint = element.scale * size, _Paint(rng)
     if isinstance(element, Figure):

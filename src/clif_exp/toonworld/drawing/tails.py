@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from clif_exp.toonworld.drawing.pen import INK, RGB, Material, Pen, darker, lighter
+from clif_exp.toonworld.drawing.colours import INK, RGB, darker, lighter
+from clif_exp.toonworld.drawing.pen import Material, Pen
 from clif_exp.toonworld.drawing.people import ROSE, WHITE, fur
 
 
