@@ -1,4 +1,4 @@
-"""What the oracle is trained on and examined by."""
+"""The oracle's training and examination examples."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import numpy as np
 import torch
 
 from clif_exp.toonworld.oracle import ANSWERS, NOT_VISIBLE
-from clif_exp.toonworld.recipes.oracle import EXAMINATION, TRAINING, _mirror, _scene, draw_example
+from clif_exp.toonworld.recipes.oracle import _mirror
+from clif_exp.toonworld.recipes.oracle_examples import (
+    EXAMINATION,
+    TRAINING,
+    _scene,
+    draw_example,
+)
 from clif_exp.toonworld.scenes import sample_scene
 
 
-def test_training_shows_the_hard_cases_oftener():
+def test_training_shows_hard_cases_more_often():
     def share(mix) -> float:
         scenes = [_scene(np.random.default_rng([1, i]), mix) for i in range(400)]
         return float(np.mean([scene.interaction in ("behind", "riding") for scene in scenes]))
@@ -24,8 +30,8 @@ def test_training_shows_the_hard_cases_oftener():
     assert counts[1] > counts[0] > 0
 
 
-def test_the_examination_is_of_scenes_as_they_come():
-    """Whatever training shows oftener, cards stay comparable."""
+def test_examination_scenes_follow_the_base_distribution():
+    """Model cards stay comparable, whatever training shows more often."""
     for index in range(40):
         one, other = (np.random.default_rng([2, index]) for _ in range(2))
         assert _scene(one, EXAMINATION) == sample_scene(other, allow_cast_only=True)

@@ -20,7 +20,7 @@ from clif_exp.toonworld.cast import cast, held_out_scenes, reference_scenes
 from clif_exp.toonworld.drawing.render import Rendering, render
 from clif_exp.toonworld.grammar import caption, full_caption, truth
 from clif_exp.toonworld.oracle import AMBIGUOUS, NOT_VISIBLE, FigureReading, Oracle
-from clif_exp.toonworld.recipes.oracle import draw_example
+from clif_exp.toonworld.recipes.oracle_examples import draw_example
 from clif_exp.toonworld.scenes import sample_scene
 from clif_exp.toonworld.world import SLOTS, Scene
 

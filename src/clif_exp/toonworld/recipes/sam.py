@@ -1,9 +1,9 @@
-"""The small SAM: from one point its three masks mean the part, the whole figure, and everything
-drawn; a box means the figure.
+"""Training recipe of the small SAM.
 
-SAM's own losses (Kirillov et al. 2023): focal + dice on the masks and a squared error on the
-predicted IoU. The three outputs are told apart by their place instead of by the smallest loss: the
-drawn world knows which is which.
+The three masks of a point are the part, the whole figure, and everything drawn; a box's mask is the
+figure. The losses are SAM's own (Kirillov et al. 2023): focal + dice on the masks and a squared
+error on the predicted IoU. Each output has a fixed target instead of the one of smallest loss,
+because the drawn world knows which is which.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from clif_exp.toonworld.architectures import RESOLUTION, write_sam
 from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
 
-PROMPTS = 8  # per image: the image encoder's work is shared among them
-PART_WEIGHT = 3.0  # figures are learnt in minutes, parts are what takes the time
+PROMPTS = 8  # per image, which is encoded once for all of them
+PART_WEIGHT = 3.0  # parts take far longer to learn than figures
 
 
 def _prompts(
     labels_HW: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points [P, 2] (x, y), boxes [P, 4] around the figure under each point, masks bool [P, 3, H,
-    W].
+    """Draw prompts for a label map.
+
+    Returns:
+        Points (x, y), float [P, 2]; boxes around the figure at each point, float [P, 4]; masks of
+        part, figure and everything, bool [P, 3, H, W].
     """
     points, boxes, masks = [], [], []
     parts = np.unique(labels_HW)
@@ -52,6 +55,7 @@ def _prompts(
 
 
 def recipe(corpus: Corpus, *, steps: int = 3_000, batch_size: int = 8) -> Recipe:
+    """Train the SAM on points, and on boxes in every fourth step."""
     torch.manual_seed(7)
 
     def batch(step: int) -> Batch:
@@ -82,6 +86,7 @@ def recipe(corpus: Corpus, *, steps: int = 3_000, batch_size: int = 8) -> Recipe
 
 
 def loss(sam: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mask and IoU losses of a batch, and the IoU of each output for the log."""
     images = (batch["images_BCHW"].float() - sam.pixel_mean) / sam.pixel_std
     embeddings = sam.image_encoder(images)
     positions = sam.prompt_encoder.get_dense_pe()
@@ -100,10 +105,7 @@ def loss(sam: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         qualities.append(quality)
     truth = batch["masks_BP3HW"].flatten(0, 1).float()
     if batch["use_boxes"]:
-        chosen, truth = (
-            slice(0, 1),
-            truth[:, 1:2],
-        )  # a box asks for the figure: the single-mask output
+        chosen, truth = slice(0, 1), truth[:, 1:2]  # the single-mask output is the figure
     else:
         chosen, truth = slice(0, 4), torch.cat([truth[:, 1:2], truth], dim=1)
     logits_NMHW = torch.cat(logits)[:, chosen].float()
@@ -114,8 +116,7 @@ def loss(sam: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         )
         iou = (shown & (truth > 0)).sum((2, 3)) / (shown | (truth > 0)).sum((2, 3)).clamp(min=1)
     quality = F.mse_loss(torch.cat(qualities)[:, chosen].float(), iou)
-    # At the decoder's own resolution, against the share of each cell that the mask covers: a
-    # quarter of the work.
+    # At the decoder's own resolution, a quarter of the work: targets are the covered share of cells.
     share = F.avg_pool2d(truth, RESOLUTION // logits_NMHW.shape[-1])
     names = ("figure",) if batch["use_boxes"] else ("figure", "part", "whole", "all")
     weight_M = torch.tensor([PART_WEIGHT if name == "part" else 1.0 for name in names])
@@ -126,8 +127,7 @@ def loss(sam: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 def _focal(logits_NMHW: Tensor, truth_NMHW: Tensor, *, gamma: float = 2.0) -> Tensor:
-    """Focal loss [N, M] per mask, divided by the mask's area (Lin et al. 2017, Sec. 3.3), so that a
-    hat counts as much as a figure.
+    """Focal loss per mask, divided by the mask's area (Lin et al. 2017, Sec. 3.3), float [N, M].
 
     Averaged over the image instead, as in SAM, parts of 1 % of it were never found.
     """
@@ -140,7 +140,7 @@ def _focal(logits_NMHW: Tensor, truth_NMHW: Tensor, *, gamma: float = 2.0) -> Te
 
 
 def _dice(logits: Tensor, truth: Tensor) -> Tensor:
-    """Dice loss [N, M] per mask."""
+    """Dice loss per mask, float [N, M]."""
     shares = logits.sigmoid().flatten(2)
     truth = truth.flatten(2)
     return 1 - (2 * (shares * truth).sum(2) + 1) / (shares.sum(2) + truth.sum(2) + 1)

@@ -1,8 +1,7 @@
-"""The base diffusion model: v-prediction, min-SNR weights, zero terminal SNR, classifier-free
-dropout, averaged weights.
+"""Training recipe of the U-Net: v-prediction, min-SNR weights, terminal SNR zero, caption dropout.
 
-A head that is thrown away afterwards reads from the features what is where (`places`): it teaches
-the cross-attention which word belongs to which place long before the pixels would.
+A head that is discarded afterwards classifies every place from the U-Net's features (`places`). It
+teaches the cross-attention which word belongs to which place long before the pixels would.
 """
 
 from __future__ import annotations
@@ -24,23 +23,20 @@ from clif_exp.toonworld.world import Scene
 
 MIN_SNR_GAMMA = 5.0
 WEIGHT_FLOOR = 0.4
-# timesteps are drawn by 1 - u ** NOISINESS: which of two figures stands where is decided close to
-# pure noise
+# Timesteps are drawn as 1 - (1 - u) ** NOISINESS, because which of two figures stands where is
+# decided close to pure noise.
 NOISINESS = 1.6
 DROPOUT = 0.1
-FULL_CAPTIONS = 0.3  # share of captions that leave nothing out
-# how often a scene of two comes up beside any other: who wears what and stands where is the harder
-# part
+FULL_CAPTIONS = 0.3  # share of captions that mention every attribute
+# Sampling weights of scenes, relative to a single figure. Who wears what and stands where is hard,
 PAIR_WEIGHT = 2.5
-# times as often, a pair of which one wears a hat: that the other wears none is said by silence
-# alone
+# captions do not mention that a figure has no hat, so a pair with one hat is harder,
 ONE_HAT = 2.0
-BEHIND = 2.0  # times as often: of all relations it was drawn wrongly most
-# share of the pairs, at noisy timesteps, whose input shows a leak (`leaks`) and whose target does
-# not
-LEAKS = 0.5
-LEAK_FROM = 400  # timestep: an SNR of 0.75; below, what a figure wears is settled
-PLACES_WEIGHT = 0.03  # of the sum over all questions: about the size of the other term
+# and of all relations this one was drawn wrongly most often.
+BEHIND = 2.0
+LEAKS = 0.5  # share of the pairs at noisy timesteps whose input, not target, shows a leak (`leaks`)
+LEAK_FROM = 400  # timestep of an SNR of 0.75; at lower ones it is settled what a figure wears
+PLACES_WEIGHT = 0.03  # of the sum over all questions; makes it about as large as the other term
 
 
 class _WithPlaces(nn.Module):
@@ -51,9 +47,7 @@ class _WithPlaces(nn.Module):
         self.reader = nn.Sequential(nn.GroupNorm(8, width), nn.Conv2d(width, places.ANSWERS, 1))
 
     def forward(self, noisy: Tensor, times: Tensor, context: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Predicted velocity, and logits per question of `places.CLASSES` behind the last
-        attention.
-        """
+        """Predict the velocity, and logits per question of `places.CLASSES` after the attention."""
         return places.read(
             lambda: self.unet(noisy, times, context).sample,
             layer=self.unet.up_blocks[0],
@@ -61,99 +55,124 @@ class _WithPlaces(nn.Module):
         )
 
 
+class _Batches:
+    """Noisy and true latents, captions, timesteps and place labels of a step.
+
+    Args:
+        corpus: scenes with label maps.
+        latents_NCHW: the corpus's latents, float16.
+        leaks_PCHW: latents of a leak of every pair, see `leaks.encode_leaks`.
+        tokenizer: of the text encoder.
+        timesteps: number of timesteps of the noise schedule.
+        batch_size: scenes per step.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        latents_NCHW: np.ndarray,
+        leaks_PCHW: np.ndarray,
+        *,
+        tokenizer: Any,
+        timesteps: int,
+        batch_size: int,
+    ) -> None:
+        self.corpus, self.latents_NCHW, self.leaks_PCHW = corpus, latents_NCHW, leaks_PCHW
+        self.tokenizer, self.timesteps, self.batch_size = tokenizer, timesteps, batch_size
+        chances = np.array([_weight(scene) for scene in corpus.scenes])
+        self.chances = chances / chances.sum()
+        pairs = leaks.pairs_of(corpus).tolist()
+        self.leak_of = dict(zip(pairs, range(len(leaks_PCHW)), strict=True))
+
+    def __call__(self, step: int) -> Batch:
+        rng = np.random.default_rng([5, step])
+        rows = np.sort(rng.choice(len(self.corpus), self.batch_size, replace=False, p=self.chances))
+        scenes = [self.corpus.scenes[row] for row in rows]
+        captions = [_caption(scene, rng) for scene in scenes]
+        # Another pixel of each cell in every step: the targets are soft on average.
+        cell = self.corpus.labels_NHW.shape[1] // self.latents_NCHW.shape[2]
+        y, x = rng.integers(cell, size=2)
+        times = self._timesteps(rng)
+        shown_BCHW = self._shown(rows, captions, times, rng)
+        labels = self.corpus.labels_NHW[rows][:, y::cell, x::cell]
+        return {
+            "latents_BCHW": torch.from_numpy(self.latents_NCHW[rows]).float(),
+            "shown_BCHW": torch.from_numpy(shown_BCHW),
+            "input_ids": self.tokenizer(
+                captions, padding="max_length", return_tensors="pt"
+            ).input_ids,
+            "timesteps": torch.from_numpy(times),
+            "places_BQHW": torch.from_numpy(places.targets(scenes, labels)),
+        }
+
+    def _timesteps(self, rng: np.random.Generator) -> np.ndarray:
+        """Stratified timesteps, int64 [B]: every batch covers the schedule, for a steadier loss."""
+        shares = (np.arange(self.batch_size) + rng.random(self.batch_size)) / self.batch_size
+        times = ((1 - (1 - shares) ** NOISINESS) * self.timesteps).astype(np.int64)
+        return rng.permutation(times)
+
+    def _shown(
+        self, rows: np.ndarray, captions: list[str], times: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """The latents that noise is added to, float32 [B, C, H, W]: some move towards a leak."""
+        shown_BCHW = self.latents_NCHW[rows].astype(np.float32)
+        for place, (row, text) in enumerate(zip(rows.tolist(), captions, strict=True)):
+            noisy = times[place] >= LEAK_FROM
+            if text and row in self.leak_of and noisy and rng.random() < LEAKS:
+                share = rng.uniform(0.3, 1.0)
+                leak = self.leaks_PCHW[self.leak_of[row]].astype(np.float32)
+                shown_BCHW[place] += share * (leak - shown_BCHW[place])
+        return shown_BCHW
+
+
 def recipe(
     corpus: Corpus,
     latents_NCHW: np.ndarray,
     leaks_PCHW: np.ndarray,
     *,
-    tokenizer,
+    tokenizer: Any,
     text_encoder: nn.Module,
     steps: int = 8_000,
     batch_size: int = 32,
 ) -> Recipe:
-    """The U-Net on latents of the corpus and of `leaks.encode_leaks`, for the text encoder that it
-    will ship with.
+    """Train the U-Net on latents of the corpus and of leaks, for the text encoder it ships with.
+
+    Args:
+        corpus: scenes with label maps.
+        latents_NCHW: the corpus's latents, float16, see `vae.encode_corpus`.
+        leaks_PCHW: latents of a leak of every pair, float16, see `leaks.encode_leaks`.
+        tokenizer: of the text encoder.
+        text_encoder: stays frozen.
+        steps: optimiser steps.
+        batch_size: scenes per step.
     """
     from diffusers.models.attention_processor import AttnProcessor
 
     torch.manual_seed(99)
     unet = build_unet()
-    unet.set_attn_processor(
-        AttnProcessor()
-    )  # plain attention: 1.3 times faster than torch's fused one at this size on CPUs
-    model = _WithPlaces(unet)
+    # Plain attention is 1.3 times as fast as torch's fused one at this size on CPUs.
+    unet.set_attn_processor(AttnProcessor())
     scheduler = build_scheduler()
-    alphas = scheduler.alphas_cumprod
     text_encoder = text_encoder.eval().requires_grad_(False)
-    chances = np.array([_weight(scene) for scene in corpus.scenes])
-    chances /= chances.sum()
-    leak_of = dict(zip(leaks.pairs_of(corpus).tolist(), range(len(leaks_PCHW)), strict=True))
-
-    def batch(step: int) -> Batch:
-        rng = np.random.default_rng([5, step])
-        rows = np.sort(rng.choice(len(corpus), batch_size, replace=False, p=chances))
-        scenes = [corpus.scenes[row] for row in rows]
-        captions = [_said(scene, rng) for scene in scenes]
-        ids = tokenizer(captions, padding="max_length", return_tensors="pt").input_ids
-        # Stratified timesteps: the batch covers the schedule evenly, which quietens the loss.
-        cell = corpus.labels_NHW.shape[1] // latents_NCHW.shape[2]
-        y, x = rng.integers(
-            cell, size=2
-        )  # another pixel of each cell every time: soft targets, on average
-        shares = (np.arange(batch_size) + rng.random(batch_size)) / batch_size
-        times = ((1 - (1 - shares) ** NOISINESS) * len(alphas)).astype(np.int64)
-        times = rng.permutation(times)
-        shown_BCHW = latents_NCHW[rows].astype(np.float32)
-        for place, (row, said) in enumerate(zip(rows.tolist(), captions, strict=True)):
-            if said and row in leak_of and times[place] >= LEAK_FROM and rng.random() < LEAKS:
-                share = rng.uniform(0.3, 1.0)
-                shown_BCHW[place] += share * (
-                    leaks_PCHW[leak_of[row]].astype(np.float32) - shown_BCHW[place]
-                )
-        return {
-            "latents_BCHW": torch.from_numpy(latents_NCHW[rows]).float(),
-            "shown_BCHW": torch.from_numpy(shown_BCHW),
-            "input_ids": ids,
-            "timesteps": torch.from_numpy(times),
-            "places_BQHW": torch.from_numpy(
-                places.targets(scenes, corpus.labels_NHW[rows][:, y::cell, x::cell])
-            ),
-        }
+    batches = _Batches(
+        corpus,
+        latents_NCHW,
+        leaks_PCHW,
+        tokenizer=tokenizer,
+        timesteps=len(scheduler.alphas_cumprod),
+        batch_size=batch_size,
+    )
 
     def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        latents, times = batch["latents_BCHW"], batch["timesteps"]
-        with torch.no_grad():
-            context = text_encoder(batch["input_ids"]).last_hidden_state
-        noisy = scheduler.add_noise(batch["shown_BCHW"], torch.randn_like(latents), times)
-        # The velocity that leads from here to the true latents; without a leak it is diffusers'
-        # get_velocity.
-        alpha_B111 = alphas[times].view(-1, 1, 1, 1)
-        target = (alpha_B111.sqrt() * noisy - latents) / (1 - alpha_B111).sqrt()
-        velocity, answers = model(noisy, times, context)
-        error = (velocity.float() - target).square().mean(dim=(1, 2, 3))
-        snr = alphas[times] / (1 - alphas[times])
-        # Min-SNR for v-prediction (Hang et al. 2023), with a floor: near pure noise, where it would
-        # vanish, the layout is made.
-        weight = (snr.clamp(max=MIN_SNR_GAMMA) / (snr + 1)).clamp(min=WEIGHT_FLOOR)
-        wrong = [
-            F.cross_entropy(found, batch["places_BQHW"][:, i], ignore_index=places.IGNORED)
-            for i, found in enumerate(answers)
-        ]
-        told = dict(zip(places.CLASSES, wrong, strict=True))
-        scalars = {
-            "velocity_error": error.detach().mean(),
-            "colour": told["colour"].detach(),
-            "kind": told["kind"].detach(),
-        }
-        return (weight * error).mean() + PLACES_WEIGHT * torch.stack(wrong).sum(), scalars
+        return _loss(model, batch, text_encoder=text_encoder, scheduler=scheduler)
 
     def publish(trained: Any, out: Path) -> None:
         trained.unet.save_pretrained(out, safe_serialization=True)
 
     return Recipe(
         "unet",
-        model,
-        batch,
+        _WithPlaces(unet),
+        batches,
         loss,
         publish,
         steps=steps,
@@ -163,8 +182,39 @@ def recipe(
     )
 
 
+def _loss(
+    model: Any, batch: Batch, *, text_encoder: nn.Module, scheduler: Any
+) -> tuple[Tensor, dict[str, Tensor]]:
+    latents, times = batch["latents_BCHW"], batch["timesteps"]
+    alphas = scheduler.alphas_cumprod
+    with torch.no_grad():
+        context = text_encoder(batch["input_ids"]).last_hidden_state
+    noisy = scheduler.add_noise(batch["shown_BCHW"], torch.randn_like(latents), times)
+    # The velocity that leads from here to the true latents; without a leak it is diffusers'
+    # get_velocity.
+    alpha_B111 = alphas[times].view(-1, 1, 1, 1)
+    target = (alpha_B111.sqrt() * noisy - latents) / (1 - alpha_B111).sqrt()
+    velocity, answers = model(noisy, times, context)
+    error = (velocity.float() - target).square().mean(dim=(1, 2, 3))
+    snr = alphas[times] / (1 - alphas[times])
+    # Min-SNR for v-prediction (Hang et al. 2023), with a floor: the layout is made near pure noise,
+    # where the weight would vanish.
+    weight = (snr.clamp(max=MIN_SNR_GAMMA) / (snr + 1)).clamp(min=WEIGHT_FLOOR)
+    entropies = [
+        F.cross_entropy(logits, batch["places_BQHW"][:, i], ignore_index=places.IGNORED)
+        for i, logits in enumerate(answers)
+    ]
+    entropy_of = dict(zip(places.CLASSES, entropies, strict=True))
+    scalars = {
+        "velocity_error": error.detach().mean(),
+        "colour": entropy_of["colour"].detach(),
+        "kind": entropy_of["kind"].detach(),
+    }
+    return (weight * error).mean() + PLACES_WEIGHT * torch.stack(entropies).sum(), scalars
+
+
 def _weight(scene: Scene) -> float:
-    """How often a scene comes up beside a single figure."""
+    """Sampling weight of a scene; that of a single figure is 1."""
     if len(scene.figures) != 2:
         return 1.0
     hats = sum(figure.character.hat != "none" for figure in scene.figures)
@@ -175,10 +225,9 @@ def _weight(scene: Scene) -> float:
     )
 
 
-def _said(scene: Scene, rng: np.random.Generator) -> str:
+def _caption(scene: Scene, rng: np.random.Generator) -> str:
     if rng.random() < DROPOUT:
         return ""
-    whole = (
-        len(scene.figures) < 3 and rng.random() < FULL_CAPTIONS
-    )  # three figures in full are more than 77 tokens
+    # Three figures in full are more than 77 tokens.
+    whole = len(scene.figures) < 3 and rng.random() < FULL_CAPTIONS
     return full_caption(scene) if whole else caption(scene, rng)

@@ -1,8 +1,7 @@
-"""The autoencoder: L1 and L2 in pixels, L1 in their gradients, and a little KL; then its decoder
-alone.
+"""Training recipe of the autoencoder: losses on pixels and their gradients, and a little KL.
 
-The encoder is what the U-Net is trained on, so it must stop first. The decoder goes on beside the
-U-Net's training: it costs nothing of what the U-Net has learnt.
+The U-Net is trained on the encoder's latents, so the encoder must be finished first. The decoder
+can be trained further at any time (`decoder_recipe`) without invalidating the U-Net.
 """
 
 from __future__ import annotations
@@ -25,17 +24,15 @@ from clif_exp.toonworld.recipes.widen import widened
 
 KL_WEIGHT = 1e-4
 LATENT_NOISE = 0.1  # of the latents' standard deviation, in the decoder's own phase
-# pixels: four times as many steps teach a convolutional model more than four times the surface,
-# until the last ones
+# Pixels. A convolutional model learns more from four times as many steps than from four times the
+# area, except in the last steps.
 CROP = 64
 
 _ENCODED = 1_000  # images per task of `encode_corpus`
 
 
 def recipe(corpus: Corpus, *, steps: int = 4_200, batch_size: int = 16) -> Recipe:
-    """Crops at first; whole images for the last third, since group norms see the whole of what
-    they are given.
-    """
+    """Train on crops, then on whole images for the last third, since group norms see all of them."""
     torch.manual_seed(5)
 
     @torch.no_grad()
@@ -45,9 +42,8 @@ def recipe(corpus: Corpus, *, steps: int = 4_200, batch_size: int = 16) -> Recip
         )
         images = torch.from_numpy(corpus.images_NHWC[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
         latents = torch.cat([trained.encode(part).latent_dist.mode() for part in images.split(64)])
-        trained.register_to_config(
-            scaling_factor=round(1 / float(latents.std()), 4)
-        )  # unit variance for the U-Net
+        # Unit variance for the U-Net.
+        trained.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))
         trained.save_pretrained(out, safe_serialization=True)
 
     batch = _batches(corpus, seed=1, steps=steps, batch_size=batch_size)
@@ -67,11 +63,10 @@ def recipe(corpus: Corpus, *, steps: int = 4_200, batch_size: int = 16) -> Recip
 def decoder_recipe(
     corpus: Corpus, *, folder: Path, steps: int = 4_200, batch_size: int = 16
 ) -> Recipe:
-    """The decoder of the published autoencoder in `folder`; its encoder goes on to say what it says
-    now.
+    """Train the decoder of the published autoencoder in `folder`; its encoder stays frozen.
 
-    An autoencoder narrower than `build_vae`'s is widened first (`widen`), its encoder so that
-    nothing changes.
+    An autoencoder narrower than `build_vae`'s is widened first (`widen`) without changing what it
+    computes.
     """
     from diffusers import AutoencoderKL
 
@@ -110,15 +105,15 @@ def _batches(corpus: Corpus, *, seed: int, steps: int, batch_size: int) -> Calla
         ]
         images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
         if rng.random() < 0.3:
-            images = images[
-                :, torch.from_numpy(rng.permutation(3))
-            ]  # colours beyond the palette: casts may bring their own
+            # Colours beyond the palette: casts may have their own.
+            images = images[:, torch.from_numpy(rng.permutation(3))]
         return {"images_BCHW": images}
 
     return batch
 
 
 def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """Reconstruction error and KL of a batch, and scalars for the log."""
     images = batch["images_BCHW"].float() / 127.5 - 1
     posterior = model.encode(images).latent_dist
     kl = posterior.kl().mean() / posterior.mean[0].numel()
@@ -130,8 +125,8 @@ def _decoder_loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     images = batch["images_BCHW"].float() / 127.5 - 1
     with torch.no_grad():
         latents = model.encode(images).latent_dist.mode()
-        # A U-Net never hits a latent exactly: noise of up to a tenth of their spread, another
-        # amount for each image.
+        # A U-Net never hits a latent exactly: noise of up to a tenth of their spread, drawn anew for
+        # each image.
         sigma = (
             LATENT_NOISE
             / model.config.scaling_factor
@@ -143,7 +138,7 @@ def _decoder_loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 def _reconstruction_error(decoded: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The training error, and the PSNR in dB."""
+    """Return the training error, and the PSNR in dB."""
     error = decoded - images
     edges = sum(error.diff(dim=dim).abs().mean() for dim in (2, 3))
     blurred = F.avg_pool2d(error, 4).abs().mean()  # large areas keep their colour
@@ -152,14 +147,16 @@ def _reconstruction_error(decoded: Tensor, images: Tensor) -> tuple[Tensor, Tens
 
 
 def encode_corpus(folder: Path, corpus: Corpus, path: Path, *, workers: int = 2) -> np.ndarray:
-    """Latents (modes) of the whole corpus, float16 [N, C, 16, 16], unit variance, written to `path`
-    once.
+    """Encode the whole corpus to `path`, or open what an earlier call has written there.
 
     Args:
         folder: the published autoencoder, whose `scaling_factor` makes their variance 1.
         corpus: images.
         path: file to write, or to open if it is there.
         workers: processes of one thread each.
+
+    Returns:
+        Latents (modes), float16 [N, C, 16, 16], of unit variance.
     """
     if not path.exists():
         tasks = [
@@ -172,7 +169,7 @@ def encode_corpus(folder: Path, corpus: Corpus, path: Path, *, workers: int = 2)
 
 
 def save_latents(path: Path, latents_NCHW: np.ndarray) -> None:
-    """Write an array so that a file of this name is always whole."""
+    """Write an array atomically."""
     partial = path.with_suffix(".partial.npy")
     np.save(partial, latents_NCHW)
     partial.replace(path)
