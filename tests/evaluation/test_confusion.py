@@ -20,7 +20,7 @@ from clif_exp.evaluation.matrices import (
 from clif_exp.toonworld.cast import default_cast
 from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.grammar import truth as visible_truth
-from clif_exp.toonworld.scenes import place_pair
+from clif_exp.toonworld.placing import place_pair
 from clif_exp.toonworld.world import Character, Scene
 from clif_exp.toonworld.world import Figure as Placed
 

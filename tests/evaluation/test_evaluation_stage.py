@@ -19,7 +19,7 @@ from clif_exp.prompts.evaluation import EvaluationPrompt
 from clif_exp.toonworld.cast import default_cast, write_cast
 from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.grammar import truth as visible_truth
-from clif_exp.toonworld.scenes import place_pair
+from clif_exp.toonworld.placing import place_pair
 from clif_exp.toonworld.world import Figure as Placed
 from clif_exp.toonworld.world import Scene
 

@@ -29,7 +29,7 @@ def build_tokenizer() -> Any:
 
 
 def clip_config(tokenizer: Any, *, judge: bool = False) -> Any:
-    """`CLIPConfig` of stage 1's CLIP, or of the judge's, which has another width and patch size."""
+    """`CLIPConfig` of stage 1's CLIP, or of the judge's, of other width and patch size."""
     from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
     width, text_layers, vision_layers, heads, patch = (
@@ -230,7 +230,7 @@ def write_sam(out: Path, *, sam: Any) -> None:
 
 
 def write_random_weights(out: Path, *, seed: int = 0) -> None:
-    """Write untrained base models to the folders of `FOLDERS`, in the layout of the shipped ones."""
+    """Write untrained base models in the layout of the shipped ones (`FOLDERS`)."""
     import torch
 
     from clif_exp.toonworld.oracle import build_oracle, write_oracle

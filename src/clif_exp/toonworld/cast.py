@@ -1,8 +1,8 @@
-"""Casts: named characters to customise, with reference images, in groups that are easy to
-confuse.
+"""Casts: named characters to customise, with reference images.
 
 A cast has 18 members: 9 flat, 4 shaded and 5 textured. Four groups of three share species and style
-and differ in a few features; some members have features that the base models have never seen.
+and differ in a few features, so that they are easy to confuse; some members have features that the
+base models have never seen.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import yaml
 from PIL import Image
 
 from clif_exp.toonworld.drawing.render import render
-from clif_exp.toonworld.scenes import look_alike, place_single, sample_character
+from clif_exp.toonworld.placing import place_single
+from clif_exp.toonworld.scenes import look_alike, sample_character
 from clif_exp.toonworld.world import CAST_ONLY, PEOPLE, SKIN_TONES, SPECIES, Character, Scene
 
 HELD_OUT_IMAGES = 8
@@ -26,8 +27,18 @@ NAMES: tuple[str, ...] = (
 )
 
 
-def _c(species, style, coat, hat, top, bottom, accessory="none", *, skin=0) -> Character:
-    """Short form: 'red cap', 'blue striped shirt', 'green trousers'."""
+def _character(
+    species: str,
+    style: str,
+    coat: str,
+    hat: str,
+    top: str,
+    bottom: str,
+    accessory: str = "none",
+    *,
+    skin: int = 0,
+) -> Character:
+    """Make a character from phrases such as 'red cap', 'blue striped shirt', 'green trousers'."""
 
     def split(words: str) -> tuple[str, str]:
         colour, _, kind = words.partition(" ")
@@ -54,12 +65,12 @@ def _c(species, style, coat, hat, top, bottom, accessory="none", *, skin=0) -> C
 
 
 def default_cast() -> dict[str, Character]:
-    """The cast of `dataset=toonworld`; the first four make a demo: two look-alikes and two others."""
+    """The cast of `dataset=toonworld`; the first four, two of them look-alikes, make a demo."""
     return {
-        "milo": _c(
+        "milo": _character(
             "fox", "flat", "orange", "green beanie", "blue striped hoodie", "brown trousers"
         ),
-        "otto": _c(
+        "otto": _character(
             "fox",
             "flat",
             "orange",
@@ -68,12 +79,16 @@ def default_cast() -> dict[str, Character]:
             "brown trousers",
             "necktie",
         ),
-        "luna": _c("girl", "shaded", "black", "yellow crown", "teal dotted dress", "none", skin=1),
-        "bolt": _c(
+        "luna": _character(
+            "girl", "shaded", "black", "yellow crown", "teal dotted dress", "none", skin=1
+        ),
+        "bolt": _character(
             "robot", "textured", "blue", "red top hat", "yellow checked jacket", "black trousers"
         ),
-        "nell": _c("fox", "flat", "orange", "green cap", "red dotted dress", "none", "glasses"),
-        "ada": _c(
+        "nell": _character(
+            "fox", "flat", "orange", "green cap", "red dotted dress", "none", "glasses"
+        ),
+        "ada": _character(
             "woman",
             "flat",
             "brown",
@@ -83,11 +98,13 @@ def default_cast() -> dict[str, Character]:
             "glasses",
             skin=0,
         ),
-        "vera": _c("woman", "flat", "brown", "red beanie", "green jacket", "black skirt", skin=0),
-        "iris": _c(
+        "vera": _character(
+            "woman", "flat", "brown", "red beanie", "green jacket", "black skirt", skin=0
+        ),
+        "iris": _character(
             "woman", "flat", "orange", "none", "purple striped dress", "none", "scarf", skin=0
         ),
-        "hugo": _c(
+        "hugo": _character(
             "bear",
             "flat",
             "brown",
@@ -96,19 +113,23 @@ def default_cast() -> dict[str, Character]:
             "blue trousers",
             "eyepatch",
         ),
-        "pim": _c("mouse", "flat", "grey", "red wizard hat", "purple hoodie", "orange shorts"),
-        "theo": _c("wolf", "flat", "teal", "none", "orange jacket", "grey trousers", "eyepatch"),
-        "remy": _c(
+        "pim": _character(
+            "mouse", "flat", "grey", "red wizard hat", "purple hoodie", "orange shorts"
+        ),
+        "theo": _character(
+            "wolf", "flat", "teal", "none", "orange jacket", "grey trousers", "eyepatch"
+        ),
+        "remy": _character(
             "boy", "shaded", "yellow", "blue cap", "red striped shirt", "green shorts", skin=0
         ),
-        "finn": _c(
+        "finn": _character(
             "boy", "shaded", "yellow", "orange cap", "white starred shirt", "teal trousers", skin=0
         ),
-        "tess": _c(
+        "tess": _character(
             "boy", "shaded", "black", "blue cap", "pink hoodie", "green shorts", "scarf", skin=0
         ),
-        "koda": _c("cat", "textured", "grey", "purple wizard hat", "green dress", "none"),
-        "juno": _c(
+        "koda": _character("cat", "textured", "grey", "purple wizard hat", "green dress", "none"),
+        "juno": _character(
             "cat",
             "textured",
             "grey",
@@ -117,10 +138,10 @@ def default_cast() -> dict[str, Character]:
             "black skirt",
             "eyepatch",
         ),
-        "zola": _c(
+        "zola": _character(
             "cat", "textured", "orange", "purple crown", "green striped shirt", "black trousers"
         ),
-        "edgar": _c(
+        "edgar": _character(
             "dog",
             "textured",
             "brown",
@@ -132,7 +153,7 @@ def default_cast() -> dict[str, Character]:
     }
 
 
-# Who shares a group with whom and in which style, by place in NAMES; the rest stand alone.
+# Style and members of each group of look-alikes, by place in NAMES; then all others.
 _GROUPS = (
     ("flat", (0, 1, 4)),
     ("flat", (5, 6, 7)),
@@ -142,8 +163,8 @@ _GROUPS = (
 _ALONE = (("shaded", 2), ("textured", 3), ("flat", 8), ("flat", 9), ("flat", 10), ("textured", 17))
 
 
-def _clear(character: Character) -> bool:
-    """Whether neighbouring parts can be told apart by their colours."""
+def _parts_differ(character: Character) -> bool:
+    """Return whether neighbouring parts differ in colour."""
     clothes = [
         colour
         for colour in (character.hat_colour, character.top_colour, character.bottom_colour)
@@ -158,7 +179,7 @@ def _differences(first: Character, second: Character) -> int:
 
 
 def _with_cast_only(rng: np.random.Generator, character: Character) -> Character:
-    """Give somebody one or two features that base models have never seen."""
+    """Give a character one or two features that base models have never seen."""
     slots = [
         slot for slot in CAST_ONLY if getattr(character, slot) != "none" or slot == "accessory"
     ]
@@ -168,39 +189,37 @@ def _with_cast_only(rng: np.random.Generator, character: Character) -> Character
     return character
 
 
-def _newcomer(rng: np.random.Generator, species: str, style: str) -> Character:
-    """Somebody whose parts can be told apart."""
+def _distinct(rng: np.random.Generator, species: str, style: str) -> Character:
+    """Draw a character whose neighbouring parts differ in colour."""
     while True:
         skin = int(rng.integers(len(SKIN_TONES))) if species in PEOPLE else 0
         character = replace(sample_character(rng, style=style), species=species, skin=skin)
-        if _clear(character):
+        if _parts_differ(character):
             return character
 
 
-def _double(rng: np.random.Generator, group: list[Character]) -> Character:
-    """Somebody easily taken for a group's first member, yet different from all of them."""
+def _look_alike(rng: np.random.Generator, group: list[Character]) -> Character:
+    """Draw a look-alike of a group's first member that differs from all members."""
     first = group[0]
     while True:
         character = replace(look_alike(rng, first), species=first.species, skin=first.skin)
         differences = [_differences(character, other) for other in group]
-        if _clear(character) and min(differences) >= 2 and max(differences) <= 7:
+        if _parts_differ(character) and min(differences) >= 2 and max(differences) <= 7:
             return character
 
 
 def cast(seed: int) -> dict[str, Character]:
-    """A fresh cast of the default's structure: 9/4/5 over the styles and four groups of three
-    look-alikes.
-    """
+    """Draw a cast of the default's structure: styles 9/4/5, four groups of three look-alikes."""
     rng = np.random.default_rng([20, seed])
     members: dict[int, Character] = {}
     species = [str(value) for value in rng.permutation(SPECIES)]
     for style, places in _GROUPS:
-        group = [_newcomer(rng, species.pop(), style)]
+        group = [_distinct(rng, species.pop(), style)]
         while len(group) < len(places):
-            group.append(_double(rng, group))
+            group.append(_look_alike(rng, group))
         members |= dict(zip(places, group, strict=True))
     for style, place in _ALONE:
-        members[place] = _newcomer(rng, species.pop(), style)
+        members[place] = _distinct(rng, species.pop(), style)
     for place in sorted(members):
         if rng.random() < 0.5:
             members[place] = _with_cast_only(rng, members[place])
@@ -212,15 +231,13 @@ def _name_seed(name: str) -> list[int]:
 
 
 def reference_scenes(name: str, character: Character, seed: int = 0) -> list[Scene]:
-    """Four to six images of one character: the first on white, the others in different places and
-    poses.
-    """
+    """Draw four to six scenes of a character, the first on white, in different places and poses."""
     rng = np.random.default_rng([21, seed, *_name_seed(name)])
     return _images(rng, character, count=int(rng.integers(4, 7)), white_first=True)
 
 
 def held_out_scenes(name: str, character: Character, seed: int = 0) -> list[Scene]:
-    """Fresh images of one character, for judging only."""
+    """Draw scenes of a character that only the evaluation sees."""
     rng = np.random.default_rng([22, seed, *_name_seed(name)])
     return _images(rng, character, count=HELD_OUT_IMAGES, white_first=False)
 
@@ -254,7 +271,7 @@ def _images(
 
 
 def part_nouns(character: Character) -> list[str]:
-    """What a user would call the parts of a character that are worth binding: bare nouns."""
+    """Name a character's parts that are worth binding as a user would, in bare nouns."""
     nouns = []
     if character.hat != "none":
         nouns.append("hat")
@@ -274,7 +291,7 @@ def write_cast(
     Args:
         out: folder, made if missing.
         cast_seed: None for the default cast, else the seed of a fresh one.
-        size: how many of the cast's 18, from the first.
+        size: how many of the cast's 18, from the first on.
         resolution: side of the images in pixels.
     """
     if not 1 <= size <= len(NAMES):

@@ -1,13 +1,14 @@
-"""The oracle: reads species and attributes of every figure in an image. Trained on rendered truth,
-never on a method's output.
+"""The oracle: reads species and attributes of every figure in an image.
 
-A small convolutional detector in the manner of CenterNet (Zhou et al. 2019): a heat map of figure
-centres, a box and one classification per attribute slot at each centre. Every slot has two answers
-beside its values: `ambiguous` (the image shows a blend) and `not visible` (hidden or cut off).
+It is trained on rendered truth, never on a method's output. It is a small convolutional detector in
+the manner of CenterNet (Zhou et al. 2019): a heat map of figure centres, and at each centre a box
+and one classification per attribute slot. Every slot has two answers beside its values: `ambiguous`
+(the image shows a blend) and `not visible` (hidden or cut off).
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ ANSWERS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class FigureReading:
-    """One figure as the oracle sees it.
+    """One figure as the oracle reads it.
 
     Attributes:
         box: left, top, right, bottom in pixels of the image that was read.
@@ -43,15 +44,12 @@ class FigureReading:
 
 
 class _Block(nn.Module):
-    """Two 3 x 3 convolutions around a residual connection, optionally with stride 2 and more
-    channels.
-    """
+    """Two 3 x 3 convolutions with a residual connection."""
 
-    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1):
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
-        groups = max(
-            8, outputs // 16
-        )  # of the same size whatever the width: `recipes/widen.py` adds whole groups
+        # Groups of one size, whatever the width: `recipes/widen.py` adds whole groups.
+        groups = max(8, outputs // 16)
         self.first = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.first_norm = nn.GroupNorm(groups, outputs)
         self.second = nn.Conv2d(
@@ -69,18 +67,15 @@ class _Block(nn.Module):
 class Oracle(nn.Module):
     """Figure detector with attribute heads; `read` is what evaluation uses."""
 
-    def __init__(self, *, width: int = 128, depth: int = 4):
+    def __init__(self, *, width: int = 128, depth: int = 4) -> None:
         super().__init__()
         self.hyperparameters = {"width": width, "depth": depth}
         self.body = nn.Sequential(
             nn.Conv2d(3, 32, 3, stride=2, padding=1),
             _Block(32, 64, stride=2),
-            _Block(
-                64, 64
-            ),  # patterns and glasses are a few pixels wide: read them before the last halving
+            _Block(64, 64),  # before the last halving: patterns and glasses are a few pixels wide
             _Block(64, width, stride=2),
-            # Alternating dilation: at every centre the whole figure, and its neighbour, must be in
-            # sight.
+            # Alternating dilation: the whole figure and its neighbour must be in a centre's view.
             *[_Block(width, width, dilation=1 + i % 2) for i in range(depth)],
         )
         self.centre = nn.Conv2d(width, 1, 1)
@@ -89,17 +84,21 @@ class Oracle(nn.Module):
         self.slots = nn.ModuleDict(
             {slot: nn.Conv2d(2 * width, len(answers), 1) for slot, answers in ANSWERS.items()}
         )
-        self.centre.bias.data.fill_(-4.0)  # type: ignore[union-attr]  # focal losses start from 'nothing there'
+        self.centre.bias.data.fill_(-4.0)  # type: ignore[union-attr]  # no figures: the start of focal losses
         self.temperature: Tensor
-        self.register_buffer(
-            "temperature", torch.ones(len(ANSWERS))
-        )  # per slot, fitted on held-out scenes
+        # Per slot, fitted on held-out scenes.
+        self.register_buffer("temperature", torch.ones(len(ANSWERS)))
         self.register_buffer("threshold", torch.tensor(0.3))
 
     def forward(self, images_BCHW: Tensor) -> dict[str, Tensor]:
-        """Maps of stride 8 for images in [0, 1]: `centre` [B, H, W] logits, `box` [B, 4, H, W]
-        distances in strides to the four sides (left, top, right, bottom, positive), and one [B,
-        answers, H, W] of logits per slot.
+        """Compute the maps, of stride 8.
+
+        Args:
+            images_BCHW: float in [0, 1].
+
+        Returns:
+            `centre`: logits [B, H, W]; `box`: distances in strides to the left, top, right and
+            bottom side [B, 4, H, W], all positive; and per slot logits [B, answers, H, W].
         """
         x = self.body(images_BCHW * 2 - 1)
         hidden = F.silu(self.hidden(x))
@@ -154,10 +153,7 @@ class Oracle(nn.Module):
 
 
 def _suppress(figures: list[FigureReading], *, overlap: float = 0.7) -> list[FigureReading]:
-    """Drop a box that mostly repeats a better one.
-
-    The bound is high: figures that hug do overlap.
-    """
+    """Drop boxes that overlap a better one; the limit is high since hugging figures overlap."""
     kept: list[FigureReading] = []
     for figure in figures:
         if all(_iou(figure.box, other.box) < overlap for other in kept):
@@ -178,11 +174,7 @@ def build_oracle() -> Oracle:
 
 
 def write_oracle(out: Path, *, oracle: Oracle) -> None:
-    """Save weights in fp16 as `model.safetensors`, with the hyper-parameters and the slots' answers
-    in its metadata.
-    """
-    import json
-
+    """Save weights in fp16 as `model.safetensors`; metadata: hyper-parameters, slots' answers."""
     from safetensors.torch import save_file
 
     out.mkdir(parents=True, exist_ok=True)
@@ -198,18 +190,14 @@ def load_oracle(folder: Path) -> Oracle:
     """Load an oracle in fp32, eval mode.
 
     Raises:
-        ValueError: the file was trained for other slots or values than this version of ToonWorld
-            draws.
+        ValueError: the oracle was trained for other slots or values than `world.py` defines.
     """
-    import json
-
     from safetensors import safe_open
 
     path = Path(folder) / "model.safetensors"
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
-
-        state = {key: file.get_tensor(key).float() for key in file.keys()}
+        state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  # no mapping
     if json.loads(metadata["answers"]) != {
         slot: list(answers) for slot, answers in ANSWERS.items()
     }:

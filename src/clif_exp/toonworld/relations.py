@@ -1,6 +1,4 @@
-"""Whether two figures stand as a prompt says: rules on their boxes, which rendered scenes of the
-same relation fulfil.
-"""
+"""Rules on boxes that decide whether two figures stand as a prompt asks, and prompts to test it."""
 
 from __future__ import annotations
 
@@ -18,14 +16,19 @@ Box = tuple[float, float, float, float]
 
 
 def holds(relation: str, first: Box, second: Box) -> bool:
-    """Whether `first relation second` is true of two boxes (left, top, right, bottom in pixels of a
-    128 px image).
+    """Return whether `first relation second` is true of two boxes.
+
+    Args:
+        relation: one of `world.INTERACTIONS`.
+        first: left, top, right, bottom in pixels of a 128 px image.
+        second: likewise.
+
+    Raises:
+        ValueError: the relation is unknown.
     """
     side = (first[0] + first[2] - second[0] - second[2]) / 2 / RESOLUTION
     apart = abs(side)
-    higher = (
-        second[3] - first[3]
-    ) / RESOLUTION  # how far the first one's feet stand above the second one's
+    higher = (second[3] - first[3]) / RESOLUTION  # of the first one's feet above the second one's
     narrow = min(first[2] - first[0], second[2] - second[0])
     shared = (min(first[2], second[2]) - max(first[0], second[0])) / max(narrow, 1e-6)
     if relation == "left of":
@@ -34,9 +37,8 @@ def holds(relation: str, first: Box, second: Box) -> bool:
         return apart > 0.38 and abs(higher) < 0.06
     if relation == "hugging":
         return 0.16 < apart < 0.38 and abs(higher) < 0.06 and shared > 0.2
-    mounted = second[2] - second[0] > 1.25 * (
-        first[2] - first[0]
-    )  # who carries somebody is on all fours, and so wider than tall
+    # A figure that carries another is on all fours, so it is wider than tall.
+    mounted = second[2] - second[0] > 1.25 * (first[2] - first[0])
     if relation == "behind":
         return higher > 0.04 and shared > 0.15 and not mounted
     if relation == "riding":
@@ -45,35 +47,33 @@ def holds(relation: str, first: Box, second: Box) -> bool:
 
 
 def prompts_of(relation: str, count: int, *, seed: int) -> list[tuple[str, str, str]]:
-    """Prompts of two unlike species: text, first species, second species."""
+    """Draw prompts of two different species: text, first species, second species."""
     prompts = []
     for index in range(count):
         rng = np.random.default_rng([seed, 6, index])
         first, second = sample_character(rng), sample_character(rng)
         while second.species == first.species:
             second = sample_character(rng)
-        names = [_said(who, rng) for who in (first, second)]
-        said = (
+        names = [_name(who, rng) for who in (first, second)]
+        pair = (
             f"{names[0]} on the left and {names[1]} on the right"
             if relation == "left of"
             else f"{names[0]} {relation} {names[1]}"
         )
         place = PLACE_PHRASES[CONTEXTS[index % (len(CONTEXTS) - 1)]]
-        prompts.append((f"a photo of {said} {place}", first.species, second.species))
+        prompts.append((f"a photo of {pair} {place}", first.species, second.species))
     return prompts
 
 
-def _said(who: Character, rng: np.random.Generator) -> str:
-    """A name that tells the species: "an animal" could be drawn rightly and still count as a miss."""
+def _name(who: Character, rng: np.random.Generator) -> str:
+    """A phrase that names the species: a correct drawing of "an animal" could count as a miss."""
     while who.species not in (name := phrase(who, rng, rate=0.35)).split():
         pass
     return name
 
 
 def rules_on_truth(*, count: int, seed: int) -> float:
-    """Share of rendered pairs of which `holds` says the truth: the ceiling of every share that it
-    measures.
-    """
+    """Share of rendered pairs that `holds` judges correctly, the ceiling of what it measures."""
     right: dict[str, list[bool]] = defaultdict(list)
     for index in range(count):
         scene = sample_scene(np.random.default_rng([seed, 7, index]), kind="pair")

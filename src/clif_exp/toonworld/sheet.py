@@ -1,6 +1,4 @@
-"""A sheet of random scenes with their captions, to look at: `python -m clif_exp.toonworld.sheet
---out sheet.png`.
-"""
+"""Draws a sheet of random scenes: `python -m clif_exp.toonworld.sheet --out sheet.png`."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ def grid(
     size: int = 128,
     zoom: int = 2,
 ) -> Image.Image:
-    """Random scenes with their captions, for people to look at."""
+    """Draw random scenes in a grid, each with its caption below."""
     from clif_exp.toonworld.grammar import caption
     from clif_exp.toonworld.scenes import sample_scene
 
@@ -51,6 +49,7 @@ def grid(
 
 
 def main() -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(
         description="Draw a grid of random scenes with their captions."
     )

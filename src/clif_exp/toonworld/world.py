@@ -1,15 +1,14 @@
-"""The vocabulary of ToonWorld: what a character, a figure and a scene are made of.
+"""The vocabulary of ToonWorld: what characters, figures and scenes are made of.
 
-Everything that is drawn, captioned or judged is described by these values and nothing else.
-Coordinates are shares of the canvas (x to the right, y downwards, both in [0, 1]), so that a scene
-does not depend on the resolution.
+These values describe everything that is drawn, captioned or judged. Coordinates are shares of the
+canvas (x to the right, y downwards, both in [0, 1]): a scene does not depend on the resolution.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# Families of graded likeness: members of one family are easier to confuse than members of two.
+# Members of one family are easier to confuse than members of two.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "feline": ("cat", "lynx"),
     "canine": ("fox", "dog", "wolf"),
@@ -77,7 +76,7 @@ SLOTS: dict[str, tuple[str, ...]] = {
     slot: values + CAST_ONLY.get(slot, ()) for slot, values in BASE_SLOTS.items()
 }
 
-# Label maps name the part that is visible at each pixel by its place in this tuple.
+# Label maps hold the index in this tuple of the part that is visible at each pixel.
 PARTS: tuple[str, ...] = (
     "head",
     "hair",
@@ -103,14 +102,14 @@ CONTEXTS: tuple[str, ...] = (
 )
 INTERACTIONS: tuple[str, ...] = ("next to", "left of", "hugging", "behind", "riding")
 # down, up: standing, with no or one arm raised. reach: arms stretched to one side. carry: on all
-# fours. sit: on a back.
+# fours. sit: on another's back.
 POSES: tuple[str, ...] = ("down", "up", "reach", "carry", "sit")
 KINDS: tuple[str, ...] = ("single", "single_white", "pair", "pair_white", "parts", "row")
 
 
 @dataclass(frozen=True)
 class Character:
-    """Who somebody is: one value per slot of `SLOTS`, plus a skin tone that no caption mentions.
+    """A character: one value per slot of `SLOTS`, and a skin tone that no caption mentions.
 
     `coat` is the colour of an animal's fur, a person's hair, a robot's paint or an alien's skin.
     """
@@ -154,9 +153,7 @@ class Character:
 
 @dataclass(frozen=True)
 class Figure:
-    """A character in an image: feet at (x, y), `scale` = height from feet to crown as a share of
-    the canvas.
-    """
+    """A character in an image: feet at (x, y), `scale` its height as a share of the canvas."""
 
     character: Character
     x: float
@@ -168,9 +165,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Item:
-    """A part on its own (a hat, a jacket, ...), centred at (x, y); `scale` is the height its wearer
-    would have.
-    """
+    """A part on its own, centred at (x, y); `scale` is the height its wearer would have."""
 
     part: str  # hat, top, bottom or accessory
     kind: str  # a value of that slot
@@ -185,8 +180,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Scene:
-    """One image. `figures[0] interaction figures[1]` reads as a sentence: A riding B. `seed`
-    decides nuisances.
+    """One image; `figures[0] interaction figures[1]` reads as a sentence: A riding B.
+
+    `seed` decides what no attribute describes: details of the background, shades, textures.
     """
 
     figures: tuple[Figure, ...]
@@ -198,5 +194,5 @@ class Scene:
 
     @property
     def style(self) -> str:
-        """The background's style: that of whoever is named first."""
+        """The background's style: that of the first figure or item."""
         return self.figures[0].character.style if self.figures else self.items[0].style

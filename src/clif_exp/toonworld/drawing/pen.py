@@ -177,7 +177,7 @@ class Pen:
         self.polygon(points, material, joined=joined, axes=axes)
 
     def mark(self, points: Sequence[Point] | np.ndarray, colour: RGB) -> None:
-        """Paint over what is there: a mark is no shape and has no outline and no part."""
+        """Paint over what is there: a mark has no outline and no part."""
         self._draw_rgb.polygon(self._pixels(points).ravel().tolist(), fill=colour)
 
     def dot(self, x: float, y: float, rx: float, ry: float, colour: RGB) -> None:
@@ -204,7 +204,7 @@ class Pen:
         colour: RGB,
         width: float,
     ) -> None:
-        """Paint part of an ellipse over what is there, angles in degrees clockwise from the right."""
+        """Paint part of an ellipse, angles in degrees clockwise from the right."""
         angles = np.radians(np.linspace(start, stop, 9))
         self.line(np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], 1), colour, width)
 

@@ -1,3 +1,1 @@
-"""Training recipes of ToonWorld's base models, one file each; `python -m clif_exp.toonworld.train`
-runs them.
-"""
+"""Training recipes of ToonWorld's base models, run by `python -m clif_exp.toonworld.train`."""

@@ -1,9 +1,7 @@
-"""What a reader of a caption knows at each of its words, as targets that teach text encoders to
-bind words to things.
+"""Targets that teach a text encoder to bind each word of a caption to its colour and figure.
 
-A contrastive loss asks for the caption as a whole and leaves it open which word knows what: after
-it alone, a linear probe at "trousers" could not tell their colour in "a cat with a red cap and blue
-trousers". A U-Net reads single words.
+A U-Net reads single words, but a contrastive loss compares captions as a whole: after it alone, a
+linear probe at "trousers" could not tell their colour in "a cat with a red cap and blue trousers".
 """
 
 from __future__ import annotations
@@ -25,12 +23,10 @@ IGNORED = -100
 
 
 def running_parse(words: Sequence[Sequence[str]]) -> Tensor:
-    """Colour and pattern of the phrase so far, whose phrase it is and which figure that is, after
-    each word.
+    """Parse captions: after each word, its phrase's colour, pattern, species and figure so far.
 
     Args:
-        words: tokens of N captions, in order; tokens that are no words of the world are passed
-            over.
+        words: tokens of N captions, in order; tokens that are no words of the world change nothing.
 
     Returns:
         int64 [N, L, 4], indices into `CLASSES`; `IGNORED` after a caption's last word.
@@ -46,7 +42,7 @@ def running_parse(words: Sequence[Sequence[str]]) -> Tensor:
 
 def _parse(words: Sequence[str]) -> list[list[int]]:
     known = [0, 0, 0, 0]
-    said = []
+    parsed = []
     for word in words:
         if word in _OPENS_A_PHRASE:
             known[:2] = [0, 0]
@@ -57,5 +53,5 @@ def _parse(words: Sequence[str]) -> list[list[int]]:
         elif word in SPECIES[1:]:
             known[2] = SPECIES.index(word)
             known[3] = min(known[3] + 1, len(FIGURES) - 1)
-        said.append(list(known))
-    return said
+        parsed.append(list(known))
+    return parsed

@@ -1,11 +1,10 @@
-"""Both CLIPs: symmetric InfoNCE over captions that mention a random part of the truth, helped by
-two losses on words.
+"""Training recipes of both CLIPs: symmetric InfoNCE over partial captions, and two losses on words.
 
-In so small a world the contrastive loss alone starts slowly; predicting from the image, and from
-the caption, which words a full caption would hold speeds it up. A second loss asks every word for
-its place in the sentence (`binding`). The heads are thrown away. Some images are cut-outs on
-white, as the paper's region augmentation shows them. The image tower can go on alone
-(`image_recipe`), mostly on cut-outs: the U-Net reads the text tower, which stays as it is.
+In so small a world the contrastive loss alone starts slowly. Predicting from the image, and from
+the caption, which words a full caption would contain speeds it up. The second loss asks each word
+what it belongs to (`binding`). The heads are discarded. Some images are cut-outs on white, as in
+the paper's region augmentation. The image tower can be trained further alone (`image_recipe`),
+mostly on cut-outs; the text tower, which the U-Net reads, stays frozen.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from clif_exp.toonworld.world import PARTS, Item
 
 WORD_WEIGHT = 8.0
 CUT_OUTS = 0.25  # share of the images
-CUT_OUTS_ALONE = 0.6  # where the image tower goes on alone
+CUT_OUTS_ALONE = 0.6  # when the image tower is trained alone
 SMALLEST = 40  # pixels of a part that is cut out
 _COVERED = {
     "hat": ("hat",),
@@ -40,7 +39,7 @@ _COVERED = {
     "accessory": ("accessory",),
 }
 
-# What a figure has besides clothes: who names parts by CLIP must know them to leave them out.
+# What a figure has besides clothes. CLIP names parts, so it must know these to leave them out.
 _BODY = {
     "head": ("a head", "a face"),
     "hair": ("hair",),
@@ -65,8 +64,9 @@ class _WithWords(nn.Module):
 def recipe(
     corpus: Corpus, *, tokenizer: Any, judge: bool = False, steps: int = 3_000, batch_size: int = 64
 ) -> Recipe:
-    """The CLIP of stage 1, or with `judge` the one that only evaluation uses (other width, patches,
-    seed and images).
+    """Train the CLIP of stage 1, or with `judge` the one that only evaluation uses.
+
+    The judge differs in width, patch size, seed and images.
     """
     torch.manual_seed(4321 if judge else 1234)
     model = _WithWords(build_clip(tokenizer, judge=judge), len(tokenizer))
@@ -118,9 +118,7 @@ def recipe(
 def image_recipe(
     corpus: Corpus, *, folder: Path, steps: int = 1_500, batch_size: int = 64
 ) -> Recipe:
-    """The image tower of the published CLIP in `folder`; its text tower stays as it is, bit for
-    bit.
-    """
+    """Train the image tower of the published CLIP in `folder`; its text tower stays frozen."""
     from transformers import CLIPModel, CLIPTokenizer
 
     model: Any = CLIPModel.from_pretrained(folder, attn_implementation="eager").float()
@@ -135,7 +133,7 @@ def image_recipe(
         images, captions, _ = zip(
             *(example(corpus, int(row), rng, cut_outs=CUT_OUTS_ALONE) for row in rows), strict=True
         )
-        # Two images of one caption are no mistake for each other: both are right.
+        # Images with the same caption are all right for it.
         same = torch.tensor([[float(one == other) for other in captions] for one in captions])
         text = tokenizer(list(captions), padding=True, return_tensors="pt")
         return {
@@ -145,7 +143,7 @@ def image_recipe(
         }
 
     def publish(trained: Any, out: Path) -> None:
-        # Read anew: padding a batch has left its mark on the tokenizer.
+        # Loaded again: padding a batch has changed the tokenizer's state.
         write_clip(out, tokenizer=CLIPTokenizer.from_pretrained(folder), clip=trained)
 
     return Recipe(
@@ -182,7 +180,7 @@ def _image_loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
 def example(
     corpus: Corpus, row: int, rng: np.random.Generator, *, cut_outs: float = CUT_OUTS
 ) -> tuple[np.ndarray, str, str]:
-    """An image (uint8 [128, 128, 3]), what is said of it, and everything that could be said of it."""
+    """Draw an image, uint8 [128, 128, 3], with a partial and a full caption."""
     scene = corpus.scenes[row]
     if rng.random() < cut_outs and scene.figures:
         cut_out = _cut_out(corpus, row, rng)
@@ -194,9 +192,7 @@ def example(
 def _cut_out(
     corpus: Corpus, row: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, str, str] | None:
-    """A figure, or some or one piece of what it wears or has, alone on white; None if too little of
-    it is to be seen.
-    """
+    """Cut out a figure or one of its parts on white; None if too little of it is visible."""
     scene, labels_HW = corpus.scenes[row], corpus.labels_NHW[row]
     element = int(rng.integers(len(scene.figures)))
     who = scene.figures[element].character
@@ -223,9 +219,9 @@ def _cut_out(
         (RESOLUTION,) * 2, Image.Resampling.BILINEAR
     )
     if part == "whole":
-        said, everything = phrase(who, rng), phrase(who, full=True)
+        partial, full = phrase(who, rng), phrase(who, full=True)
     elif part in _BODY:
-        said = everything = str(rng.choice(_BODY[part]))
+        partial = full = str(rng.choice(_BODY[part]))
     else:
         colour = "none" if part == "accessory" else getattr(who, f"{part}_colour")
         item = Item(
@@ -238,20 +234,19 @@ def _cut_out(
             who.pattern if part == "top" else "plain",
             who.style,
         )
-        said, everything = (
-            (article(item.kind) if rng.random() < 0.3 else item_phrase(item, rng)),
-            item_phrase(item),
-        )
+        partial = article(item.kind) if rng.random() < 0.3 else item_phrase(item, rng)
+        full = item_phrase(item)
     opening = "" if rng.random() < 0.1 else "a photo of "
     ending = " on a white background" if rng.random() < 0.15 else ""
     return (
         np.asarray(image),
-        f"{opening}{said}{ending}",
-        f"a photo of {everything} on a white background",
+        f"{opening}{partial}{ending}",
+        f"a photo of {full} on a white background",
     )
 
 
 def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """Contrastive and word losses of a batch, and scalars for the log."""
     images = batch["images_BCHW"].float() / 127.5 - 1
     if images.shape[-1] != batch["resolution"]:
         images = F.interpolate(images, size=(batch["resolution"],) * 2, mode="area")
@@ -271,9 +266,8 @@ def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
             for head, features in ((model.from_image, image), (model.from_text, text))
         ]
     ).sum()
-    states = read.last_hidden_state[
-        :, 1 : 1 + batch["parse_BL4"].shape[1]
-    ]  # behind the start token
+    # After the start token.
+    states = read.last_hidden_state[:, 1 : 1 + batch["parse_BL4"].shape[1]]
     bound = torch.stack(
         [
             F.cross_entropy(

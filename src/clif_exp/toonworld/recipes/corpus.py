@@ -1,6 +1,4 @@
-"""The rendered corpus that every base model is trained on: images, label maps and the scenes they
-came from.
-"""
+"""The rendered corpus that base models are trained on: images, label maps and their scenes."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ class Corpus:
 
     Attributes:
         images_NHWC: uint8 [N, 128, 128, 3].
-        labels_NHW: uint8 [N, 128, 128], see `draw.render`.
+        labels_NHW: uint8 [N, 128, 128], see `drawing.render.Rendering`.
         scenes: the N scenes drawn.
     """
 
@@ -58,10 +56,10 @@ def _draw_chunk(task: tuple[int, int, int, bool]) -> tuple[np.ndarray, np.ndarra
 def render_corpus(
     folder: Path, *, size: int, seed: int, allow_cast_only: bool = False, workers: int = 2
 ) -> Corpus:
-    """Draw `size` scenes into `folder`, or open what an earlier call has drawn there.
+    """Draw `size` scenes into `folder`, or open those of an earlier call.
 
     Args:
-        folder: 64 KiB per scene are written here.
+        folder: takes 64 KiB per scene.
         size: number of scenes.
         seed: scene i derives from (seed, i).
         allow_cast_only: also draw attributes that only casts have (the oracle must read those, base

@@ -1,6 +1,4 @@
-"""The one training loop of all base models: step-indexed batches, weight averaging, slices that
-resume exactly.
-"""
+"""The training loop of all base models: batches by step, weight averaging, exact resumption."""
 
 from __future__ import annotations
 
@@ -30,17 +28,19 @@ class Recipe:
     Attributes:
         name: also the folder's name.
         model: what is trained.
-        batch: step -> batch. Derives everything random from the step, so that a resumed run sees
-            the same data.
+        batch: step -> batch; derives all randomness from the step, so that a resumed run sees the
+            same data.
         loss: (model, batch) -> scalar loss and named scalars for the log.
         publish: (averaged model, folder) writes the weights in their shipped layout.
-        steps: optimiser steps in all.
-        learning_rate: of matrices under Muon, at its peak; linear warm-up over 100 steps, constant,
-            linear decay to zero over the last `decay` of the steps.
-        adamw_learning_rate: of everything else, with the same course.
-        average: decay of the exponential moving average of the weights, once it has ramped up.
-        core: attribute of `model` that `publish` writes, where the rest are heads for training
-            alone.
+        steps: total optimiser steps.
+        learning_rate: peak, of matrices under Muon; linear warm-up over 100 steps, constant, then
+            linear decay to zero.
+        adamw_learning_rate: of everything else, with the same schedule.
+        decay: share of the steps over which the learning rate decays.
+        average: decay of the exponential moving average of the weights, after its ramp-up.
+        weight_decay: decoupled, of all parameters.
+        core: attribute of `model` that `publish` writes; None: all of it. The rest are heads for
+            training alone.
     """
 
     name: str
@@ -58,9 +58,7 @@ class Recipe:
 
 
 def _ramped(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Exponential moving average whose memory grows with the run, so that short runs forget their
-    random start.
-    """
+    """Exponential moving average with growing memory, so that short runs forget their start."""
 
     def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         if not averaged.is_floating_point():
@@ -92,8 +90,7 @@ class _Fit(L.LightningModule):
         ).requires_grad_(False)
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
-        # Noise from the step, not from the history: a resumed run draws what an undisturbed one
-        # would.
+        # Noise depends on the step, not on the history: a resumed run draws the same.
         torch.manual_seed(self.global_step * self.trainer.world_size + self.global_rank)
         loss, scalars = self.recipe.loss(self.model, batch)
         if not torch.isfinite(loss):
@@ -125,9 +122,7 @@ class _Fit(L.LightningModule):
 
 
 class _Slices(L.Callback):
-    """Averages the weights, saves `last.ckpt` now and then and when the slice's time is up, and
-    prints one line a minute.
-    """
+    """Averages the weights, saves `last.ckpt` every 5 minutes and at the end, prints progress."""
 
     def __init__(self, path: Path, *, max_time: float | None):
         self.path, self.deadline = path, None if max_time is None else time.monotonic() + max_time
@@ -135,9 +130,7 @@ class _Slices(L.Callback):
         self.steps_then: int | None = None
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
-        module.averaged.update_parameters(
-            module.model
-        )  # here, so that a checkpoint never misses the last update
+        module.averaged.update_parameters(module.model)  # before any checkpoint of this step
         now = time.monotonic()
         if self.steps_then is None:
             self.steps_then, self.printed = trainer.global_step, now
@@ -152,7 +145,7 @@ class _Slices(L.Callback):
                 flush=True,
             )
             self.steps_then, self.printed = trainer.global_step, now
-        # Saving is collective: ranks must agree on the step, and their clocks do not.
+        # Saving is collective: ranks must agree on the step, but their clocks differ.
         if trainer.strategy.reduce_boolean_decision(
             self.deadline is not None and now > self.deadline, all=False
         ):
@@ -170,8 +163,13 @@ class _Slices(L.Callback):
 
 
 def fit(recipe: Recipe, *, folder: Path, max_time: float | None, **trainer_options: Any) -> bool:
-    """Train `recipe` until its steps or `max_time` seconds are over; continues from
-    `folder/last.ckpt` if there is one.
+    """Train `recipe`, resuming from `folder/last.ckpt` if it exists.
+
+    Args:
+        recipe: what is trained.
+        folder: takes the checkpoint.
+        max_time: seconds after which to stop with a checkpoint; None: no limit.
+        trainer_options: of Lightning's `Trainer`.
 
     Returns:
         Whether the recipe is finished.
@@ -214,12 +212,11 @@ def fit(recipe: Recipe, *, folder: Path, max_time: float | None, **trainer_optio
 
 
 def load_published(recipe: Recipe, *, folder: Path) -> None:
-    """Start `recipe` from weights that `publish` has written to `folder`; a wider model from a
-    narrower one's (`widen`).
+    """Load weights that `publish` wrote to `folder`, widened for a wider model (`widen`).
 
     Raises:
-        FileNotFoundError: there are none.
-        RuntimeError: they are of another architecture.
+        FileNotFoundError: the folder holds no weights.
+        RuntimeError: the weights are of another architecture.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
@@ -233,7 +230,7 @@ def load_published(recipe: Recipe, *, folder: Path) -> None:
 
 
 def load_averaged(recipe: Recipe, *, folder: Path) -> nn.Module:
-    """The averaged weights of the last checkpoint, loaded into `recipe.model`."""
+    """Load the averaged weights of the last checkpoint into `recipe.model`."""
     state = torch.load(folder / "last.ckpt", map_location="cpu", weights_only=True)["state_dict"]
     prefix = "averaged.module."
     recipe.model.load_state_dict(

@@ -1,11 +1,10 @@
-"""Pairs in which somebody wears what belongs to the other: what a U-Net's own mistakes look like,
-to train it out of them.
+"""Pairs with attributes leaked from one figure to the other, as a U-Net's own mistakes look.
 
-Of "a cat with a red crown next to a robot" a sampler's first steps show a crown on either side,
-since nothing is decided yet. In training no such image ever comes up, so that later steps take
-the second crown for granted. Here the noisy input shows the leak and the target is still the true
-image (exposure bias; Ning et al. 2023, "Input Perturbation Reduces Exposure Bias in Diffusion
-Models", with the renderer's leaks in place of Gaussian noise).
+Given "a cat with a red crown next to a robot", a sampler's first steps show a crown on either side,
+since nothing is decided yet. Training images never do, so later steps would keep the second crown.
+Here the noisy input shows the leak and the target is still the true image (exposure bias; Ning et
+al. 2023, "Input Perturbation Reduces Exposure Bias in Diffusion Models", with the renderer's leaks
+instead of Gaussian noise).
 """
 
 from __future__ import annotations
@@ -31,18 +30,16 @@ _GROUPS = (
     ("top", "top_colour", "pattern", "bottom", "bottom_colour"),
     ("accessory",),
 )
-_SPECIES_RATE = 0.15  # two of one species: the rarer mistake
-# of the hats that go over: the kind alone does, which is what is left once the colour has been
-# trained out
+_SPECIES_RATE = 0.15  # two figures of one species are a rarer mistake
+# Share of the leaked hats that take another colour: once colours no longer leak, kinds still do.
 _RECOLOURED_RATE = 0.5
 _TASK = 512  # scenes
 
 
 def leaked(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The same pair after some attributes of one have gone over to the other; at least one group of
-    them has.
+    """Copy a pair with at least one attribute group leaked to the other figure.
 
-    A hat goes over as it is, or its kind alone, in any colour.
+    A hat leaks with its colour, or its kind alone in any colour.
     """
     first, second = (figure.character for figure in scene.figures)
     groups = [group for group in _GROUPS if rng.random() < 0.5] or [
@@ -54,7 +51,7 @@ def leaked(scene: Scene, rng: np.random.Generator) -> Scene:
     to_second: dict[str, Any] = {}
     for group in groups:
         direction = rng.random()
-        if direction < 0.6:  # over the threshold both change: the two exchange what they wear
+        if direction < 0.6:  # from 0.4 to 0.6 the two figures exchange the group
             to_second |= {slot: getattr(first, slot) for slot in group}
         if direction > 0.4:
             to_first |= {slot: getattr(second, slot) for slot in group}
@@ -71,21 +68,23 @@ def leaked(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def pairs_of(corpus: Corpus) -> np.ndarray:
-    """Rows of the scenes of two figures, int64 [P]."""
+    """Return the rows of the scenes of two figures, int64 [P]."""
     return np.array(
         [row for row, scene in enumerate(corpus.scenes) if len(scene.figures) == 2], np.int64
     )
 
 
 def encode_leaks(folder: Path, corpus: Corpus, path: Path, *, workers: int = 2) -> np.ndarray:
-    """Latents (modes) of one leak of every pair in the corpus, float16 [P, C, 16, 16] in the order
-    of `pairs_of`.
+    """Encode one leak of every pair in the corpus to `path`, or open those of an earlier call.
 
     Args:
         folder: the published autoencoder.
         corpus: scenes.
         path: file to write, or to open if it is there.
         workers: processes of one thread each.
+
+    Returns:
+        Latents (modes), float16 [P, C, 16, 16], in the order of `pairs_of`.
     """
     if not path.exists():
         rows = pairs_of(corpus)

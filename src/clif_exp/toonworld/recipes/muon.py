@@ -1,9 +1,8 @@
-"""Muon for matrices, AdamW for the rest, in one optimiser: base models learn more per step than
-with AdamW alone.
+"""Muon for matrices and AdamW for the rest, in one optimiser that learns faster than AdamW alone.
 
 Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest orthogonal matrix, so that all
-its directions learn alike. torch.optim.Muon takes neither convolutions nor a second group under
-AdamW, hence this file.
+its directions learn equally fast. torch.optim.Muon supports neither convolutions nor a second group
+under AdamW.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from torch import Tensor, nn
 
 from clif_exp.base_models.precision import cpu_multiplies_bf16
 
-# inputs and outputs; the first and last layers of a model, which touch pixels, stay with AdamW
+# Inputs and outputs of a matrix; a model's first and last layers, on pixels, stay with AdamW.
 SMALLEST = 16
 
 
 def matrices_and_rest(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The weights of hidden linear and convolutional layers, and every other trainable parameter."""
+    """Split trainable parameters into hidden linear or convolutional weights and the rest."""
     kinds = (nn.Linear, nn.Conv2d)
     hidden = {
         id(module.weight)
@@ -68,7 +67,7 @@ class MuonAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update; Lightning hands the forward and backward pass as `closure`."""
+        """Update once; Lightning passes the forward and backward pass as `closure`."""
         value = None
         if closure is not None:
             with torch.enable_grad():
@@ -95,8 +94,9 @@ def _muon(
 
 
 def orthogonalise(matrix: Tensor, *, iterations: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly: singular values end between 0.7 and 1.2
-    (Newton-Schulz, Jordan's coefficients).
+    """Approximate the nearest semi-orthogonal matrix (Newton-Schulz with Jordan's coefficients).
+
+    The singular values end between 0.7 and 1.2.
     """
     half = matrix.is_cuda or cpu_multiplies_bf16()
     x = matrix.to(torch.bfloat16) if half else matrix

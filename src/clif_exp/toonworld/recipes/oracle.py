@@ -139,9 +139,9 @@ def calibrate(model: Any, vae: Any, *, count: int = CALIBRATION) -> None:
 
 @torch.no_grad()
 def _degrade(images_BCHW: Tensor, vae: Any, generator: torch.Generator) -> Tensor:
-    """Degrade images as generation does: autoencoder with noisy latents, blur, noise; a quarter each.
+    """Degrade a quarter of the images each by autoencoder and noisy latents, blur, and noise.
 
-    The last two overlap; values are clamped to [0, 1].
+    As generation does. The quarters overlap; values are clamped to [0, 1].
     """
     images = images_BCHW.contiguous(memory_format=torch.channels_last)
     quarter = len(images) // 4
@@ -204,7 +204,7 @@ def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 def _heat(boxes_BF4: Tensor) -> tuple[Tensor, Tensor]:
-    """Target of the heat map, float [B, H, W] in [0, 1], and each cell's figure, int64 [B, H, W]."""
+    """Target of the heat map, float [B, H, W] in [0, 1]; each cell's figure, int64 [B, H, W]."""
     present = ~boxes_BF4[..., 0].isnan()
     left, top, right, bottom = boxes_BF4.unbind(-1)
     centres = torch.stack([left + right, top + bottom], dim=-1) / 2 / STRIDE

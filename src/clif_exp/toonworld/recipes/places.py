@@ -1,10 +1,9 @@
-"""What is drawn where, as targets for heads on the features of the U-Net and of the oracle that
-training throws away.
+"""Targets of what is drawn where, for auxiliary heads on features of the U-Net and the oracle.
 
-Regressing pixels says little about which word belongs where; classifying every place from noisy
-latents and the caption says it directly. The idea is representation alignment (Yu et al. 2025,
-REPA) with the renderer's truth as the teacher. Only these models' own training knows the labels:
-customisation never sees them.
+Regressing pixels teaches little about which word belongs where; classifying every place from noisy
+latents and the caption teaches it directly. The idea is representation alignment (Yu et al. 2025,
+REPA) with the renderer's truth as the teacher. Only the training of these base models uses the
+labels; customisation never sees them.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ IGNORED = -100
 
 
 def targets(scenes: Sequence[Scene], labels_NHW: np.ndarray) -> np.ndarray:
-    """Class indices of every place of a label map.
+    """Return the class indices of every place of a label map.
 
     Args:
         scenes: N scenes.
-        labels_NHW: uint8, see `draw.Rendering.labels`, of any resolution.
+        labels_NHW: uint8, see `drawing.render.Rendering.labels`, of any resolution.
 
     Returns:
         int64 [N, len(CLASSES), H, W]; `IGNORED` where a question makes no sense.
@@ -53,11 +52,11 @@ ANSWERS = sum(map(len, CLASSES.values()))
 def read(
     call: Callable[[], Any], *, layer: nn.Module, reader: nn.Module
 ) -> tuple[Any, list[Tensor]]:
-    """Call a model and read its places from the features behind one of its layers.
+    """Call a model and classify its places from the output of one of its layers.
 
     Args:
         call: runs the model.
-        layer: whose output [B, C, H, W] is read.
+        layer: its output [B, C, H, W] is classified.
         reader: head with `ANSWERS` output channels.
 
     Returns:

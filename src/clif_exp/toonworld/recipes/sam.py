@@ -116,7 +116,8 @@ def loss(sam: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         )
         iou = (shown & (truth > 0)).sum((2, 3)) / (shown | (truth > 0)).sum((2, 3)).clamp(min=1)
     quality = F.mse_loss(torch.cat(qualities)[:, chosen].float(), iou)
-    # At the decoder's own resolution, a quarter of the work: targets are the covered share of cells.
+    # At the decoder's own resolution, for a quarter of the work: the target is each cell's covered
+    # share.
     share = F.avg_pool2d(truth, RESOLUTION // logits_NMHW.shape[-1])
     names = ("figure",) if batch["use_boxes"] else ("figure", "part", "whole", "all")
     weight_M = torch.tensor([PART_WEIGHT if name == "part" else 1.0 for name in names])

@@ -32,7 +32,7 @@ _ENCODED = 1_000  # images per task of `encode_corpus`
 
 
 def recipe(corpus: Corpus, *, steps: int = 4_200, batch_size: int = 16) -> Recipe:
-    """Train on crops, then on whole images for the last third, since group norms see all of them."""
+    """Train on crops, and for the last third on whole images, for the group norms' statistics."""
     torch.manual_seed(5)
 
     @torch.no_grad()
@@ -125,8 +125,8 @@ def _decoder_loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     images = batch["images_BCHW"].float() / 127.5 - 1
     with torch.no_grad():
         latents = model.encode(images).latent_dist.mode()
-        # A U-Net never hits a latent exactly: noise of up to a tenth of their spread, drawn anew for
-        # each image.
+        # A U-Net never hits a latent exactly: add noise of up to a tenth of their spread, in a share
+        # drawn for each image.
         sigma = (
             LATENT_NOISE
             / model.config.scaling_factor

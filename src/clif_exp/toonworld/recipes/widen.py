@@ -1,6 +1,4 @@
-"""Start a wide network from a narrow one that does the same (Net2WiderNet: Chen et al. 2016,
-Algorithm 1).
-"""
+"""Starts a wide network from a narrow one (Net2WiderNet: Chen et al. 2016, Algorithm 1)."""
 
 from __future__ import annotations
 
@@ -9,19 +7,19 @@ from torch import Tensor, nn
 
 
 def widened(narrow: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Weights of `model` with which it does what a narrower network of the same modules does.
+    """Return weights with which `model` computes what a narrower network of the same modules does.
 
-    What is trained gets copies of channels: those that read them share the original's weight
-    between the copies, by chance, so that they can part. What is not trained gets channels that are
-    zero and that nobody reads. Group norms keep their statistics where the groups' size is the same
-    in both networks: whole groups are added.
+    Trained layers get copies of channels, whose readers split the original's weight between the
+    copies in random shares, so that the copies can diverge. Frozen layers get channels that are
+    zero and that nothing reads. Group norms keep their statistics if the groups are of the same
+    size in both networks, since whole groups are added.
 
     Args:
         narrow: state dict of the narrow network.
-        model: the wide one; `requires_grad` says what will be trained.
+        model: the wide one; `requires_grad` marks what is trained.
 
     Raises:
-        RuntimeError: other modules, or fewer channels.
+        RuntimeError: the modules differ, or the wide network has fewer channels.
     """
     wide = model.state_dict()
     if wide.keys() != narrow.keys():
