@@ -17,6 +17,9 @@ from typing import Any
 
 import yaml
 
+from clif_exp.base_models.families import FAMILIES, Family, family_of_pipeline
+from clif_exp.export.embeddings import concepts_in, load_textual_inversions
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, draw, save; errors of the user are one line and exit code 2."""
@@ -101,7 +104,7 @@ def draw(
         ValueError: no export, an unknown concept in a prompt, or several images for one file.
     """
     card = read_card(model)
-    known = sorted(file.stem for file in (model / "embeddings").glob("*.safetensors"))
+    known = concepts_in(model)
     for prompt in prompts:
         if unknown := [name for name in re.findall(r"<([^<>\s]+)>", prompt) if name not in known]:
             raise ValueError(
@@ -114,7 +117,11 @@ def draw(
     files = name_files(out, jobs)
     base, revision = (base, None) if base else base_model(card, model)
     pipeline = load_export(
-        model, base=base, revision=revision, class_name=pipeline_class(card), device=device
+        model,
+        base=base,
+        revision=revision,
+        family=family_of_pipeline(pipeline_class(card)),
+        device=device,
     )
     from PIL import Image
 
@@ -172,7 +179,7 @@ def base_model(card: dict[str, Any], model: Path) -> tuple[str, str | None]:
     """
     name = str(card.get("base_model", ""))
     if local := re.fullmatch(r"<your (\w+) folder>", name):
-        if local[1] == "toonworld":
+        if local[1] in FAMILIES and FAMILIES[local[1]].packaged:
             from clif_exp.base_models.spec import packaged_weights
 
             return str(packaged_weights() / "pipeline"), None
@@ -192,60 +199,52 @@ def pipeline_class(card: dict[str, Any]) -> str:
     )
 
 
-def text_encoders(model: Path, *, dtype: Any) -> dict[str, Any]:
-    """Load the text encoders that an export holds whole, by the name that the pipeline gives them."""
+def text_encoders(model: Path, *, family: Family, dtype: Any) -> dict[str, Any]:
+    """Load the text encoders that an export holds whole, by the pipeline's names of them."""
     import transformers
 
-    classes = {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"}
-    there = {
-        name: getattr(transformers, made)
-        for name, made in classes.items()
-        if (model / name / "config.json").exists()
-    }
     return {
-        name: made.from_pretrained(model / name, use_safetensors=True, dtype=dtype)
-        for name, made in there.items()
+        name: getattr(transformers, encoder.model_class).from_pretrained(
+            model / name, use_safetensors=True, dtype=dtype
+        )
+        for name, encoder in family.encoders.items()
+        if (model / name / "config.json").exists()
     }
 
 
 def load_export(
-    model: Path, *, base: str, revision: str | None, class_name: str, device: str | None
+    model: Path, *, base: str, revision: str | None, family: Family, device: str | None
 ) -> Any:
-    """Load an export with nothing but diffusers' own loaders."""
+    """Load an export with nothing but diffusers' own loaders.
+
+    Args:
+        model: an export folder.
+        base: base model, a folder or hub id.
+        revision: commit of a hub id.
+        family: of the base model.
+        device: torch device; None takes CUDA where there is one.
+    """
     import diffusers
     import torch
-    from safetensors.torch import load_file
 
-    from clif_exp.generation.sampling import LORA_FILE, load_lora
+    from clif_exp.base_models.unet_tuning.registry import load_unet_tuning
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    options: dict[str, Any] = {
-        "torch_dtype": torch.float32 if device == "cpu" else torch.float16,
-        "use_safetensors": True,
-    }
-    if class_name == "StableDiffusionPipeline":
-        options |= {"safety_checker": None, "requires_safety_checker": False}
-    options |= text_encoders(model, dtype=options["torch_dtype"])
+    dtype = torch.float32 if device == "cpu" else torch.float16
     pipeline = (
-        getattr(diffusers, class_name)
-        .from_pretrained(base, revision=revision, **options)
+        getattr(diffusers, family.pipeline)
+        .from_pretrained(
+            base,
+            revision=revision,
+            torch_dtype=dtype,
+            use_safetensors=True,
+            **family.options,
+            **text_encoders(model, family=family, dtype=dtype),
+        )
         .to(device)
     )
-    for file in sorted((model / "embeddings").glob("*.safetensors")):
-        rows = load_file(file)
-        if "clip_l" in rows:
-            for key, suffix in (("clip_l", ""), ("clip_g", "_2")):
-                encoder, tokenizer = (
-                    getattr(pipeline, f"text_encoder{suffix}"),
-                    getattr(pipeline, f"tokenizer{suffix}"),
-                )
-                pipeline.load_textual_inversion(
-                    {f"<{file.stem}>": rows[key]}, text_encoder=encoder, tokenizer=tokenizer
-                )
-        else:
-            pipeline.load_textual_inversion(str(file))
-    if (model / LORA_FILE).exists():
-        load_lora(pipeline, model)
+    load_textual_inversions(pipeline, model, family=family)
+    load_unet_tuning(pipeline, model)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

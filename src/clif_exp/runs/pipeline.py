@@ -51,7 +51,7 @@ def prepare(config: Config) -> Plan:
     if spec.domain not in (None, config.dataset.domain):
         config = leave_parts_unnamed(config)
     if "diffusion" in config.stages:
-        check_diffusion(spec, config.diffusion.model_dump())
+        check_diffusion(spec, config.diffusion)
     if "evaluation" in config.stages:
         check_judges(spec, **config.evaluation.model_dump())
     dataset = materialise_dataset(store, config.dataset)
