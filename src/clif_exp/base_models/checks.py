@@ -1,4 +1,4 @@
-"""Checks of base models before anything is loaded or trained: complete, in safetensors, matching."""
+"""Checks of base models before anything is loaded: complete, in safetensors, fitting together."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class MixedBatches:
         return timesteps[torch.randperm(self.size, generator=generator)]
 
     def _kinds(self, generator: torch.Generator) -> list[str]:
-        """Split a batch by the shares; fractions of an image are drawn, so shares are exact overall."""
+        """Split a batch by the shares; fractions are drawn, so shares are exact on average."""
         shares = {PAIR: self.mixture.pair_share, PRIOR: self.mixture.prior_share}
         kinds: list[str] = []
         for kind, share in shares.items():

@@ -179,7 +179,8 @@ def encode_training_images(
 
     # SDXL's autoencoder overflows in fp16, and bf16 latents would lose detail.
     stored = vae.dtype
-    vae.to(torch.float32)
+    if stored != torch.float32:
+        vae.to(torch.float32)
     # An autoencoder needs most memory at full resolution: at a time about as many pixels as one
     # image of SDXL has.
     batch_size = max(1, min(8, 1024**2 // resolution**2))
@@ -191,7 +192,8 @@ def encode_training_images(
             latents.append(
                 encode_images(vae, pixels.flip(-1) if mirrored else pixels).float().cpu()
             )
-    vae.to(stored)
+    if stored != torch.float32:
+        vae.to(stored)
     return torch.cat(latents)
 
 

@@ -240,7 +240,7 @@ class WeightAverage(Callback):
     """
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        self, _trainer: L.Trainer, pl_module: Any, _outputs: Any, batch: Any, _index: int
     ) -> None:
         """Take a step's weights into the average."""
         if ends_step(batch):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def draw_prior(folder: Path, pipeline: Any, concepts: ConceptSet, *, count: int, seed: int) -> None:
-    """Draw each class word with the base model, shared by all ranks; a killed run's images are kept.
+    """Draw each class word with the base model; ranks share the work, existing images are kept.
 
     Args:
         folder: for `<class word>/NNNN.png`.

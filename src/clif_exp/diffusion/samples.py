@@ -58,7 +58,7 @@ class SampleGrids(Callback):
             self._write(trainer, pl_module)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: Any, _outputs: Any, batch: Any, _index: int
     ) -> None:
         """Draw where a grid is due; the last one is drawn when training has ended."""
         if (

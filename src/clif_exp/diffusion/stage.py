@@ -13,21 +13,21 @@ from clif_exp.base_models.tokens import EMBEDDINGS_FILE, ConceptRows, save_conce
 from clif_exp.base_models.unet_tuning.registry import save_unet_tuning
 from clif_exp.diffusion import frozen_parts
 from clif_exp.diffusion.batches import MixedBatches, Mixture
-from clif_exp.diffusion.concept_tokens import insert_concepts, published_embeddings
-from clif_exp.diffusion.conditioning import TextEncoders
-from clif_exp.diffusion.images import encode_training_images, loss_weights, training_images
+from clif_exp.diffusion.concept_tokens import TokenIds, insert_concepts, published_embeddings
+from clif_exp.diffusion.encoding import encode_inputs
+from clif_exp.diffusion.images import training_images
 from clif_exp.diffusion.module import DiffusionModule, DiffusionOptimisation, WeightAverage
 from clif_exp.diffusion.prior import draw_prior
 from clif_exp.diffusion.samples import SampleGrids, sample_prompts
 from clif_exp.diffusion.targets import noise_schedule
 from clif_exp.diffusion.validation import FixedLoss, fixed_batch
 from clif_exp.training.fit import fit, quiet_lightning
-from clif_exp.training.memory import explain_out_of_memory
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
 
     from clif_exp.base_models.spec import BaseModels
+    from clif_exp.base_models.unet_tuning.kind import UNetTuning
     from clif_exp.concepts.concept import ConceptSet
     from clif_exp.diffusion.images import TrainingImage
     from clif_exp.diffusion.settings import DiffusionSettings
@@ -87,12 +87,8 @@ def train_diffusion(
     token_ids = insert_concepts(
         pipeline, concepts, embeddings=embeddings, num_tokens=settings.num_tokens
     )
-    images = training_images(
-        concepts,
-        manifest=manifest,
-        segments=segments if settings.masked_loss else None,
-        prior=prior,
-    )
+    masks = segments if settings.masked_loss else None
+    images = training_images(concepts, manifest=manifest, segments=masks, prior=prior)
     module, batches = _prepare(
         pipeline,
         images,
@@ -101,12 +97,6 @@ def train_diffusion(
         trainer=trainer,
         seed=seed,
         settings=settings,
-    )
-    _LOG.info(
-        "Diffusion stage: %d steps of %d images, %d images in all.",
-        settings.steps,
-        batches.size,
-        len(images),
     )
     fit(
         module,
@@ -126,15 +116,16 @@ def train_diffusion(
         lower=_LOWER,
         callbacks=_callbacks(pipeline, concepts, batches=batches, out=out, settings=settings),
     )
-    if process_rank() == 0:
-        _publish(
-            out,
-            pipeline,
-            token_ids=token_ids,
-            trained=module.embeddings,
-            embeddings=embeddings,
-            settings=settings,
-        )
+    if process_rank() > 0:
+        return
+    _publish(
+        out,
+        pipeline,
+        token_ids=token_ids,
+        trained=module.embeddings,
+        embeddings=embeddings,
+        tuning=settings.unet_tuning(),
+    )
 
 
 def _prepare(
@@ -142,73 +133,50 @@ def _prepare(
     images: list[TrainingImage],
     *,
     spec: BaseModels,
-    token_ids: dict[str, dict[str, list[int]]],
+    token_ids: TokenIds,
     trainer: TrainerSettings,
     seed: int,
     settings: DiffusionSettings,
 ) -> tuple[DiffusionModule, MixedBatches]:
-    """Encode everything that stays the same, and make the U-Net ready to train."""
-    captions = list(dict.fromkeys(["", *(text for image in images for text in image.captions)]))
-    text = TextEncoders(
-        loading.text_encoders_of(pipeline),
-        num_tokens={name: len(ids) for name, ids in token_ids["text_encoder"].items()},
-        family=spec.record,
-        resolution=spec.resolution,
+    """Encode what stays the same, make the U-Net ready to train, and say what a step does."""
+    inputs = encode_inputs(
+        pipeline,
+        images,
+        spec=spec,
+        token_ids=token_ids,
+        train_embeddings=settings.train_embeddings,
+        flip=settings.flip,
+        background=settings.background_weight if settings.masked_loss else None,
     )
-    # Refuses a caption that is too long before anything is encoded.
-    caption_ids = text.tokenize(captions)
-    trainable: dict[str, ConceptRows] = {}
-    encoded = weights = None
-    with explain_out_of_memory(
-        lambda: "the encoding of the training images", lower="model.resolution"
-    ):
-        latents = encode_training_images(
-            pipeline.vae, images, resolution=spec.resolution, flip=settings.flip
-        )
-        if settings.masked_loss:
-            weights = loss_weights(
-                images,
-                resolution=spec.resolution,
-                latent_size=(latents.shape[2], latents.shape[3]),
-                background=settings.background_weight,
-            )
-        if settings.train_embeddings:
-            trainable = {
-                name: ConceptRows(encoder, token_ids=token_ids[name])
-                for name, (_, encoder) in text.encoders.items()
-            }
-        else:
-            encoded = text.encode_captions(captions)
     frozen_parts.offload(pipeline, text_too=not settings.train_embeddings)
     _prepare_unet(pipeline.unet, trainer=trainer, seed=seed, settings=settings)
     schedule = noise_schedule(pipeline.scheduler)
     module = DiffusionModule(
         pipeline.unet,
         schedule=schedule,
-        text=text,
-        embeddings=trainable,
-        encoded=encoded,
-        caption_ids=caption_ids,
+        text=inputs.text,
+        embeddings=inputs.embeddings,
+        encoded=inputs.captions_encoded,
+        caption_ids=inputs.caption_ids,
         optimisation=_optimisation(settings),
         compiled=settings.compile,
     )
     batches = MixedBatches(
         images,
-        latents,
-        weights,
-        Mixture(
-            settings.batch_size,
-            settings.pair_share,
-            settings.prior_share,
-            caption_dropout=settings.caption_dropout,
-            flip=settings.flip,
-            seed=seed,
-        ),
+        inputs.latents_NCHW,
+        inputs.weights_N1HW,
+        _mixture(settings, seed=seed),
         num_timesteps=schedule.num_timesteps,
-        captions=captions,
+        captions=inputs.captions,
         offset_noise=settings.offset_noise,
         timestep_bias=settings.timestep_bias,
         shares=trainer.ranks * settings.accumulate,
+    )
+    _LOG.info(
+        "Diffusion stage: %d steps of %d images, %d images in all.",
+        settings.steps,
+        batches.size,
+        len(images),
     )
     return module, batches
 
@@ -223,6 +191,17 @@ def _prepare_unet(
         frozen_parts.store_in_autocast_dtype(unet, dtype=autocast)
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
+
+
+def _mixture(settings: DiffusionSettings, *, seed: int) -> Mixture:
+    return Mixture(
+        settings.batch_size,
+        settings.pair_share,
+        settings.prior_share,
+        caption_dropout=settings.caption_dropout,
+        flip=settings.flip,
+        seed=seed,
+    )
 
 
 def _optimisation(settings: DiffusionSettings) -> DiffusionOptimisation:
@@ -280,17 +259,17 @@ def _publish(
     out: Path,
     pipeline: Any,
     *,
-    token_ids: dict[str, dict[str, list[int]]],
+    token_ids: TokenIds,
     trained: dict[str, ConceptRows],
     embeddings: Path | None,
-    settings: DiffusionSettings,
+    tuning: UNetTuning | None,
 ) -> None:
     """Write what generation, export and evaluation read; they read no other stage's folder."""
     stage_1 = embeddings.parent if embeddings is not None else None
     save_unet_tuning(
         out,
         unet=pipeline.unet,
-        tuning=settings.unet_tuning(),
+        tuning=tuning,
         pipeline_class=type(pipeline),
         text_lora=read_text_lora(stage_1) if stage_1 else {},
     )

@@ -104,7 +104,12 @@ class Flow:
         levels = self.levels(timesteps).view(-1, 1, 1, 1)
         return (1 - levels) * latents + levels * noise
 
-    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    def target(
+        self,
+        latents: Tensor,
+        noise: Tensor,
+        timesteps: Tensor,  # noqa: ARG002  # the protocol's
+    ) -> Tensor:
         """Return the flow, from the latents to the noise."""
         return noise - latents
 
@@ -112,7 +117,12 @@ class Flow:
         """Return the noise levels in units of timesteps, as samplers pass them to the U-Net."""
         return self.levels(timesteps) * self.num_timesteps
 
-    def min_snr(self, timesteps: Tensor, *, gamma: float) -> Tensor:
+    def min_snr(
+        self,
+        timesteps: Tensor,  # noqa: ARG002  # the protocol's
+        *,
+        gamma: float,
+    ) -> Tensor:
         """Refuse: the weighting is defined for diffusion.
 
         Raises:

@@ -81,7 +81,7 @@ class FixedLoss(Callback):
             pl_module.first_metrics = {"validation_loss": self.loss(trainer, pl_module), "lr": 0.0}
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, _index: int
     ) -> None:
         """Compute the loss where it is due."""
         if ends_step(batch) and (

@@ -34,7 +34,8 @@ Taught with CLIF to `{base_model}`{revision}, {count} concepts together.
 ## Use
 
 {use}{whole}
-ComfyUI, A1111: put `kohya.safetensors` with the LoRAs and the files of `embeddings/` with the embeddings. There an embedding is
+ComfyUI, A1111: put `kohya.safetensors` with the LoRAs and the files of `embeddings/` \
+with the embeddings. There an embedding is
 called by its file name{call}.
 
 ## Made from
@@ -54,8 +55,10 @@ pipe("{prompt}").images[0]
 
 _ENCODER = '{name} = transformers.{model_class}.from_pretrained("{name}")\n'
 _WHOLE = """
-Stage 1 trained whole text encoders: the images need {folders} in place of the base model's; no LoRA file carries them.
-ComfyUI loads `model.safetensors` in there as a CLIP (folder `text_encoders`); A1111 has no place for it, so train with
+Stage 1 trained whole text encoders: the images need {folders} in place of the base model's; \
+no LoRA file carries them.
+ComfyUI loads `model.safetensors` in there as a CLIP (folder `text_encoders`); \
+A1111 has no place for it, so train with
 `contrastive=lora` to use the result there.
 """
 

@@ -91,7 +91,8 @@ def export_text_encoders(out: Path, *, spec: BaseModels, diffusion: Path) -> lis
     if not (diffusion / WEIGHTS_FILE).is_file():
         return []
     with safe_open(str(diffusion / WEIGHTS_FILE), framework="pt") as opened:
-        trained = sorted({key.split(".")[0] for key in opened.keys()})
+        keys = opened.keys()
+    trained = sorted({key.split(".")[0] for key in keys})
     encoders = {name: encoder for name, (_, encoder) in load_text_encoders(spec).items()}
     apply_text_tuning(diffusion, encoders)
     for name in trained:

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clif_exp.artifacts.store import Artifact, ArtifactStore, process_rank
 from clif_exp.runs.config import Config
 from clif_exp.runs.directory import RunDirectory, relative
 from clif_exp.runs.execution import Execution, Plan
 from clif_exp.runs.trackers import Trackers
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("clif_exp")
 
@@ -63,7 +60,7 @@ def prepare(config: Config) -> Plan:
 
 
 def forecast(plan: Plan) -> dict[str, Artifact]:
-    """Return every artifact that the plan leads to, found or still to be built, without building."""
+    """Return every artifact of the plan, found or still to be built; builds nothing."""
     execution = Execution(plan)
     _walk(execution)
     return execution.artifacts
