@@ -80,6 +80,20 @@ def ours(
     from clif_exp.diffusion.stage import train_diffusion
     from clif_exp.runs.composing import compose
 
+    config = compose(
+        f"trainer={'ddp_sim' if ranks > 1 else 'cpu'}",
+        f"trainer.precision={precision}",
+        f"trainer.devices={ranks}",
+        f"diffusion.steps={steps}",
+        f"diffusion.batch_size={batch_size}",
+        f"diffusion.target_modules={json.dumps(TARGETS)}",
+        "diffusion.rank=16",
+        "diffusion.learning_rate=3e-3",
+        "diffusion.schedule=constant",
+        "diffusion.warmup_steps=0",
+        "diffusion.validation=null",
+        "diffusion.samples=null",
+    )
     times: list[float] = [time.process_time()]
     out, done = root / "stage", threading.Event()
     out.mkdir(exist_ok=True)  # Lightning starts a second rank by the same command
@@ -92,17 +106,9 @@ def ours(
         manifest=root / "M",
         segments=None,
         embeddings=None,
-        trainer=compose(
-            f"trainer={'ddp_sim' if ranks > 1 else 'cpu'}",
-            f"trainer.precision={precision}",
-            f"trainer.devices={ranks}",
-        ).trainer,
-        steps=steps,
-        batch_size=batch_size,
-        target_modules=TARGETS,
-        learning_rate=3e-3,
-        schedule="constant",
-        warmup_steps=0,
+        trainer=config.trainer,
+        seed=0,
+        settings=config.diffusion,
     )
     done.set()
     watcher.join()
@@ -139,21 +145,13 @@ def stock(
     from clif_exp.base_models.loading import encode_images, load_pipeline
     from clif_exp.base_models.precision import best_precision
     from clif_exp.base_models.tokens import add_concept_tokens, tokenize
-    from clif_exp.diffusion.adapters import add_lora
-    from clif_exp.diffusion.data import (
-        MixedBatches,
-        Mixture,
-        load_pixels,
-        pair_images,
-        single_images,
-    )
-    from clif_exp.prompts.evaluation import TRAINING_TEMPLATES
+    from clif_exp.base_models.unet_tuning.lora import LoraTuning
+    from clif_exp.diffusion.batches import MixedBatches, Mixture
+    from clif_exp.diffusion.images import load_pixels, training_images
 
     started, own = time.process_time(), _concepts(root, concepts)
     pipeline = load_pipeline(_spec())
-    images = single_images(own, templates=TRAINING_TEMPLATES) + pair_images(
-        root / "M", names={c.name for c in own.concepts}
-    )
+    images = training_images(own, manifest=root / "M", segments=None, prior=None)
     words = {concept.name: concept.class_word for concept in own.concepts}
     num_tokens = {
         name: len(ids)
@@ -161,8 +159,7 @@ def stock(
             pipeline.tokenizer, pipeline.text_encoder, concepts=words
         ).items()
     }
-    add_lora(pipeline.unet, rank=16, alpha=16.0, target_modules=TARGETS, seed=0)
-    trained = [parameter for parameter in pipeline.unet.parameters() if parameter.requires_grad]
+    trained = LoraTuning(16, 16.0, tuple(TARGETS)).prepare(pipeline.unet, seed=0)
     optimizer = torch.optim.AdamW(trained, lr=3e-3, weight_decay=0.01)
     captions = list(
         dict.fromkeys(["", *(caption for image in images for caption in image.captions)])
