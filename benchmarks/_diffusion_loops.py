@@ -1,8 +1,7 @@
-"""The two loops that benchmarks/diffusion.py compares, each in a process of its own: `python
-_diffusion_loops.py ours|stock JSON`.
+"""The two loops that benchmarks/diffusion.py compares, each in its own process.
 
-Seconds are of processor time, which other load on the machine does not change: nothing here waits
-for anything.
+`python _diffusion_loops.py ours|stock JSON`. Seconds are processor time, which other load on the
+machine does not change: nothing here waits for anything.
 """
 
 from __future__ import annotations
@@ -25,9 +24,7 @@ TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
 
 
 def write_data(root: Path, *, concepts: int, pairs: int = 40) -> None:
-    """Write ToonWorld's cast (its images again under new names, if more are wanted) and M pairs
-    on white.
-    """
+    """Write ToonWorld's cast, of which `_concepts` makes as many as wanted, and M pairs."""
     from clif_exp.concepts.reading import read_concept_set
     from clif_exp.toonworld.cast import write_cast
 
@@ -74,9 +71,7 @@ def _spec() -> Any:
 def ours(
     root: Path, *, concepts: int, batch_size: int, steps: int, precision: str, ranks: int = 1
 ) -> dict[str, Any]:
-    """Train stage 2 as the pipeline does; a step's time is what rank 0 works between two rows of
-    metrics.csv.
-    """
+    """Train stage 2 as the pipeline does; a step lasts from one row of metrics.csv to the next."""
     from clif_exp.diffusion.stage import train_diffusion
     from clif_exp.runs.composing import compose
 
@@ -135,12 +130,11 @@ def _watch(file: Path, times: list[float], done: threading.Event) -> None:
 def stock(
     root: Path, *, concepts: int, batch_size: int, steps: int, precision: str
 ) -> dict[str, Any]:
-    """Do each step what diffusers' train_text_to_image_lora.py does: read, encode images, encode
-    texts, train the LoRA.
+    """Train like diffusers' train_text_to_image_lora.py, which encodes images and texts each step.
 
     It gets our batches' images, captions, noise and timesteps, the latents' mode instead of a
     sample (the same cost), the same attention, and autocast for its frozen parts too, as a careful
-    user would have it.
+    user would set it up.
     """
     from clif_exp.base_models.loading import encode_images, load_pipeline
     from clif_exp.base_models.precision import best_precision
@@ -164,7 +158,7 @@ def stock(
     captions = list(
         dict.fromkeys(["", *(caption for image in images for caption in image.captions)])
     )
-    # Latents that hold their own index: the batch tells which images it is made of.
+    # Latents that hold their own index: the batch tells which images are in it.
     channels, side = pipeline.unet.config.in_channels, 128 // 8
     numbered = torch.arange(float(len(images))).view(-1, 1, 1, 1).expand(-1, channels, side, side)
     plan = MixedBatches(

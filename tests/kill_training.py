@@ -1,5 +1,6 @@
-"""Runs one training stage in a process of its own, for tests that kill it: `python kill_training.py
-STAGE FOLDER`.
+"""Runs one training stage in its own process, for tests that kill it.
+
+Command: `python kill_training.py STAGE FOLDER/arguments.json`.
 
 FOLDER/arguments.json holds the backbone's keyword arguments and the root of the curated data.
 """

@@ -1,14 +1,12 @@
-"""SD 1.5, SD 2.1 and SDXL at full size: built from their public configs, and one step of each stage
-on SD 1.5 and SDXL.
-"""
+"""SD 1.5, SD 2.1 and SDXL at full size, from their public configs; a step of each stage."""
 
 from __future__ import annotations
 
-import full_size_models as full_size
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import full_size_models as full_size
 from clif_exp.base_models.spec import BaseModels
 from clif_exp.base_models.unet_tuning.lora import FILE as LORA_FILE
 from clif_exp.base_models.unet_tuning.lora import LoraTuning

@@ -94,8 +94,11 @@ def difference(one, other) -> float:
 
 
 def usual_difference(one, other) -> float:
-    """The difference that all but one in a hundred weights stay below: where a gradient is nothing
-    but rounding, Adam steps by its sign, so a few single weights may differ by whole steps."""
+    """Return the 99th percentile of the weights' differences.
+
+    Where a gradient is nothing but rounding, Adam steps by its sign, so single weights may differ
+    by whole steps.
+    """
     a, b = load_file(one / WEIGHTS), load_file(other / WEIGHTS)
     return torch.cat([(a[name] - b[name]).abs().flatten() for name in a]).quantile(0.99).item()
 
@@ -139,7 +142,7 @@ def test_the_published_average_is_the_average_of_the_weights(train):
             torch.testing.assert_close(averaged[name], (1 - 2 / 11) * value)
 
 
-def test_what_saves_memory_changes_no_result(train, plain):
+def test_what_saves_memory_changes_no_result(train):
     held = []
 
     def count(tensor):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from clif_exp.evaluation.distance import (
-    mean_embeddings,
     keys_and_values_distance,
+    mean_embeddings,
     pairwise_cosine_distance,
     summarise,
 )

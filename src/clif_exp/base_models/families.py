@@ -54,8 +54,8 @@ class Family:
         kohya_v2: whether kohya's tools call it a Stable Diffusion 2.
         pooled: text encoder whose pooled text conditions the U-Net, together with the image's size;
             None: neither does.
-        world: whose words its prompts may use beside "generic" ones; what a reader of that world
-            can read.
+        world: whose words its prompts may use besides "generic" ones, and whose reader can read
+            its images.
         packaged: the package ships its weights, which an empty `model.path` names.
         options: of the pipeline's `from_pretrained`.
     """
