@@ -18,7 +18,14 @@ from support import settings
 
 # VERSION -> mean level of the images' quarters, 0 to 255. Another processor may round differently,
 # so these are numbers with a tolerance, not a digest.
-PINNED = {2: []}
+PINNED = {
+    2: [
+        *(126.663, 143.017, 136.439, 124.247),
+        *(125.453, 138.441, 137.421, 135.553),
+        *(139.15, 129.747, 138.12, 127.702),
+        *(132.092, 131.708, 139.852, 126.284),
+    ]
+}
 LINE = {
     "file": "images/p0-s000.png",
     "prompt_id": "p0",
