@@ -1,8 +1,7 @@
-"""The two loops that benchmarks/diffusion.py compares, each in a process of its own: `python
-_diffusion_loops.py ours|stock JSON`.
+"""The two loops that benchmarks/diffusion.py compares, each in its own process.
 
-Seconds are of processor time, which other load on the machine does not change: nothing here waits
-for anything.
+`python _diffusion_loops.py ours|stock JSON`. Seconds are processor time, which other load on the
+machine does not change: nothing here waits for anything.
 """
 
 from __future__ import annotations
@@ -25,9 +24,7 @@ TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
 
 
 def write_data(root: Path, *, concepts: int, pairs: int = 40) -> None:
-    """Write ToonWorld's cast (its images again under new names, if more are wanted) and M pairs
-    on white.
-    """
+    """Write ToonWorld's cast, of which `_concepts` makes as many as wanted, and M pairs."""
     from clif_exp.concepts.reading import read_concept_set
     from clif_exp.toonworld.cast import write_cast
 
@@ -74,12 +71,24 @@ def _spec() -> Any:
 def ours(
     root: Path, *, concepts: int, batch_size: int, steps: int, precision: str, ranks: int = 1
 ) -> dict[str, Any]:
-    """Train stage 2 as the pipeline does; a step's time is what rank 0 works between two rows of
-    metrics.csv.
-    """
+    """Train stage 2 as the pipeline does; a step lasts from one row of metrics.csv to the next."""
     from clif_exp.diffusion.stage import train_diffusion
     from clif_exp.runs.composing import compose
 
+    config = compose(
+        f"trainer={'ddp_sim' if ranks > 1 else 'cpu'}",
+        f"trainer.precision={precision}",
+        f"trainer.devices={ranks}",
+        f"diffusion.steps={steps}",
+        f"diffusion.batch_size={batch_size}",
+        f"diffusion.target_modules={json.dumps(TARGETS)}",
+        "diffusion.rank=16",
+        "diffusion.learning_rate=3e-3",
+        "diffusion.schedule=constant",
+        "diffusion.warmup_steps=0",
+        "diffusion.validation=null",
+        "diffusion.samples=null",
+    )
     times: list[float] = [time.process_time()]
     out, done = root / "stage", threading.Event()
     out.mkdir(exist_ok=True)  # Lightning starts a second rank by the same command
@@ -92,17 +101,9 @@ def ours(
         manifest=root / "M",
         segments=None,
         embeddings=None,
-        trainer=compose(
-            f"trainer={'ddp_sim' if ranks > 1 else 'cpu'}",
-            f"trainer.precision={precision}",
-            f"trainer.devices={ranks}",
-        ).trainer,
-        steps=steps,
-        batch_size=batch_size,
-        target_modules=TARGETS,
-        learning_rate=3e-3,
-        schedule="constant",
-        warmup_steps=0,
+        trainer=config.trainer,
+        seed=0,
+        settings=config.diffusion,
     )
     done.set()
     watcher.join()
@@ -129,31 +130,22 @@ def _watch(file: Path, times: list[float], done: threading.Event) -> None:
 def stock(
     root: Path, *, concepts: int, batch_size: int, steps: int, precision: str
 ) -> dict[str, Any]:
-    """Do each step what diffusers' train_text_to_image_lora.py does: read, encode images, encode
-    texts, train the LoRA.
+    """Train like diffusers' train_text_to_image_lora.py, which encodes images and texts each step.
 
     It gets our batches' images, captions, noise and timesteps, the latents' mode instead of a
     sample (the same cost), the same attention, and autocast for its frozen parts too, as a careful
-    user would have it.
+    user would set it up.
     """
     from clif_exp.base_models.loading import encode_images, load_pipeline
     from clif_exp.base_models.precision import best_precision
     from clif_exp.base_models.tokens import add_concept_tokens, tokenize
-    from clif_exp.diffusion.adapters import add_lora
-    from clif_exp.diffusion.data import (
-        MixedBatches,
-        Mixture,
-        load_pixels,
-        pair_images,
-        single_images,
-    )
-    from clif_exp.prompts.evaluation import TRAINING_TEMPLATES
+    from clif_exp.base_models.unet_tuning.lora import LoraTuning
+    from clif_exp.diffusion.batches import MixedBatches, Mixture
+    from clif_exp.diffusion.images import load_pixels, training_images
 
     started, own = time.process_time(), _concepts(root, concepts)
     pipeline = load_pipeline(_spec())
-    images = single_images(own, templates=TRAINING_TEMPLATES) + pair_images(
-        root / "M", names={c.name for c in own.concepts}
-    )
+    images = training_images(own, manifest=root / "M", segments=None, prior=None)
     words = {concept.name: concept.class_word for concept in own.concepts}
     num_tokens = {
         name: len(ids)
@@ -161,13 +153,12 @@ def stock(
             pipeline.tokenizer, pipeline.text_encoder, concepts=words
         ).items()
     }
-    add_lora(pipeline.unet, rank=16, alpha=16.0, target_modules=TARGETS, seed=0)
-    trained = [parameter for parameter in pipeline.unet.parameters() if parameter.requires_grad]
+    trained = LoraTuning(16, 16.0, tuple(TARGETS)).prepare(pipeline.unet, seed=0)
     optimizer = torch.optim.AdamW(trained, lr=3e-3, weight_decay=0.01)
     captions = list(
         dict.fromkeys(["", *(caption for image in images for caption in image.captions)])
     )
-    # Latents that hold their own index: the batch tells which images it is made of.
+    # Latents that hold their own index: the batch tells which images are in it.
     channels, side = pipeline.unet.config.in_channels, 128 // 8
     numbered = torch.arange(float(len(images))).view(-1, 1, 1, 1).expand(-1, channels, side, side)
     plan = MixedBatches(

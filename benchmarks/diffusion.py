@@ -1,7 +1,6 @@
-"""Stage 2 beside a loop that does each step what diffusers' train_text_to_image_lora.py does, on
-ToonWorld's U-Net and the CPU.
+"""Stage 2 against a loop like diffusers' train_text_to_image_lora.py, on ToonWorld and the CPU.
 
-python benchmarks/diffusion.py --out experiments/diffusion_speed
+    python benchmarks/diffusion.py --out experiments/diffusion_speed
 
 Bars: at least 1.3 times as fast, at most 0.8 of the memory, the same losses, no cost that grows
 faster than linearly, and at most 15 s of processor time from the command to the first training step
@@ -40,9 +39,7 @@ def run(
     threads: int = 1,
     **more: int,
 ) -> dict[str, Any]:
-    """Run one loop in a process of its own; `step` is the median of its steps' processor seconds
-    after the first two.
-    """
+    """Run one loop in its own process; `step` is the median of its steps' processor seconds."""
     with tempfile.TemporaryDirectory() as root:
         write_data(Path(root), concepts=concepts)
         settings = {
@@ -62,9 +59,7 @@ def run(
 
 
 def comparison(threads: int) -> dict[str, Any]:
-    """Our stage and the stock loop at the same batch and precision, and both in fp32 for their
-    losses.
-    """
+    """Compare our stage and the stock loop at the same batch and precision, and in fp32."""
     ours, stock = (run(loop, threads=threads) for loop in ("ours", "stock"))
     exact = [
         run(loop, batch_size=4, steps=4, precision="32-true", threads=threads)["losses"]
@@ -94,8 +89,9 @@ def _difference(ours: list[float], stock: list[float]) -> float:
 
 
 def scaling(threads: int) -> dict[str, Any]:
-    """Seconds per step against the batch, the ranks (8 images each) and the concepts, and before
-    the first step against these.
+    """Measure seconds per step, and before the first, by batch, ranks and concepts.
+
+    Ranks take 8 images each.
     """
     batches = {
         size: run("ours", batch_size=size, steps=8, threads=threads)["step"]
@@ -120,9 +116,7 @@ def scaling(threads: int) -> dict[str, Any]:
 
 
 def first_step(threads: int) -> dict[str, float]:
-    """Run the command on cached curation and stage 1, and stop it at the first row of stage 2's
-    metrics.csv.
-    """
+    """Time the command, on cached curation and stage 1, to the first step of stage 2."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with tempfile.TemporaryDirectory() as folder:
         command = [

@@ -1,6 +1,4 @@
-"""The full-size architectures of SD 1.5, SD 2.1 and SDXL from their public configs, with random
-weights, in bf16 and in memory.
-"""
+"""SD 1.5, SD 2.1 and SDXL at full size from their public configs, with random bf16 weights."""
 
 from __future__ import annotations
 
@@ -159,9 +157,7 @@ def build_clip(size: str, tokenizer: Any = None) -> Any:
 
 
 def fill(model: Any, *, dtype: Any = None) -> Any:
-    """Give a meta model small weights, the same noise again and again: billions of fresh numbers
-    would take minutes.
-    """
+    """Give a meta model small weights, repeated noise: billions of fresh numbers take minutes."""
     import torch
 
     model.to_empty(device="cpu") if dtype is None else model.to(dtype).to_empty(device="cpu")

@@ -1,5 +1,6 @@
-"""Runs one training stage in a process of its own, for tests that kill it: `python kill_training.py
-STAGE FOLDER`.
+"""Runs one training stage in its own process, for tests that kill it.
+
+Command: `python kill_training.py STAGE FOLDER/arguments.json`.
 
 FOLDER/arguments.json holds the backbone's keyword arguments and the root of the curated data.
 """
@@ -54,16 +55,20 @@ def run(stage: str, out: Path, *, backbone: dict, data: Path, precision: str = "
             embeddings=None,
             trainer=trainer,
             seed=3,
-            rank=2,
-            alpha=4.0,
-            steps=40,
-            batch_size=3,
-            train_embeddings=True,
-            flip=True,
-            caption_dropout=0.2,
-            ema_decay=0.9,
-            offset_noise=0.1,
-            validation={"every": 5, "images": 2, "timesteps": 2},
+            settings=settings(
+                "diffusion",
+                rank=2,
+                alpha=4.0,
+                steps=40,
+                batch_size=3,
+                train_embeddings=True,
+                flip=True,
+                caption_dropout=0.2,
+                ema_decay=0.9,
+                offset_noise=0.1,
+                validation={"every": 5, "images": 2, "timesteps": 2},
+                samples=None,
+            ),
         )
 
 

@@ -1,4 +1,4 @@
-"""Base models: found, checked with clear refusals, identified by content, loaded by stock loaders."""
+"""Base models: found, refused with clear messages, identified by content, loaded as they are."""
 
 from __future__ import annotations
 

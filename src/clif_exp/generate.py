@@ -17,9 +17,12 @@ from typing import Any
 
 import yaml
 
+from clif_exp.base_models.families import FAMILIES, Family, family_of_pipeline
+from clif_exp.export.embeddings import concepts_in, load_textual_inversions
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line, draw, save; errors of the user are one line and exit code 2."""
+    """Parse the command line, draw and save; a user's error is one line and exit code 2."""
     options = parse(arguments)
     try:
         files = draw(
@@ -41,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Return the options; argparse refuses what is wrong by itself."""
+    """Return the options; argparse itself reports what is wrong."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         "python -m clif_exp.generate", description=__doc__, formatter_class=raw
@@ -87,7 +90,7 @@ def draw(
         model: an export folder.
         prompts: prompts with concepts as `<name>`.
         seeds: sampling seeds.
-        out: a `.png` for a single image, else a folder, made if need be.
+        out: a `.png` for a single image, else a folder, created if missing.
         base: base model instead of the one that the export names.
         steps: denoising steps.
         guidance: classifier-free guidance.
@@ -101,11 +104,11 @@ def draw(
         ValueError: no export, an unknown concept in a prompt, or several images for one file.
     """
     card = read_card(model)
-    known = sorted(file.stem for file in (model / "embeddings").glob("*.safetensors"))
+    known = concepts_in(model)
     for prompt in prompts:
         if unknown := [name for name in re.findall(r"<([^<>\s]+)>", prompt) if name not in known]:
             raise ValueError(
-                f"prompt {prompt!r}: <{unknown[0]}> is no concept of {model}. It knows"
+                f"prompt {prompt!r}: <{unknown[0]}> is not a concept of {model}. It has"
                 f" {', '.join(known)}."
             )
     if min(steps, batch_size) < 1:
@@ -114,7 +117,11 @@ def draw(
     files = name_files(out, jobs)
     base, revision = (base, None) if base else base_model(card, model)
     pipeline = load_export(
-        model, base=base, revision=revision, class_name=pipeline_class(card), device=device
+        model,
+        base=base,
+        revision=revision,
+        family=family_of(card),
+        device=device,
     )
     from PIL import Image
 
@@ -128,7 +135,7 @@ def draw(
             noise_seeds=[seed for _, seed in batch],
             num_inference_steps=steps,
             guidance_scale=guidance,
-            # else it would be nearly, but not quite, the stock pipeline's image
+            # With it, images would differ slightly from the stock pipeline's.
             mixed_precision=False,
         )
         for file, pixels_HWC in zip(files[start:], arrays, strict=False):
@@ -138,7 +145,7 @@ def draw(
 
 
 def name_files(out: Path, jobs: list[tuple[str, int]]) -> list[Path]:
-    """Name the files: `out` itself for one image, else `out/00-a_photo_of_milo-s0.png`."""
+    """Return the files: `out` itself for one image, else `out/00-a_photo_of_milo-s0.png`, ..."""
     if out.suffix.lower() == ".png":
         if len(jobs) > 1:
             raise ValueError(f"out: {out} is one file for {len(jobs)} images. Name a folder.")
@@ -152,11 +159,11 @@ def name_files(out: Path, jobs: list[tuple[str, int]]) -> list[Path]:
 
 
 def read_card(model: Path) -> dict[str, Any]:
-    """Read an export's model card: the fields of its head, and its text as `text`."""
+    """Return the front matter of an export's model card, and its whole text as `text`."""
     file = model / "README.md"
     if not file.exists() or not (model / "embeddings").is_dir():
         raise ValueError(
-            f"model: {model} is no export (README.md and embeddings/ are missing). Name the export"
+            f"model: {model} is not an export (README.md or embeddings/ is missing). Name the export"
             " folder of a run."
         )
     text = file.read_text()
@@ -167,17 +174,16 @@ def read_card(model: Path) -> dict[str, Any]:
 def base_model(card: dict[str, Any], model: Path) -> tuple[str, str | None]:
     """Return the base model that a card names, and its revision.
 
-    A local base model is not named by its path: ToonWorld's ships with the package, others must be
-    given.
+    A card names no local path: packaged base models are found, others must be given by the user.
     """
     name = str(card.get("base_model", ""))
     if local := re.fullmatch(r"<your (\w+) folder>", name):
-        if local[1] == "toonworld":
+        if local[1] in FAMILIES and FAMILIES[local[1]].packaged:
             from clif_exp.base_models.spec import packaged_weights
 
             return str(packaged_weights() / "pipeline"), None
         raise ValueError(
-            f"model: {model} was made from a local {local[1]} folder. Name it with --base."
+            f"model: {model} was trained on a local {local[1]} folder. Name it with --base."
         )
     if not name:
         raise ValueError(f"model: {model / 'README.md'} names no base_model. Name it with --base.")
@@ -185,67 +191,64 @@ def base_model(card: dict[str, Any], model: Path) -> tuple[str, str | None]:
     return name, revision[1] if revision else None
 
 
-def pipeline_class(card: dict[str, Any]) -> str:
-    """Return the name of the diffusers pipeline that a card's tags name."""
-    return next(
-        (tag for tag in card.get("tags", []) if tag.endswith("Pipeline")), "StableDiffusionPipeline"
-    )
+def family_of(card: dict[str, Any]) -> Family:
+    """Return the family of the diffusers pipeline that a card's tags name.
+
+    Raises:
+        ValueError: they name none, or an unknown one.
+    """
+    named = [tag for tag in card.get("tags", []) if tag.endswith("Pipeline")]
+    if not named:
+        raise ValueError("model: README.md has no pipeline among its tags; export the run again.")
+    return family_of_pipeline(named[0])
 
 
-def text_encoders(model: Path, *, dtype: Any) -> dict[str, Any]:
-    """Load the text encoders that an export holds whole, by the name that the pipeline gives them."""
+def text_encoders(model: Path, *, family: Family, dtype: Any) -> dict[str, Any]:
+    """Load the text encoders that an export holds whole, by the pipeline's names of them."""
     import transformers
 
-    classes = {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"}
-    there = {
-        name: getattr(transformers, made)
-        for name, made in classes.items()
-        if (model / name / "config.json").exists()
-    }
     return {
-        name: made.from_pretrained(model / name, use_safetensors=True, dtype=dtype)
-        for name, made in there.items()
+        name: getattr(transformers, encoder.model_class).from_pretrained(
+            model / name, use_safetensors=True, dtype=dtype
+        )
+        for name, encoder in family.encoders.items()
+        if (model / name / "config.json").exists()
     }
 
 
 def load_export(
-    model: Path, *, base: str, revision: str | None, class_name: str, device: str | None
+    model: Path, *, base: str, revision: str | None, family: Family, device: str | None
 ) -> Any:
-    """Load an export with nothing but diffusers' own loaders."""
+    """Load an export with nothing but diffusers' own loaders.
+
+    Args:
+        model: an export folder.
+        base: base model, a folder or hub id.
+        revision: commit of a hub id.
+        family: of the base model.
+        device: torch device; None takes CUDA where there is one.
+    """
     import diffusers
     import torch
-    from safetensors.torch import load_file
 
-    from clif_exp.generation.sampling import LORA_FILE, load_lora
+    from clif_exp.base_models.unet_tuning.registry import load_unet_tuning
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    options: dict[str, Any] = {
-        "torch_dtype": torch.float32 if device == "cpu" else torch.float16,
-        "use_safetensors": True,
-    }
-    if class_name == "StableDiffusionPipeline":
-        options |= {"safety_checker": None, "requires_safety_checker": False}
-    options |= text_encoders(model, dtype=options["torch_dtype"])
+    dtype = torch.float32 if device == "cpu" else torch.float16
     pipeline = (
-        getattr(diffusers, class_name)
-        .from_pretrained(base, revision=revision, **options)
+        getattr(diffusers, family.pipeline)
+        .from_pretrained(
+            base,
+            revision=revision,
+            torch_dtype=dtype,
+            use_safetensors=True,
+            **family.options,
+            **text_encoders(model, family=family, dtype=dtype),
+        )
         .to(device)
     )
-    for file in sorted((model / "embeddings").glob("*.safetensors")):
-        rows = load_file(file)
-        if "clip_l" in rows:
-            for key, suffix in (("clip_l", ""), ("clip_g", "_2")):
-                encoder, tokenizer = (
-                    getattr(pipeline, f"text_encoder{suffix}"),
-                    getattr(pipeline, f"tokenizer{suffix}"),
-                )
-                pipeline.load_textual_inversion(
-                    {f"<{file.stem}>": rows[key]}, text_encoder=encoder, tokenizer=tokenizer
-                )
-        else:
-            pipeline.load_textual_inversion(str(file))
-    if (model / LORA_FILE).exists():
-        load_lora(pipeline, model)
+    load_textual_inversions(pipeline, model, family=family)
+    load_unet_tuning(pipeline, model)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

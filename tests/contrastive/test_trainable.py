@@ -105,9 +105,10 @@ def test_exports_carry_a_trained_text_encoder(family, mode, tmp_path, backbones,
     from clif_exp.diffusion.stage import train_diffusion
     from clif_exp.export.stage import export_run
     from clif_exp.generate import load_export
-    from clif_exp.generation.sampling import load_customised_pipeline, sample
+    from clif_exp.base_models.customised import load_customised_pipeline
+    from clif_exp.generation.sampling import sample
 
-    spec, settings = backbones(family), {"num_inference_steps": 2, "guidance_scale": 3.0}
+    spec, how = backbones(family), {"num_inference_steps": 2, "guidance_scale": 3.0}
     embeddings = (
         _train(tmp_path / "one", spec=spec, curated=curated, text_encoder=mode)
         / "concept_embeddings.safetensors"
@@ -120,11 +121,17 @@ def test_exports_carry_a_trained_text_encoder(family, mode, tmp_path, backbones,
         segments=None,
         embeddings=embeddings,
         trainer=FP32,
-        steps=2,
-        batch_size=2,
-        rank=2,
-        alpha=4.0,
-        learning_rate=0.05,
+        seed=0,
+        settings=settings(
+            "diffusion",
+            steps=2,
+            batch_size=2,
+            rank=2,
+            alpha=4.0,
+            learning_rate=0.05,
+            validation=None,
+            samples=None,
+        ),
     )
     export_run(
         tmp_path / "export",
@@ -134,11 +141,11 @@ def test_exports_carry_a_trained_text_encoder(family, mode, tmp_path, backbones,
         config={},
     )
     ours, _ = load_customised_pipeline(spec, diffusion=tmp_path / "two", device="cpu")
-    mine = sample(ours, [PROMPT], noise_seeds=[0], mixed_precision=False, **settings)[0].astype(int)
+    mine = sample(ours, [PROMPT], noise_seeds=[0], mixed_precision=False, **how)[0].astype(int)
 
     def draw(pipeline) -> np.ndarray:
         image = pipeline(
-            PROMPT, generator=torch.Generator().manual_seed(0), output_type="np", **settings
+            PROMPT, generator=torch.Generator().manual_seed(0), output_type="np", **how
         ).images[0]
         return (image * 255).round().astype(int)
 
@@ -146,7 +153,7 @@ def test_exports_carry_a_trained_text_encoder(family, mode, tmp_path, backbones,
         tmp_path / "export",
         base=spec.path,
         revision=None,
-        class_name=type(ours).__name__,
+        family=spec.record,
         device="cpu",
     )
     assert np.abs(draw(stock) - mine).max() <= 1
@@ -198,13 +205,19 @@ def test_an_encoder_that_is_left_out_learns_by_reconstruction(tmp_path, backbone
         concepts=curated["concepts"],
         manifest=None,
         segments=None,
-        trainer=FP32,
-        steps=2,
-        batch_size=2,
         embeddings=tmp_path / "one" / "concept_embeddings.safetensors",
-        rank=0,
-        train_embeddings=True,
-        embedding_learning_rate=0.01,
+        trainer=FP32,
+        seed=0,
+        settings=settings(
+            "diffusion",
+            steps=2,
+            batch_size=2,
+            rank=0,
+            train_embeddings=True,
+            embedding_learning_rate=0.01,
+            validation=None,
+            samples=None,
+        ),
     )
     rows = load_concept_embeddings(tmp_path / "two" / "concept_embeddings.safetensors")
     assert all(

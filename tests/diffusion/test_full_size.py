@@ -1,17 +1,15 @@
-"""SD 1.5, SD 2.1 and SDXL at full size: built from their public configs, and one step of each stage
-on SD 1.5 and SDXL.
-"""
+"""SD 1.5, SD 2.1 and SDXL at full size, from their public configs; a step of each stage."""
 
 from __future__ import annotations
-
-import importlib.util
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import full_size_models as full_size
 from clif_exp.base_models.spec import BaseModels
+from clif_exp.base_models.unet_tuning.lora import FILE as LORA_FILE
+from clif_exp.base_models.unet_tuning.lora import LoraTuning
 from support import settings
 
 BF16 = settings("trainer", precision="bf16-mixed")
@@ -28,16 +26,6 @@ pytestmark = pytest.mark.xdist_group(
 
 
 @pytest.fixture(scope="module")
-def full_size():
-    source = importlib.util.spec_from_file_location(
-        "full_size_models", Path(__file__).parents[1] / "full_size_models.py"
-    )
-    module = importlib.util.module_from_spec(source)
-    source.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
 def tokenizer(tiny_models):
     from clif_exp.toonworld.tokenizer import build_tokenizer
 
@@ -50,9 +38,7 @@ def count(model) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
-def test_the_public_architectures_have_their_public_sizes_and_take_the_lora(family, full_size):
-    from clif_exp.diffusion.checks import check_lora
-
+def test_the_public_architectures_have_their_public_sizes_and_take_the_lora(family):
     unet = full_size.build_unet(family)
     built = {"unet": unet} | {
         name: full_size.build_text_encoder(family, name) for name in full_size.ENCODERS[family]
@@ -63,16 +49,16 @@ def test_the_public_architectures_have_their_public_sizes_and_take_the_lora(fami
         for name, m in unet.named_modules()
         if isinstance(m, torch.nn.Linear)
     }
-    targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
-    check_lora(layers, rank=320, target_modules=targets)
+    targets = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+    LoraTuning(320, 320.0, targets).check(layers)
     with pytest.raises(ValueError, match="is 320 wide" if family != "sdxl" else "is 640 wide"):
-        check_lora(layers, rank=641, target_modules=targets)
+        LoraTuning(641, 641.0, targets).check(layers)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
 def test_one_step_of_each_stage_runs_at_full_size(
-    family, full_size, tokenizer, curated, tmp_path, monkeypatch
+    family, tokenizer, curated, tmp_path, monkeypatch
 ):
     import clif_exp.base_models.loading
     from clif_exp.base_models.tokens import load_concept_embeddings
@@ -130,14 +116,19 @@ def test_one_step_of_each_stage_runs_at_full_size(
         segments=None,
         embeddings=file,
         trainer=BF16,
-        steps=1,
-        batch_size=1,
-        rank=4,
-        warmup_steps=0,
-        gradient_checkpointing=True,
-        validation={"every": 1, "images": 1, "timesteps": 1},
+        seed=0,
+        settings=settings(
+            "diffusion",
+            steps=1,
+            batch_size=1,
+            rank=4,
+            warmup_steps=0,
+            gradient_checkpointing=True,
+            validation={"every": 1, "images": 1, "timesteps": 1},
+            samples=None,
+        ),
     )
-    lora = load_file(tmp_path / "two" / "pytorch_lora_weights.safetensors")
+    lora = load_file(tmp_path / "two" / LORA_FILE)
     assert all(
         value.dtype == torch.float32 and torch.isfinite(value).all() for value in lora.values()
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from clif_exp.diffusion.data import PAIR, PRIOR, SINGLE, MixedBatches, Mixture, TrainingImage
+from clif_exp.base_models.unet_tuning.lora import FILE as LORA_FILE
+from clif_exp.diffusion.batches import MixedBatches, Mixture
+from clif_exp.diffusion.images import PAIR, PRIOR, SINGLE, TrainingImage
 from support import settings
 
 FP32 = settings("trainer", precision="32-true")
+SHORT = {"steps": 2, "batch_size": 2, "rank": 2, "validation": None, "samples": None}
 
 
 def _mixed(**mixture) -> MixedBatches:
@@ -22,8 +24,8 @@ def _mixed(**mixture) -> MixedBatches:
     latents = torch.arange(4.0).repeat(2).view(8, 1, 1, 1).expand(8, 4, 2, 2).clone()
     latents[4:] *= -1  # the mirrored ones
     captions = ["", "a photo of <rick>", "a photo of <morty>", "<rick> and <morty>"]
-    settings = Mixture(**{"batch_size": 8, "pair_share": 0.5, "seed": 1} | mixture)
-    return MixedBatches(images, latents, None, settings, num_timesteps=1000, captions=captions)
+    mixed = Mixture(**{"batch_size": 8, "pair_share": 0.5, "seed": 1} | mixture)
+    return MixedBatches(images, latents, None, mixed, num_timesteps=1000, captions=captions)
 
 
 def test_a_batch_depends_on_seed_and_step_only():
@@ -133,12 +135,22 @@ def test_only_what_is_trained_moves_and_both_stages_run(
         segments=None,
         embeddings=tmp_path / "one" / "concept_embeddings.safetensors",
         trainer=FP32,
-        steps=3,
-        batch_size=2,
-        rank=2,
-        alpha=4.0,
-        weight_decay=0.1,
-        samples={"every": 0, "num_inference_steps": 1, "guidance_scale": 2.0},
+        seed=0,
+        settings=settings(
+            "diffusion",
+            **SHORT
+            | {
+                "steps": 3,
+                "alpha": 4.0,
+                "weight_decay": 0.1,
+                "samples": {
+                    "every": 0,
+                    "num_inference_steps": 1,
+                    "guidance_scale": 2.0,
+                    "batch_size": 8,
+                },
+            },
+        ),
     )
     fresh, trained = load(spec), loaded[-1]
     for part in ("unet", "vae", *spec.contrastive):
@@ -151,7 +163,7 @@ def test_only_what_is_trained_moves_and_both_stages_run(
             assert torch.equal(
                 after[key][: len(value)] if "token_embedding" in key else after[key], value
             ), (part, key)
-    lora = load_file(tmp_path / "two" / "pytorch_lora_weights.safetensors")
+    lora = load_file(tmp_path / "two" / LORA_FILE)
     assert any(value.abs().max() > 0 for key, value in lora.items() if "lora_B" in key), (
         "the LoRA learnt something"
     )
@@ -168,21 +180,20 @@ def test_only_what_is_trained_moves_and_both_stages_run(
     assert not (tmp_path / "two" / "checkpoints").exists()
 
 
-def _train(tmp_path, backbones, curated, **changes):
+def _train(tmp_path, backbones, curated, *, trainer=FP32, **changes):
     from clif_exp.diffusion.stage import train_diffusion
 
-    arguments = {
-        "spec": backbones("sd15"),
-        "concepts": curated["concepts"],
-        "manifest": None,
-        "segments": None,
-        "embeddings": None,
-        "trainer": FP32,
-        "steps": 2,
-        "batch_size": 2,
-        "rank": 2,
-    }
-    train_diffusion(tmp_path, **arguments | changes)
+    train_diffusion(
+        tmp_path,
+        spec=backbones("sd15"),
+        concepts=curated["concepts"],
+        manifest=None,
+        segments=None,
+        embeddings=None,
+        trainer=trainer,
+        seed=0,
+        settings=settings("diffusion", **SHORT | changes),
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,7 +205,7 @@ def _train(tmp_path, backbones, curated, **changes):
         ),
         ({"rank": 64}, r"diffusion.rank: found 64, but .* is 32 wide"),
         ({"rank": 0}, "nothing would train"),
-        ({"pair_share": 1.5}, "shares of a batch"),
+        ({"pair_share": 0.7, "prior_share": 0.5}, "shares of a batch"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes, message, tmp_path, backbones, curated):
@@ -214,11 +225,11 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_batch(tmp_path, backbones
     )
 
 
-def test_textual_inversion_trains_rows_only(tmp_path, backbones, curated):
+def test_textual_inversion_trains_embeddings_only(tmp_path, backbones, curated):
     from clif_exp.base_models.tokens import load_concept_embeddings
 
     _train(tmp_path, backbones, curated, rank=0, train_embeddings=True, embedding_learning_rate=0.1)
-    assert not (tmp_path / "pytorch_lora_weights.safetensors").exists()
+    assert not (tmp_path / LORA_FILE).exists()
     rows = load_concept_embeddings(tmp_path / "concept_embeddings.safetensors")["text_encoder"]
     assert not torch.equal(rows["rick"], rows["morty"]), (
         "both started at their class word, and moved"
@@ -228,7 +239,7 @@ def test_textual_inversion_trains_rows_only(tmp_path, backbones, curated):
 def test_a_masked_loss_weighs_the_concepts_place(tmp_path):
     from PIL import Image
 
-    from clif_exp.diffusion.data import load_weights
+    from clif_exp.diffusion.images import load_weights
 
     mask = Image.new("L", (32, 32), 0)
     mask.paste(255, (0, 0, 16, 32))

@@ -1,6 +1,4 @@
-"""Stage 2's options: each acts, those that save memory change nothing else, and what cannot be is
-refused.
-"""
+"""Stage 2's options: each acts, and those that save memory change nothing else."""
 
 from __future__ import annotations
 
@@ -15,20 +13,29 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from clif_exp.base_models.unet_tuning.lora import FILE as WEIGHTS
+from clif_exp.base_models.unet_tuning.lora import LoraTuning
 from clif_exp.concepts.concept import ConceptImage
 from clif_exp.errors import TimeBudgetExhausted
 from clif_exp.training.fit import fit
 from support import settings
 
 FP32 = settings("trainer", precision="32-true")
-WEIGHTS = "pytorch_lora_weights.safetensors"
+SHORT = {
+    "steps": 2,
+    "batch_size": 4,
+    "rank": 2,
+    "learning_rate": 0.01,
+    "warmup_steps": 0,
+    "schedule": "constant",
+    "validation": None,
+    "samples": None,
+}
 
 
 @pytest.fixture(scope="module")
 def train(backbones, curated, tmp_path_factory):
-    """Train on the images of two concepts, all of them with a mask of the left half; returns the
-    stage's folder.
-    """
+    """Train on two concepts whose masks are the images' left half; returns the stage's folder."""
     from PIL import Image
 
     from clif_exp.diffusion.stage import train_diffusion
@@ -45,23 +52,19 @@ def train(backbones, curated, tmp_path_factory):
     ]
     concepts = replace(curated["concepts"], concepts=tuple(masked))
 
-    def run(out=None, **changes):
+    def run(out=None, *, spec=None, trainer=FP32, seed=0, **changes):
         out = out or tmp_path_factory.mktemp("stage")
-        arguments = {
-            "spec": backbones("sd15"),
-            "concepts": concepts,
-            "manifest": curated["manifests"]["M"],
-            "segments": None,
-            "embeddings": None,
-            "trainer": FP32,
-            "steps": 2,
-            "batch_size": 4,
-            "rank": 2,
-            "learning_rate": 0.01,
-            "warmup_steps": 0,
-            "schedule": "constant",
-        }
-        train_diffusion(out, **arguments | changes)
+        train_diffusion(
+            out,
+            spec=spec or backbones("sd15"),
+            concepts=concepts,
+            manifest=curated["manifests"]["M"],
+            segments=None,
+            embeddings=None,
+            trainer=trainer,
+            seed=seed,
+            settings=settings("diffusion", **SHORT | changes),
+        )
         return out
 
     return run
@@ -91,8 +94,11 @@ def difference(one, other) -> float:
 
 
 def usual_difference(one, other) -> float:
-    """The difference that all but one in a hundred weights stay below: where a gradient is nothing
-    but rounding, Adam steps by its sign, so a few single weights may differ by whole steps."""
+    """Return the 99th percentile of the weights' differences.
+
+    Where a gradient is nothing but rounding, Adam steps by its sign, so single weights may differ
+    by whole steps.
+    """
     a, b = load_file(one / WEIGHTS), load_file(other / WEIGHTS)
     return torch.cat([(a[name] - b[name]).abs().flatten() for name in a]).quantile(0.99).item()
 
@@ -136,7 +142,7 @@ def test_the_published_average_is_the_average_of_the_weights(train):
             torch.testing.assert_close(averaged[name], (1 - 2 / 11) * value)
 
 
-def test_what_saves_memory_changes_no_result(train, plain):
+def test_what_saves_memory_changes_no_result(train):
     held = []
 
     def count(tensor):
@@ -161,18 +167,16 @@ def test_what_saves_memory_changes_no_result(train, plain):
 
 
 def test_autocast_without_conversions_learns_the_same(train, monkeypatch):
-    import clif_exp.diffusion.adapters
+    from clif_exp.diffusion import frozen_parts
 
     mixed = {"trainer": settings("trainer", precision="bf16-mixed"), "steps": 3}
     spared = train(**mixed)
-    monkeypatch.setattr(
-        clif_exp.diffusion.adapters, "store_in_autocast_dtype", lambda *_, **__: None
-    )
+    monkeypatch.setattr(frozen_parts, "store_in_autocast_dtype", lambda *_, **__: None)
     assert difference(spared, train(**mixed)) == 0, "bit for bit"
     assert all(value.dtype == torch.float32 for value in load_file(spared / WEIGHTS).values())
 
 
-def test_a_run_in_parts_goes_on_exactly(train, tmp_path):
+def test_a_run_in_parts_resumes_exactly(train, tmp_path):
     undisturbed = train(steps=3, accumulate=2, ema_decay=0.5)
     for step in (1, 2):
         with pytest.raises(TimeBudgetExhausted, match=f"at step {step} of 3"):
@@ -190,7 +194,7 @@ def test_a_run_in_parts_goes_on_exactly(train, tmp_path):
     assert rows(undisturbed) == rows(tmp_path)
 
 
-def test_eight_bit_adam_keeps_bytes_learns_alike_and_goes_on_exactly(train, tmp_path):
+def test_eight_bit_adam_keeps_bytes_learns_alike_and_resumes_exactly(train, tmp_path):
     pytest.importorskip("bitsandbytes")
     # the shipped U-Net: bitsandbytes keeps states of less than 4,096 weights in fp32, and the tiny
     # models have no larger ones
@@ -239,10 +243,8 @@ def test_the_validation_loss_has_no_noise_of_its_own(train, plain):
 
 
 def test_weights_train_in_fp32_on_a_half_precision_base(tiny_models):
-    from clif_exp.diffusion.adapters import add_lora
-
     unet = tiny_models._unet(32).to(torch.bfloat16).requires_grad_(False)
-    add_lora(unet, rank=2, alpha=2.0, target_modules=["to_q"], seed=0)
+    LoraTuning(rank=2, alpha=2.0, target_modules=("to_q",)).prepare(unet, seed=0)
     assert {p.dtype for p in unet.parameters() if p.requires_grad} == {torch.float32}
     assert {p.dtype for p in unet.parameters() if not p.requires_grad} == {torch.bfloat16}
 
@@ -269,12 +271,12 @@ def test_a_flow_model_trains_and_draws(train, backbones, tmp_path):
     with pytest.raises(
         ValueError, match=r"diffusion.min_snr_gamma: found 5.0, but the base model predicts flow"
     ):
-        check_settings(spec, {"rank": 0, "min_snr_gamma": 5.0})
+        check_settings(spec, settings("diffusion", min_snr_gamma=5.0))
     FlowMatchEulerDiscreteScheduler().save_pretrained(tmp_path / "flow" / "scheduler")
     with pytest.raises(
         ValueError, match="cannot draw with the scheduler FlowMatchEulerDiscreteScheduler"
     ):
-        check_settings(spec, {"rank": 0, "min_snr_gamma": None})
+        check_settings(spec, settings("diffusion"))
 
 
 @pytest.mark.parametrize(
@@ -285,9 +287,7 @@ def test_the_base_models_files_tell_what_a_lora_cannot_be(rank, target, message,
     from clif_exp.diffusion.checks import check_settings
 
     with pytest.raises(ValueError, match=message):
-        check_settings(
-            backbones("sdxl"), {"rank": rank, "target_modules": [target], "min_snr_gamma": None}
-        )
+        check_settings(backbones("sdxl"), settings("diffusion", rank=rank, target_modules=[target]))
 
 
 def test_a_caption_that_is_too_long_is_refused_before_anything_runs(backbones, curated):

@@ -19,11 +19,11 @@ def test_a_perfect_prediction_takes_the_sampler_to_the_latents(kind):
     )
     schedule, timesteps = noise_schedule(scheduler), torch.tensor([10, 500, 900])
     noisy, target = (
-        schedule.noisy(LATENTS, NOISE, timesteps),
+        schedule.add_noise(LATENTS, NOISE, timesteps),
         schedule.target(LATENTS, NOISE, timesteps),
     )
     scheduler.set_timesteps(1000)
-    for index, timestep in enumerate(schedule.read(timesteps).tolist()):
+    for index, timestep in enumerate(schedule.model_timesteps(timesteps).tolist()):
         step = scheduler.step(target[index], timestep, noisy[index])
         torch.testing.assert_close(step.pred_original_sample, LATENTS[index], atol=1e-4, rtol=1e-4)
 
@@ -36,8 +36,10 @@ def test_flow_noises_as_its_sampler_does(shift):
     schedule, timesteps = noise_schedule(scheduler), torch.tensor([3, 500, 999])
     assert schedule == Flow(1000, shift)
     # The scheduler lists its timesteps from noise to image.
-    torch.testing.assert_close(schedule.read(timesteps), scheduler.timesteps.flip(0)[timesteps])
-    noisy = schedule.noisy(LATENTS, NOISE, timesteps)
+    torch.testing.assert_close(
+        schedule.model_timesteps(timesteps), scheduler.timesteps.flip(0)[timesteps]
+    )
+    noisy = schedule.add_noise(LATENTS, NOISE, timesteps)
     theirs = scheduler.scale_noise(LATENTS, scheduler.timesteps.flip(0)[timesteps], NOISE)
     torch.testing.assert_close(noisy, theirs)
     levels = schedule.levels(timesteps).view(-1, 1, 1, 1)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from clif_exp.evaluation.distance import (
-    concept_rows,
     keys_and_values_distance,
+    mean_embeddings,
     pairwise_cosine_distance,
     summarise,
 )
@@ -26,7 +26,7 @@ def test_one_concept_has_no_distance():
 
 def test_a_concept_is_the_mean_of_its_tokens():
     rows = {"a": torch.tensor([[1.0, 0.0], [0.0, 1.0]]), "b": torch.tensor([[2.0, 2.0]])}
-    assert pairwise_cosine_distance(concept_rows(rows, ["a", "b"]))[0, 1] == pytest.approx(
+    assert pairwise_cosine_distance(mean_embeddings(rows, ["a", "b"]))[0, 1] == pytest.approx(
         0.0, abs=1e-6
     )
 

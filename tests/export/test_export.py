@@ -17,9 +17,7 @@ PROMPT = "a photo of <rick> on the left and <morty> on the right"
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, backbones, curated):
-    """family -> (spec, folder of stage 2, folder of the export); trained on first use, hard enough
-    to show in images.
-    """
+    """family -> (spec, stage 2's folder, the export); trained until it shows, on first use."""
     from clif_exp.diffusion.stage import train_diffusion
     from clif_exp.export.stage import export_run
 
@@ -37,13 +35,20 @@ def exported(tmp_path_factory, backbones, curated):
                 segments=None,
                 embeddings=None,
                 trainer=settings("trainer", precision="32-true"),
-                steps=8,
-                batch_size=2,
-                rank=2,
-                alpha=4.0,
-                train_embeddings=True,
-                learning_rate=0.05,
-                embedding_learning_rate=0.05,
+                seed=0,
+                settings=settings(
+                    "diffusion",
+                    num_tokens=2,
+                    steps=8,
+                    batch_size=2,
+                    rank=2,
+                    alpha=4.0,
+                    train_embeddings=True,
+                    learning_rate=0.05,
+                    embedding_learning_rate=0.05,
+                    validation=None,
+                    samples=None,
+                ),
             )
             export_run(
                 root / "export",
@@ -89,12 +94,13 @@ def _load_embeddings(pipeline, folder, *, sdxl: bool) -> None:
 
 @pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
 def test_a_stock_pipeline_draws_what_our_sampling_draws(family, exported):
-    from clif_exp.generation.sampling import load_customised_pipeline, sample
+    from clif_exp.base_models.customised import load_customised_pipeline
+    from clif_exp.generation.sampling import sample
 
     spec, diffusion, export = exported(family)
     ours, _ = load_customised_pipeline(spec, diffusion=diffusion, device="cpu")
-    settings = {"num_inference_steps": 3, "guidance_scale": 3.0, "mixed_precision": False}
-    mine = sample(ours, [PROMPT], noise_seeds=[0], **settings)[0].astype(int)
+    how = {"num_inference_steps": 3, "guidance_scale": 3.0, "mixed_precision": False}
+    mine = sample(ours, [PROMPT], noise_seeds=[0], **how)[0].astype(int)
     base = (_draw(_stock(spec)) * 255).round().astype(int)
     for lora in ("pytorch_lora_weights.safetensors", "kohya.safetensors"):
         pipeline = _stock(spec)

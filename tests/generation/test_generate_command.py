@@ -39,7 +39,7 @@ def run(export, tmp_path, *more, prompt="a photo of <rick>"):
     )
 
 
-def test_a_image_is_the_stock_pipelines(export, tmp_path, tiny_sd15):
+def test_an_image_is_the_stock_pipelines(export, tmp_path, tiny_sd15):
     import torch
     from diffusers import StableDiffusionPipeline
 
@@ -96,10 +96,10 @@ def test_several_images_go_into_a_folder(export, tmp_path, tiny_sd15, capsys):
 @pytest.mark.parametrize(
     ("more", "prompt", "message"),
     [
-        ([], "a photo of <morty>", "<morty> is no concept of"),
+        ([], "a photo of <morty>", "<morty> is not a concept of"),
         ([], "a photo of <rick>", "Name it with --base"),
         (["--seed", "0", "1"], "a photo of <rick>", "one file for 2 images"),
-        (["--model", "nowhere"], "a photo of <rick>", "is no export"),
+        (["--model", "nowhere"], "a photo of <rick>", "is not an export"),
     ],
 )
 def test_errors_are_one_line(export, tmp_path, capsys, more, prompt, message):

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clif_exp.base_models import customised
 from clif_exp.base_models.spec import BaseModels
+from clif_exp.base_models.tokens import EMBEDDINGS_FILE
 from clif_exp.generation import sampling
 from clif_exp.generation.stage import generate
 from clif_exp.prompts.evaluation import EvaluationPrompt
+from support import settings
 
 PROMPTS = [
     EvaluationPrompt(
@@ -22,12 +25,17 @@ PROMPTS = [
         ["a photo of <rick>", "a photo of <rick> on the beach", "a photo of the dog and <rick>"]
     )
 ]
-SETTINGS = {
-    "seeds": [0, 1],
-    "num_inference_steps": 3,
-    "guidance_scale": 2.0,
-    "mixed_precision": False,
-}
+
+
+def short(batch_size: int):
+    return settings(
+        "generation",
+        seeds=[0, 1],
+        num_inference_steps=3,
+        guidance_scale=2.0,
+        mixed_precision=False,
+        batch_size=batch_size,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +45,7 @@ def spec(tiny_backbone):
 
 @pytest.fixture(scope="module")
 def diffusion(spec, tmp_path_factory):
-    """A trained concept with large rows and a LoRA that is not zero."""
+    """A trained concept with large embeddings and a LoRA that is not zero."""
     import torch
     from diffusers import StableDiffusionPipeline
     from diffusers.utils import convert_state_dict_to_diffusers
@@ -56,7 +64,7 @@ def diffusion(spec, tmp_path_factory):
     StableDiffusionPipeline.save_lora_weights(out, unet_lora_layers=layers, safe_serialization=True)
     width = pipeline.text_encoder.get_input_embeddings().weight.shape[1]
     save_concept_embeddings(
-        out / sampling.EMBEDDINGS_FILE, {"text_encoder": {"rick": torch.randn(2, width)}}
+        out / EMBEDDINGS_FILE, {"text_encoder": {"rick": torch.randn(2, width)}}
     )
     return out
 
@@ -71,11 +79,11 @@ def images(folder: Path) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def reference(spec, diffusion, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("reference")
-    generate(out, spec=spec, diffusion=diffusion, prompts=PROMPTS, batch_size=2, **SETTINGS)
+    generate(out, spec=spec, diffusion=diffusion, prompts=PROMPTS, settings=short(2))
     return out
 
 
-def test_every_prompt_gets_a_image_per_seed_and_a_line(reference):
+def test_every_prompt_gets_an_image_per_seed_and_a_line(reference):
     lines = [
         json.loads(line) for line in (reference / "generations.jsonl").read_text().splitlines()
     ]
@@ -91,18 +99,14 @@ def test_every_prompt_gets_a_image_per_seed_and_a_line(reference):
 def test_batch_size_changes_nothing_beyond_rounding(reference, spec, diffusion, tmp_path):
     for batch_size in (1, 5):
         out = tmp_path / str(batch_size)
-        generate(
-            out, spec=spec, diffusion=diffusion, prompts=PROMPTS, batch_size=batch_size, **SETTINGS
-        )
+        generate(out, spec=spec, diffusion=diffusion, prompts=PROMPTS, settings=short(batch_size))
         for name, image in images(out).items():
             # fp32 sums in another order: at most one level of 255.
             assert np.abs(image - images(reference)[name]).max() <= 1, name
 
 
 def test_the_order_of_the_prompts_changes_nothing(reference, spec, diffusion, tmp_path):
-    generate(
-        tmp_path, spec=spec, diffusion=diffusion, prompts=PROMPTS[::-1], batch_size=2, **SETTINGS
-    )
+    generate(tmp_path, spec=spec, diffusion=diffusion, prompts=PROMPTS[::-1], settings=short(2))
     assert all(
         np.abs(image - images(reference)[name]).max() <= 1
         for name, image in images(tmp_path).items()
@@ -123,8 +127,7 @@ def test_killed_and_resumed_equals_undisturbed(reference, spec, diffusion, tmp_p
         "spec": spec,
         "diffusion": diffusion,
         "prompts": PROMPTS,
-        "batch_size": 2,
-        **SETTINGS,
+        "settings": short(2),
     }
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path, **arguments)
@@ -139,36 +142,27 @@ def test_killed_and_resumed_equals_undisturbed(reference, spec, diffusion, tmp_p
     assert (tmp_path / "images" / "p0-s000.png").read_bytes() == kept
 
 
-def test_finished_images_are_not_made_again(reference, spec, diffusion, monkeypatch):
+def test_finished_images_are_not_drawn_again(reference, spec, diffusion, monkeypatch):
     monkeypatch.setattr(
-        sampling, "load_customised_pipeline", lambda *_, **__: pytest.fail("nothing is missing")
+        customised, "load_customised_pipeline", lambda *_, **__: pytest.fail("nothing is missing")
     )
-    generate(reference, spec=spec, diffusion=diffusion, prompts=PROMPTS, batch_size=2, **SETTINGS)
+    generate(reference, spec=spec, diffusion=diffusion, prompts=PROMPTS, settings=short(2))
 
 
 def test_the_trained_weights_are_in_the_images(reference, spec, diffusion, tmp_path):
-    generate(
-        tmp_path / "base", spec=spec, diffusion=None, prompts=PROMPTS, batch_size=6, **SETTINGS
-    )
+    generate(tmp_path / "base", spec=spec, diffusion=None, prompts=PROMPTS, settings=short(6))
     only_rows = tmp_path / "rows"
     only_rows.mkdir()
-    (only_rows / sampling.EMBEDDINGS_FILE).write_bytes(
-        (diffusion / sampling.EMBEDDINGS_FILE).read_bytes()
-    )
+    (only_rows / EMBEDDINGS_FILE).write_bytes((diffusion / EMBEDDINGS_FILE).read_bytes())
     generate(
-        tmp_path / "embeddings",
-        spec=spec,
-        diffusion=only_rows,
-        prompts=PROMPTS,
-        batch_size=6,
-        **SETTINGS,
+        tmp_path / "embeddings", spec=spec, diffusion=only_rows, prompts=PROMPTS, settings=short(6)
     )
     sets = [images(folder) for folder in (reference, tmp_path / "base", tmp_path / "embeddings")]
     for first, second in ((0, 1), (0, 2), (1, 2)):
         assert any(np.abs(sets[first][name] - sets[second][name]).max() > 1 for name in sets[0])
 
 
-def test_rows_alone_leave_prompts_without_a_concept_as_they_were(spec, diffusion, tmp_path):
+def test_embeddings_alone_leave_prompts_without_a_concept_as_they_were(spec, diffusion, tmp_path):
     prior = [
         EvaluationPrompt(
             "prior",
@@ -180,36 +174,35 @@ def test_rows_alone_leave_prompts_without_a_concept_as_they_were(spec, diffusion
         )
     ]
     (tmp_path / "rows").mkdir()
-    (tmp_path / "rows" / sampling.EMBEDDINGS_FILE).write_bytes(
-        (diffusion / sampling.EMBEDDINGS_FILE).read_bytes()
-    )
+    (tmp_path / "rows" / EMBEDDINGS_FILE).write_bytes((diffusion / EMBEDDINGS_FILE).read_bytes())
     for name, model in (("before", None), ("after", tmp_path / "rows")):
-        generate(
-            tmp_path / name, spec=spec, diffusion=model, prompts=prior, batch_size=2, **SETTINGS
-        )
+        generate(tmp_path / name, spec=spec, diffusion=model, prompts=prior, settings=short(2))
     before, after = images(tmp_path / "before"), images(tmp_path / "after")
     # The same noise before and after, so what differs in a report is what customising changed.
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
+def test_repeated_prompt_ids_are_refused_before_anything_is_written(spec, tmp_path):
+    with pytest.raises(ValueError, match=r"generation.prompts: ids \['p0'\] occur more than once"):
+        generate(
+            tmp_path / "out",
+            spec=spec,
+            diffusion=None,
+            prompts=[PROMPTS[0], PROMPTS[0]],
+            settings=short(2),
+        )
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "field"),
     [
-        ({"seeds": []}, "generation.seeds"),
-        ({"seeds": [1, 1]}, "generation.seeds"),
-        ({"prompts": [PROMPTS[0], PROMPTS[0]]}, "p0"),
-        ({"num_inference_steps": 0}, "generation.num_inference_steps"),
-        ({"batch_size": 0}, "generation.batch_size"),
+        ({"seeds": []}, "seeds"),
+        ({"seeds": [1, 1]}, "seeds"),
+        ({"num_inference_steps": 0}, "num_inference_steps"),
+        ({"batch_size": 0}, "batch_size"),
     ],
 )
-def test_bad_settings_are_refused_before_anything_is_written(spec, tmp_path, changes, message):
-    arguments = {
-        "spec": spec,
-        "diffusion": None,
-        "prompts": PROMPTS,
-        "batch_size": 2,
-        **SETTINGS,
-    } | changes
-    with pytest.raises(ValueError, match=message):
-        generate(tmp_path / "out", **arguments)
-    assert not (tmp_path / "out").exists()
+def test_bad_settings_are_refused(changes, field):
+    with pytest.raises(ValueError, match=field):
+        settings("generation", **changes)

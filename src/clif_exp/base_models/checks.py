@@ -1,18 +1,24 @@
-"""What base models have to be before anything is loaded or trained: whole, in safetensors, and
-fitting together.
-"""
+"""Checks of base models before anything is loaded: complete, in safetensors, fitting together."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+
+from clif_exp.base_models.families import Family
 
 
-def check_pipeline_folder(folder: Path, *, family: str, pipeline_class: str) -> None:
-    """Check that a folder is a whole pipeline of a family, in safetensors, without code of its own.
+def check_pipeline_folder(folder: Path, *, family: str, record: Family) -> None:
+    """Check that a folder is a complete pipeline, in safetensors, without code of its own.
+
+    Args:
+        folder: of a diffusers pipeline.
+        family: the family's name, for messages.
+        record: the family.
 
     Raises:
-        ValueError: what is missing or of another family, and what would do.
+        ValueError: what is missing or of another family, and how to fix it.
     """
     index_file = folder / "model_index.json"
     if not index_file.is_file():
@@ -26,10 +32,10 @@ def check_pipeline_folder(folder: Path, *, family: str, pipeline_class: str) -> 
         raise ValueError(
             f"model.path: {index_file} is not JSON ({error}). Download it again."
         ) from error
-    if index.get("_class_name") != pipeline_class:
+    if index.get("_class_name") != record.pipeline:
         raise ValueError(
             f"model.path: {folder} is a {index.get('_class_name')}; model={family} needs a"
-            f" {pipeline_class}. Choose the model= that fits it."
+            f" {record.pipeline}. Choose the model= that fits it."
         )
     for name, entry in index.items():
         if name.startswith("_") or not isinstance(entry, list) or entry[0] is None:
@@ -45,7 +51,7 @@ def check_pipeline_folder(folder: Path, *, family: str, pipeline_class: str) -> 
             raise ValueError(
                 f"model.path: {folder} lacks the folder '{name}'. Download the whole pipeline."
             )
-        if name in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        if name in ("unet", "vae", *record.encoders):
             check_model_folder(folder / name, what=f"model.path: {name}")
 
 
@@ -68,9 +74,8 @@ def check_model_folder(folder: Path, *, what: str) -> None:
         )
 
 
-def check_same_text_tower(clip, pipeline_encoder, *, what: str) -> None:
-    """Check that a CLIP's text tower equals a pipeline's, up to what storing in half precision
-    changes.
+def check_same_text_tower(clip: Any, pipeline_encoder: Any, *, what: str) -> None:
+    """Check that a CLIP's text tower equals a pipeline's, up to the rounding of half precision.
 
     A pipeline may hold fewer layers (SD 2.1 drops the last one): those that both have must be
     equal.
@@ -97,23 +102,23 @@ def check_same_text_tower(clip, pipeline_encoder, *, what: str) -> None:
             difference = (value.float() - other.float()).abs().max().item()
             raise ValueError(
                 f"{what}: '{name}' differs from the pipeline's text encoder by up to"
-                f" {difference:.2g}. Rows trained against another tower do not carry over; name the"
+                f" {difference:.2g}. Embeddings trained against another tower do not fit; name the"
                 " CLIP checkpoint that the pipeline was built on."
             )
 
 
-def check_same_tokenizer(checkpoint: str, tokenizer, *, what: str) -> None:
+def check_same_tokenizer(checkpoint: str, tokenizer: Any, *, what: str) -> None:
     """Check that a CLIP's vocabulary is the pipeline's.
 
     Raises:
-        ValueError: it is another one.
+        ValueError: they differ.
     """
     from transformers import CLIPTokenizer
 
     try:
         other = CLIPTokenizer.from_pretrained(checkpoint)
     except OSError:
-        return  # A CLIP folder without a tokenizer: the pipeline's is the one that is used.
+        return  # A CLIP folder without a tokenizer: the pipeline's is used.
     if other.get_vocab() != tokenizer.get_vocab():
         raise ValueError(
             f"{what}: its tokenizer's vocabulary is not the pipeline's. Name the CLIP it was"

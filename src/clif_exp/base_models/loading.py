@@ -1,5 +1,4 @@
-"""The base models of one ``model=`` choice: found, checked and loaded through their libraries' own
-loaders.
+"""Loads the base models of one ``model=`` choice through their libraries' own loaders.
 
 Nothing heavy is imported before a function needs it. Weights are read from safetensors only, and no
 code that comes with a model is ever run.
@@ -13,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.base_models.checks import check_same_text_tower, check_same_tokenizer
-from clif_exp.base_models.families import FAMILIES
+from clif_exp.base_models.families import family_of_pipeline
 from clif_exp.base_models.spec import BaseModels
 
 if TYPE_CHECKING:
@@ -23,9 +22,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Load without bars of shards and components, which fill a run's output; the hub's bars of
-    downloads stay.
-    """
+    """Load without the bars of shards and components; the hub's download bars stay."""
     import diffusers
     import transformers
 
@@ -47,24 +44,22 @@ def quiet_loading() -> Iterator[None]:
 def load_pipeline(
     spec: BaseModels, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> Any:
-    """Load the stock diffusers pipeline, without a safety checker, silent, in eval mode, nothing
-    requiring gradients.
-    """
+    """Load the stock diffusers pipeline: no safety checker, silent, in eval mode, all frozen."""
     import diffusers
     import torch
 
-    arguments: dict[str, Any] = {"dtype": dtype or torch.float32, "use_safetensors": True}
-    if FAMILIES[spec.family] == "StableDiffusionPipeline":
-        arguments |= {
-            "safety_checker": None,
-            "feature_extractor": None,
-            "requires_safety_checker": False,
-        }
-    pipeline_class = getattr(diffusers, FAMILIES[spec.family])
+    pipeline_class = getattr(diffusers, spec.record.pipeline)
     with quiet_loading():
-        pipeline = pipeline_class.from_pretrained(spec.path, revision=spec.revision, **arguments)
+        pipeline = pipeline_class.from_pretrained(
+            spec.path,
+            revision=spec.revision,
+            dtype=dtype or torch.float32,
+            use_safetensors=True,
+            **spec.record.options,
+        )
     pipeline.set_progress_bar_config(disable=True)
-    for part in (pipeline.unet, pipeline.vae, *_text_encoders(pipeline).values()):
+    encoders = [encoder for _, encoder in text_encoders_of(pipeline).values()]
+    for part in (pipeline.unet, pipeline.vae, *encoders):
         part.requires_grad_(False).eval()
     pipeline = pipeline.to(device)
     prefer_fast_attention(pipeline, device=device)
@@ -72,55 +67,39 @@ def load_pipeline(
 
 
 def prefer_fast_attention(pipeline: Any, *, device: str | torch.device) -> None:
-    """Use plain attention on CPUs, where torch's fused kernel is slower for small models (1.3 to
-    2.1 times).
-    """
+    """Use plain attention on CPUs, where torch's fused kernel is 1.3 to 2.1 times slower."""
     import torch
     from diffusers.models.attention_processor import AttnProcessor
 
     if torch.device(device).type != "cpu":
         return
     pipeline.unet.set_attn_processor(AttnProcessor())
-    for encoder in _text_encoders(pipeline).values():
+    for _, encoder in text_encoders_of(pipeline).values():
         encoder.set_attn_implementation("eager")
-
-
-def _text_encoders(pipeline: Any) -> dict[str, Any]:
-    names = ("text_encoder", "text_encoder_2")
-    return {
-        name: getattr(pipeline, name) for name in names if getattr(pipeline, name, None) is not None
-    }
 
 
 def text_encoders_of(pipeline: Any) -> dict[str, tuple[Any, Any]]:
     """Return encoder name -> (tokenizer, text encoder) of a loaded pipeline."""
     return {
-        name: (getattr(pipeline, name.replace("text_encoder", "tokenizer")), encoder)
-        for name, encoder in _text_encoders(pipeline).items()
+        name: (getattr(pipeline, encoder.tokenizer), getattr(pipeline, name))
+        for name, encoder in family_of_pipeline(type(pipeline).__name__).encoders.items()
     }
 
 
 def load_text_encoders(
     spec: BaseModels, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> dict[str, tuple[Any, Any]]:
-    """Load only the text side of a pipeline: encoder name -> (tokenizer, text encoder), frozen, in
-    eval mode.
-    """
+    """Load a pipeline's text side only: encoder name -> (tokenizer, text encoder), frozen."""
     import torch
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+    import transformers
 
-    classes: dict[str, Any] = {
-        "text_encoder": CLIPTextModel,
-        "text_encoder_2": CLIPTextModelWithProjection,
-    }
     source: dict[str, Any] = {"pretrained_model_name_or_path": spec.path, "revision": spec.revision}
     loaded: dict[str, tuple[Any, Any]] = {}
     for name in spec.contrastive:
-        tokenizer = CLIPTokenizer.from_pretrained(
-            **source, subfolder=name.replace("text_encoder", "tokenizer")
-        )
+        record = spec.record.encoders[name]
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(**source, subfolder=record.tokenizer)
         with quiet_loading():
-            encoder: Any = classes[name].from_pretrained(
+            encoder: Any = getattr(transformers, record.model_class).from_pretrained(
                 **source, subfolder=name, use_safetensors=True, dtype=dtype or torch.float32
             )
         if torch.device(device).type == "cpu":
@@ -130,18 +109,13 @@ def load_text_encoders(
 
 
 def text_layers(spec: BaseModels, encoder: str) -> tuple[int, int]:
-    """Return how many layers a pipeline's text encoder has, and how many of them the U-Net reads.
-
-    Of SDXL's two encoders the U-Net reads the penultimate layer; the second one's last layer
-    reaches it through the pooled text. SD 2.1 reads the penultimate layer of its CLIP too, but its
-    pipeline holds one layer less to that end.
-    """
+    """Return how many layers a pipeline's text encoder has, and how many reach the U-Net."""
     from transformers import CLIPTextConfig
 
     loader: Any = CLIPTextConfig
     config = loader.from_pretrained(str(spec.path), subfolder=encoder, revision=spec.revision)
     layers = int(config.num_hidden_layers)
-    return layers, layers - 1 if spec.family == "sdxl" and encoder == "text_encoder" else layers
+    return layers, spec.record.layers_read(encoder, layers=layers)
 
 
 def load_contrastive(
@@ -184,7 +158,9 @@ def load_contrastive(
     return model.to(device).requires_grad_(False).eval(), tokenizer, processor
 
 
-def encode_images(vae, pixels_BCHW: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+def encode_images(
+    vae: Any, pixels_BCHW: Tensor, *, generator: torch.Generator | None = None
+) -> Tensor:
     """Encode images to the latents that the U-Net was trained on.
 
     Args:

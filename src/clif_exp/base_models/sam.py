@@ -1,6 +1,4 @@
-"""Segment Anything: official checkpoints through the package's builders, and ToonWorld's small one
-from its classes.
-"""
+"""Segment Anything: official checkpoints, and ToonWorld's small SAM of the same classes."""
 
 from __future__ import annotations
 
@@ -100,8 +98,11 @@ def _first_line(error: Exception) -> str:
 
 
 def resolve_checkpoint(checkpoint: str) -> Path:
-    """Find a checkpoint: a path, or "owner/repository/file" on the Hugging Face hub (optionally
-    "...@revision").
+    """Return a checkpoint's local path.
+
+    Args:
+        checkpoint: a path, or "owner/repository/file" on the Hugging Face hub, optionally with
+            "@revision"; downloaded if need be.
 
     Raises:
         ValueError: it is neither.
@@ -129,8 +130,7 @@ def resolve_checkpoint(checkpoint: str) -> Path:
 
 
 def build_small_sam(weights: Path | None = None, *, resolution: int | None = None) -> Sam:
-    """A small SAM from segment-anything's own classes (its builders fix 1,024 px and a width of
-    256).
+    """Build a small SAM of segment-anything's classes; its builders fix 1,024 px and 256 channels.
 
     Args:
         weights: folder with `model.safetensors`, or None for random weights.

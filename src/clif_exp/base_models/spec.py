@@ -6,29 +6,25 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clif_exp.base_models.checks import check_model_folder, check_pipeline_folder
-from clif_exp.base_models.families import FAMILIES
-
-if TYPE_CHECKING:
-    pass
+from clif_exp.base_models.families import FAMILIES, Family, family_named
 
 _WEIGHT_PATTERNS = ["*.json", "*.txt", "*.safetensors"]
 
 
 @dataclass(frozen=True)
 class BaseModels:
-    """Which base models a run stands on.
+    """Which base models a run uses.
 
-    Args:
-        family: toonworld, sd15, sd21 or sdxl.
-        path: a diffusers pipeline: a local folder or a hub id; None (toonworld only) means the
-            packaged one.
+    Attributes:
+        family: a key of `families.FAMILIES`.
+        path: a diffusers pipeline: a local folder or a hub id; None: the packaged one, where the
+            family has one.
         revision: commit of a hub id; None takes the newest and `resolve` records which one that
             was.
-        contrastive: text encoder name ("text_encoder", "text_encoder_2") -> CLIP checkpoint, folder
-            or hub id, whose text tower equals the pipeline's.
+        contrastive: text encoder -> CLIP checkpoint, folder or hub id, whose text tower equals the
+            pipeline's.
         resolution: side of the images in px.
         segmenter_checkpoint: SAM weights, or None for the segmenter's own choice.
         domain: the only kind of images that the models know, as a dataset's `domain`; None: any.
@@ -42,6 +38,11 @@ class BaseModels:
     segmenter_checkpoint: str | None = None
     domain: str | None = None
 
+    @property
+    def record(self) -> Family:
+        """What the family's models have in common."""
+        return FAMILIES[self.family]
+
 
 def packaged_weights() -> Path:
     """Return the folder of ToonWorld's shipped weights."""
@@ -49,33 +50,29 @@ def packaged_weights() -> Path:
 
 
 def resolve(spec: BaseModels) -> BaseModels:
-    """Fill in defaults and check, before anything is loaded, that the named models are there and
-    fit together.
+    """Fill in defaults and check that the named models exist and fit together; loads nothing.
 
     Raises:
         ValueError: an unknown family, a missing folder, component or weight file, weights that are
-            not safetensors, or a pipeline of another family; names what was found and what would
-            do.
+            not safetensors, or a pipeline of another family; names what was found and how to fix
+            it.
     """
-    if spec.family not in FAMILIES:
-        raise ValueError(f"model.family: found {spec.family!r}; known are {', '.join(FAMILIES)}.")
+    family = family_named(spec.family)
     if spec.resolution <= 0 or spec.resolution % 8:
         raise ValueError(
             f"model.resolution: found {spec.resolution}; it must be a positive multiple of 8."
         )
-    spec = _fill_toonworld(spec) if spec.family == "toonworld" else spec
+    spec = _fill_in_packaged(spec) if family.packaged else spec
     if not spec.path:
         raise ValueError(
             f"model.path: found {spec.path!r}; give a folder or hub id of a {spec.family} pipeline."
         )
     if is_local(spec.path):
-        check_pipeline_folder(
-            Path(spec.path), family=spec.family, pipeline_class=FAMILIES[spec.family]
-        )
+        check_pipeline_folder(Path(spec.path), family=spec.family, record=family)
         spec = replace(spec, revision=None)
     else:
-        spec = replace(spec, revision=_pin_revision(str(spec.path), spec.revision))
-    expected = ["text_encoder", "text_encoder_2"] if spec.family == "sdxl" else ["text_encoder"]
+        spec = replace(spec, revision=_pin_revision(str(spec.path), spec.revision, family))
+    expected = sorted(family.encoders)
     if sorted(spec.contrastive) != expected:
         raise ValueError(
             f"model.contrastive: found {sorted(spec.contrastive)}; {spec.family} needs one CLIP"
@@ -93,9 +90,9 @@ def is_local(path: str | Path) -> bool:
     return Path(text).exists() or text.startswith((".", "/", "~")) or text.count("/") != 1
 
 
-def _fill_toonworld(spec: BaseModels) -> BaseModels:
+def _fill_in_packaged(spec: BaseModels) -> BaseModels:
     root = Path(spec.path).expanduser() if spec.path else packaged_weights()
-    # Either the folder of all of ToonWorld's models or one pipeline.
+    # Either the folder of all of its models or one pipeline.
     if not (root / "model_index.json").is_file():
         root, pipeline = root, root / "pipeline"
     else:
@@ -108,17 +105,17 @@ def _fill_toonworld(spec: BaseModels) -> BaseModels:
     )
 
 
-def _pin_revision(repo: str, revision: str | None) -> str:
-    """Download a hub model's safetensors (or find them in the cache) and return the commit that
-    they are of.
-    """
+def _pin_revision(repo: str, revision: str | None, family: Family) -> str:
+    """Download a hub model's safetensors, or find them in the cache; return their commit."""
     from huggingface_hub import snapshot_download
 
+    tokenizers = [encoder.tokenizer for encoder in family.encoders.values()]
+    parts = ("unet", "vae", *family.encoders, *tokenizers, "scheduler")
     try:
         folder = snapshot_download(
             repo,
             revision=revision,
-            allow_patterns=[f"{part}/*{p[1:]}" for part in _PARTS for p in _WEIGHT_PATTERNS]
+            allow_patterns=[f"{part}/*{p[1:]}" for part in parts for p in _WEIGHT_PATTERNS]
             + ["model_index.json"],
             ignore_patterns=["*.fp16.safetensors", "*.non_ema.safetensors"],
         )
@@ -130,12 +127,8 @@ def _pin_revision(repo: str, revision: str | None) -> str:
     return Path(folder).name
 
 
-_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
-
-
 def identity(spec: BaseModels) -> str:
-    """Return a SHA-256 that changes with the content of any weight or config file of the base
-    models.
+    """Return a SHA-256 over the content of every weight and config file of the base models.
 
     Local folders are hashed by relative names and contents, not by paths; hub models by
     ``id@revision``.
@@ -161,9 +154,7 @@ def identity(spec: BaseModels) -> str:
 
 
 def _file_digest(file: Path) -> bytes:
-    """Return a file's SHA-256; those of large files are remembered by path, size and modification
-    time.
-    """
+    """Return a file's SHA-256; large files' are cached by path, size and modification time."""
     from os import environ
 
     stat = file.stat()

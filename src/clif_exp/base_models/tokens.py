@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+EMBEDDINGS_FILE = "concept_embeddings.safetensors"
 _PLACEHOLDER = re.compile(r"<([a-z][a-z0-9_]*)>(?!_\d)")
 
 

@@ -13,6 +13,7 @@ from clif_exp.settings import (
     Positive,
     StageSettings,
     Strict,
+    Word,
 )
 
 
@@ -82,7 +83,7 @@ class ContrastiveSettings(StageSettings):
     VERSION: ClassVar[int] = 3
 
     num_tokens: Annotated[int, Field(ge=1, le=16)]
-    encoders: Annotated[list[Literal["text_encoder", "text_encoder_2"]], Field(min_length=1)] | None
+    encoders: Annotated[list[Word], Field(min_length=1)] | None
     steps: Count
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: AboveZero

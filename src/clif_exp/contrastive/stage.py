@@ -94,7 +94,7 @@ def train_contrastive(
     """
     from clif_exp.artifacts.store import process_rank
     from clif_exp.base_models.text_tuning import TextTuning, save_text_tuning
-    from clif_exp.base_models.tokens import save_concept_embeddings
+    from clif_exp.base_models.tokens import EMBEDDINGS_FILE, save_concept_embeddings
     from clif_exp.contrastive.module import Optimisation
     from clif_exp.contrastive.pairs import read_pairs
 
@@ -143,7 +143,7 @@ def train_contrastive(
         )
     if process_rank() > 0:
         return
-    save_concept_embeddings(out / "concept_embeddings.safetensors", embeddings)
+    save_concept_embeddings(out / EMBEDDINGS_FILE, embeddings)
     save_text_tuning(out, states, tuning=tuning)
     (out / "embedding_report.json").write_text(json.dumps(reports, indent=1))
 

@@ -1,11 +1,9 @@
-"""What of stage 2's settings depends on the base model, checked from its files before anything runs
-or is loaded.
-"""
+"""Checks of stage 2's settings against the base model's files, before anything is loaded."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,86 +11,48 @@ from clif_exp.base_models.spec import is_local
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
+    from clif_exp.diffusion.settings import DiffusionSettings
 
 
-def check_settings(spec: BaseModels, settings: Mapping[str, Any]) -> None:
-    """Refuse target modules, a rank, a scheduler or a loss weighting that the base model has no
-    place for.
+def check_settings(spec: BaseModels, settings: DiffusionSettings) -> None:
+    """Refuse settings that the base model has no place for.
 
     Args:
         spec: resolved base models.
-        settings: the config's `diffusion`.
+        settings: of stage 2.
 
     Raises:
-        ValueError: names the field, and what would do.
+        ValueError: target modules, a rank, a scheduler or a loss weighting that does not fit; names
+            the field and how to fix it.
     """
     folder = _folder(spec)
-    if settings["rank"]:
-        check_lora(
-            linear_layers(folder / "unet"),
-            rank=settings["rank"],
-            target_modules=settings["target_modules"],
-        )
+    if (tuning := settings.unet_tuning()) is not None:
+        tuning.check(linear_layers(folder / "unet"))
     scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     prediction = prediction_of(scheduler)
     if str(scheduler.get("_class_name")).startswith("FlowMatch"):
-        other = (
-            "save it with a DPMSolverMultistepScheduler (prediction_type='flow_prediction',"
-            " use_flow_sigmas=True)"
-        )
         raise ValueError(
             "model.path: a stock pipeline cannot draw with the scheduler"
-            f" {scheduler['_class_name']}; {other}."
+            f" {scheduler['_class_name']}; save it with a DPMSolverMultistepScheduler"
+            " (prediction_type='flow_prediction', use_flow_sigmas=True)."
         )
-    if settings["min_snr_gamma"] is not None and prediction == "flow_prediction":
-        raise ValueError(no_min_snr(settings["min_snr_gamma"]))
-
-
-def check_lora(
-    layers: Mapping[str, tuple[int, int]], *, rank: int, target_modules: Sequence[str]
-) -> None:
-    """Refuse targets that no layer's name ends in, and a rank beyond the narrowest of them.
-
-    Args:
-        layers: name of every linear layer -> (outputs, inputs).
-        rank: of the LoRA.
-        target_modules: endings of layers' names.
-
-    Raises:
-        ValueError: names the target or the layer.
-    """
-    for target in target_modules:
-        found = {name: min(shape) for name, shape in layers.items() if name.endswith(f".{target}")}
-        if not found:
-            endings = {
-                ".".join(name.split(".")[-2:]) if name[-1].isdigit() else name.split(".")[-1]
-                for name in layers
-                if "attn" in name
-            }
-            known = ", ".join(sorted(endings))
-            raise ValueError(
-                f"diffusion.target_modules: no layer ends in {target!r}. Attention layers here:"
-                f" {known}."
-            )
-        name, width = min(found.items(), key=lambda item: item[1])
-        if rank > width:
-            raise ValueError(
-                f"diffusion.rank: found {rank}, but {name} is {width} wide. Choose a rank of at"
-                f" most {width}."
-            )
+    if settings.min_snr_gamma is not None and prediction == "flow_prediction":
+        raise ValueError(no_min_snr(settings.min_snr_gamma))
 
 
 def no_min_snr(gamma: float) -> str:
-    """Say why min-SNR does not go with a flow model."""
+    """Return the error message for min-SNR weighting with a flow model."""
     return (
         f"diffusion.min_snr_gamma: found {gamma}, but the base model predicts flow, for which it is"
         " not defined; set it to null."
     )
 
 
-def prediction_of(config: Any) -> str:
-    """Return what a scheduler's config says that its U-Net predicts: epsilon, v_prediction, sample
-    or flow_prediction.
+def prediction_of(config: Mapping[str, Any]) -> str:
+    """Return what the U-Net predicts: "epsilon", "v_prediction", "sample" or "flow_prediction".
+
+    Args:
+        config: of the pipeline's scheduler, `_class_name` included.
 
     Raises:
         ValueError: it says something else.
@@ -108,9 +68,7 @@ def prediction_of(config: Any) -> str:
 
 
 def linear_layers(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return the linear layers of a saved model: name -> shape of its weight, from the headers of
-    its safetensors.
-    """
+    """Return a saved model's linear layers: name -> (outputs, inputs), from safetensors headers."""
     layers = {}
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as stream:

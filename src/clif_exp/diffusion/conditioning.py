@@ -9,52 +9,55 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clif_exp.base_models.families import Family
 from clif_exp.base_models.tokens import tokenize
 
 
 @dataclass(frozen=True)
 class TextEncoders:
-    """The text side of a pipeline: one encoder (SD) or two (SDXL), which read the same caption.
+    """The text side of a pipeline: one encoder or more, which read the same caption.
 
-    Args:
+    Attributes:
         encoders: encoder name -> (tokenizer, text encoder).
         num_tokens: concept name -> number of tokens.
-        penultimate: read the layer before the last and the pooled features, as SDXL does.
-        resolution: side of the images in px, for SDXL's time ids.
+        family: says which layers condition the U-Net, and what does besides.
+        resolution: side of the images in px.
     """
 
     encoders: Mapping[str, tuple[Any, Any]]
     num_tokens: Mapping[str, int]
-    penultimate: bool
+    family: Family
     resolution: int
 
     def tokenize(self, captions: Sequence[str]) -> dict[str, Tensor]:
-        """Return encoder name -> ids, int64 [B, 77], padded as the pipelines do: the U-Net attends
-        to the padding too.
+        """Return encoder name -> ids, int64 [B, 77].
+
+        Padded as the pipelines do: the U-Net attends to the padding too.
         """
         return {
             name: tokenize(tokenizer, captions, num_tokens=self.num_tokens, pad="max_length")
             for name, (tokenizer, _) in self.encoders.items()
         }
 
-    def encode(self, ids: Mapping[str, Tensor]) -> dict[str, Any]:
+    def encode(self, ids: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Encode token ids.
 
         Args:
             ids: encoder name -> int64 [B, 77].
 
         Returns:
-            `hidden` [B, 77, D]; for SDXL also `pooled` [B, P].
+            `hidden` [B, 77, D] and, where the family has one, `pooled` [B, P].
         """
-        hidden, pooled = [], None
+        hidden, encoded = [], {}
         for name, (_, encoder) in self.encoders.items():
-            output = encoder(ids[name].to(encoder.device), output_hidden_states=self.penultimate)
-            hidden.append(
-                output.hidden_states[-2] if self.penultimate else output.last_hidden_state
+            record = self.family.encoders[name]
+            output = encoder(
+                ids[name].to(encoder.device), output_hidden_states=record.needs_hidden_states
             )
-            pooled = getattr(output, "text_embeds", None)
-        encoded = {"hidden": torch.cat(hidden, dim=-1)}
-        return encoded | {"pooled": pooled} if self.penultimate else encoded
+            hidden.append(record.hidden(output))
+            if name == self.family.pooled:
+                encoded["pooled"] = output.text_embeds
+        return {"hidden": torch.cat(hidden, dim=-1), **encoded}
 
     @torch.no_grad()
     def encode_captions(
@@ -69,19 +72,16 @@ class TextEncoders:
 
     def unet_arguments(self, encoded: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return the U-Net's keyword arguments for encoded captions."""
-        arguments: dict[str, Any] = {"encoder_hidden_states": encoded["hidden"]}
-        if self.penultimate:
+        hidden = encoded["hidden"]
+        arguments: dict[str, Any] = {"encoder_hidden_states": hidden}
+        if self.family.pooled is not None:
             side = self.resolution
-            # Original size, crop corner, target size: images are trained at their full, uncropped
-            # size.
+            # Original size, crop corner, target size: images are trained in full, uncropped.
             ids = torch.tensor(
-                [side, side, 0, 0, side, side],
-                device=encoded["hidden"].device,
-                dtype=encoded["hidden"].dtype,
+                [side, side, 0, 0, side, side], device=hidden.device, dtype=hidden.dtype
             )
-            time_ids = ids.expand(len(encoded["hidden"]), -1)
             arguments["added_cond_kwargs"] = {
                 "text_embeds": encoded["pooled"],
-                "time_ids": time_ids,
+                "time_ids": ids.expand(len(hidden), -1),
             }
         return arguments

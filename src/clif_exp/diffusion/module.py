@@ -1,6 +1,4 @@
-"""Stage 2's Lightning module: one shared LoRA on the U-Net's attention, trained on all concepts
-(CLIF, Eq. 4).
-"""
+"""Stage 2's Lightning module: the U-Net learns all concepts together (CLIF, Eq. 4)."""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from diffusers.training_utils import EMAModel
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
@@ -23,87 +22,91 @@ from clif_exp.training.steps import ends_step
 
 
 @dataclass(frozen=True)
-class Optimisation:
+class DiffusionOptimisation:
     """How stage 2 is optimised.
 
-    Args:
+    Attributes:
         steps: optimiser steps.
-        learning_rate: AdamW's peak, for the LoRA.
-        embedding_learning_rate: for the concepts' rows, if they are trained.
+        learning_rate: AdamW's peak, for the U-Net.
+        embedding_learning_rate: for the concept embeddings, if they are trained.
         weight_decay: AdamW's; acts on trained weights only.
         warmup_steps: linear warm-up.
         schedule: "constant" or "cosine" (to zero).
         min_snr_gamma: min-SNR weighting (Hang et al. 2023), or None.
-        ema_decay: decay of an average of the trained weights that is published in their stead; 0
-            switches it off.
+        ema_decay: decay of an average of the trained weights, which is published instead of them; 0
+            keeps none.
         optimizer: "adamw" or "adamw8bit" (bitsandbytes; its states take a quarter of the memory).
     """
 
     steps: int
     learning_rate: float
     embedding_learning_rate: float
-    weight_decay: float = 0.01
-    warmup_steps: int = 0
-    schedule: Literal["constant", "cosine"] = "constant"
-    min_snr_gamma: float | None = None
-    ema_decay: float = 0.0
-    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    weight_decay: float
+    warmup_steps: int
+    schedule: Literal["constant", "cosine"]
+    min_snr_gamma: float | None
+    ema_decay: float
+    optimizer: Literal["adamw", "adamw8bit"]
 
 
 class DiffusionModule(L.LightningModule):
-    """Learns to denoise the concepts' images (CLIF, Eq. 4).
-
-    Args:
-        unet: UNet2DConditionModel with an adapter, or without (then only the rows train).
-        schedule: how latents are noised and what the U-Net predicts, as the base's scheduler says.
-        text: the text encoders, holding the concepts' tokens.
-        rows: trainable rows per encoder; empty: the embeddings are frozen and `encoded` is used.
-        encoded: cached conditioning of all captions ("hidden" [K, 77, D], ...), or None with
-            trainable rows.
-        caption_ids: token ids of all captions per encoder, int64 [K, 77].
-        optimisation: see there.
-        compiled: run the U-Net through torch.compile.
-    """
+    """Learns to denoise the concepts' images (CLIF, Eq. 4)."""
 
     def __init__(
         self,
-        unet,
+        unet: Any,
         *,
         schedule: NoiseSchedule,
         text: TextEncoders,
-        rows: dict[str, ConceptRows],
-        encoded: dict[str, Tensor] | None,
-        caption_ids: dict[str, Tensor],
-        optimisation: Optimisation,
+        embeddings: dict[str, ConceptRows],
+        encoded: Mapping[str, Tensor] | None,
+        caption_ids: Mapping[str, Tensor],
+        optimisation: DiffusionOptimisation,
         compiled: bool = False,
     ) -> None:
+        """Take what trains, and the cached work of what does not.
+
+        Args:
+            unet: UNet2DConditionModel, prepared by a U-Net tuning; or frozen, then only the
+                embeddings train.
+            schedule: how latents are noised and what the U-Net predicts.
+            text: the text encoders, holding the concepts' tokens.
+            embeddings: trainable concept embeddings per encoder; empty: frozen, `encoded` is used.
+            encoded: cached conditioning of all captions ("hidden" [K, 77, D], ...); None with
+                trainable embeddings.
+            caption_ids: token ids of all captions per encoder, int64 [K, 77].
+            optimisation: how to train.
+            compiled: run the U-Net through torch.compile.
+        """
         super().__init__()
         self.unet = unet
         # A function, not a wrapped module: weights keep their names, and the sampler its own,
         # uncompiled U-Net.
         self.predict = torch.compile(unet.forward) if compiled else unet.forward
-        self.schedule, self.text, self.rows, self.settings = schedule, text, rows, optimisation
+        self.schedule, self.text, self.optimisation = schedule, text, optimisation
+        self.embeddings, self.encoded, self.caption_ids = embeddings, encoded, caption_ids
         self.first_metrics: dict[str, float] = {}
-        self.encoded, self.caption_ids = encoded, caption_ids
-        self.row_weights = nn.ParameterDict({name: r.weight for name, r in rows.items()})
+        self.row_weights = nn.ParameterDict({name: e.weight for name, e in embeddings.items()})
         # Frozen encoders move to the device only if every step needs them.
         self.text_encoders = nn.ModuleDict(
-            {name: e for name, (_, e) in text.encoders.items()} if rows else {}
+            {name: e for name, (_, e) in text.encoders.items()} if embeddings else {}
         )
         self.strict_loading = False
-        self.extra_state_names: list[str] = []
-        if optimisation.ema_decay:
-            for index, parameter in enumerate(self.trained()):
-                self.register_buffer(f"ema_{index}", parameter.detach().clone())
-                self.extra_state_names.append(f"ema_{index}")
+        # update_after_step=-1: the n-th step decays by min(ema_decay, (1 + n) / (10 + n)).
+        self.average = (
+            EMAModel(self.trained(), decay=optimisation.ema_decay, update_after_step=-1)
+            if optimisation.ema_decay
+            else None
+        )
 
     def trained(self) -> list[nn.Parameter]:
-        """The weights that train, in a fixed order."""
+        """Return the weights that train, in a fixed order."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def conditioning(self, caption_indices_B: Tensor) -> dict[str, Any]:
-        """Return the U-Net's arguments for captions given by index: from the cache, or encoded with
-        the rows as they are.
+        """Return the U-Net's arguments for captions given by index, int64 [B].
+
+        They come from the cache, or are encoded with the embeddings as they are now.
         """
         if self.encoded is not None:
             indices = caption_indices_B.cpu()
@@ -117,16 +120,15 @@ class DiffusionModule(L.LightningModule):
             )
         return self.text.unet_arguments(encoded)
 
-    def errors(self, batch: Mapping[str, Any]) -> Tensor:
-        """Return the squared error of every image (Eq.
-
-        4), weighed by its mask if the batch has weights, float32 [B].
-        """
+    def per_image_loss(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return every image's squared error (Eq. 4), weighed by its mask if any, float32 [B]."""
         latents, noise, timesteps = batch["latents"], batch["noise"], batch["timesteps"]
-        noisy = self.schedule.noisy(latents, noise, timesteps).to(self.unet.dtype)
+        noisy = self.schedule.add_noise(latents, noise, timesteps).to(self.unet.dtype)
         target = self.schedule.target(latents, noise, timesteps)
         predicted = self.predict(
-            noisy, self.schedule.read(timesteps), **self.conditioning(batch["caption_indices"])
+            noisy,
+            self.schedule.model_timesteps(timesteps),
+            **self.conditioning(batch["caption_indices"]),
         ).sample
         error_BCHW = (predicted.float() - target.float()) ** 2
         if "weights" in batch:
@@ -134,9 +136,7 @@ class DiffusionModule(L.LightningModule):
         return error_BCHW.mean(dim=(1, 2, 3))
 
     def denoising_loss(self, batch: dict[str, Any]) -> Tensor:
-        """Return the loss of this rank's share of a part of a batch (`data.MixedBatches`), a
-        scalar.
-        """
+        """Return the loss, a scalar, of this rank's share of a part of a `MixedBatches` batch."""
         part, parts = batch["part"]
         size = len(batch["latents"]) // (self.trainer.world_size * parts)
         start = (self.trainer.global_rank * parts + part) * size
@@ -145,31 +145,30 @@ class DiffusionModule(L.LightningModule):
             for name, value in batch.items()
             if isinstance(value, Tensor)
         }
-        error_B = self.errors(local)
-        if self.settings.min_snr_gamma is not None:
+        error_B = self.per_image_loss(local)
+        if self.optimisation.min_snr_gamma is not None:
             error_B = error_B * self.schedule.min_snr(
-                local["timesteps"], gamma=self.settings.min_snr_gamma
+                local["timesteps"], gamma=self.optimisation.min_snr_gamma
             )
         return error_B.mean()
 
     def training_step(self, batch: dict[str, Any], _index: int) -> dict[str, Any]:
-        """One step."""
+        """Return the loss of one part of a step, and its row of metrics.csv."""
         loss = self.denoising_loss(batch)
         require_finite(loss, stage="diffusion", step=batch["step"], batch=batch["captions"])
-        overall = self.trainer.strategy.reduce(
-            loss.detach(), reduce_op="mean"
-        )  # over ranks; each saw its share only
+        # over ranks; each saw its share only
+        overall = self.trainer.strategy.reduce(loss.detach(), reduce_op="mean")
         metrics = {"loss": overall.item(), "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
         self.log_dict({f"diffusion/{name}": value for name, value in metrics.items()})
         self.log("loss", metrics["loss"], prog_bar=True, logger=False)
         return {"loss": loss, "metrics": metrics}
 
     def configure_optimizers(self) -> Any:
-        """The optimiser over the adapter and, if trained, the rows."""
-        settings = self.settings
-        adapter = [p for p in self.unet.parameters() if p.requires_grad]
-        groups = [{"params": adapter, "lr": settings.learning_rate}] if adapter else []
-        if self.rows:
+        """Return the optimiser of the U-Net's trained weights and the embeddings, with schedule."""
+        settings = self.optimisation
+        unet = [p for p in self.unet.parameters() if p.requires_grad]
+        groups = [{"params": unet, "lr": settings.learning_rate}] if unet else []
+        if self.embeddings:
             groups.append(
                 {"params": list(self.row_weights.values()), "lr": settings.embedding_learning_rate}
             )
@@ -179,7 +178,7 @@ class DiffusionModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _factor(self, step: int) -> float:
-        settings = self.settings
+        settings = self.optimisation
         return schedule_factor(
             step,
             steps=settings.steps,
@@ -187,26 +186,33 @@ class DiffusionModule(L.LightningModule):
             schedule=settings.schedule,
         )
 
+    def on_fit_start(self) -> None:
+        """Put the average where the weights are."""
+        if self.average is not None:
+            self.average.to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the average too."""
+        if self.average is not None:
+            checkpoint["average"] = self.average.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Resume the average too."""
+        if self.average is not None:
+            self.average.load_state_dict(checkpoint["average"])
+
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Hold the average of the trained weights inside, where one is kept: what would be
-        published now.
-        """
-        pairs = (
-            [(parameter, getattr(self, f"ema_{i}")) for i, parameter in enumerate(self.trained())]
-            if self.settings.ema_decay
-            else []
-        )
-        trained = [parameter.detach().clone() for parameter, _ in pairs]
-        with torch.no_grad():
-            for parameter, average in pairs:
-                parameter.copy_(average)
+        """Hold, inside, what would be published now: the averaged weights, where there are any."""
+        if self.average is None:
+            yield
+            return
+        self.average.store(self.trained())
+        self.average.copy_to(self.trained())
         try:
             yield
         finally:
-            with torch.no_grad():
-                for (parameter, _), value in zip(pairs, trained, strict=True):
-                    parameter.copy_(value)
+            self.average.restore(self.trained())
 
 
 def eight_bit_adam() -> Any:
@@ -227,26 +233,20 @@ def eight_bit_adam() -> Any:
 
 
 class WeightAverage(Callback):
-    """Keeps the average of the trained weights and publishes it at the end.
+    """Updates the module's average after every step, and publishes it at the end.
 
-    Early on the average follows faster than its decay says, or it would remember the untrained
-    start for ever. A callback, not a hook of the module: those run after the checkpoint of the step
-    is written, which would lose an update.
+    A callback, not a hook of the module: those run after the checkpoint of the step is written,
+    which would lose an update.
     """
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: Any, outputs, batch, batch_idx
+        self, _trainer: L.Trainer, pl_module: Any, _outputs: Any, batch: Any, _index: int
     ) -> None:
-        if not ends_step(batch):
-            return
-        decay = min(
-            pl_module.settings.ema_decay, (1 + trainer.global_step) / (10 + trainer.global_step)
-        )
-        for index, parameter in enumerate(pl_module.trained()):
-            getattr(pl_module, f"ema_{index}").lerp_(parameter.detach(), 1 - decay)
+        """Take a step's weights into the average."""
+        if ends_step(batch):
+            pl_module.average.step(pl_module.trained())
 
-    @torch.no_grad()
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Put the average in place of the weights, once training is complete."""
         if trainer.global_step >= trainer.max_steps:
-            for index, parameter in enumerate(pl_module.trained()):
-                parameter.copy_(getattr(pl_module, f"ema_{index}"))
+            pl_module.average.copy_to(pl_module.trained())

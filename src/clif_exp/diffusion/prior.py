@@ -1,23 +1,29 @@
-"""Prior preservation: images that the base model itself draws of the concepts' class words
-(DreamBooth).
-"""
+"""Prior preservation (DreamBooth): the base model's own images of the concepts' class words."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from clif_exp.artifacts.files import write_bytes
 from clif_exp.artifacts.sharing import share
 
 if TYPE_CHECKING:
     from clif_exp.concepts.concept import ConceptSet
 
 
-def draw_prior(folder: Path, pipeline, concepts: ConceptSet, *, count: int, seed: int) -> None:
-    """Draw what the base model makes of each class word, once and by all ranks together; images
-    of a killed run are kept.
+def draw_prior(folder: Path, pipeline: Any, concepts: ConceptSet, *, count: int, seed: int) -> None:
+    """Draw each class word with the base model; ranks share the work, existing images are kept.
+
+    Args:
+        folder: for `<class word>/NNNN.png`.
+        pipeline: stock, without the concepts.
+        concepts: whose class words.
+        count: images per class word.
+        seed: of their noise.
     """
     words = {
         word: folder / word.replace(" ", "_")
@@ -41,9 +47,9 @@ def draw_prior(folder: Path, pipeline, concepts: ConceptSet, *, count: int, seed
         image = pipeline(
             prompt=f"a photo of a {word}", generator=generator, num_inference_steps=25
         ).images[0]
-        partial = file_of(key).with_suffix(".partial")
-        image.save(partial, format="PNG")
-        partial.replace(file_of(key))
+        buffer = io.BytesIO()
+        image.save(buffer, format="PNG")
+        write_bytes(file_of(key), buffer.getvalue())
 
     share(
         folder,

@@ -24,47 +24,43 @@ def sample_prompts(names: Sequence[str], *, limit: int = 4) -> list[str]:
 
 
 class SampleGrids(Callback):
-    """Writes `samples/step_NNNNNN.png`: one row of images, a column per prompt
-    (`samples/prompts.txt`).
-
-    Args:
-        pipeline: the stock pipeline around the U-Net in training.
-        prompts: with placeholders.
-        folder: for the grids.
-        every: steps between grids; 0 writes those of step 0 and the last step only.
-        num_inference_steps: of the sampler.
-        guidance_scale: of the sampler.
-        batch_size: images at a time.
-    """
+    """Writes `step_NNNNNN.png`: one row of images, a column per prompt of `prompts.txt`."""
 
     def __init__(
         self,
-        pipeline,
+        pipeline: Any,
         *,
         prompts: Sequence[str],
         folder: Path,
         every: int,
         num_inference_steps: int,
         guidance_scale: float,
-        batch_size: int = 8,
+        batch_size: int,
     ) -> None:
-        self.pipeline, self.prompts, self.folder, self.every = (
-            pipeline,
-            list(prompts),
-            folder,
-            every,
-        )
-        self.num_inference_steps, self.guidance_scale, self.batch_size = (
-            num_inference_steps,
-            guidance_scale,
-            batch_size,
-        )
+        """Keep what to draw.
 
-    def on_train_start(self, trainer: L.Trainer, pl_module) -> None:
+        Args:
+            pipeline: the stock pipeline around the U-Net in training.
+            prompts: with placeholders.
+            folder: for the grids.
+            every: steps between grids; 0 writes those of step 0 and the last step only.
+            num_inference_steps: of the sampler.
+            guidance_scale: of the sampler.
+            batch_size: images at a time.
+        """
+        self.pipeline, self.prompts, self.folder = pipeline, list(prompts), folder
+        self.every, self.batch_size = every, batch_size
+        self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Draw what the untrained model draws."""
         if trainer.global_step == 0:
             self._write(trainer, pl_module)
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, _outputs: Any, batch: Any, _index: int
+    ) -> None:
+        """Draw where a grid is due; the last one is drawn when training has ended."""
         if (
             self.every
             and ends_step(batch)
@@ -73,11 +69,12 @@ class SampleGrids(Callback):
         ):
             self._write(trainer, pl_module)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module) -> None:
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Draw what is published."""
         if trainer.global_step == trainer.max_steps:
             self._write(trainer, pl_module)
 
-    def _write(self, trainer: L.Trainer, pl_module) -> None:
+    def _write(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Draw and write one grid; every rank draws its share of the columns."""
         from PIL import Image
 
@@ -89,16 +86,16 @@ class SampleGrids(Callback):
         homes: dict[str, Any] = {name: part.device for name, part in parts.items()}
         self.pipeline.to(pl_module.device)
         with pl_module.averaged():
-            for rows in pl_module.rows.values():
-                rows.write_back()
+            for embeddings in pl_module.embeddings.values():
+                embeddings.write_back()
             own = range(trainer.global_rank, len(self.prompts), trainer.world_size)
             batches = (
                 own[start : start + self.batch_size]
                 for start in range(0, len(own), self.batch_size)
             )
             drawn = [image for batch in batches for image in self._draw(trainer, batch)]
-        for rows in pl_module.rows.values():
-            rows.write_back()
+        for embeddings in pl_module.embeddings.values():
+            embeddings.write_back()
         for name, part in parts.items():
             part.to(homes[name])  # what training does not need may wait elsewhere
         images = _gathered(trainer, drawn, total=len(self.prompts))
@@ -113,8 +110,8 @@ class SampleGrids(Callback):
         grid.save(self.folder / f"step_{trainer.global_step:06d}.png")
 
     @torch.no_grad()
-    def _draw(self, trainer: L.Trainer, numbers: Sequence[int]) -> list:
-        """Images of some of the prompts, each from its own seed."""
+    def _draw(self, trainer: L.Trainer, numbers: Sequence[int]) -> list[Any]:
+        """Draw some of the prompts, each from its own seed."""
         prompts = [self.prompts[number] for number in numbers]
         generators = [torch.Generator().manual_seed(number) for number in numbers]
         with trainer.precision_plugin.forward_context():
@@ -126,21 +123,19 @@ class SampleGrids(Callback):
             ).images
 
 
-def _gathered(trainer: L.Trainer, own: list, *, total: int) -> list:
-    """The images of all ranks in the order of the prompts, on rank 0; elsewhere whatever is
-    there.
-    """
+def _gathered(trainer: L.Trainer, own: list[Any], *, total: int) -> list[Any]:
+    """Return all ranks' images in the order of the prompts on rank 0, `own` on others."""
     if trainer.world_size == 1:
         return own
     import torch.distributed as dist
 
-    everybody: list | None = [None] * trainer.world_size if trainer.is_global_zero else None
-    dist.gather_object(own, everybody)
+    of_all_ranks: list[Any] | None = [None] * trainer.world_size if trainer.is_global_zero else None
+    dist.gather_object(own, of_all_ranks)
     return (
         own
-        if everybody is None
+        if of_all_ranks is None
         else [
-            everybody[number % trainer.world_size][number // trainer.world_size]
+            of_all_ranks[number % trainer.world_size][number // trainer.world_size]
             for number in range(total)
         ]
     )

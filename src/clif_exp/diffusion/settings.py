@@ -6,6 +6,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from clif_exp.base_models.unet_tuning.kind import UNetTuning
+from clif_exp.base_models.unet_tuning.lora import LoraTuning
 from clif_exp.settings import (
     SPEED,
     AboveZero,
@@ -50,7 +52,7 @@ class ValidationSettings(Strict):
 
 
 class DiffusionSettings(StageSettings):
-    """One LoRA for all concepts, on single images and M pairs (CLIF, section 4.3, Eq. 4).
+    """One LoRA for all concepts, from single images and M pairs (CLIF, section 4.3, Eq. 4).
 
     Attributes:
         num_tokens: tokens per concept where no stage 1 has added them.
@@ -123,6 +125,12 @@ class DiffusionSettings(StageSettings):
     compile: bool
     validation: ValidationSettings | None
     samples: SampleSettings | None
+
+    def unet_tuning(self) -> UNetTuning | None:
+        """Return what trains in the U-Net; None: nothing."""
+        if self.rank == 0:
+            return None
+        return LoraTuning(self.rank, self.alpha, tuple(self.target_modules))
 
     @model_validator(mode="after")
     def _something_trains(self) -> Self:

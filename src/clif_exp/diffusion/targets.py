@@ -1,6 +1,4 @@
-"""Noise and targets, as the base model's scheduler says: a U-Net that predicts noise, velocity, the
-image or the flow.
-"""
+"""Noise and targets as the base model's scheduler states them: noise, velocity, image or flow."""
 
 from __future__ import annotations
 
@@ -14,17 +12,17 @@ from clif_exp.diffusion.checks import no_min_snr, prediction_of
 
 
 class NoiseSchedule(Protocol):
-    """How latents are noised and what the U-Net is to say about it.
+    """How latents are noised and what the U-Net is to predict.
 
     Timesteps are int64 [B] in [0, num_timesteps).
     """
 
     @property
     def num_timesteps(self) -> int:
-        """How many timesteps there are to draw from."""
+        """Number of timesteps to draw from."""
         ...
 
-    def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Mix latents and noise, [B, C, h, w]."""
         ...
 
@@ -32,8 +30,8 @@ class NoiseSchedule(Protocol):
         """Return what the U-Net is to predict, [B, C, h, w]."""
         ...
 
-    def read(self, timesteps: Tensor) -> Tensor:
-        """Return the timesteps as the U-Net reads them, [B]."""
+    def model_timesteps(self, timesteps: Tensor) -> Tensor:
+        """Return the timesteps that the U-Net is given, [B]."""
         ...
 
     def min_snr(self, timesteps: Tensor, *, gamma: float) -> Tensor:
@@ -45,7 +43,7 @@ class NoiseSchedule(Protocol):
 class VariancePreserving:
     """Stable Diffusion's schedules.
 
-    Args:
+    Attributes:
         scheduler: a DDPMScheduler with the base's betas.
         prediction: "epsilon", "v_prediction" or "sample".
     """
@@ -55,10 +53,10 @@ class VariancePreserving:
 
     @property
     def num_timesteps(self) -> int:
-        """How many timesteps there are to draw from."""
+        """Number of timesteps to draw from."""
         return self.scheduler.config.num_train_timesteps
 
-    def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Mix latents and noise."""
         return self.scheduler.add_noise(latents, noise, timesteps)
 
@@ -68,15 +66,12 @@ class VariancePreserving:
             return self.scheduler.get_velocity(latents, noise, timesteps)
         return noise if self.prediction == "epsilon" else latents
 
-    def read(self, timesteps: Tensor) -> Tensor:
+    def model_timesteps(self, timesteps: Tensor) -> Tensor:
         """Return the timesteps as they are."""
         return timesteps
 
     def min_snr(self, timesteps: Tensor, *, gamma: float) -> Tensor:
-        """min(SNR, gamma) over what the prediction weighs by itself already (Hang et al.
-
-        2023, section 3.4).
-        """
+        """Return min(SNR, gamma) over the prediction's own weight (Hang et al. 2023, 3.4)."""
         alphas = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps].float()
         snr = alphas / (1 - alphas).clamp(min=1e-8)
         capped = snr.clamp(max=gamma)
@@ -89,10 +84,9 @@ class VariancePreserving:
 
 @dataclass(frozen=True)
 class Flow:
-    """Rectified flow (Liu et al. 2023): a straight line from latents to noise, and its constant
-    velocity as the target.
+    """Rectified flow (Liu et al. 2023): a straight line from latents to noise, at constant speed.
 
-    Args:
+    Attributes:
         num_timesteps: of the base's scheduler.
         shift: of its noise levels towards noise; 1 leaves them even.
     """
@@ -105,20 +99,30 @@ class Flow:
         even = (timesteps.float() + 1) / self.num_timesteps
         return self.shift * even / (1 + (self.shift - 1) * even)
 
-    def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Mix latents and noise."""
         levels = self.levels(timesteps).view(-1, 1, 1, 1)
         return (1 - levels) * latents + levels * noise
 
-    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    def target(
+        self,
+        latents: Tensor,
+        noise: Tensor,
+        timesteps: Tensor,  # noqa: ARG002  # the protocol's
+    ) -> Tensor:
         """Return the flow, from the latents to the noise."""
         return noise - latents
 
-    def read(self, timesteps: Tensor) -> Tensor:
-        """Return the noise levels in units of timesteps, as the samplers hand them to the U-Net."""
+    def model_timesteps(self, timesteps: Tensor) -> Tensor:
+        """Return the noise levels in units of timesteps, as samplers pass them to the U-Net."""
         return self.levels(timesteps) * self.num_timesteps
 
-    def min_snr(self, timesteps: Tensor, *, gamma: float) -> Tensor:
+    def min_snr(
+        self,
+        timesteps: Tensor,  # noqa: ARG002  # the protocol's
+        *,
+        gamma: float,
+    ) -> Tensor:
         """Refuse: the weighting is defined for diffusion.
 
         Raises:
@@ -128,13 +132,13 @@ class Flow:
 
 
 def noise_schedule(scheduler: Any) -> NoiseSchedule:
-    """Make the training schedule of a pipeline's scheduler.
+    """Return the training schedule of a pipeline's scheduler.
 
     Args:
         scheduler: any diffusers scheduler; only its config is read.
 
     Raises:
-        ValueError: the scheduler trains something unknown.
+        ValueError: the scheduler's prediction is unknown.
     """
     from diffusers import DDPMScheduler
 

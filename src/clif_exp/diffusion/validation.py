@@ -1,6 +1,4 @@
-"""The loss at fixed images, noise and timesteps: what the training loss is, without its own
-noise.
-"""
+"""The loss at fixed images, noise and timesteps: the training loss without its own noise."""
 
 from __future__ import annotations
 
@@ -12,15 +10,13 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from clif_exp.diffusion.data import PRIOR, TrainingImage
+from clif_exp.diffusion.images import PRIOR, TrainingImage
 from clif_exp.diffusion.targets import even_timesteps
 from clif_exp.training.steps import ends_step, step_generator
 
 
 def fixed_images(images: Sequence[TrainingImage], *, count: int) -> list[int]:
-    """Choose images, evenly over singles and pairs: indices, the same for the same images
-    whatever the seed.
-    """
+    """Choose images evenly over singles and pairs, whatever the seed; return their indices."""
     candidates = [index for index, image in enumerate(images) if image.kind != PRIOR]
     taken = min(count, len(candidates))
     return [candidates[place * len(candidates) // taken] for place in range(taken)]
@@ -35,7 +31,7 @@ def fixed_batch(
     timesteps: int,
     num_timesteps: int,
 ) -> dict[str, Tensor]:
-    """Put every chosen image at every timestep, with noise that depends on nothing.
+    """Put every chosen image at every timestep, with noise that is always the same.
 
     Args:
         images: all training images.
@@ -46,7 +42,7 @@ def fixed_batch(
         num_timesteps: of the schedule.
 
     Returns:
-        What `DiffusionModule.errors` reads, without weights.
+        What `DiffusionModule.per_image_loss` reads, without weights.
     """
     chosen = fixed_images(images, count=count)
     rows = torch.tensor(chosen).repeat_interleave(timesteps)
@@ -63,28 +59,31 @@ def fixed_batch(
 
 
 class FixedLoss(Callback):
-    """Adds `validation_loss` to the metrics of every `every`-th step, the last one and, before any
-    training, step 0.
+    """Adds `validation_loss` to the metrics of step 0, every `every`-th step and the last one.
 
     It is the plain mean of Eq. 4, without masks and min-SNR, so that runs with other settings
     compare; of the averaged weights where an average is kept.
-
-    Args:
-        batch: from `fixed_batch`.
-        every: steps between two values.
-        batch_size: images per pass.
     """
 
     def __init__(self, batch: Mapping[str, Tensor], *, every: int, batch_size: int) -> None:
+        """Keep the batch on the CPU.
+
+        Args:
+            batch: from `fixed_batch`.
+            every: steps between two values.
+            batch_size: images per pass.
+        """
         self.batch, self.every, self.batch_size = batch, every, batch_size
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Compute the loss of the untrained model."""
         if trainer.global_step == 0:
             pl_module.first_metrics = {"validation_loss": self.loss(trainer, pl_module), "lr": 0.0}
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, _index: int
     ) -> None:
+        """Compute the loss where it is due."""
         if ends_step(batch) and (
             trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps
         ):
@@ -104,7 +103,7 @@ class FixedLoss(Callback):
                     name: value[start : start + self.batch_size].to(pl_module.device)
                     for name, value in own.items()
                 }
-                errors = pl_module.errors(share)
+                errors = pl_module.per_image_loss(share)
                 total += torch.stack(
                     [errors.sum(), torch.tensor(float(len(errors)), device=errors.device)]
                 )

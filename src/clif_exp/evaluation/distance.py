@@ -1,6 +1,4 @@
-"""How far apart the concepts are for the model: on the rows, on the contextual tokens, on the
-U-Net's keys and values.
-"""
+"""How far apart the concepts are for the model: embeddings, contextual tokens, keys and values."""
 
 from __future__ import annotations
 
@@ -8,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clif_exp.base_models.families import TextEncoder
 from clif_exp.base_models.tokens import (
+    EMBEDDINGS_FILE,
     add_concept_tokens,
     apply_concept_embeddings,
     expand_prompt,
@@ -33,7 +33,7 @@ def pairwise_cosine_distance(vectors_ND: Tensor) -> Tensor:
 
 
 def summarise(distances_NN: Tensor) -> dict[str, Any]:
-    """Mean and smallest distance over pairs, and the matrix; None for fewer than two concepts."""
+    """Return the `mean` and `min` over pairs (None for fewer than two), and the `matrix`."""
     import torch
 
     count = len(distances_NN)
@@ -46,25 +46,25 @@ def summarise(distances_NN: Tensor) -> dict[str, Any]:
     return known | {"matrix": [[round(value, 5) for value in row] for row in distances_NN.tolist()]}
 
 
-def concept_rows(rows: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
-    """A concept's row is the mean over its tokens: float [N, D]."""
+def mean_embeddings(embeddings: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
+    """Return each concept's embedding, the mean over its tokens: float [N, D]."""
     import torch
 
-    return torch.stack([rows[name].float().mean(0) for name in names])
+    return torch.stack([embeddings[name].float().mean(0) for name in names])
 
 
 def contextual_tokens(
-    tokenizer: Any, text_encoder: Any, *, ids: Mapping[str, Sequence[int]], penultimate: bool
+    tokenizer: Any, text_encoder: Any, *, ids: Mapping[str, Sequence[int]], record: TextEncoder
 ) -> Tensor:
-    """Encode "a photo of <name>" and take what the U-Net reads at the concept's last token: float
-    [N, D].
+    """Return what the U-Net reads of "a photo of <name>" at the concept's last token: float [N, D].
 
     Attention is causal, so the last token is the only one that has seen all of the concept.
 
     Args:
-        tokenizer, text_encoder: with the concepts added.
+        tokenizer: with the concepts added.
+        text_encoder: with the concepts added.
         ids: concept -> token ids.
-        penultimate: the U-Net reads the last layer but one (SDXL).
+        record: says which layer the U-Net reads.
     """
     import torch
 
@@ -75,8 +75,10 @@ def contextual_tokens(
         prompts, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt"
     ).input_ids
     with torch.inference_mode():
-        output = text_encoder(tokens_NL.to(text_encoder.device), output_hidden_states=penultimate)
-    hidden_NLD = output.hidden_states[-2] if penultimate else output.last_hidden_state
+        output = text_encoder(
+            tokens_NL.to(text_encoder.device), output_hidden_states=record.needs_hidden_states
+        )
+    hidden_NLD = record.hidden(output)
     last_N = torch.stack(
         [
             (row == tokens[-1]).nonzero()[-1, 0]
@@ -87,8 +89,11 @@ def contextual_tokens(
 
 
 def keys_and_values_distance(unet: Any, tokens_ND: Tensor) -> Tensor:
-    """Mean over the U-Net's cross-attention layers of the distances between the concepts' keys, and
-    values: float [N, N].
+    """Return the mean distance of the concepts' cross-attention keys and values: float [N, N].
+
+    Args:
+        unet: UNet2DConditionModel; the mean is over all its cross-attention layers.
+        tokens_ND: from `contextual_tokens`.
     """
     import torch
 
@@ -117,19 +122,20 @@ def measure_distances(
     Args:
         spec: base models.
         concepts: name -> class word.
-        stages: label -> folder with `concept_embeddings.safetensors` (and LoRA weights), in order.
+        stages: label -> what a training stage published, in order.
         device: torch device.
 
     Returns:
         `names`, and `stages`: label -> {"rows", "contextual", "keys_values"} -> mean, min and
         matrix. "before" comes first: every concept still is its class word, so concepts of one
-        class have distance 0. Encoders beyond the first are not measured.
+        class have distance 0. Encoders beyond the first are not measured, and keys and values only
+        where the U-Net reads one encoder.
     """
     from clif_exp.base_models.loading import load_pipeline, load_text_encoders
     from clif_exp.base_models.text_tuning import apply_text_tuning
-    from clif_exp.generation.sampling import EMBEDDINGS_FILE, LORA_FILE, load_lora
+    from clif_exp.base_models.unet_tuning.registry import load_unet_tuning
 
-    names = list(concepts)
+    names, encoders = list(concepts), spec.record.encoders
     pipeline: Any = load_pipeline(spec, device=device)
     report: dict[str, Any] = {"names": names, "stages": {}}
     for label, folder in {"before": None, **stages}.items():
@@ -137,24 +143,22 @@ def measure_distances(
         if folder is None:
             ids = add_concept_tokens(tokenizer, encoder, concepts=concepts)
         elif (folder / EMBEDDINGS_FILE).exists():
-            rows = load_concept_embeddings(folder / EMBEDDINGS_FILE)["text_encoder"]
-            ids = apply_concept_embeddings(tokenizer, encoder, {name: rows[name] for name in names})
+            trained = load_concept_embeddings(folder / EMBEDDINGS_FILE)["text_encoder"]
+            ids = apply_concept_embeddings(tokenizer, encoder, {n: trained[n] for n in names})
             apply_text_tuning(folder, {"text_encoder": encoder}, only_these=True)
         else:
             continue
-        if folder is not None and (folder / LORA_FILE).exists():
-            load_lora(pipeline, folder)
+        if folder is not None:
+            load_unet_tuning(pipeline, folder)
         table_VD = encoder.get_input_embeddings().weight.detach().cpu()
-        tokens_ND = contextual_tokens(
-            tokenizer, encoder, ids=ids, penultimate=spec.family == "sdxl"
-        )
+        tokens_ND = contextual_tokens(tokenizer, encoder, ids=ids, record=encoders["text_encoder"])
         distances = {
             "rows": pairwise_cosine_distance(
-                concept_rows({name: table_VD[tokens] for name, tokens in ids.items()}, names)
+                mean_embeddings({name: table_VD[tokens] for name, tokens in ids.items()}, names)
             ),
             "contextual": pairwise_cosine_distance(tokens_ND),
         }
-        if spec.family != "sdxl":  # SDXL's U-Net reads both encoders side by side
+        if len(encoders) == 1:
             distances["keys_values"] = keys_and_values_distance(pipeline.unet, tokens_ND)
         report["stages"][label] = {kind: summarise(matrix) for kind, matrix in distances.items()}
     return report

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from clif_exp.base_models.tokens import EMBEDDINGS_FILE, load_concept_embeddings
+from clif_exp.base_models.unet_tuning.kind import ExportFacts
+from clif_exp.base_models.unet_tuning.registry import export_unet_tuning
+from clif_exp.export.card import model_card
+from clif_exp.export.embeddings import FOLDER, textual_inversion
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
@@ -19,85 +24,60 @@ def export_run(
     concepts: ConceptSet,
     diffusion: Path,
     config: Mapping[str, Any],
-    sample: Path | None = None,
 ) -> None:
     """Export a trained model.
 
-    Writes pytorch_lora_weights.safetensors and kohya.safetensors (both with alpha, and with the
-    text encoders' LoRA if stage 1 trained one; neither for methods without a LoRA), text_encoder/
-    (and text_encoder_2/) if stage 1 trained them whole, embeddings/<concept>.safetensors, README.md
-    and, if given, sample.png.
+    Writes what was trained in the U-Net (a LoRA for diffusers and for kohya's tools, both with the
+    text encoders' LoRA if stage 1 trained one), a folder per text encoder that stage 1 trained as a
+    whole, embeddings/<concept>.safetensors and README.md.
 
     Args:
-        out: folder, made if need be.
+        out: folder, created if missing.
         spec: resolved base models.
         concepts: what was customised.
         diffusion: what stage 2 published.
         config: what made it, for the model card; plain dicts and scalars, no paths.
-        sample: an image for the card, or None.
 
     Raises:
         ValueError: `diffusion` is not a published result of stage 2.
     """
     from safetensors.torch import save_file
 
-    from clif_exp.base_models.tokens import load_concept_embeddings
-    from clif_exp.export.card import model_card
-    from clif_exp.export.files import kohya_metadata, read_lora, textual_inversion, to_kohya
-
-    out = Path(out)
-    (out / "embeddings").mkdir(parents=True, exist_ok=True)
-    embeddings = load_concept_embeddings(diffusion / "concept_embeddings.safetensors")
-    first = embeddings["text_encoder"]
-    lora_file = diffusion / "pytorch_lora_weights.safetensors"
-    if lora_file.is_file():
-        shutil.copyfile(lora_file, out / lora_file.name)
-        lora, metadata = read_lora(lora_file)
-        alphas = {
-            key.split(".")[0]: value
-            for key, value in metadata.items()
-            if key.endswith(".lora_alpha")
-        }
-        model = next(iter(alphas)) if "unet" not in alphas else "unet"
-        header = kohya_metadata(
-            rank=metadata[f"{model}.r"],
-            alpha=alphas[model],
-            base_model=Path(str(spec.path)).name,
-            family=spec.family,
-            triggers={f"<{n}>": n for n in first},
-        )
-        kohya = to_kohya(lora, alphas=alphas, two_encoders=spec.family == "sdxl")
-        save_file(kohya, str(out / "kohya.safetensors"), metadata=header)
+    (out / FOLDER).mkdir(parents=True, exist_ok=True)
+    embeddings = load_concept_embeddings(diffusion / EMBEDDINGS_FILE)
+    num_tokens = {name: len(vectors) for name, vectors in embeddings["text_encoder"].items()}
+    facts = ExportFacts(
+        family=spec.record,
+        base_model=Path(str(spec.path)).name,
+        triggers=tuple(f"<{name}>" for name in num_tokens),
+    )
+    unet_code = export_unet_tuning(diffusion, out, facts=facts)
     encoders = export_text_encoders(out, spec=spec, diffusion=diffusion)
-    for name in first:
-        rows = {encoder: named[name] for encoder, named in embeddings.items()}
+    for name in num_tokens:
+        own = {encoder: vectors[name] for encoder, vectors in embeddings.items()}
         save_file(
-            textual_inversion(name, rows),
-            str(out / "embeddings" / f"{name}.safetensors"),
+            textual_inversion(name, own, family=spec.record),
+            str(out / FOLDER / f"{name}.safetensors"),
             metadata={"format": "pt"},
         )
-    if sample is not None:
-        shutil.copyfile(sample, out / "sample.png")
     card = model_card(
         spec=spec,
         concepts=concepts,
-        num_tokens={name: len(rows) for name, rows in first.items()},
+        num_tokens=num_tokens,
         config=config,
-        has_lora=lora_file.is_file(),
+        unet_code=unet_code,
         encoders=encoders,
-        sample=sample is not None,
     )
     (out / "README.md").write_text(card)
     for file in out.rglob("*.safetensors"):
-        file.chmod(0o644)  # safetensors makes files that only their owner reads
+        file.chmod(0o644)  # safetensors writes files that only their owner can read
 
 
 def export_text_encoders(out: Path, *, spec: BaseModels, diffusion: Path) -> list[str]:
-    """Write the text encoders that stage 1 trained whole, as folders that transformers and
-    diffusers load.
+    """Write the text encoders that stage 1 trained as a whole, which no LoRA file can carry.
 
-    No LoRA file can carry them. Their token tables are the base model's: the concepts' rows are in
-    embeddings/.
+    Each is a folder that transformers and diffusers load, with the base model's token table: the
+    concept embeddings are in embeddings/.
 
     Returns:
         Names of the encoders written; none where stage 1 left the encoders' weights alone.
@@ -111,13 +91,14 @@ def export_text_encoders(out: Path, *, spec: BaseModels, diffusion: Path) -> lis
     if not (diffusion / WEIGHTS_FILE).is_file():
         return []
     with safe_open(str(diffusion / WEIGHTS_FILE), framework="pt") as opened:
-        trained = sorted({key.split(".")[0] for key in opened.keys()})
+        keys = opened.keys()
+    trained = sorted({key.split(".")[0] for key in keys})
     encoders = {name: encoder for name, (_, encoder) in load_text_encoders(spec).items()}
     apply_text_tuning(diffusion, encoders)
     for name in trained:
         state = encoders[name].state_dict()
-        # By this prefix tools know an encoder; transformers 5 writes a CLIPTextModel without it and
-        # reads both.
+        # Tools recognise an encoder by this prefix; transformers 5 writes a CLIPTextModel without
+        # it and reads both.
         named = {
             key if key.startswith("text_") else f"text_model.{key}": value.contiguous()
             for key, value in state.items()

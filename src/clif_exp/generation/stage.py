@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import io
 import logging
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clif_exp.artifacts.files import write_bytes, write_jsonl
 from clif_exp.artifacts.sharing import forget, share
+from clif_exp.generation.sampling import noise_seed
 from clif_exp.prompts.evaluation import EvaluationPrompt
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from clif_exp.base_models.spec import BaseModels
+    from clif_exp.generation.settings import GenerationSettings
 
 MANIFEST = "generations.jsonl"
 log = logging.getLogger(__name__)
@@ -23,7 +27,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImageJob:
-    """One image to be made: a prompt with a seed."""
+    """One image to draw: a prompt with a seed.
+
+    Attributes:
+        prompt: what to draw.
+        seed: the sampling seed.
+        noise_seed: of the initial noise.
+    """
 
     prompt: EvaluationPrompt
     seed: int
@@ -31,6 +41,7 @@ class ImageJob:
 
     @property
     def file(self) -> str:
+        """The image's path below the stage's folder."""
         return f"images/{self.prompt.id}-s{self.seed:03d}.png"
 
 
@@ -40,18 +51,14 @@ def generate(
     spec: BaseModels,
     diffusion: Path | None,
     prompts: Sequence[EvaluationPrompt],
-    seeds: Sequence[int],
-    num_inference_steps: int,
-    guidance_scale: float,
-    batch_size: int,
+    settings: GenerationSettings,
     device: str = "cpu",
-    mixed_precision: bool = True,
     helping: bool = False,
 ) -> None:
-    """Sample `prompts` x `seeds` into `out/images/` and describe them in `out/generations.jsonl`.
+    """Sample `prompts` x `settings.seeds` into `out/images/`, listed in `out/generations.jsonl`.
 
-    Images that a killed run has finished are kept. The batches are cut from the full list before
-    looking at what is there, and an unfinished batch is made anew as a whole: so a resumed run does
+    Finished images of a killed run are kept. The batches are cut from the full list before looking
+    at what is there, and an unfinished batch is computed again as a whole: so a resumed run does
     the very same arithmetic as an undisturbed one.
 
     Args:
@@ -59,131 +66,106 @@ def generate(
             arguments.
         spec: base models.
         diffusion: what training published, None for the base model as it is.
-        prompts: the prompt set; ids are unique.
-        seeds: sampling seeds.
-        num_inference_steps: denoising steps.
-        guidance_scale: classifier-free guidance.
-        batch_size: images at a time. Changes no image beyond the rounding of the arithmetic.
+        prompts: the prompts, each with its own id; `settings.prompts` has chosen them.
+        settings: how to sample.
         device: torch device.
-        mixed_precision: allow bf16 autocast on CPUs that have it in hardware.
-        helping: take a share of the images of a folder that another process fills and finishes.
+        helping: only draw a share of the images of a folder that another process finishes.
 
     Raises:
-        ValueError: no seeds, repeated seeds or repeated prompt ids, or settings out of range.
+        ValueError: a repeated prompt id.
     """
-    _check(
-        prompts,
-        seeds=seeds,
-        num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
-        batch_size=batch_size,
-    )
-    from clif_exp.generation.sampling import noise_seed
-
+    _check_ids(prompts)
     images = [
         ImageJob(prompt, seed, noise_seed(prompt.text, seed))
         for prompt in prompts
-        for seed in seeds
+        for seed in settings.seeds
     ]
     (out / "images").mkdir(parents=not helping, exist_ok=True)
+    size = settings.batch_size
     batches = {
-        f"batch_{start:06d}": images[start : start + batch_size]
-        for start in range(0, len(images), batch_size)
+        f"batch_{start:06d}": images[start : start + size] for start in range(0, len(images), size)
     }
-    settings = {
-        "num_inference_steps": num_inference_steps,
-        "guidance_scale": guidance_scale,
-        "mixed_precision": mixed_precision,
-    }
-    _sample_batches(out, batches, spec=spec, diffusion=diffusion, device=device, settings=settings)
+    _sample_batches(out, batches, draw=_drawer(spec, diffusion, device, settings))
     if helping:
         return
     forget(out)
-    lines = [json.dumps(describe(image)) for image in images]
-    _write_atomically(out / MANIFEST, ("\n".join(lines) + "\n").encode() if lines else b"")
+    write_jsonl(out / MANIFEST, [describe(image) for image in images])
 
 
 def describe(image: ImageJob) -> dict[str, Any]:
-    """A line of `generations.jsonl`: the prompt's fields under the names that evaluation reads, the
-    file and the seeds.
-    """
+    """Return an image's line of `generations.jsonl`, under the names that evaluation reads."""
     fields = image.prompt.to_json()
     names = {"id": "prompt_id", "text": "prompt", "class_text": "text_for_alignment"}
     line = {names.get(key, key): value for key, value in fields.items()}
     return {"file": image.file, **line, "seed": image.seed, "noise_seed": image.noise_seed}
 
 
+def _drawer(
+    spec: BaseModels, diffusion: Path | None, device: str, settings: GenerationSettings
+) -> Callable[[Sequence[ImageJob]], list[np.ndarray]]:
+    """Return a function that draws a batch; the model is loaded when it is first called."""
+    from clif_exp.base_models import customised
+    from clif_exp.generation import sampling
+
+    pipeline: Any = None
+
+    def draw(batch: Sequence[ImageJob]) -> list[np.ndarray]:
+        nonlocal pipeline
+        if pipeline is None:
+            pipeline, _ = customised.load_customised_pipeline(
+                spec, diffusion=diffusion, device=device
+            )
+            log.info(
+                "generation: images of %d steps each, on %s", settings.num_inference_steps, device
+            )
+        return sampling.sample(
+            pipeline,
+            [image.prompt.text for image in batch],
+            noise_seeds=[image.noise_seed for image in batch],
+            num_inference_steps=settings.num_inference_steps,
+            guidance_scale=settings.guidance_scale,
+            mixed_precision=settings.mixed_precision,
+        )
+
+    return draw
+
+
 def _sample_batches(
     out: Path,
     batches: Mapping[str, Sequence[ImageJob]],
     *,
-    spec: BaseModels,
-    diffusion: Path | None,
-    device: str,
-    settings: Mapping[str, Any],
+    draw: Callable[[Sequence[ImageJob]], list[np.ndarray]],
 ) -> None:
-    """Make the batches that are not there yet; other processes may be at it as well."""
-    import io
-
+    """Draw the batches that are not there yet, shared with other processes."""
     from PIL import Image
 
-    from clif_exp.generation.sampling import load_customised_pipeline, sample
-
-    pipeline: Any = None
-    started, made = 0.0, 0
+    first = True
 
     def done(key: str) -> bool:
         return all((out / image.file).exists() for image in batches[key])
 
     def work(key: str) -> None:
-        nonlocal pipeline, started, made
-        if pipeline is None:
-            pipeline, _ = load_customised_pipeline(spec, diffusion=diffusion, device=device)
-            started = time.perf_counter()
-            log.info(
-                "generation: %d images, %d steps each, on %s",
-                total,
-                settings["num_inference_steps"],
-                device,
-            )
-        arrays = sample(
-            pipeline,
-            # Not expanded: stock pipelines write placeholders of several tokens out themselves, and
-            # would do it twice.
-            [image.prompt.text for image in batches[key]],
-            noise_seeds=[image.noise_seed for image in batches[key]],
-            **settings,
-        )
+        nonlocal first
+        started = time.perf_counter()
+        arrays = draw(batches[key])
         for image, pixels_HWC in zip(batches[key], arrays, strict=True):
             buffer = io.BytesIO()
             Image.fromarray(pixels_HWC).save(buffer, format="PNG")
-            _write_atomically(out / image.file, buffer.getvalue())
-        if not made and len(batches) > 1:
+            write_bytes(out / image.file, buffer.getvalue())
+        if first and len(batches) > 1:
             seconds = (time.perf_counter() - started) / len(batches[key])
             log.info(
                 "generation: %.2f s an image, about %.0f s to go",
                 seconds,
                 seconds * (total - len(batches[key])),
             )
-        made += 1
+        first = False
 
     total = sum(len(batch) for key, batch in batches.items() if not done(key))
     share(out, batches, done=done, work=work, description="generation")
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
-    """A reader, or a run that resumes, sees the whole file or none."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
-
-
-def _check(prompts: Sequence[EvaluationPrompt], *, seeds: Sequence[int], **settings: float) -> None:
-    if not seeds or len(set(seeds)) != len(seeds) or any(seed < 0 for seed in seeds):
-        raise ValueError(
-            f"generation.seeds: {list(seeds)} must be a non-empty list of different whole numbers"
-            " from 0 up."
-        )
+def _check_ids(prompts: Sequence[EvaluationPrompt]) -> None:
     ids = [prompt.id for prompt in prompts]
     if len(set(ids)) != len(ids):
         repeated = sorted({name for name in ids if ids.count(name) > 1})
@@ -191,6 +173,3 @@ def _check(prompts: Sequence[EvaluationPrompt], *, seeds: Sequence[int], **setti
             f"generation.prompts: ids {repeated} occur more than once. Every prompt needs its"
             " own id."
         )
-    for name, value in settings.items():
-        if value < 1:
-            raise ValueError(f"generation.{name}: {value} is below 1.")

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from clif_exp.base_models.families import FAMILIES
 from clif_exp.base_models.settings import ModelSettings
 from clif_exp.concepts.settings import DatasetSettings
 from clif_exp.contrastive.settings import ContrastiveSettings
@@ -122,22 +123,26 @@ class Config(Strict):
                     f"contrastive.{field}: found {found!r}, but method={self.method.name} has no"
                     " stage 1; use method=clif"
                 )
-        if "text_encoder_2" in (contrastive.encoders or []) and family != "sdxl":
-            raise ValueError(
-                f"contrastive.encoders: found 'text_encoder_2', but {family} has one text encoder;"
-                " use [text_encoder] or null"
-            )
+        known = FAMILIES[family].encoders
+        for encoder in contrastive.encoders or ():
+            if encoder not in known:
+                has = "one text encoder" if len(known) == 1 else f"{len(known)} text encoders"
+                raise ValueError(
+                    f"contrastive.encoders: found {encoder!r}, but {family} has {has}; choose from"
+                    f" [{', '.join(known)}] or use null for all"
+                )
         return self
 
     @model_validator(mode="after")
     def _world(self) -> Self:
-        family = self.model.family
-        if family != "toonworld" and self.generation.prompts.world == "toonworld":
+        family, world = self.model.family, self.generation.prompts.world
+        knows = FAMILIES[family].world
+        if world not in ("generic", knows):
             raise ValueError(
-                f"generation.prompts.world: found 'toonworld' for a {family} model; use"
+                f"generation.prompts.world: found {world!r} for a {family} model; use"
                 " generation=real"
             )
-        if family != "toonworld" and self.evaluation.reader.kind == "oracle":
+        if self.evaluation.reader.kind == "oracle" and knows != "toonworld":
             raise ValueError(
                 f"evaluation.reader.kind: found 'oracle' for a {family} model, which draws no"
                 " ToonWorld; use evaluation=real"

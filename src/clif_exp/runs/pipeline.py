@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clif_exp.artifacts.store import Artifact, ArtifactStore, process_rank
 from clif_exp.runs.config import Config
 from clif_exp.runs.directory import RunDirectory, relative
 from clif_exp.runs.execution import Execution, Plan
 from clif_exp.runs.trackers import Trackers
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("clif_exp")
 
@@ -51,7 +48,7 @@ def prepare(config: Config) -> Plan:
     if spec.domain not in (None, config.dataset.domain):
         config = leave_parts_unnamed(config)
     if "diffusion" in config.stages:
-        check_diffusion(spec, config.diffusion.model_dump())
+        check_diffusion(spec, config.diffusion)
     if "evaluation" in config.stages:
         check_judges(spec, **config.evaluation.model_dump())
     dataset = materialise_dataset(store, config.dataset)
@@ -63,7 +60,7 @@ def prepare(config: Config) -> Plan:
 
 
 def forecast(plan: Plan) -> dict[str, Artifact]:
-    """Return every artifact that the plan leads to, found or still to be built, without building."""
+    """Return every artifact of the plan, found or still to be built; builds nothing."""
     execution = Execution(plan)
     _walk(execution)
     return execution.artifacts

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.store import Artifact
+from clif_exp.base_models.tokens import EMBEDDINGS_FILE
 from clif_exp.contrastive.settings import ContrastiveSettings, ImageFeatureSettings
 from clif_exp.diffusion.settings import DiffusionSettings
 
@@ -125,10 +126,10 @@ def _reconstruct(execution: Execution, trained: Artifact) -> Artifact | None:
             concepts=plan.concepts,
             manifest=None,
             segments=None,
-            embeddings=trained.path / "concept_embeddings.safetensors",
-            seed=config.seed,
+            embeddings=trained.path / EMBEDDINGS_FILE,
             trainer=config.trainer,
-            **settings.model_dump(),
+            seed=config.seed,
+            settings=settings,
         )
 
     return execution.artifact(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.store import Artifact
+from clif_exp.base_models.tokens import EMBEDDINGS_FILE
 from clif_exp.runs.stages.contrastive import train_contrastive
 
 if TYPE_CHECKING:
@@ -43,19 +44,17 @@ def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> Arti
     def build(out: Path) -> None:
         from clif_exp.diffusion.stage import train_diffusion
 
-        paths: dict[str, Any] = {
-            name: artifact.path if artifact else None for name, artifact in reads.items()
-        }
-        if contrastive is not None:
-            paths["embeddings"] = contrastive.path / "concept_embeddings.safetensors"
+        paths = {name: artifact.path if artifact else None for name, artifact in reads.items()}
         train_diffusion(
             out,
             spec=plan.spec,
             concepts=plan.concepts,
-            seed=config.seed,
+            manifest=paths["manifest"],
+            segments=paths["segments"],
+            embeddings=contrastive.path / EMBEDDINGS_FILE if contrastive else None,
             trainer=config.trainer,
-            **paths,
-            **settings.model_dump(),
+            seed=config.seed,
+            settings=settings,
         )
 
     return execution.artifact(

@@ -46,9 +46,9 @@ def _sample(
             spec=plan.spec,
             diffusion=model.path if model else None,
             prompts=list(prompts),
+            settings=settings,
             device=plan.config.trainer.device,
             helping=helping,
-            **settings.model_dump(exclude={"prompts"}),
         )
 
     described = [json.loads(json.dumps(prompt.to_json())) for prompt in prompts]

@@ -1,0 +1,73 @@
+"""What every kind of U-Net tuning can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from clif_exp.base_models.families import Family
+
+TextLora = Mapping[str, tuple[Mapping[str, "Tensor"], Mapping[str, Any]]]
+"""Text encoder -> (layers, settings) of stage 1's LoRA, as `text_tuning.read_text_lora` returns."""
+
+
+@dataclass(frozen=True)
+class ExportFacts:
+    """What the headers of exported files say.
+
+    Attributes:
+        family: of the base model.
+        base_model: its name.
+        triggers: the words that stand for the concepts.
+    """
+
+    family: Family
+    base_model: str
+    triggers: tuple[str, ...]
+
+
+class UNetTuning(Protocol):
+    """One way to train a U-Net; an instance holds its settings, its published files need none.
+
+    Attributes:
+        merges_text_lora: whether its file also holds stage 1's LoRA of the text encoders, which
+            stock pipelines load from the same file.
+    """
+
+    merges_text_lora: ClassVar[bool]
+
+    def check(self, layers: Mapping[str, tuple[int, int]]) -> None:
+        """Raise ValueError if it has no place in a U-Net.
+
+        Args:
+            layers: name of every linear layer -> (outputs, inputs).
+        """
+        ...
+
+    def prepare(self, unet: Any, *, seed: int) -> list[nn.Parameter]:
+        """Make a frozen U-Net trainable, in place; return what trains, in fp32."""
+        ...
+
+    def save(self, unet: Any, out: Path, *, pipeline_class: Any, text_lora: TextLora) -> None:
+        """Write what was trained into a folder, with the text LoRA if it merges that."""
+        ...
+
+    @classmethod
+    def published_in(cls, folder: Path) -> bool:
+        """Return whether a folder holds files of this kind."""
+        ...
+
+    @classmethod
+    def load(cls, pipeline: Any, folder: Path, *, fuse: bool = False) -> None:
+        """Put a folder's files into a stock pipeline; fused where its weights are fp32."""
+        ...
+
+    @classmethod
+    def export(cls, folder: Path, out: Path, *, facts: ExportFacts) -> str:
+        """Write the files that other tools load; return the Python that a stock pipeline needs."""
+        ...

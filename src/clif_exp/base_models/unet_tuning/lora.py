@@ -1,0 +1,207 @@
+"""One LoRA on the U-Net, shared by all concepts, in the file that stock pipelines load."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from clif_exp.base_models.unet_tuning.kind import ExportFacts, TextLora
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+FILE = "pytorch_lora_weights.safetensors"
+KOHYA_FILE = "kohya.safetensors"
+
+
+@dataclass(frozen=True)
+class LoraTuning:
+    """A LoRA (Hu et al. 2022) on some of the U-Net's linear layers.
+
+    Attributes:
+        rank: of the update.
+        alpha: the update is scaled by alpha / rank.
+        target_modules: endings of the layers' names, e.g. "to_k".
+    """
+
+    merges_text_lora: ClassVar[bool] = True
+
+    rank: int
+    alpha: float
+    target_modules: tuple[str, ...]
+
+    def check(self, layers: Mapping[str, tuple[int, int]]) -> None:
+        """Refuse targets that no layer's name ends in, and a rank beyond the narrowest of them.
+
+        Args:
+            layers: name of every linear layer -> (outputs, inputs).
+
+        Raises:
+            ValueError: names the target or the layer.
+        """
+        for target in self.target_modules:
+            found = {
+                name: min(shape) for name, shape in layers.items() if name.endswith(f".{target}")
+            }
+            if not found:
+                raise ValueError(
+                    f"diffusion.target_modules: no layer ends in {target!r}. Attention layers here:"
+                    f" {', '.join(sorted(_attention_endings(layers)))}."
+                )
+            name, width = min(found.items(), key=lambda item: item[1])
+            if self.rank > width:
+                raise ValueError(
+                    f"diffusion.rank: found {self.rank}, but {name} is {width} wide. Choose a rank"
+                    f" of at most {width}."
+                )
+
+    def prepare(self, unet: Any, *, seed: int) -> list[nn.Parameter]:
+        """Add a trainable LoRA to a frozen U-Net, in fp32 whatever the base's precision.
+
+        Args:
+            unet: UNet2DConditionModel; changes in place.
+            seed: of the initial weights.
+
+        Returns:
+            The LoRA's weights.
+
+        Raises:
+            ValueError: no layer's name ends in a target, or the rank is beyond a layer's width.
+        """
+        import torch
+        from diffusers.training_utils import cast_training_params
+        from peft import LoraConfig
+
+        self.check(
+            {
+                name: (module.out_features, module.in_features)
+                for name, module in unet.named_modules()
+                if isinstance(module, torch.nn.Linear)
+            }
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            config = LoraConfig(
+                r=self.rank,
+                lora_alpha=self.alpha,  # type: ignore[arg-type]  # peft takes floats
+                init_lora_weights="gaussian",
+                target_modules=list(self.target_modules),
+            )
+            unet.add_adapter(config)
+        cast_training_params(unet, dtype=torch.float32)
+        return [parameter for parameter in unet.parameters() if parameter.requires_grad]
+
+    def save(self, unet: Any, out: Path, *, pipeline_class: Any, text_lora: TextLora) -> None:
+        """Write the LoRA, and that of the text encoders into the same file (`save_lora`)."""
+        save_lora(unet, out, pipeline_class=pipeline_class, text_lora=text_lora)
+
+    @classmethod
+    def published_in(cls, folder: Path) -> bool:
+        """Return whether a folder holds a LoRA, of the U-Net or of text encoders only."""
+        return (folder / FILE).is_file()
+
+    @classmethod
+    def load(cls, pipeline: Any, folder: Path, *, fuse: bool = False) -> None:
+        """Load a folder's LoRA into a stock pipeline.
+
+        Args:
+            pipeline: changes in place.
+            folder: of a training stage or an export.
+            fuse: add the update to the weights: one matrix product per layer instead of three.
+        """
+        from diffusers.utils import logging
+
+        previous = logging.get_verbosity()
+        # It warns of every part that the LoRA leaves alone.
+        logging.set_verbosity_error()
+        try:
+            pipeline.load_lora_weights(folder, weight_name=FILE)
+        finally:
+            logging.set_verbosity(previous)
+        if fuse:
+            pipeline.fuse_lora()
+            pipeline.unload_lora_weights()
+
+    @classmethod
+    def export(cls, folder: Path, out: Path, *, facts: ExportFacts) -> str:
+        """Write the LoRA for diffusers and, with its alpha, for ComfyUI and A1111."""
+        from safetensors.torch import save_file
+
+        from clif_exp.base_models.unet_tuning.kohya import kohya_metadata, to_kohya
+
+        shutil.copyfile(folder / FILE, out / FILE)
+        tensors, metadata = read_lora(folder / FILE)
+        alphas = {
+            key.split(".")[0]: value
+            for key, value in metadata.items()
+            if key.endswith(".lora_alpha")
+        }
+        model = next(iter(alphas)) if "unet" not in alphas else "unet"
+        header = kohya_metadata(rank=metadata[f"{model}.r"], alpha=alphas[model], facts=facts)
+        kohya = to_kohya(tensors, alphas=alphas, family=facts.family)
+        save_file(kohya, str(out / KOHYA_FILE), metadata=header)
+        return f'pipe.load_lora_weights(".", weight_name="{FILE}")'
+
+
+def save_lora(unet: Any, out: Path, *, pipeline_class: Any, text_lora: TextLora) -> None:
+    """Write LoRAs as stock pipelines load them, with their alpha in the metadata.
+
+    Args:
+        unet: with an adapter, or None for the text encoders' alone.
+        out: folder.
+        pipeline_class: the stock pipeline that will load it.
+        text_lora: of stage 1; empty for none.
+    """
+    from peft.utils import get_peft_model_state_dict
+
+    layers: dict[str, Any] = {}
+    if unet is not None:
+        metadata = unet.peft_config["default"].to_dict()
+        # The order of a set differs between processes; equal weights shall be equal files.
+        metadata = {
+            key: sorted(value) if isinstance(value, set) else value
+            for key, value in metadata.items()
+        }
+        layers |= {
+            "unet_lora_layers": get_peft_model_state_dict(unet),
+            "unet_lora_adapter_metadata": metadata,
+        }
+    for encoder, (state, settings) in text_lora.items():
+        layers |= {
+            f"{encoder}_lora_layers": dict(state),
+            f"{encoder}_lora_adapter_metadata": dict(settings),
+        }
+    pipeline_class.save_lora_weights(out, **layers)
+
+
+def read_lora(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a diffusers LoRA file: its tensors, and its metadata (``unet.r``, ``unet.lora_alpha``).
+
+    Raises:
+        ValueError: the metadata lack an alpha.
+    """
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    with safe_open(str(file), framework="pt") as opened:
+        metadata = json.loads((opened.metadata() or {}).get("lora_adapter_metadata", "{}"))
+    tensors = load_file(str(file))
+    for model in dict.fromkeys(key.split(".")[0] for key in tensors):
+        if f"{model}.lora_alpha" not in metadata:
+            raise ValueError(
+                f"{file}: has no adapter metadata of {model}, so its alpha is not known. Train it"
+                " again or add the metadata."
+            )
+    return tensors, metadata
+
+
+def _attention_endings(layers: Mapping[str, tuple[int, int]]) -> set[str]:
+    return {
+        ".".join(name.split(".")[-2:]) if name[-1].isdigit() else name.split(".")[-1]
+        for name in layers
+        if "attn" in name
+    }

@@ -1,0 +1,99 @@
+"""The concepts' tokens in the text encoders of stage 2: put in, and published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clif_exp.base_models.loading import text_encoders_of
+from clif_exp.base_models.text_tuning import apply_text_tuning
+from clif_exp.base_models.tokens import (
+    ConceptRows,
+    add_concept_tokens,
+    apply_concept_embeddings,
+    load_concept_embeddings,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from clif_exp.concepts.concept import ConceptSet
+
+TokenIds = Mapping[str, Mapping[str, list[int]]]
+"""Text encoder -> concept -> ids of its tokens."""
+
+
+def insert_concepts(
+    pipeline: Any, concepts: ConceptSet, *, embeddings: Path | None, num_tokens: int
+) -> dict[str, dict[str, list[int]]]:
+    """Add the concepts' tokens, and what stage 1 changed, to every text encoder of a pipeline.
+
+    Args:
+        pipeline: changes in place.
+        concepts: whose tokens.
+        embeddings: file of stage 1; None initialises them from the class words.
+        num_tokens: tokens per concept without stage 1.
+
+    Returns:
+        Text encoder -> concept -> ids of its tokens.
+
+    Raises:
+        ValueError: the file lacks a concept or an encoder.
+    """
+    encoders = text_encoders_of(pipeline)
+    if embeddings is None:
+        words = {concept.name: concept.class_word for concept in concepts.concepts}
+        return {
+            name: add_concept_tokens(tokenizer, encoder, concepts=words, num_tokens=num_tokens)
+            for name, (tokenizer, encoder) in encoders.items()
+        }
+    trained = load_concept_embeddings(embeddings)
+    ids = {}
+    for name, (tokenizer, encoder) in encoders.items():
+        own = trained.get(name, {})
+        for concept in concepts.concepts:
+            if concept.name not in own:
+                raise ValueError(
+                    f"{embeddings}: holds no embedding of '{concept.name}' for {name}. It belongs"
+                    " to another concept set or model."
+                )
+        ids[name] = apply_concept_embeddings(
+            tokenizer, encoder, {concept.name: own[concept.name] for concept in concepts.concepts}
+        )
+    apply_text_tuning(embeddings.parent, {name: encoder for name, (_, encoder) in encoders.items()})
+    return ids
+
+
+def published_embeddings(
+    pipeline: Any,
+    token_ids: TokenIds,
+    *,
+    trained: Mapping[str, ConceptRows],
+    embeddings: Path | None,
+) -> dict[str, dict[str, Tensor]]:
+    """Return text encoder -> concept -> embeddings [T, D], as trained or as given.
+
+    Read from where they are in fp32: the token tables may hold them in half precision.
+
+    Args:
+        pipeline: with the concepts.
+        token_ids: from `insert_concepts`.
+        trained: text encoder -> trained embeddings; empty if they were frozen.
+        embeddings: file of stage 1, or None.
+    """
+    if trained:
+        return {name: rows.rows() for name, rows in trained.items()}
+    if embeddings is not None:
+        given = load_concept_embeddings(embeddings)
+        return {
+            name: {concept: given[name][concept] for concept in concepts}
+            for name, concepts in token_ids.items()
+        }
+    return {
+        name: {
+            concept: encoder.get_input_embeddings().weight[ids]
+            for concept, ids in token_ids[name].items()
+        }
+        for name, (_, encoder) in text_encoders_of(pipeline).items()
+    }

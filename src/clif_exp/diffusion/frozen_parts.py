@@ -1,0 +1,73 @@
+"""The parts of a pipeline that stage 2 does not train: their precision, place and kernels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from clif_exp.base_models.loading import text_encoders_of
+from clif_exp.base_models.precision import best_precision
+
+if TYPE_CHECKING:
+    from clif_exp.training.settings import TrainerSettings
+
+
+def base_dtype(trainer: TrainerSettings) -> torch.dtype:
+    """Return the precision to load the base models in.
+
+    On accelerators it is the one that they run in; on CPUs fp32, in which their outputs are cached.
+    """
+    return torch.float32 if trainer.device == "cpu" else autocast_dtype(trainer) or torch.float32
+
+
+def autocast_dtype(trainer: TrainerSettings) -> torch.dtype | None:
+    """Return what autocast computes in, or None where it is off."""
+    precision = (
+        best_precision(trainer.device) if trainer.precision == "auto" else str(trainer.precision)
+    )
+    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+
+
+def offload(pipeline: Any, *, text_too: bool) -> None:
+    """Move the autoencoder, and optionally the text encoders, to the CPU.
+
+    Their outputs are cached, so that the steps do not need them.
+    """
+    encoders = [encoder for _, encoder in text_encoders_of(pipeline).values()] if text_too else []
+    for part in (pipeline.vae, *encoders):
+        part.to("cpu")
+
+
+def set_attention(unet: Any, attention: str) -> None:
+    """Choose a U-Net's attention kernels.
+
+    Args:
+        unet: UNet2DConditionModel; changes in place.
+        attention: "sdpa", "plain", or "auto", which keeps what the loader chose.
+    """
+    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+
+    if attention != "auto":
+        unet.set_attn_processor(AttnProcessor2_0() if attention == "sdpa" else AttnProcessor())
+
+
+def store_in_autocast_dtype(unet: Any, *, dtype: torch.dtype) -> None:
+    """Save a U-Net under autocast the conversions of every step; results stay bit for bit.
+
+    Args:
+        unet: UNet2DConditionModel, with its adapter; changes in place.
+        dtype: what autocast computes in.
+    """
+    for module in unet.modules():
+        frozen = (
+            isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+            and not module.weight.requires_grad
+        )
+        if frozen:
+            # autocast would make this copy in every pass, and hold it for the backward one
+            module.to(dtype)
+        if hasattr(module, "cast_input_dtype_enabled"):
+            # peft would convert inputs to fp32, and autocast back: a copy for each of the layers
+            # that share one
+            module.cast_input_dtype_enabled = False

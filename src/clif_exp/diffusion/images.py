@@ -1,0 +1,215 @@
+"""Stage 2's images: reference images, M pairs and prior images, with captions and masks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from clif_exp.artifacts.files import read_jsonl
+from clif_exp.prompts.evaluation import TRAINING_TEMPLATES
+
+if TYPE_CHECKING:
+    from clif_exp.concepts.concept import ConceptSet
+
+SINGLE, PAIR, PRIOR = "single", "pair", "prior"
+
+
+@dataclass(frozen=True)
+class TrainingImage:
+    """One image of stage 2.
+
+    Attributes:
+        file: the image.
+        kind: SINGLE, PAIR or PRIOR.
+        subject: concept of a single, class word of a prior image, "" for pairs; subjects of a kind
+            are drawn equally often.
+        captions: captions that are true of it; one is drawn each time.
+        masks: where its concepts are (white), joined; empty: everywhere.
+    """
+
+    file: Path
+    kind: str
+    subject: str
+    captions: tuple[str, ...]
+    masks: tuple[Path, ...] = ()
+
+
+def training_images(
+    concepts: ConceptSet, *, manifest: Path | None, segments: Path | None, prior: Path | None
+) -> list[TrainingImage]:
+    """List everything that stage 2 trains on.
+
+    Args:
+        concepts: whose reference images.
+        manifest: folder of the M pairs, or None.
+        segments: folder of curation's segments, for masks that the user did not give; or None.
+        prior: folder that `prior.draw_prior` filled, or None.
+    """
+    images = single_images(concepts, masks=segment_masks(segments) if segments else {})
+    if manifest is not None:
+        images += pair_images(manifest, names={concept.name for concept in concepts.concepts})
+    for file in sorted(prior.glob("*/*.png")) if prior else ():
+        word = file.parent.name.replace("_", " ")
+        captions = tuple(template.format(word) for template in TRAINING_TEMPLATES)
+        images.append(TrainingImage(file, PRIOR, word, captions))
+    return images
+
+
+def single_images(
+    concepts: ConceptSet, *, masks: Mapping[tuple[str, int], Path]
+) -> list[TrainingImage]:
+    """List a concept set's images, captioned from templates where the user gave no caption.
+
+    Args:
+        concepts: the set.
+        masks: (concept, number of its image) -> mask, for images without one of their own.
+    """
+    images = []
+    for concept in concepts.concepts:
+        named = f"<{concept.name}>"
+        for number, image in enumerate(concept.images):
+            captions = tuple(template.format(named) for template in TRAINING_TEMPLATES)
+            if image.caption and named in image.caption:
+                captions = (image.caption,)
+            mask = image.mask or masks.get((concept.name, number))
+            images.append(
+                TrainingImage(
+                    Path(image.file), SINGLE, concept.name, captions, (Path(mask),) if mask else ()
+                )
+            )
+    return images
+
+
+def pair_images(manifest: Path, *, names: set[str]) -> list[TrainingImage]:
+    """List the M pairs that curation published.
+
+    Args:
+        manifest: folder of manifest.jsonl.
+        names: of all concepts.
+
+    Raises:
+        ValueError: the manifest is missing or names an unknown concept.
+    """
+    file = Path(manifest) / "manifest.jsonl"
+    if not file.is_file():
+        raise ValueError(
+            f"{file}: no such file. Curation publishes it; run the stage 'curation' first."
+        )
+    images = []
+    for number, text in enumerate(file.read_text().splitlines(), start=1):
+        if not text.strip():
+            continue
+        line = json.loads(text)
+        unknown = {s["concept"] for s in line["sources"] if s.get("concept")} - names
+        if unknown:
+            raise ValueError(
+                f"{file}:{number}: concept {sorted(unknown)[0]!r} is not in the concept set."
+            )
+        masks = tuple(Path(manifest) / s["mask"] for s in line["sources"] if s.get("mask"))
+        images.append(
+            TrainingImage(Path(manifest) / line["file"], PAIR, "", (line["caption"],), masks)
+        )
+    return images
+
+
+def segment_masks(segments: Path) -> dict[tuple[str, int], Path]:
+    """Return (concept, number of its image) -> mask of the whole concept, as curation found it."""
+    return {
+        (line["concept"], line["image"]): Path(segments) / line["mask"]
+        for line in read_jsonl(Path(segments) / "segments.jsonl")
+        if line["kind"] == "whole"
+    }
+
+
+def load_pixels(file: Path, *, resolution: int) -> Tensor:
+    """Read an image, scaled and centre-cropped to a square: float32 [3, R, R] in [-1, 1]."""
+    from clif_exp.concepts.images import load_rgb
+
+    image = ImageOps.fit(load_rgb(file), (resolution, resolution), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 127.5 - 1.0
+
+
+def load_weights(
+    masks: Sequence[Path], *, resolution: int, latent_size: tuple[int, int], background: float
+) -> Tensor:
+    """Return loss weights on the latent grid, float32 [1, h, w], mean 1.
+
+    Args:
+        masks: of the image's concepts; none: all ones.
+        resolution: side of the image in px.
+        latent_size: (h, w).
+        background: weight outside of the masks, relative to 1 inside.
+    """
+    if not masks:
+        return torch.ones(1, *latent_size)
+    joined = np.zeros((resolution, resolution), np.float32)
+    for file in masks:
+        with Image.open(file) as image:
+            fitted = ImageOps.fit(
+                image.convert("L"), (resolution, resolution), Image.Resampling.BILINEAR
+            )
+        joined = np.maximum(joined, np.asarray(fitted, np.float32) / 255.0)
+    weights = F.interpolate(torch.from_numpy(joined)[None, None], size=latent_size, mode="area")[0]
+    weights = background + (1 - background) * weights
+    return weights / weights.mean().clamp(min=1e-3)
+
+
+@torch.no_grad()
+def encode_training_images(
+    vae: Any, images: Sequence[TrainingImage], *, resolution: int, flip: bool
+) -> Tensor:
+    """Encode all images once, in fp32: latents float32 [N, C, h, w].
+
+    Args:
+        vae: of a pipeline; keeps its dtype.
+        images: N.
+        resolution: side of the images in px.
+        flip: append the mirrored images: [2 N, C, h, w].
+    """
+    from clif_exp.base_models.loading import encode_images
+
+    # SDXL's autoencoder overflows in fp16, and bf16 latents would lose detail.
+    stored = vae.dtype
+    if stored != torch.float32:
+        vae.to(torch.float32)
+    # An autoencoder needs most memory at full resolution: at a time about as many pixels as one
+    # image of SDXL has.
+    batch_size = max(1, min(8, 1024**2 // resolution**2))
+    latents = []
+    for mirrored in (False, True) if flip else (False,):
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            pixels = torch.stack([load_pixels(p.file, resolution=resolution) for p in batch])
+            latents.append(
+                encode_images(vae, pixels.flip(-1) if mirrored else pixels).float().cpu()
+            )
+    if stored != torch.float32:
+        vae.to(stored)
+    return torch.cat(latents)
+
+
+def loss_weights(
+    images: Sequence[TrainingImage],
+    *,
+    resolution: int,
+    latent_size: tuple[int, int],
+    background: float,
+) -> Tensor:
+    """Return the loss weights of all images (`load_weights`), float32 [N, 1, h, w]."""
+    return torch.stack(
+        [
+            load_weights(
+                image.masks, resolution=resolution, latent_size=latent_size, background=background
+            )
+            for image in images
+        ]
+    )
