@@ -158,7 +158,7 @@ def stock(
     num_tokens = {
         name: len(ids)
         for name, ids in add_concept_tokens(
-            pipeline.tokenizer, pipeline.text_encoder, concepts=words
+            pipeline.tokenizer, pipeline.text_encoder, concepts=words, num_tokens=2
         ).items()
     }
     add_lora(pipeline.unet, rank=16, alpha=16.0, target_modules=TARGETS, seed=0)

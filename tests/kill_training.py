@@ -1,7 +1,7 @@
-"""Runs one training stage in a process of its own, for tests that kill it: `python kill_training.py
-STAGE FOLDER`.
+"""Runs one training stage in a process of its own, for tests that kill it.
 
-FOLDER/arguments.json holds the backbone's keyword arguments and the root of the curated data.
+`python kill_training.py STAGE FILE`; FILE is JSON with the backbone's keyword arguments, the root
+of the curated data and the folder to write to.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def run(stage: str, out: Path, *, backbone: dict, data: Path, precision: str = "
             concepts=curated["concepts"],
             manifests=manifests,
             trainer=trainer,
+            features=None,
             seed=3,
-            steps=40,
-            batch_size=6,
-            weight_decay=0.1,
-            logit_scale="learned",
+            settings=settings(
+                "contrastive", steps=40, batch_size=6, weight_decay=0.1, logit_scale="learned"
+            ),
         )
     else:
         from clif_exp.diffusion.stage import train_diffusion

@@ -125,14 +125,14 @@ def train_diffusion(
     from clif_exp.artifacts.store import process_rank
     from clif_exp.base_models.loading import load_pipeline
     from clif_exp.base_models.text_tuning import copy_text_tuning, read_text_lora
-    from clif_exp.base_models.tokens import ConceptRows, save_concept_embeddings
+    from clif_exp.base_models.tokens import ConceptEmbeddings, save_concept_embeddings
     from clif_exp.diffusion.adapters import add_lora, save_lora, store_in_autocast_dtype
     from clif_exp.diffusion.data import MixedBatches, Mixture
     from clif_exp.diffusion.module import DiffusionModule, Optimisation
     from clif_exp.diffusion.prior import draw_prior
     from clif_exp.diffusion.targets import noise_schedule
     from clif_exp.training.fit import fit, quiet_lightning
-    from clif_exp.training.memory import explain_out_of_memory
+    from clif_exp.training.oom import explain_out_of_memory
 
     _check(
         rank=rank,
@@ -171,7 +171,7 @@ def train_diffusion(
     )  # refuses a caption that is too long before anything is encoded
     rows, encoded = {}, None
     with explain_out_of_memory(
-        lambda: "the encoding of the training images", lower="model.resolution"
+        lambda: "the encoding of the training images", hint="model.resolution"
     ):
         background = background_weight if masked_loss else None
         latents, weights = _encode(
@@ -179,7 +179,7 @@ def train_diffusion(
         )
         if train_embeddings:
             rows = {
-                name: ConceptRows(encoder, token_ids=token_ids[name])
+                name: ConceptEmbeddings(encoder, token_ids=token_ids[name])
                 for name, (_, encoder) in text.encoders.items()
             }
         else:
@@ -242,7 +242,7 @@ def train_diffusion(
         },
         gradient_clip=gradient_clip,
         accumulate=accumulate,
-        lower=_LOWER,
+        hint=_LOWER,
         callbacks=_callbacks(
             pipeline,
             concepts,
@@ -349,7 +349,7 @@ def _published_rows(text, token_ids, *, rows, embeddings: Path | None) -> dict[s
     from clif_exp.base_models.tokens import load_concept_embeddings
 
     if rows:
-        return {name: encoder_rows.rows() for name, encoder_rows in rows.items()}
+        return {name: encoder_rows.by_concept() for name, encoder_rows in rows.items()}
     if embeddings is not None:
         given = load_concept_embeddings(embeddings)
         return {

@@ -32,7 +32,7 @@ from clif_exp.training.callbacks import (
     TimeBudget,
     TrainableOnly,
 )
-from clif_exp.training.memory import explain_out_of_memory
+from clif_exp.training.oom import explain_out_of_memory
 from clif_exp.training.settings import TrainerSettings
 from clif_exp.training.steps import FromStep, Steps
 
@@ -64,11 +64,10 @@ def fit(
     settings: TrainerSettings,
     metrics: Sequence[str],
     run_key: Mapping[str, Any],
-    metrics_file: str = "metrics.csv",
     gradient_clip: float | None = None,
     callbacks: Sequence[Callback] = (),
     accumulate: int = 1,
-    lower: str = "the batch size",
+    hint: str,
 ) -> None:
     """Train a module for `steps` steps, going on from the last checkpoint in `out/checkpoints` if
     there is one.
@@ -83,12 +82,11 @@ def fit(
         settings: how to run.
         metrics: columns of metrics.csv after `step`.
         run_key: what the checkpoint belongs to; JSON. A checkpoint of something else is refused.
-        metrics_file: file name under `out`.
         gradient_clip: norm, or None.
         callbacks: more Lightning callbacks; they come before the row of metrics.csv is written.
         accumulate: parts that a batch is computed in, one after the other; the module reads
             ``batch["part"]``.
-        lower: what to lower when memory runs out, for the error.
+        hint: what to lower when memory runs out, for the error.
 
     Raises:
         TimeBudgetExhausted: after saving a checkpoint.
@@ -127,7 +125,7 @@ def fit(
             checkpoint,
             TrainableOnly(),
             *callbacks,
-            MetricsFile(out / metrics_file, metrics, start),
+            MetricsFile(out / "metrics.csv", metrics, start),
             *([budget] if budget else []),
             *([StepProgressBar()] if settings.progress else []),
         ],
@@ -147,7 +145,7 @@ def fit(
     )
     with (
         warnings.catch_warnings(),
-        explain_out_of_memory(lambda: f"step {trainer.global_step + 1} of {steps}", lower=lower),
+        explain_out_of_memory(lambda: f"step {trainer.global_step + 1} of {steps}", hint=hint),
     ):
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
