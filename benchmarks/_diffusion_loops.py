@@ -150,7 +150,7 @@ def stock(
     num_tokens = {
         name: len(ids)
         for name, ids in add_concept_tokens(
-            pipeline.tokenizer, pipeline.text_encoder, concepts=words
+            pipeline.tokenizer, pipeline.text_encoder, concepts=words, num_tokens=2
         ).items()
     }
     trained = LoraTuning(16, 16.0, tuple(TARGETS)).prepare(pipeline.unet, seed=0)

@@ -1,11 +1,11 @@
-"""Stage 1 on CLIP ViT-L/14 sizes (random weights) against a loop that runs both towers each step:
-at least 10 times the pairs per second.
+"""Speed of stage 1 at the size of CLIP ViT-L/14 (random weights): at least 10 times a plain loop.
 
 python benchmarks/contrastive.py --out experiments/contrastive_speed
 
-Both sides train the same rows on the same batch with the same loss, in turns. The loop is what a
-good user would write: the image tower without gradients, images ready as tensors, the faster of
-transformers' attentions, captions padded to 77 as tokenizers do.
+Both sides train the same embeddings on the same batches with the same loss, in turns. The plain
+loop runs both towers each step. It is what a good user would write: the image tower without
+gradients, images ready as tensors, the faster of transformers' attentions, captions padded to 77 as
+tokenizers do.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from clif_exp.artifacts.provenance import git_commit, hardware
-from clif_exp.base_models.tokens import ConceptRows, add_concept_tokens, tokenize
+from clif_exp.base_models.text_tuning import TextTuning
+from clif_exp.base_models.tokens import ConceptEmbeddings, add_concept_tokens, tokenize
 from clif_exp.contrastive.batches import GroupedBatches, PairBatches
 from clif_exp.contrastive.loss import symmetric_info_nce
-from clif_exp.contrastive.module import ContrastiveModule, Optimisation
+from clif_exp.contrastive.module import ContrastiveModule
 from clif_exp.contrastive.pairs import Pair
 from clif_exp.contrastive.pooling import eos_positions, pool
 from clif_exp.contrastive.targets import PairMeta
 
 CONTEXTS = ("policeman", "chef", "robot", "dog", "cat", "horse", "nurse", "knight", "bear", "girl")
 CAPTION = "a photo of {left} on the left and {right} on the right"
-GROUP = 4  # concepts that share a context and its side, as curation makes them
-EPOCHS = 200  # times that the released code looks at each pair
+GROUP = 4  # concepts that share a context and its side, as curation composes them
+EPOCHS = 200  # times that the released code sees each pair
 
 
-def vit_l(*, image_layers: int):
-    """A CLIP of ViT-L/14's sizes with random weights, and a tokenizer that knows the captions'
-    words.
-    """
+def vit_l(*, image_layers: int) -> tuple[Any, Any]:
+    """Build a CLIP of ViT-L/14's sizes with random weights, and a tokenizer for the captions."""
     from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
     from clif_exp.toonworld.tokenizer import build_tokenizer
@@ -73,7 +73,7 @@ def vit_l(*, image_layers: int):
 
 
 def make_pairs(names: list[str], count: int) -> list[Pair]:
-    """Pairs of concepts with contexts, in groups that share context and side."""
+    """Return pairs of concepts with contexts, in groups that share context and side."""
     pairs: list[Pair] = []
     size = min(GROUP, len(names))
     while len(pairs) < count:
@@ -103,13 +103,15 @@ class Setting:
         clip, tokenizer = vit_l(image_layers=image_layers)
         names = [f"c{number}" for number in range(concepts)]
         token_ids = add_concept_tokens(
-            tokenizer, clip.text_model, concepts=dict.fromkeys(names, "man")
+            tokenizer, clip.text_model, concepts=dict.fromkeys(names, "man"), num_tokens=2
         )
         pairs = make_pairs(names, 2 * batch)
-        self.clip, self.rows = clip, ConceptRows(clip.text_model, token_ids=token_ids)
+        self.clip = clip
+        self.embeddings = ConceptEmbeddings(clip.text_model, token_ids=token_ids)
         generator = torch.Generator().manual_seed(1)
-        with torch.no_grad():  # look-alike rows would make every loss the same
-            self.rows.weight += 0.01 * torch.randn(self.rows.weight.shape, generator=generator)
+        weight = self.embeddings.weight
+        with torch.no_grad():  # with equal embeddings every loss would be the same
+            weight += 0.01 * torch.randn(weight.shape, generator=generator)
         features_ND = F.normalize(torch.randn(len(pairs), 768, generator=generator), dim=-1)
         order = GroupedBatches(pairs, batch_size=batch, seed=0)
         self.batches = PairBatches(
@@ -124,31 +126,42 @@ class Setting:
         self.eos_id = tokenizer.eos_token_id
         self.module = ContrastiveModule(
             clip,
-            rows=self.rows,
+            embeddings=self.embeddings,
             image_features_ND=features_ND,
-            optimisation=Optimisation(steps=100, learning_rate=1e-4, weight_decay=0.01),
+            tuning=TextTuning(
+                train="frozen", learning_rate=1e-4, rank=8, alpha=8.0, target_modules=()
+            ),
+            seed=0,
+            steps=100,
+            learning_rate=1e-4,
+            weight_decay=0.01,
+            warmup_steps=0,
+            schedule="cosine",
+            learn_logit_scale=False,
+            max_logit_scale=100.0,
+            norm_loss_weight=0.0,
         )
-        self.optimizer = torch.optim.AdamW([self.rows.weight], lr=1e-4, weight_decay=0.01)
+        self.optimizer = torch.optim.AdamW([self.embeddings.weight], lr=1e-4, weight_decay=0.01)
 
     def step(self, loss: torch.Tensor) -> tuple[float, torch.Tensor]:
-        """One optimiser step; returns loss and gradient."""
+        """Take an optimiser step; return loss and gradient."""
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        assert self.rows.weight.grad is not None
-        return loss.item(), self.rows.weight.grad.clone()
+        assert self.embeddings.weight.grad is not None
+        return loss.item(), self.embeddings.weight.grad.clone()
 
     def ours(self, number: int) -> tuple[float, torch.Tensor]:
-        """Stage 1's step: the batch made, the text tower alone, padding cut."""
+        """Take stage 1's step: build the batch, run the text tower alone, padding cut."""
         return self.step(self.module.loss(self.batches(number)))
 
     def cached_but_padded(self, number: int) -> tuple[float, torch.Tensor]:
-        """The same with captions of 77 tokens."""
+        """Take the same step with captions of 77 tokens."""
         batch = self.batches(number)
         return self.step(self.module.loss(batch | {"ids": self.padded_NL[batch["indices"]]}))
 
     def both_towers(self, number: int, pixels_NCHW: torch.Tensor) -> tuple[float, torch.Tensor]:
-        """What a user would write: both towers each step, the image tower without gradients."""
+        """Take the plain loop's step: both towers, the image tower without gradients."""
         batch = self.batches(number)
         ids_BL = self.padded_NL[batch["indices"]]
         with torch.no_grad():
@@ -168,14 +181,14 @@ class Setting:
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """Wall time of a call."""
+    """Return the wall time of a call."""
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
 
 
 def compare(*, batch: int, repeats: int) -> dict:
-    """Both sides in turns on 18 concepts; the first step of each is compared, and not timed."""
+    """Time both sides in turns on 18 concepts; their first steps are compared, not timed."""
     setting = Setting(concepts=18, batch=batch)
     pixels = torch.randn(
         len(setting.batches.pairs), 3, 224, 224, generator=torch.Generator().manual_seed(2)
@@ -190,7 +203,7 @@ def compare(*, batch: int, repeats: int) -> dict:
     setting.clip.set_attn_implementation(faster)
     with torch.no_grad():
         encoding = seconds(lambda: _encode(setting, pixels))
-    start = setting.rows.weight.detach().clone()
+    start = setting.embeddings.weight.detach().clone()
     results = {}
     for name, run in (
         ("ours", setting.ours),
@@ -198,7 +211,7 @@ def compare(*, batch: int, repeats: int) -> dict:
     ):
         results[name] = run(0)
         with torch.no_grad():
-            setting.rows.weight.copy_(start)
+            setting.embeddings.weight.copy_(start)
     (our_loss, our_gradient), (their_loss, their_gradient) = results.values()
     sides = {
         "ours": setting.ours,
@@ -237,8 +250,9 @@ def _encode(setting: Setting, pixels: torch.Tensor) -> None:
 
 
 def scaling(*, batches: list[int], concepts: list[int], repeats: int) -> dict:
-    """Seconds per step against the batch (18 concepts) and against the number of concepts (the
-    middle batch).
+    """Measure seconds per step by batch size (18 concepts) and by number of concepts.
+
+    The latter at the middle batch size.
     """
 
     def median(setting: Setting) -> float:

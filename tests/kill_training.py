@@ -1,8 +1,7 @@
-"""Runs one training stage in its own process, for tests that kill it.
+"""Runs one training stage in a process of its own, for tests that kill it.
 
-Command: `python kill_training.py STAGE FOLDER/arguments.json`.
-
-FOLDER/arguments.json holds the backbone's keyword arguments and the root of the curated data.
+`python kill_training.py STAGE FILE`; FILE is JSON with the backbone's keyword arguments, the root
+of the curated data and the folder to write to.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ def run(stage: str, out: Path, *, backbone: dict, data: Path, precision: str = "
             concepts=curated["concepts"],
             manifests=manifests,
             trainer=trainer,
+            features=None,
             seed=3,
-            steps=40,
-            batch_size=6,
-            weight_decay=0.1,
-            logit_scale="learned",
+            settings=settings(
+                "contrastive", steps=40, batch_size=6, weight_decay=0.1, logit_scale="learned"
+            ),
         )
     else:
         from clif_exp.diffusion.stage import train_diffusion

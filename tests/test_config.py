@@ -1,8 +1,9 @@
-"""The config tree: everything composes, and what is wrong is refused with the field and the remedy."""
+"""The config tree: everything composes, and errors name the field and the remedy."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +12,17 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 import clif_exp.__main__ as entry
 from clif_exp.runs.config import validate
-from clif_exp.runs.messages import composition_error, config_folder
+from clif_exp.runs.messages import RENAMED, composition_error, config_folder
 
 CONF = config_folder()
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
 CHOICES = [(group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
-# What a choice needs beside itself.
+# What a choice needs besides itself.
 COMPANIONS = {
     ("dataset", "folder"): ["dataset.root=."],
     ("captioner", "vlm"): ["captioner.settings.model=somewhere"],
@@ -54,7 +56,7 @@ def test_every_config_opens_with_the_command_that_runs_it(file):
 
 
 @pytest.mark.parametrize("ablated", ["global", "region", "mix"])
-def test_an_ablation_only_takes_one_augmentation_away(ablated):
+def test_an_ablation_removes_one_augmentation_and_nothing_else(ablated):
     full = composed("+experiment=clif")
     less = composed(f"+experiment=ablate_{ablated[0]}aug")
     assert (
@@ -190,7 +192,7 @@ def test_what_a_choice_sets_at_the_top_level_holds():
     ids=lambda value: " ".join(value) if isinstance(value, list) and "=" in value[0] else "",
 )
 def test_wrong_values_and_combinations_are_refused_with_the_field(overrides, parts):
-    with pytest.raises(ValueError) as refusal:
+    with pytest.raises(ValueError, match=re.escape(parts[0])) as refusal:
         validate(composed(*overrides))
     message = str(refusal.value)
     assert all(part in message for part in parts), message
@@ -198,7 +200,7 @@ def test_wrong_values_and_combinations_are_refused_with_the_field(overrides, par
 
 
 def test_a_missing_optional_package_is_refused_with_its_name(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(
         ValueError,
         match=(
@@ -215,14 +217,28 @@ def test_a_missing_optional_package_is_refused_with_its_name(monkeypatch):
         (["modle=sdxl"], ["modle", "no such"]),
         (["dataset=foto"], ["dataset", "'foto'", "photos"]),
         (["+experiment=ablate_all"], ["experiment", "'ablate_all'", "ablate_raug"]),
+        (["logger=[wandb,foo]"], ["logger", "'foo'", "tensorboard"]),
+        (["experiment=clif"], ["experiment", "+experiment=NAME"]),
     ],
     ids=lambda value: value[0] if "=" in value[0] else "",
 )
-def test_what_hydra_cannot_compose_is_one_line(overrides, parts):
-    with pytest.raises(Exception) as refusal:
+def test_composition_errors_of_hydra_become_one_line(overrides, parts):
+    with pytest.raises(HydraException) as refusal:
         composed(*overrides)
     message = composition_error(refusal.value)
     assert all(part in message for part in parts) and "\n" not in message, message
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items(), ids=list(RENAMED))
+def test_a_renamed_key_is_refused_with_its_name_now(old, new):
+    with pytest.raises(HydraException, match="Could not override") as by_hydra:
+        composed(f"{old}=1")
+    assert composition_error(by_hydra.value) == f"{old}: is now called {new}"
+    with pytest.raises(ValueError, match=f"{re.escape(old)}: is now called {re.escape(new)}"):
+        validate(composed(f"+{old}=1"))
+    known: Any = composed()
+    for name in new.split("."):
+        known = known[name]
 
 
 def imported_by(*arguments: str) -> set[str]:
@@ -243,7 +259,7 @@ runpy.run_module("clif_exp", run_name="__main__")
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--cfg", "job"], ["--info", "defaults"]], ids=" ".join
 )
-def test_asking_imports_nothing_heavy(arguments):
+def test_help_and_config_display_import_nothing_heavy(arguments):
     modules = imported_by(*arguments)
     heavy = {
         "torch",

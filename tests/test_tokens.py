@@ -1,4 +1,4 @@
-"""Concept tokens: names, rows, files, and the promise that nothing else of a text encoder moves."""
+"""Concept tokens: names, embeddings, files, and that nothing else of a text encoder moves."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from clif_exp.base_models.tokens import (
-    ConceptRows,
+    ConceptEmbeddings,
     add_concept_tokens,
     apply_concept_embeddings,
-    concepts_in,
     expand_prompt,
     load_concept_embeddings,
     save_concept_embeddings,
@@ -47,21 +46,20 @@ def encoder(tokenizer):
     )
 
 
-def test_prompts_are_written_out_once_per_mention():
+def test_every_placeholder_is_replaced_by_all_tokens_of_its_concept():
     assert (
         expand_prompt("a photo of <rick> and <morty>'s hat", {"rick": 2, "morty": 3})
         == "a photo of <rick> <rick>_1 and <morty> <morty>_1 <morty>_2's hat"
     )
     assert expand_prompt("a photo of <rick>", {"rick": 1}) == "a photo of <rick>"
     assert expand_prompt("a photo of <nobody>", {"rick": 2}) == "a photo of <nobody>"
-    assert concepts_in("<rick> beside <morty> and <rick>") == ["rick", "morty", "rick"]
     once = expand_prompt("<rick>", {"rick": 2})
     assert expand_prompt(once, {"rick": 2}) != once + " <rick>_1 <rick>_1", (
         "an expanded prompt is not doubled silently"
     )
 
 
-def test_rows_start_at_the_class_word_and_each_token_is_one_id(tokenizer, encoder):
+def test_embeddings_start_at_the_class_word_and_each_token_is_one_id(tokenizer, encoder):
     table = encoder.get_input_embeddings().weight.detach().clone()
     ids = add_concept_tokens(
         tokenizer, encoder, concepts={"rick": "man", "morty": "old man"}, num_tokens=2
@@ -79,27 +77,27 @@ def test_rows_start_at_the_class_word_and_each_token_is_one_id(tokenizer, encode
 
 
 def test_a_name_that_is_taken_is_refused(tokenizer, encoder):
-    add_concept_tokens(tokenizer, encoder, concepts={"rick": "man"})
+    add_concept_tokens(tokenizer, encoder, concepts={"rick": "man"}, num_tokens=2)
     with pytest.raises(ValueError, match=r"'rick'.*already a token"):
-        add_concept_tokens(tokenizer, encoder, concepts={"rick": "man"})
+        add_concept_tokens(tokenizer, encoder, concepts={"rick": "man"}, num_tokens=2)
 
 
-def test_a_prompt_that_is_too_long_is_refused_not_cut(tokenizer):
+def test_a_prompt_that_is_too_long_is_refused_not_truncated(tokenizer):
     with pytest.raises(ValueError, match=r"found 82 tokens.*reads 77"):
         tokenize(tokenizer, ["photo " * 80], num_tokens={})
 
 
 def test_embeddings_survive_their_file(tmp_path, tokenizer, encoder):
-    rows = {"text_encoder": {"rick": torch.randn(2, 16), "morty": torch.randn(3, 16)}}
-    save_concept_embeddings(tmp_path / "e.safetensors", rows)
+    saved = {"text_encoder": {"rick": torch.randn(2, 16), "morty": torch.randn(3, 16)}}
+    save_concept_embeddings(tmp_path / "e.safetensors", saved)
     loaded = load_concept_embeddings(tmp_path / "e.safetensors")
     assert all(
         torch.equal(loaded["text_encoder"][name], value)
-        for name, value in rows["text_encoder"].items()
+        for name, value in saved["text_encoder"].items()
     )
     ids = apply_concept_embeddings(tokenizer, encoder, loaded["text_encoder"])
     assert torch.equal(
-        encoder.get_input_embeddings().weight[ids["morty"]], rows["text_encoder"]["morty"]
+        encoder.get_input_embeddings().weight[ids["morty"]], saved["text_encoder"]["morty"]
     )
 
 
@@ -113,20 +111,20 @@ def test_wrong_embedding_files_are_refused(tmp_path, tokenizer, encoder):
         apply_concept_embeddings(tokenizer, encoder, {"rick": torch.zeros(2, 768)})
 
 
-def test_training_moves_the_concepts_rows_and_nothing_else_even_with_weight_decay(
+def test_training_moves_the_concept_embeddings_and_nothing_else_even_with_weight_decay(
     tokenizer, encoder
 ):
     ids = add_concept_tokens(tokenizer, encoder, concepts={"rick": "man"}, num_tokens=2)
     encoder.requires_grad_(False)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    rows = ConceptRows(encoder, token_ids=ids)
-    optimizer = torch.optim.AdamW([rows.weight], lr=0.1, weight_decay=0.5)
+    embeddings = ConceptEmbeddings(encoder, token_ids=ids)
+    optimizer = torch.optim.AdamW([embeddings.weight], lr=0.1, weight_decay=0.5)
     batch = tokenize(tokenizer, ["a photo of <rick>", "a photo of a hat"], num_tokens={"rick": 2})
     for _ in range(3):
         encoder(batch).last_hidden_state[:, -1].square().sum().backward()
         optimizer.step()
         optimizer.zero_grad()
-    rows.detach()
+    embeddings.detach()
     for name, value in encoder.state_dict().items():
         if "token_embedding" in name:
             moved = (value != before[name]).any(dim=1).nonzero().flatten().tolist()
@@ -135,12 +133,12 @@ def test_training_moves_the_concepts_rows_and_nothing_else_even_with_weight_deca
             assert torch.equal(value, before[name]), name
 
 
-def test_inserted_rows_give_what_the_written_back_table_gives(tokenizer, encoder):
+def test_inserted_embeddings_give_what_the_written_back_table_gives(tokenizer, encoder):
     ids = add_concept_tokens(tokenizer, encoder, concepts={"rick": "man"}, num_tokens=2)
-    rows = ConceptRows(encoder, token_ids=ids)
+    embeddings = ConceptEmbeddings(encoder, token_ids=ids)
     with torch.no_grad():
-        rows.weight.normal_()
+        embeddings.weight.normal_()
     batch = tokenize(tokenizer, ["a photo of <rick>"], num_tokens={"rick": 2})
     inserted = encoder(batch).last_hidden_state
-    rows.detach()
+    embeddings.detach()
     assert torch.equal(encoder(batch).last_hidden_state, inserted)

@@ -49,7 +49,7 @@ def test_cutting_the_padding_is_exact(backbones):
     from clif_exp.base_models.tokens import add_concept_tokens, tokenize
 
     clip, tokenizer, _ = load_contrastive(backbones("sd15"))
-    add_concept_tokens(tokenizer, clip.text_model, concepts={"rick": "man"})
+    add_concept_tokens(tokenizer, clip.text_model, concepts={"rick": "man"}, num_tokens=2)
     captions = ["a photo of a hat on the left and <rick>'s hat on the right", "a photo of <rick>"]
     full = tokenize(tokenizer, captions, num_tokens={"rick": 2}, pad="max_length")
     cut = cut_padding(full, eos_id=tokenizer.eos_token_id)
@@ -67,7 +67,9 @@ def test_words_after_the_concept_reach_the_eos_feature_but_not_the_concepts(back
     from clif_exp.base_models.tokens import add_concept_tokens, tokenize
 
     clip, tokenizer, _ = load_contrastive(backbones("sd15"))
-    ids = add_concept_tokens(tokenizer, clip.text_model, concepts={"rick": "man"})["rick"]
+    ids = add_concept_tokens(tokenizer, clip.text_model, concepts={"rick": "man"}, num_tokens=2)[
+        "rick"
+    ]
     batch = tokenize(
         tokenizer, ["a photo of <rick>'s hat", "a photo of <rick>'s dog"], num_tokens={"rick": 2}
     )

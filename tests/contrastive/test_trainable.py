@@ -1,6 +1,4 @@
-"""What stage 1 trains and what it leaves alone: rows, a LoRA, the whole text encoder; and that
-later stages take it over.
-"""
+"""What stage 1 trains (embeddings, a LoRA, the text encoder), what stays, and later stages' use."""
 
 from __future__ import annotations
 
@@ -24,14 +22,14 @@ LORA = {"rank": 2, "alpha": 4.0, "target_modules": ["q_proj", "fc1"]}
 PROMPT = "a photo of <rick> on the left and <morty> on the right"
 
 
-def _train(out, *, spec, curated, trainer=FP32, **changes):
-    arguments = {
+def _train(out, *, spec, curated, trainer=FP32, features=None, **changes):
+    changes = {
         "steps": 4,
         "batch_size": 6,
         "weight_decay": 0.5,
         "text_encoder_learning_rate": 0.03,
         "lora": LORA,
-    }
+    } | changes
     manifests = {kind: curated["manifests"][kind] for kind in "GR"}
     out.mkdir(exist_ok=True)
     train_contrastive(
@@ -40,7 +38,9 @@ def _train(out, *, spec, curated, trainer=FP32, **changes):
         concepts=curated["concepts"],
         manifests=manifests,
         trainer=trainer,
-        **arguments | changes,
+        features=features,
+        seed=0,
+        settings=settings("contrastive", **changes),
     )
     return out
 
@@ -96,19 +96,22 @@ def test_checkpoints_hold_trainable_weights_only(tmp_path, backbones, curated):
         )
     (file,) = (tmp_path / "checkpoints").glob("*.ckpt")
     state = torch.load(file, weights_only=True)["state_dict"]
-    assert {key for key in state if "lora_" not in key} == {"row_weight", "initial_rows"}
+    assert {key for key in state if "lora_" not in key} == {
+        "embedding_weight",
+        "initial_embeddings",
+    }
     assert sum("lora_" in key for key in state) == 2 * 2 * 2, "two layers, two modules, down and up"
 
 
 @pytest.mark.parametrize(("family", "mode"), [("sd21", "lora"), ("sdxl", "lora"), ("sdxl", "full")])
 def test_exports_carry_a_trained_text_encoder(family, mode, tmp_path, backbones, curated):
+    from clif_exp.base_models.customised import load_customised_pipeline
     from clif_exp.diffusion.stage import train_diffusion
     from clif_exp.export.stage import export_run
     from clif_exp.generate import load_export
-    from clif_exp.base_models.customised import load_customised_pipeline
     from clif_exp.generation.sampling import sample
 
-    spec, how = backbones(family), {"num_inference_steps": 2, "guidance_scale": 3.0}
+    spec, sampling = backbones(family), {"num_inference_steps": 2, "guidance_scale": 3.0}
     embeddings = (
         _train(tmp_path / "one", spec=spec, curated=curated, text_encoder=mode)
         / "concept_embeddings.safetensors"
@@ -141,11 +144,11 @@ def test_exports_carry_a_trained_text_encoder(family, mode, tmp_path, backbones,
         config={},
     )
     ours, _ = load_customised_pipeline(spec, diffusion=tmp_path / "two", device="cpu")
-    mine = sample(ours, [PROMPT], noise_seeds=[0], mixed_precision=False, **how)[0].astype(int)
+    mine = sample(ours, [PROMPT], noise_seeds=[0], mixed_precision=False, **sampling)[0].astype(int)
 
     def draw(pipeline) -> np.ndarray:
         image = pipeline(
-            PROMPT, generator=torch.Generator().manual_seed(0), output_type="np", **how
+            PROMPT, generator=torch.Generator().manual_seed(0), output_type="np", **sampling
         ).images[0]
         return (image * 255).round().astype(int)
 
@@ -219,14 +222,14 @@ def test_an_encoder_that_is_left_out_learns_by_reconstruction(tmp_path, backbone
             samples=None,
         ),
     )
-    rows = load_concept_embeddings(tmp_path / "two" / "concept_embeddings.safetensors")
+    learnt = load_concept_embeddings(tmp_path / "two" / "concept_embeddings.safetensors")
     assert all(
-        not torch.equal(rows[encoder]["rick"], contrasted[encoder]["rick"])
+        not torch.equal(learnt[encoder]["rick"], contrasted[encoder]["rick"])
         for encoder in spec.contrastive
     )
 
 
-def test_the_report_says_who_was_told_apart_and_frozen_rows_stand_beside(
+def test_the_report_compares_retrieval_and_loss_with_those_before_training(
     tmp_path, backbones, curated
 ):
     _train(
@@ -251,7 +254,7 @@ def test_the_report_says_who_was_told_apart_and_frozen_rows_stand_beside(
     assert report["loss"] < report["loss_frozen_rows"]
 
 
-def test_the_norm_term_keeps_rows_near_the_vocabulary(tmp_path, backbones, curated):
+def test_the_norm_term_keeps_embeddings_near_the_vocabularys_norm(tmp_path, backbones, curated):
     norms = []
     for name, weight in (("free", 0.0), ("kept", 100.0)):
         _train(

@@ -120,10 +120,15 @@ def test_only_what_is_trained_moves_and_both_stages_run(
         concepts=curated["concepts"],
         manifests={k: curated["manifests"][k] for k in "GR"},
         trainer=FP32,
-        steps=3,
-        batch_size=4,
-        weight_decay=0.1,
-        pooling={"R": "concept"},
+        features=None,
+        seed=0,
+        settings=settings(
+            "contrastive",
+            steps=3,
+            batch_size=4,
+            weight_decay=0.1,
+            pooling={"G": "eos", "R": "concept"},
+        ),
     )
     rows = load_concept_embeddings(tmp_path / "one" / "concept_embeddings.safetensors")
     assert sorted(rows) == sorted(spec.contrastive)

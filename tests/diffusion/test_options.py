@@ -345,7 +345,7 @@ def test_out_of_memory_says_what_to_lower_and_keeps_the_checkpoint(tmp_path):
             settings=trainer,
             metrics=["loss"],
             run_key={},
-            lower="diffusion.batch_size",
+            hint="diffusion.batch_size",
         )
     assert [file.name for file in (tmp_path / "checkpoints").glob("*.ckpt")] == ["step=2.ckpt"]
 

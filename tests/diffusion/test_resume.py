@@ -71,18 +71,20 @@ def test_checkpoints_of_another_run_are_refused(tmp_path, backbones, curated):
         "spec": backbones("sd15"),
         "concepts": curated["concepts"],
         "manifests": {"G": curated["manifests"]["G"]},
-        "batch_size": 4,
+        "features": None,
+        "seed": 0,
         "trainer": settings("trainer", precision="32-true", max_time=1e-6),
     }
+    five, six = (settings("contrastive", steps=steps, batch_size=4) for steps in (5, 6))
     with pytest.raises(TimeBudgetExhausted, match="at step 1 of 5"):
-        train_contrastive(tmp_path, steps=5, **arguments)
+        train_contrastive(tmp_path, settings=five, **arguments)
     assert list((tmp_path / "checkpoints").glob("*.ckpt")), (
         "a checkpoint is saved before time runs out"
     )
     with pytest.raises(ValueError, match="another run"):
-        train_contrastive(tmp_path, steps=6, **arguments)
+        train_contrastive(tmp_path, settings=six, **arguments)
     for step in (2, 3, 4):
         with pytest.raises(TimeBudgetExhausted, match=f"at step {step} of 5"):
-            train_contrastive(tmp_path, steps=5, **arguments)
-    train_contrastive(tmp_path, steps=5, **arguments)
+            train_contrastive(tmp_path, settings=five, **arguments)
+    train_contrastive(tmp_path, settings=five, **arguments)
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 6

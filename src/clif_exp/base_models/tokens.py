@@ -1,8 +1,8 @@
-"""Concept tokens: their names, their rows in the token table, and the files that carry them.
+"""Concept tokens: their names, their embeddings in the token table, and the embeddings' files.
 
 A concept ``rick`` with two tokens is ``<rick>`` and ``<rick>_1`` in the tokenizer (diffusers'
 naming for textual inversions of several vectors). Prompts and manifests write ``<rick>`` only;
-`expand_prompt` writes it out.
+`expand_prompt` expands it to all of the concept's tokens.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -30,13 +30,8 @@ def token_names(name: str, num_tokens: int) -> list[str]:
     return [placeholder(name)] + [f"{placeholder(name)}_{index}" for index in range(1, num_tokens)]
 
 
-def concepts_in(prompt: str) -> list[str]:
-    """Return the names of the concepts that a prompt mentions, in order, repeats included."""
-    return _PLACEHOLDER.findall(prompt)
-
-
 def expand_prompt(prompt: str, num_tokens: Mapping[str, int]) -> str:
-    """Write every concept of a prompt out as its tokens.
+    """Replace every concept's placeholder in a prompt by all of its tokens.
 
     ``expand_prompt("a photo of <rick>", {"rick": 2})`` is ``"a photo of <rick> <rick>_1"``.
     Placeholders of names that are not in ``num_tokens`` stay as they are.
@@ -52,10 +47,9 @@ def expand_prompt(prompt: str, num_tokens: Mapping[str, int]) -> str:
 
 
 def add_concept_tokens(
-    tokenizer, text_encoder, *, concepts: Mapping[str, str], num_tokens: int = 2
+    tokenizer: Any, text_encoder: Any, *, concepts: Mapping[str, str], num_tokens: int
 ) -> dict[str, list[int]]:
-    """Add the concepts' tokens to a tokenizer and a text encoder, each row initialised from its
-    class word.
+    """Add the concepts' tokens to a tokenizer and a text encoder, initialised from class words.
 
     Args:
         tokenizer: a CLIP tokenizer; grows in place.
@@ -73,7 +67,7 @@ def add_concept_tokens(
 
     if num_tokens < 1:
         raise ValueError(f"num_tokens: found {num_tokens}; a concept needs at least 1 token.")
-    rows = {}
+    embeddings = {}
     table = text_encoder.get_input_embeddings().weight
     for name, class_word in concepts.items():
         word_ids = tokenizer(class_word, add_special_tokens=False).input_ids
@@ -84,45 +78,47 @@ def add_concept_tokens(
             )
         # The last piece of a class word of several pieces carries its meaning ("old man" -> "man").
         pieces = (word_ids + [word_ids[-1]] * num_tokens)[:num_tokens]
-        rows[name] = table.detach()[torch.tensor(pieces, device=table.device)].clone()
-    return apply_concept_embeddings(tokenizer, text_encoder, rows)
+        embeddings[name] = table.detach()[torch.tensor(pieces, device=table.device)].clone()
+    return apply_concept_embeddings(tokenizer, text_encoder, embeddings)
 
 
 def apply_concept_embeddings(
-    tokenizer, text_encoder, rows: Mapping[str, Tensor]
+    tokenizer: Any, text_encoder: Any, embeddings: Mapping[str, Tensor]
 ) -> dict[str, list[int]]:
-    """Add concepts with given rows to a tokenizer and a text encoder.
+    """Add concepts with given embeddings to a tokenizer and a text encoder.
 
     Args:
         tokenizer: a CLIP tokenizer; grows in place.
         text_encoder: CLIPTextModel or CLIPTextModelWithProjection; its token table grows in place.
-        rows: concept name -> rows, float [T, D], D being the encoder's token width.
+        embeddings: concept name -> its tokens' embeddings, float [T, D], D being the encoder's
+            token width.
 
     Returns:
         Concept name -> token ids.
 
     Raises:
-        ValueError: a token is already in the vocabulary, or a row's width is not the encoder's.
+        ValueError: a token is already in the vocabulary, or the embeddings' width is not
+            the encoder's.
     """
     import torch
 
     width = text_encoder.get_input_embeddings().weight.shape[1]
     vocabulary = tokenizer.get_vocab()
-    for name, rows_TD in rows.items():
-        if rows_TD.ndim != 2 or rows_TD.shape[1] != width:
+    for name, embeddings_TD in embeddings.items():
+        if embeddings_TD.ndim != 2 or embeddings_TD.shape[1] != width:
             raise ValueError(
-                f"embeddings of '{name}': found shape {tuple(rows_TD.shape)}, the text encoder"
-                f" needs [tokens, {width}]. Were they trained for another base model?"
+                f"embeddings of '{name}': found shape {tuple(embeddings_TD.shape)}, the text"
+                f" encoder needs [tokens, {width}]. Were they trained for another base model?"
             )
-        taken = [token for token in token_names(name, len(rows_TD)) if token in vocabulary]
+        taken = [token for token in token_names(name, len(embeddings_TD)) if token in vocabulary]
         if taken:
             raise ValueError(
                 f"concept '{name}': {taken[0]} is already a token of this tokenizer. Rename the"
                 " concept."
             )
     ids: dict[str, list[int]] = {}
-    for name, rows_TD in rows.items():
-        names = token_names(name, len(rows_TD))
+    for name, embeddings_TD in embeddings.items():
+        names = token_names(name, len(embeddings_TD))
         tokenizer.add_tokens(names)
         ids[name] = tokenizer.convert_tokens_to_ids(names)
     table = text_encoder.get_input_embeddings().weight
@@ -133,24 +129,25 @@ def apply_concept_embeddings(
         table = text_encoder.get_input_embeddings().weight
         table.requires_grad_(trainable)
     with torch.no_grad():
-        for name, rows_TD in rows.items():
-            table[torch.tensor(ids[name], device=table.device)] = rows_TD.to(
+        for name, embeddings_TD in embeddings.items():
+            table[torch.tensor(ids[name], device=table.device)] = embeddings_TD.to(
                 table.device, table.dtype
             )
     return ids
 
 
 def save_concept_embeddings(path: Path, embeddings: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Write ``{encoder: {concept: [T, D]}}`` as safetensors with keys ``<encoder>.<concept>``,
-    float32.
+    """Write ``{encoder: {concept: [T, D]}}`` as float32 safetensors.
+
+    The keys are ``<encoder>.<concept>``.
     """
     import torch
     from safetensors.torch import save_file
 
     tensors = {
-        f"{encoder}.{name}": rows_TD.detach().to("cpu", torch.float32).contiguous().clone()
+        f"{encoder}.{name}": embeddings_TD.detach().to("cpu", torch.float32).contiguous().clone()
         for encoder, concepts in embeddings.items()
-        for name, rows_TD in concepts.items()
+        for name, embeddings_TD in concepts.items()
     }
     save_file(tensors, str(path), metadata={"format": "pt"})
 
@@ -181,9 +178,13 @@ def load_concept_embeddings(path: Path) -> dict[str, dict[str, Tensor]]:
 
 
 def tokenize(
-    tokenizer, prompts: Sequence[str], *, num_tokens: Mapping[str, int], pad: str = "longest"
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    num_tokens: Mapping[str, int],
+    pad: Literal["longest", "max_length"] = "longest",
 ) -> torch.Tensor:
-    """Tokenize prompts with their concepts written out.
+    """Tokenize prompts, every concept's placeholder replaced by its tokens.
 
     Args:
         tokenizer: a CLIP tokenizer that holds the concepts' tokens.
@@ -195,13 +196,11 @@ def tokenize(
         Token ids, int64 [B, L].
 
     Raises:
-        ValueError: a prompt is longer than the text encoder reads; nothing is cut silently.
+        ValueError: a prompt is longer than the text encoder reads; nothing is truncated.
     """
     expanded = [expand_prompt(prompt, num_tokens) for prompt in prompts]
     limit = tokenizer.model_max_length
-    ids = tokenizer(
-        expanded, padding="max_length" if pad == "max_length" else "longest", return_tensors="pt"
-    ).input_ids
+    ids = tokenizer(expanded, padding=pad, return_tensors="pt").input_ids
     if ids.shape[1] > limit:
         lengths = [len(tokenizer(text).input_ids) for text in expanded]
         worst = max(range(len(lengths)), key=lengths.__getitem__)
@@ -212,20 +211,23 @@ def tokenize(
     return ids
 
 
-class ConceptRows:
-    """The concepts' rows as one small trainable parameter that stands in for the token table's
-    rows.
+class ConceptEmbeddings:
+    """The concept embeddings as one small trainable parameter in place of rows of the token table.
 
     The parameter is inserted into the output of the token embedding. So the table itself needs no
     gradient, and nothing (weight decay and momentum included) can move a row that belongs to no
     concept.
 
     Args:
-        text_encoder: a model with `get_input_embeddings`, whose table holds the concepts' rows.
+        text_encoder: a model with `get_input_embeddings`, whose table holds the concepts' tokens.
         token_ids: concept name -> token ids.
+
+    Attributes:
+        weight: the trainable parameter, float32 [all concepts' tokens, D].
+        flat_ids: the token id of each of its rows, int64.
     """
 
-    def __init__(self, text_encoder, *, token_ids: Mapping[str, Sequence[int]]) -> None:
+    def __init__(self, text_encoder: Any, *, token_ids: Mapping[str, Sequence[int]]) -> None:
         import torch
         from torch import nn
 
@@ -235,33 +237,33 @@ class ConceptRows:
             [i for ids in self.token_ids.values() for i in ids], device=self.embedding.weight.device
         )
         self.flat_ids = flat
-        # fp32 whatever the encoder's precision: steps of 1e-3 vanish in half-precision rows.
+        # fp32 whatever the encoder's precision: steps of 1e-3 vanish in half precision.
         self.weight = nn.Parameter(self.embedding.weight.detach()[flat].float().clone())
-        self._row_of_id = torch.full(
+        self._index_of_id = torch.full(
             (self.embedding.num_embeddings,), -1, dtype=torch.long, device=flat.device
         )
-        self._row_of_id[flat] = torch.arange(len(flat), device=flat.device)
+        self._index_of_id[flat] = torch.arange(len(flat), device=flat.device)
         self._handle = self.embedding.register_forward_hook(self._insert)
 
-    def _insert(self, _module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+    def _insert(self, _module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         import torch
         import torch.nn.functional as F
 
-        if self._row_of_id.device != output.device:
-            self._row_of_id = self._row_of_id.to(output.device)
-        rows_of = self._row_of_id[inputs[0]]
-        inserted = F.embedding(rows_of.clamp(min=0), self.weight).to(output.dtype)
-        return torch.where((rows_of >= 0).unsqueeze(-1), inserted, output)
+        if self._index_of_id.device != output.device:
+            self._index_of_id = self._index_of_id.to(output.device)
+        index_BL = self._index_of_id[inputs[0]]
+        inserted = F.embedding(index_BL.clamp(min=0), self.weight).to(output.dtype)
+        return torch.where((index_BL >= 0).unsqueeze(-1), inserted, output)
 
-    def rows(self) -> dict[str, Tensor]:
-        """Return concept name -> its rows now, float32 [T, D], detached copies on the CPU."""
+    def by_concept(self) -> dict[str, Tensor]:
+        """Return concept name -> its embeddings now, float32 [T, D], detached CPU copies."""
         split = (
             self.weight.detach().cpu().clone().split([len(ids) for ids in self.token_ids.values()])
         )
         return dict(zip(self.token_ids, split, strict=True))
 
     def write_back(self) -> None:
-        """Copy the rows into the token table, for samplers that know nothing of the insertion."""
+        """Copy the embeddings into the token table, for samplers that do not use the insertion."""
         import torch
 
         with torch.no_grad():
@@ -269,6 +271,6 @@ class ConceptRows:
             table[self.flat_ids.to(table.device)] = self.weight.to(table.device, table.dtype)
 
     def detach(self) -> None:
-        """Write the rows back and take the insertion out of the model."""
+        """Write the embeddings back and remove the insertion from the model."""
         self.write_back()
         self._handle.remove()

@@ -1,23 +1,23 @@
-"""Image features: the image tower is frozen, so each image is encoded once and stage 1 trains the
-text tower alone.
-"""
+"""Image features: the image tower is frozen, so each image is encoded once, before training."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clif_exp.artifacts.files import write_bytes
 from clif_exp.artifacts.sharing import share
 from clif_exp.contrastive.pairs import Pair, read_pairs
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
+    from clif_exp.contrastive.settings import ImageFeatureSettings
 
 Box = tuple[int, int, int, int]
 
@@ -26,40 +26,45 @@ def cache_image_features(
     out: Path,
     *,
     spec: BaseModels,
-    encoders: Sequence[str] | None,
     manifests: Mapping[str, Path],
     names: set[str],
-    parts: bool,
-    device: str,
+    settings: ImageFeatureSettings,
 ) -> None:
-    """Encode all pairs with the CLIPs of the text encoders, for every later stage 1 on them,
-    whatever its settings and seed.
+    """Encode all pairs with the text encoders' CLIPs, for every stage 1 on these pairs.
 
     Processes that call this at the same time share the work.
 
     Args:
         out: folder for one cache per encoder.
         spec: resolved base models.
-        encoders: text encoders that are trained, all if None.
         manifests: "G", "R" -> folder of that augmentation.
         names: the concepts being customised.
-        parts: encode the parts of R pairs by themselves too.
-        device: torch device.
+        settings: whose CLIPs encode what, and where.
     """
     from clif_exp.base_models.loading import load_contrastive
 
     pairs = read_pairs(manifests, names=names)
     for encoder in spec.contrastive:
-        if encoders is None or encoder in encoders:
-            clip, _, processor = load_contrastive(spec, encoder, device=device)
-            pair_features(clip, processor, pairs, cache=out / encoder, parts=parts)
+        if encoder in (settings.encoders or spec.contrastive):
+            clip, _, processor = load_contrastive(spec, encoder, device=settings.device)
+            pair_features(clip, processor, pairs, cache=out / encoder, parts=settings.parts)
 
 
 def pair_features(
-    clip, processor, pairs: Sequence[Pair], *, cache: Path, parts: bool
+    clip: Any, processor: Any, pairs: Sequence[Pair], *, cache: Path, parts: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the features of all pairs, and those of their parts alone (None where there are none),
-    both float32 [N, D].
+    """Return the features of all pairs' images, and of their parts alone.
+
+    Args:
+        clip: CLIPModel.
+        processor: its CLIPImageProcessor.
+        pairs: the pairs.
+        cache: folder of caches of this CLIP.
+        parts: encode the parts of R pairs by themselves too.
+
+    Returns:
+        L2-normalised features, both float32 [N, D], on the CPU; None for the parts where `parts` is
+        False or no pair has one.
     """
     whole_ND = image_features(clip, processor, [(pair.file, None) for pair in pairs], cache=cache)
     if not (parts and any(pair.meta.part for pair in pairs)):
@@ -69,28 +74,28 @@ def pair_features(
 
 
 def image_features(
-    clip,
-    processor,
+    clip: Any,
+    processor: Any,
     images: Sequence[tuple[Path, Box | None]],
     *,
     cache: Path,
     batch_size: int = 64,
 ) -> Tensor:
-    """Encode images, or crops of them, once; later calls with the same images read the cache.
+    """Encode images, or crops of them, or read them from the cache of an earlier call.
 
     Processes that call this with the same images at the same time share the work.
 
     Args:
         clip: CLIPModel.
         processor: its CLIPImageProcessor.
-        images: (file, crop box in px or None); the same twice is encoded once.
-        cache: folder of caches of this CLIP; a cache is named by the content of the images.
+        images: (file, crop box in px or None); duplicates are encoded once.
+        cache: folder of caches of this CLIP; each is named by the images' content.
         batch_size: images per forward pass.
 
     Returns:
         L2-normalised features, float32 [N, D], on the CPU.
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     contents = {
         file: hashlib.sha256(file.read_bytes()).hexdigest()
@@ -110,9 +115,7 @@ def image_features(
         return own / f"{key}.safetensors"
 
     def work(key: str) -> None:
-        partial = own / f".{key}.partial"
-        save_file({"features": _encode(clip, processor, batches[key])}, str(partial))
-        partial.replace(file_of(key))
+        write_bytes(file_of(key), save({"features": _encode(clip, processor, batches[key])}))
 
     share(
         own,
@@ -127,7 +130,7 @@ def image_features(
 
 
 @torch.inference_mode()
-def _encode(clip, processor, files: Sequence[tuple[Path, Box | None]]) -> Tensor:
+def _encode(clip: Any, processor: Any, files: Sequence[tuple[Path, Box | None]]) -> Tensor:
     from PIL import Image
 
     images = []

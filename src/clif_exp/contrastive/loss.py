@@ -1,9 +1,8 @@
-"""The contrastive loss (CLIF, Eq.
-
-5) with several positives per row, and its gathering over ranks.
-"""
+"""The contrastive loss (CLIF, Eq. 5) with several positives per row, and gathering over ranks."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -16,8 +15,7 @@ from clif_exp.contrastive.targets import IGNORED, POSITIVE
 def symmetric_info_nce(
     text_ND: Tensor, image_ND: Tensor, *, targets_NN: Tensor, scale: Tensor | float
 ) -> Tensor:
-    """Contrast texts and images in both directions (CLIF, Eq. 5, averaged over text->image and
-    image->text).
+    """Contrast texts and images in both directions (CLIF, Eq. 5).
 
     Args:
         text_ND: text features, L2-normalised, float [N, D].
@@ -27,7 +25,7 @@ def symmetric_info_nce(
         scale: inverse temperature, scalar > 0.
 
     Returns:
-        Scalar loss in nats, the mean over both directions.
+        Scalar loss in nats, the mean of text->image and image->text.
 
     Raises:
         ValueError: a row or column has no positive; names the first such pair.
@@ -48,17 +46,16 @@ def symmetric_info_nce(
 
 
 def _cross_entropy(logits_NN: Tensor, positive_NN: Tensor) -> Tensor:
-    """Mean over rows of the cross-entropy to a target that is uniform over the row's positives."""
-    # A caption can be true of several images: share the probability among all of them instead of
-    # pushing the true ones away, as arange labels would. masked_fill, not a product: 0 * -inf at
+    """Return the mean cross-entropy to targets that are uniform over each row's positives."""
+    # A caption can match several images: share the probability among all of them instead of
+    # pushing matching ones away, as arange labels would. masked_fill, not a product: 0 * -inf at
     # ignored entries would be NaN.
     log_probability_NN = F.log_softmax(logits_NN, dim=1).masked_fill(~positive_NN, 0.0)
     return -(log_probability_NN.sum(dim=1) / positive_NN.sum(dim=1)).mean()
 
 
 def gather_with_gradient(local_BD: Tensor) -> Tensor:
-    """Concatenate every rank's features, in rank order; gradients flow back to the rank that made
-    them.
+    """Concatenate all ranks' features in rank order; gradients flow back to their ranks.
 
     With DDP, which averages gradients over ranks, a loss that every rank computes on the gathered
     features gives the gradient of one process on the joined batch.
@@ -78,13 +75,13 @@ class _AllGather(torch.autograd.Function):
     """all_gather whose backward sums every rank's gradient of this rank's part."""
 
     @staticmethod
-    def forward(ctx, local_BD: Tensor) -> tuple[Tensor, ...]:
+    def forward(_ctx: Any, local_BD: Tensor) -> tuple[Tensor, ...]:
         gathered = [torch.empty_like(local_BD) for _ in range(dist.get_world_size())]
         dist.all_gather(gathered, local_BD)
         return tuple(gathered)
 
     @staticmethod
-    def backward(ctx, *gradients: Tensor) -> Tensor:
+    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
         stacked = torch.stack(gradients)
         dist.all_reduce(stacked)
         return stacked[dist.get_rank()]

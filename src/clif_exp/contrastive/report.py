@@ -1,24 +1,26 @@
-"""What stage 1 did to the concepts: distances before and after, nearest words, and which of them
-are likely to be confused.
-"""
+"""What stage 1 did to the concepts: distances, nearest words, and which ones get confused."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# that `mistaken_pairs` reads at most: enough for shares, seconds even where the tower is large
+if TYPE_CHECKING:
+    from clif_exp.contrastive.batches import PairBatches
+    from clif_exp.contrastive.module import ContrastiveModule
+
+# Captions that `retrieval_accuracy` reads at most: enough for shares, seconds for a large tower.
 CAPTIONS = 512
-CLOSE = 0.5  # of the mean distance: pairs below it are called likely to be confused
+CLOSE = 0.5  # Pairs below this share of the mean distance are called likely to be confused.
 
 
 def embedding_report(
-    rows: Mapping[str, Mapping[str, Tensor]],
+    embeddings: Mapping[str, Mapping[str, Tensor]],
     *,
     text: Mapping[str, Mapping[str, Tensor]],
     table_VD: Tensor,
@@ -28,48 +30,51 @@ def embedding_report(
     """Describe how the concepts moved.
 
     Args:
-        rows: "before" and "after" -> concept -> rows, float [T, D].
+        embeddings: "before" and "after" -> concept -> embeddings, float [T, D].
         text: "before" and "after" -> concept -> text feature of "a photo of <concept>",
             L2-normalised, float [D].
-        table_VD: the token table before.
+        table_VD: the token table before training.
         words: token id -> word, for the ids that are ordinary words.
         nearest: words listed per concept.
 
     Returns:
-        JSON-ready: `pairwise_distance` (1 - cosine of the concepts' mean rows, in [0, 2], nested
-        [A][B]) and `text_distance` (of the text features), before and after; `closest_pairs` by
-        text distance after, each `likely_confused` or not; `nearest_words` [(word, cosine)] before
-        and after; `norm` and `vocabulary_norm`.
+        JSON-ready: `pairwise_distance` (1 - cosine of the concepts' mean embeddings, in [0, 2],
+        nested [A][B]) and `text_distance` (of the text features), before and after;
+        `closest_pairs` by text distance after, each `likely_confused` or not; `nearest_words`
+        [(word, cosine)] before and after; `norm` and `vocabulary_norm`.
     """
     ids = torch.tensor(sorted(words))
     vocabulary_VD = table_VD.detach().cpu().float()[ids]
     named = [words[int(i)].removesuffix("</w>") for i in ids]
-    row_distance = {
-        when: _distances({n: r.float().mean(dim=0) for n, r in named_rows.items()})
-        for when, named_rows in rows.items()
+    embedding_distance = {
+        when: _distances({name: e.float().mean(dim=0) for name, e in by_concept.items()})
+        for when, by_concept in embeddings.items()
     }
     text_distance = {when: _distances(features) for when, features in text.items()}
     return {
-        "pairwise_distance": row_distance,
+        "pairwise_distance": embedding_distance,
         "text_distance": text_distance,
-        "closest_pairs": _closest_pairs(text_distance, row_distance["after"]),
+        "closest_pairs": _closest_pairs(text_distance, embedding_distance["after"]),
         "nearest_words": {
-            when: _nearest_words(r, vocabulary_VD, named, count=nearest) for when, r in rows.items()
+            when: _nearest_words(by_concept, vocabulary_VD, named, count=nearest)
+            for when, by_concept in embeddings.items()
         },
-        "norm": {name: round(float(r.norm(dim=1).mean()), 4) for name, r in rows["after"].items()},
+        "norm": {
+            name: round(float(e.norm(dim=1).mean()), 4) for name, e in embeddings["after"].items()
+        },
         "vocabulary_norm": round(float(vocabulary_VD.norm(dim=1).mean()), 4),
     }
 
 
 def _nearest_words(
-    rows: Mapping[str, Tensor], vocabulary_VD: Tensor, words: list[str], *, count: int
-) -> dict[str, list]:
+    embeddings: Mapping[str, Tensor], vocabulary_VD: Tensor, words: list[str], *, count: int
+) -> dict[str, list[tuple[str, float]]]:
+    """Return concept -> the words whose embeddings are nearest to its mean, with their cosines."""
     unit_VD = F.normalize(vocabulary_VD, dim=-1)
     near = {}
-    for name, rows_TD in rows.items():
-        top = (unit_VD @ F.normalize(rows_TD.float().mean(dim=0), dim=-1)).topk(
-            min(count, len(words))
-        )
+    for name, embeddings_TD in embeddings.items():
+        mean_D = F.normalize(embeddings_TD.float().mean(dim=0), dim=-1)
+        top = (unit_VD @ mean_D).topk(min(count, len(words)))
         near[name] = [
             (words[i], round(value, 4))
             for i, value in zip(top.indices.tolist(), top.values.tolist(), strict=True)
@@ -78,8 +83,9 @@ def _nearest_words(
 
 
 def _closest_pairs(
-    text: Mapping[str, Any], row_distance: Mapping[str, Any], *, limit: int = 10
+    text: Mapping[str, Any], embedding_distance: Mapping[str, Any], *, limit: int = 10
 ) -> list[dict[str, Any]]:
+    """Return the pairs of concepts with the closest text features after training."""
     pairs = sorted(
         (value, a, b) for a, row in text["after"].items() for b, value in row.items() if a < b
     )
@@ -89,7 +95,7 @@ def _closest_pairs(
             "concepts": [a, b],
             "distance": value,
             "before": text["before"][a][b],
-            "row_distance": row_distance[a][b],
+            "row_distance": embedding_distance[a][b],
             "likely_confused": value < CLOSE * mean,
         }
         for value, a, b in pairs[:limit]
@@ -97,23 +103,27 @@ def _closest_pairs(
 
 
 @torch.no_grad()
-def mistaken_pairs(module, batches, *, image_ND: Tensor) -> dict[str, Any]:
-    """Ask each caption for its image among those that differ from it in the concept only: same
-    context, side and scale.
+def retrieval_accuracy(
+    module: ContrastiveModule, batches: PairBatches, *, image_ND: Tensor
+) -> dict[str, Any]:
+    """Retrieve each caption's image among those that differ in the concept only.
+
+    They have the same context, side and scale.
 
     Args:
-        module: ContrastiveModule.
-        batches: PairBatches of the same pairs.
-        image_ND: L2-normalised image features of all pairs, float [N, D].
+        module: stage 1's.
+        batches: of the same pairs.
+        image_ND: L2-normalised image features of all pairs, float [N, D], on the CPU.
 
     Returns:
-        JSON-ready: `accuracy`, the share of captions that find their own concept; `chance`, what
-        guessing would give; `mistaken`, [A, B, share of A's captions that find B's image],
-        largest first.
+        JSON-ready: `accuracy`, the share of captions whose nearest image shows their concept;
+        `chance`, what guessing would give; `mistaken`, [A, B, share of A's captions whose nearest
+        image shows B], largest first.
     """
     asked: Counter[str] = Counter()
     found: Counter[tuple[str, str]] = Counter()
     chance, read = 0.0, 0
+    device = module.embedding_weight.device  # before training Lightning does not know it
     for members in batches.order.groups:
         if read >= CAPTIONS:
             break
@@ -121,13 +131,8 @@ def mistaken_pairs(module, batches, *, image_ND: Tensor) -> dict[str, Any]:
         if len(set(concepts)) < 2:
             continue
         batch = batches.batch(members)
-        text_ND = (
-            module.text_features(
-                batch["ids"].to(module.device), batch["positions"].to(module.device)
-            )
-            .float()
-            .cpu()
-        )
+        ids, positions = batch["ids"].to(device), batch["positions"].to(device)
+        text_ND = module.text_features(ids, positions).float().cpu()
         nearest = (text_ND @ image_ND[torch.as_tensor(members)].T).argmax(dim=1).tolist()
         for concept, index in zip(concepts, nearest, strict=True):
             asked[concept] += 1
@@ -149,6 +154,7 @@ def mistaken_pairs(module, batches, *, image_ND: Tensor) -> dict[str, Any]:
 
 
 def _distances(vectors: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+    """Return 1 - cosine of every two vectors, nested [A][B]."""
     unit_ND = F.normalize(torch.stack([vector.float() for vector in vectors.values()]), dim=-1)
     distance_NN = (1 - unit_ND @ unit_ND.T).fill_diagonal_(0).clamp(min=0)
     names = list(vectors)
@@ -158,28 +164,26 @@ def _distances(vectors: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
     }
 
 
-def random_rows(
+def random_displacement(
     *, before: Mapping[str, Tensor], after: Mapping[str, Tensor], seed: int
 ) -> dict[str, Tensor]:
-    """Move every initial row as far as training moved it, but in a random direction: spread without
-    contrast.
+    """Move every initial embedding as far as training moved it, but in a random direction.
 
-    The control that tells whether stage 1 helps by what it teaches or only by pulling the rows
-    apart.
+    The control for what stage 1 teaches: it only pulls the embeddings apart.
 
     Args:
-        before: concept -> initial rows, float [T, D].
-        after: concept -> trained rows, float [T, D].
+        before: concept -> initial embeddings, float [T, D].
+        after: concept -> trained embeddings, float [T, D].
         seed: of the directions.
 
     Returns:
-        Concept -> rows, float [T, D], whose displacements have the lengths of the trained ones.
+        Concept -> embeddings, float [T, D], whose displacements have the lengths of the trained
+        ones.
     """
     generator = torch.Generator().manual_seed(seed)
-    spread = {}
-    for name, rows_TD in before.items():
-        length_T1 = (after[name] - rows_TD).norm(dim=1, keepdim=True)
-        spread[name] = rows_TD + length_T1 * F.normalize(
-            torch.randn(rows_TD.shape, generator=generator), dim=1
-        )
-    return spread
+    displaced = {}
+    for name, initial_TD in before.items():
+        length_T1 = (after[name] - initial_TD).norm(dim=1, keepdim=True)
+        direction_TD = torch.randn(initial_TD.shape, generator=generator)
+        displaced[name] = initial_TD + length_T1 * F.normalize(direction_TD, dim=1)
+    return displaced

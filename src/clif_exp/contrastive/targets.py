@@ -1,8 +1,7 @@
-"""Which entries of a batch's text-image matrix are true, false or not to be judged (CLIF, section
-4.2).
+"""Which captions and images of a batch match, do not match, or are ignored (CLIF, section 4.2).
 
-Two images of one concept beside the same context are true for each other's captions; counting
-them as negatives, as `arange` labels would, pushes a concept away from itself.
+Two images of one concept beside the same context match each other's captions; counting them as
+negatives, as `arange` labels would, pushes a concept away from itself.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ NEGATIVE, POSITIVE, IGNORED = 0, 1, -1
 
 @dataclass(frozen=True)
 class PairMeta:
-    """What decides about a pair's targets.
+    """What a pair's targets depend on.
 
     Args:
         concept: name of the customised concept.
@@ -45,18 +44,17 @@ def contrastive_targets(
     """Decide each entry of the matrix of captions against images.
 
     Positive: same concept and same part (or both whole) with the same general concept and side.
-    With concept pooling the feature is the concept's, so it is true whatever stands beside it.
+    With concept pooling the feature is the concept's, so it matches whatever stands beside it.
     Ignored: a whole against its own part; mirrored captions (same pair, other side); the same part
     of different concepts when their images are nearly identical. The rest is negative.
 
     Args:
         pairs: the batch, N pairs.
-        pooling: where text features are read, for all captions or one per caption (it decides about
-            the caption's row).
+        pooling: where text features are read, for all captions, or one per caption (for its row).
         part_features_ND: image features of each pair's concept source alone, L2-normalised, float
             [N, D]; needed only to find nearly identical parts.
-        identical_part_threshold: cosine from which two parts of different concepts count as identical; 1.0
-            switches it off.
+        identical_part_threshold: cosine from which two parts of different concepts count as
+            identical; 1.0 switches it off.
 
     Returns:
         POSITIVE, NEGATIVE or IGNORED, int8 [captions N, images N], POSITIVE on the diagonal.
@@ -79,8 +77,7 @@ def contrastive_targets(
     if part_features_ND is not None and identical_part_threshold < 1.0:
         alike = part_features_ND @ part_features_ND.T >= identical_part_threshold
         both_parts = is_part[:, None] & is_part[None, :]
-        # Another context in the caption is reason enough to stay negative unless the text feature
-        # is the part's alone.
+        # A pair with another context stays negative, unless the text feature is the part's alone.
         ignored |= both_parts & ~same_concept & (same_context | at_concept_N1) & alike.cpu()
 
     targets = torch.full((len(pairs), len(pairs)), NEGATIVE, dtype=torch.int8)
@@ -90,6 +87,7 @@ def contrastive_targets(
 
 
 def _codes(values: Sequence[str | None]) -> Tensor:
+    """Number the distinct values: int64 [N], equal where the values are."""
     codes: dict[str | None, int] = {}
     return torch.tensor([codes.setdefault(value, len(codes)) for value in values])
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from clif_exp.settings import (
+    INDIRECT,
     SPEED,
     AboveZero,
     Count,
@@ -346,7 +347,7 @@ class AugmentationSettings(Strict):
     """
 
     seed: Count
-    canvas: Literal["white", "generated"]
+    canvas: Annotated[Literal["white", "generated"], INDIRECT]
     contexts: ContextSettings
     global_: PairSettings = Field(alias="global")
     region: PairSettings

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from clif_exp.base_models.loading import text_encoders_of
 from clif_exp.base_models.text_tuning import apply_text_tuning
 from clif_exp.base_models.tokens import (
-    ConceptRows,
+    ConceptEmbeddings,
     add_concept_tokens,
     apply_concept_embeddings,
     load_concept_embeddings,
@@ -69,7 +69,7 @@ def published_embeddings(
     pipeline: Any,
     token_ids: TokenIds,
     *,
-    trained: Mapping[str, ConceptRows],
+    trained: Mapping[str, ConceptEmbeddings],
     embeddings: Path | None,
 ) -> dict[str, dict[str, Tensor]]:
     """Return text encoder -> concept -> embeddings [T, D], as trained or as given.
@@ -83,7 +83,7 @@ def published_embeddings(
         embeddings: file of stage 1, or None.
     """
     if trained:
-        return {name: rows.rows() for name, rows in trained.items()}
+        return {name: held.by_concept() for name, held in trained.items()}
     if embeddings is not None:
         given = load_concept_embeddings(embeddings)
         return {

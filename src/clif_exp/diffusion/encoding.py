@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from clif_exp.base_models.loading import text_encoders_of
-from clif_exp.base_models.tokens import ConceptRows
+from clif_exp.base_models.tokens import ConceptEmbeddings
 from clif_exp.diffusion.concept_tokens import TokenIds
 from clif_exp.diffusion.conditioning import TextEncoders
 from clif_exp.diffusion.images import TrainingImage, encode_training_images, loss_weights
-from clif_exp.training.memory import explain_out_of_memory
+from clif_exp.training.oom import explain_out_of_memory
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
@@ -38,7 +38,7 @@ class EncodedInputs:
     text: TextEncoders
     latents_NCHW: Tensor
     weights_N1HW: Tensor | None
-    embeddings: dict[str, ConceptRows]
+    embeddings: dict[str, ConceptEmbeddings]
     captions_encoded: dict[str, Tensor] | None
 
 
@@ -75,10 +75,10 @@ def encode_inputs(
     )
     # Refuses a caption that is too long before anything is encoded.
     caption_ids = text.tokenize(captions)
-    embeddings: dict[str, ConceptRows] = {}
+    embeddings: dict[str, ConceptEmbeddings] = {}
     encoded = weights = None
     with explain_out_of_memory(
-        lambda: "the encoding of the training images", lower="model.resolution"
+        lambda: "the encoding of the training images", hint="model.resolution"
     ):
         latents = encode_training_images(
             pipeline.vae, images, resolution=spec.resolution, flip=flip
@@ -92,7 +92,7 @@ def encode_inputs(
             )
         if train_embeddings:
             embeddings = {
-                name: ConceptRows(encoder, token_ids=token_ids[name])
+                name: ConceptEmbeddings(encoder, token_ids=token_ids[name])
                 for name, (_, encoder) in text.encoders.items()
             }
         else:

@@ -13,11 +13,11 @@ from diffusers.training_utils import EMAModel
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from clif_exp.base_models.tokens import ConceptRows
+from clif_exp.base_models.tokens import ConceptEmbeddings
 from clif_exp.diffusion.conditioning import TextEncoders
 from clif_exp.diffusion.targets import NoiseSchedule
 from clif_exp.training.callbacks import require_finite
-from clif_exp.training.schedule import schedule_factor
+from clif_exp.training.schedule import learning_rate_schedule
 from clif_exp.training.steps import ends_step
 
 
@@ -58,7 +58,7 @@ class DiffusionModule(L.LightningModule):
         *,
         schedule: NoiseSchedule,
         text: TextEncoders,
-        embeddings: dict[str, ConceptRows],
+        embeddings: dict[str, ConceptEmbeddings],
         encoded: Mapping[str, Tensor] | None,
         caption_ids: Mapping[str, Tensor],
         optimisation: DiffusionOptimisation,
@@ -174,17 +174,13 @@ class DiffusionModule(L.LightningModule):
             )
         kind = eight_bit_adam() if settings.optimizer == "adamw8bit" else torch.optim.AdamW
         optimizer = kind(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _factor(self, step: int) -> float:
-        settings = self.optimisation
-        return schedule_factor(
-            step,
+        schedule = learning_rate_schedule(
+            optimizer,
+            schedule=settings.schedule,
             steps=settings.steps,
             warmup_steps=settings.warmup_steps,
-            schedule=settings.schedule,
         )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
         """Put the average where the weights are."""

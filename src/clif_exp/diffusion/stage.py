@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from clif_exp.artifacts.store import process_rank
 from clif_exp.base_models import loading
 from clif_exp.base_models.text_tuning import copy_text_tuning, read_text_lora
-from clif_exp.base_models.tokens import EMBEDDINGS_FILE, ConceptRows, save_concept_embeddings
+from clif_exp.base_models.tokens import EMBEDDINGS_FILE, ConceptEmbeddings, save_concept_embeddings
 from clif_exp.base_models.unet_tuning.registry import save_unet_tuning
 from clif_exp.diffusion import frozen_parts
 from clif_exp.diffusion.batches import MixedBatches, Mixture
@@ -113,7 +113,7 @@ def train_diffusion(
         },
         gradient_clip=settings.gradient_clip,
         accumulate=settings.accumulate,
-        lower=_LOWER,
+        hint=_LOWER,
         callbacks=_callbacks(pipeline, concepts, batches=batches, out=out, settings=settings),
     )
     if process_rank() > 0:
@@ -260,7 +260,7 @@ def _publish(
     pipeline: Any,
     *,
     token_ids: TokenIds,
-    trained: dict[str, ConceptRows],
+    trained: dict[str, ConceptEmbeddings],
     embeddings: Path | None,
     tuning: UNetTuning | None,
 ) -> None:

@@ -141,7 +141,7 @@ def measure_distances(
     for label, folder in {"before": None, **stages}.items():
         tokenizer, encoder = load_text_encoders(spec, device=device)["text_encoder"]
         if folder is None:
-            ids = add_concept_tokens(tokenizer, encoder, concepts=concepts)
+            ids = add_concept_tokens(tokenizer, encoder, concepts=concepts, num_tokens=2)
         elif (folder / EMBEDDINGS_FILE).exists():
             trained = load_concept_embeddings(folder / EMBEDDINGS_FILE)["text_encoder"]
             ids = apply_concept_embeddings(tokenizer, encoder, {n: trained[n] for n in names})

@@ -1,6 +1,4 @@
-"""A run's folder: summary.json from its first to its last moment, metrics.csv, and what the user
-takes away.
-"""
+"""A run's folder: summary.json, metrics.csv, and the files that the user takes away."""
 
 from __future__ import annotations
 
@@ -14,19 +12,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from clif_exp.artifacts.files import write_text
 from clif_exp.artifacts.store import RECORD, Artifact
 
 Status = Literal["finished", "failed", "killed", "refused"]
-UNFINISHED = "still running, or ended without a word (SIGKILL, power)"
+UNFINISHED = "still running, or killed before it could say why (SIGKILL, power)"
 
 
 class RunDirectory:
-    """One run's folder and the summary in it."""
+    """One run's folder and its summary.
+
+    Attributes:
+        path: the folder.
+        summary: content of summary.json.
+    """
 
     def __init__(
         self, path: Path, *, experiment: str, method: str, model: str, dataset: str, seed: int
     ) -> None:
-        """Create the folder; until the run says otherwise its summary says that it was killed."""
+        """Create the folder; until the run is closed its summary says that it was killed."""
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
         self.summary: dict[str, Any] = {
@@ -45,7 +49,7 @@ class RunDirectory:
         self.write()
 
     def add_stage(self, name: str, artifact: Artifact) -> None:
-        """Note how a stage's artifact came about."""
+        """Note a stage's artifact, and whether it was reused."""
         self.summary["stages"][name] = {
             "fingerprint": artifact.fingerprint,
             "reused": artifact.reused,
@@ -55,9 +59,7 @@ class RunDirectory:
         self.write()
 
     def add_stage_of(self, name: str, parts: Sequence[str]) -> None:
-        """Note a stage that published several artifacts: their sum, and whether all of them were
-        reused.
-        """
+        """Note a stage that published several artifacts: their sum."""
         known = [self.summary["stages"][part] for part in parts if part in self.summary["stages"]]
         if known:
             self.summary["stages"][name] = {
@@ -78,9 +80,7 @@ class RunDirectory:
         self.write()
 
     def publish(self, name: str, source: Path) -> None:
-        """Copy an artifact's files into the run's folder under `name`, whole or not at all, and
-        note where they are.
-        """
+        """Copy an artifact's files into the run's folder under `name`, all or none of them."""
         target, partial = self.path / name, self.path / f".{name}.partial"
         for old in (target, partial):
             shutil.rmtree(old, ignore_errors=True)
@@ -89,23 +89,22 @@ class RunDirectory:
         self.note(name, target)
 
     def note(self, name: str, path: Path) -> None:
-        """Note where something that the user takes away lies."""
+        """Note the path of something that the user takes away."""
         self.summary[name] = str(path.absolute())
         self.write()
 
     def close(self, status: Status, *, error: str | None = None) -> None:
-        """Write the last word."""
+        """Note how the run ended."""
         self.summary |= {"status": status, "error": error}
         self.write()
 
     def write(self) -> None:
         """Publish summary.json; a reader sees the old one or the new one."""
-        temporary = self.path / ".summary.json"
-        temporary.write_text(json.dumps(self.summary, indent=2) + "\n")
-        os.replace(temporary, self.path / "summary.json")
+        text = json.dumps(self.summary, indent=2) + "\n"
+        write_text(self.path / "summary.json", text)
 
     def write_curves(self, curves: Mapping[str, Path]) -> None:
-        """Join the training stages' metrics.csv into the run's one, with a `stage` column in front."""
+        """Join the training stages' metrics.csv into the run's, with a `stage` column in front."""
         rows, columns = [], ["stage", "step"]
         for stage, file in curves.items():
             if file.is_file():
@@ -124,6 +123,6 @@ def _finite(value: Any) -> Any:
 
 
 def relative(path: Path) -> str:
-    """Write a path the short way: relative to the current folder where that has no ".."."""
+    """Write a path relative to the current folder, unless that needs ".."."""
     short = os.path.relpath(path)
     return str(path) if short.startswith("..") else short

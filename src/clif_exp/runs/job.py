@@ -1,6 +1,4 @@
-"""One job from its composed config to its exit code: refuse, run, or hand over to a process of its
-own.
-"""
+"""One job, from its composed config to its exit code."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ REFUSED, FAILED, INTERRUPTED, TERMINATED = 2, 1, 130, 143
 
 
 class Terminated(SystemExit):
-    """SIGTERM came: unwind, say so in summary.json, and go."""
+    """SIGTERM was received: unwind, note it in summary.json, and exit."""
 
 
 def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None]:
@@ -40,20 +38,20 @@ def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None
 
     Args:
         composed: the whole config, as Hydra composed it.
-        traceback: re-raise what goes wrong instead of putting it into one line.
+        traceback: re-raise errors instead of reporting them in one line.
 
     Returns:
-        The exit code (0: finished), and the metric named by `objective` (NaN where it could not be
-        measured).
+        The exit code (0: finished), and the metric named by `objective` (NaN if it could not be
+        measured, None without an objective).
     """
-    # Importing the libraries makes half a million objects that stay: looking through them at every
-    # 700 new ones costs a second.
+    # Importing the libraries creates half a million objects that stay: a garbage collection at every
+    # 700 new ones would cost a second in all.
     gc.set_threshold(10_000, 10, 10)
-    # Bars for every file that a library opens would drown what the stages say.
+    # A progress bar for every file that a library opens would drown the stages' messages.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     hydra_config = HydraConfig.get()
     path = Path(hydra_config.runtime.output_dir)
-    # Ranks above 0 of a distributed run take their share of its stages; its folder is rank 0's.
+    # Ranks above 0 share the stages' work; the run's folder is rank 0's.
     folder = path if process_rank() == 0 else path / f".rank_{process_rank()}"
     raw = OmegaConf.to_container(composed, resolve=False)
     run = RunDirectory(folder, **_identity(raw, dict(hydra_config.runtime.choices)))
@@ -79,15 +77,15 @@ def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None
     except Exception as error:
         return _failed(run, error, traceback=traceback), float("nan")
     except KeyboardInterrupt:
-        _close(run, "killed", "interrupted (Ctrl-C); the same command continues", INTERRUPTED)
+        _close(run, "killed", "interrupted (Ctrl-C); the same command resumes it", INTERRUPTED)
         sys.exit(INTERRUPTED)
     except SystemExit as stop:  # SIGTERM, or Lightning after an interrupt
-        _close(run, "killed", "terminated; the same command continues", TERMINATED)
+        _close(run, "killed", "terminated; the same command resumes it", TERMINATED)
         sys.exit(stop.code or TERMINATED)
 
 
 def _identity(raw: Any, choices: dict[str, str]) -> dict[str, Any]:
-    """What summary.json says about a run, also about one whose config is refused."""
+    """Return how summary.json identifies a run, even one whose config is refused."""
     seed = raw.get("seed")
     name = (
         raw.get("name")
@@ -104,6 +102,7 @@ def _identity(raw: Any, choices: dict[str, str]) -> dict[str, Any]:
 
 
 def _resolve(composed: DictConfig) -> dict[str, Any]:
+    """Return plain values; a missing one is refused with its key."""
     try:
         return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
@@ -116,12 +115,12 @@ def _resolve(composed: DictConfig) -> dict[str, Any]:
 def _run_as_process(
     overrides: list[str], path: Path, objective: str | None
 ) -> tuple[int, float | None]:
-    """Run a sweep's distributed job alone: its other ranks would repeat this process's command
-    line, the whole sweep.
+    """Run a sweep's distributed job in a process of its own.
+
+    Its other ranks repeat their rank 0's command line, which here would be the whole sweep.
     """
-    quoted = str(path).replace(
-        "'", "\\'"
-    )  # the folder's name holds '=' and ',', which Hydra's grammar would read
+    # The folder's name holds '=' and ',', which Hydra's grammar would read.
+    quoted = str(path).replace("'", "\\'")
     command = [sys.executable, "-m", "clif_exp", *overrides, f"hydra.run.dir='{quoted}'"]
     code = subprocess.run(command, check=False).returncode
     metrics = json.loads((path / "summary.json").read_text())["metrics"]
@@ -136,7 +135,7 @@ def _refused(run: RunDirectory, error: Exception, *, traceback: bool) -> tuple[i
 
 def _failed(run: RunDirectory, error: Exception, *, traceback: bool) -> int:
     if isinstance(error, TimeBudgetExhausted):
-        return _close(run, "killed", f"{error} The same command continues.", OUT_OF_TIME)
+        return _close(run, "killed", f"{error} The same command resumes it.", OUT_OF_TIME)
     log.debug("%s", "".join(traceback_module.format_exception(error)))
     with open(run.path / "run.log", "a") as file:
         traceback_module.print_exception(error, file=file)
@@ -163,6 +162,6 @@ def _close(run: RunDirectory, status: Any, error: str, code: int) -> int:
     return code
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def _terminate(_number: int, _frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated(TERMINATED)

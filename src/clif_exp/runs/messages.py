@@ -1,11 +1,11 @@
-"""Errors in one line each: the field, what was given, what would do."""
+"""One-line errors: the field, the value found, how to fix it. And the help text."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-# Keys that had other names in earlier versions.
+# Keys of earlier versions -> their names now.
 RENAMED = {
     "contrastive.identical_parts": "contrastive.identical_part_threshold",
     "contrastive.max_scale": "contrastive.max_logit_scale",
@@ -34,14 +34,15 @@ Groups
 
   --cfg job          the composed config         --multirun, -m     a sweep
   --info defaults    what it is composed of      --hydra-help       Hydra's own options
-  HYDRA_FULL_ERROR=1 shows an error's traceback. `python -m clif_exp.artifacts ls` shows what is computed already.
+  HYDRA_FULL_ERROR=1 shows an error's traceback.
+  `python -m clif_exp.artifacts ls` shows what has been computed.
 """
 
 
 def help_text() -> str:
-    """What `--help` prints.
+    """Return what `--help` prints.
 
-    Hydra's own help loads every config there is, which takes longer than composing one.
+    Hydra's own help loads every config, which takes longer than composing one.
     """
     folders = sorted(folder.name for folder in config_folder().iterdir() if folder.is_dir())
     signs = {"experiment": "+"}
@@ -60,21 +61,25 @@ def config_folder() -> Path:
 
 
 def choices(group: str) -> list[str]:
-    """The choices of a config group."""
+    """Return the choices of a config group."""
     return sorted(file.stem for file in (config_folder() / group).glob("*.yaml"))
 
 
 def composition_error(error: BaseException) -> str:
-    """Put what Hydra says about a config that it cannot compose into one line."""
-    chain: list[str] = []
-    seen: BaseException | None = error
-    while seen is not None and len(chain) < 5:
-        chain.append(str(seen))
-        seen = seen.__cause__ or seen.__context__
-    text = "\n".join(chain)
+    """Put Hydra's explanation of a config that it cannot compose into one line."""
+    from hydra.errors import MissingConfigException
+
+    chain = _causes(error)
+    for cause in chain:
+        if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
+            group, _, choice = cause.missing_cfg_file.rpartition("/")
+            options = ", ".join(cause.options or choices(group))
+            return f"{group}: {choice!r} is no choice; there are: {options}"
+    text = "\n".join(str(cause) for cause in chain)
+    # Hydra names the key in this text only.
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match[1]
-        if re.search(r"No match in the defaults list", text):
+        if "No match in the defaults list" in text:
             return (
                 f"{key}: no such config group; `python -m clif_exp --help` lists them (an"
                 " experiment is added: +experiment=NAME)"
@@ -82,15 +87,15 @@ def composition_error(error: BaseException) -> str:
         if key in RENAMED:
             return f"{key}: is now called {RENAMED[key]}"
         return f"{key}: no such key; `python -m clif_exp --cfg job` shows every key"
-    if match := re.search(
-        r"In '[^']*': Could not find '([^']+)'\s*Available options in '([^']+)':\s*(.*?)(?:Config"
-        r" search path|\Z)",
-        text,
-        re.S,
-    ):
-        options = ", ".join(line.strip() for line in match[3].splitlines() if line.strip())
-        return f"{match[2]}: {match[1].rsplit('/', 1)[-1]!r} is no choice; there are: {options}"
-    if match := re.search(r"Could not find '(\w+)/(\w+)'", text):
-        return f"{match[1]}: {match[2]!r} is no choice; there are: {', '.join(choices(match[1]))}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines) or type(error).__name__
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return an error and what it was raised from, at most five of them."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and len(chain) < 5:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return chain

@@ -1,7 +1,7 @@
 """The stages in order: `prepare` checks and refuses, `execute` computes or reuses.
 
-A DictConfig never comes this far: settings are plain dicts. What each stage reads and what its
-fingerprint depends on stands in `clif_exp.runs.stages`.
+No DictConfig comes this far: settings are typed objects. `clif_exp.runs.stages` says what each
+stage reads and what its fingerprint depends on.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ def prepare(config: Config) -> Plan:
 
 
 def forecast(plan: Plan) -> dict[str, Artifact]:
-    """Return every artifact of the plan, found or still to be built; builds nothing."""
+    """Return every artifact of the plan, found or still to be built, without building any."""
     execution = Execution(plan)
     _walk(execution)
     return execution.artifacts
 
 
 def execute(plan: Plan, *, run: RunDirectory, config_yaml: str) -> None:
-    """Run the stages, and leave the run's folder complete.
+    """Run the stages and complete the run's folder.
 
     Args:
         plan: from `prepare`.
@@ -99,7 +99,7 @@ def execute(plan: Plan, *, run: RunDirectory, config_yaml: str) -> None:
 
 
 def _walk(execution: Execution) -> None:
-    """The stages, in the order in which data passes through them."""
+    """Run the stages, in the order in which data passes through them."""
     from clif_exp.runs.stages.curation import curate
     from clif_exp.runs.stages.diffusion import train
     from clif_exp.runs.stages.evaluation import evaluate
@@ -115,7 +115,7 @@ def _walk(execution: Execution) -> None:
 
 
 def show_results(run: RunDirectory) -> None:
-    """Print the metrics, and where the report and the files to take away are."""
+    """Print the metrics, and the paths of the report and of the export."""
     from rich.console import Console
     from rich.table import Table
 
@@ -146,4 +146,5 @@ def show_results(run: RunDirectory) -> None:
 
 
 def _shown(value: Any) -> str:
+    """Write a metric; nothing for one that could not be measured."""
     return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)

@@ -16,19 +16,24 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from clif_exp.training.steps import ends_step
 
 EXPECTED_WARNINGS = (
-    r"Checkpoint directory .* exists and is not empty",  # that is how a run goes on
+    r"Checkpoint directory .* exists and is not empty",  # when a run resumes
     r"Found \d+ module\(s\) in eval mode",  # the frozen base models
-    # it is: batches are a function of the step
+    # It is resumable: a batch is a function of the step.
     r".*ended before the epoch ended and your dataloader is not resumable",
-    r".*does not have many workers",  # making a batch costs nothing
+    r".*does not have many workers",  # building a batch costs nothing
     r".*isinstance\(treespec, LeafSpec\)",
 )
 
 
 class MetricsFile(Callback):
-    """Writes one row per step to metrics.csv; on resume drops the rows that will be computed again.
+    """Writes one row per step to metrics.csv; on resume drops rows that will be computed again.
 
-    What a module knows before its first step (its attribute `first_metrics`) is the row of step 0.
+    A module's attribute `first_metrics`, if it has one, becomes the row of step 0.
+
+    Args:
+        path: metrics.csv.
+        columns: after `step`.
+        start: the step to resume from.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], start: int) -> None:
@@ -36,7 +41,7 @@ class MetricsFile(Callback):
         kept: list[dict[str, str]] = []
         if start and path.is_file():
             with path.open(newline="") as stream:
-                # A row that was cut off lacks cells; those up to `start` are whole.
+                # A truncated row lacks cells; rows up to `start` are complete.
                 kept = [
                     row
                     for row in csv.DictReader(stream)
@@ -54,7 +59,9 @@ class MetricsFile(Callback):
             first = getattr(pl_module, "first_metrics", None)
             self.writer.writerows([{"step": 0, **first}] if first and not self.rows else self.rows)
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self, _trainer: Any, _module: Any, outputs: Any, batch: Any, _index: int
+    ) -> None:
         self.parts.append(outputs["metrics"])
         if not ends_step(batch):
             return
@@ -65,18 +72,20 @@ class MetricsFile(Callback):
             self.writer.writerow({"step": batch["step"] + 1, **means})
             self.stream.flush()
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_end(self, _trainer: L.Trainer, _module: L.LightningModule) -> None:
         if self.stream is not None:
             self.stream.close()
 
 
 class TimeBudget(Callback):
-    """Stops training with a checkpoint when the seconds are used up."""
+    """Stops training after some seconds, on all ranks alike, with a checkpoint in `folder`."""
 
     def __init__(self, seconds: float, folder: Path) -> None:
         self.deadline, self.folder, self.exhausted = time.monotonic() + seconds, folder, False
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, _module: Any, _outputs: Any, batch: Any, _index: int
+    ) -> None:
         if not ends_step(batch):
             return
         over = trainer.strategy.reduce_boolean_decision(
@@ -88,11 +97,11 @@ class TimeBudget(Callback):
 
 
 class TrainableOnly(Callback):
-    """Keeps frozen weights out of checkpoints: they are the base model's and would be most of the
-    file.
-    """
+    """Keeps frozen weights, which are the base model's, out of checkpoints."""
 
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, _trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         trainable = {
             name for name, parameter in pl_module.named_parameters() if parameter.requires_grad
         }
@@ -103,11 +112,16 @@ class TrainableOnly(Callback):
 
 
 class Checkpoints(ModelCheckpoint):
-    """Saves between steps, never within one, and never over a good checkpoint with weights that are
-    not finite.
-    """
+    """Saves between steps only, and never weights that are not finite."""
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         due = ends_step(batch) and trainer.global_step % self._every_n_train_steps == 0
         if due and all(
             bool(torch.isfinite(p).all()) for p in pl_module.parameters() if p.requires_grad
@@ -116,7 +130,13 @@ class Checkpoints(ModelCheckpoint):
 
 
 def require_finite(loss: torch.Tensor, *, stage: str, step: int, batch: Sequence[str]) -> None:
-    """Stop at the first NaN or infinite loss, naming the step and what was in the batch.
+    """Stop at the first NaN or infinite loss.
+
+    Args:
+        loss: scalar.
+        stage: for the error.
+        step: for the error.
+        batch: captions of the batch, for the error.
 
     Raises:
         ValueError: the loss is not finite.
@@ -131,7 +151,7 @@ def require_finite(loss: torch.Tensor, *, stage: str, step: int, batch: Sequence
 
 
 class StepProgressBar(RichProgressBar):
-    """Lightning's bar without its 'Epoch 0/-2': steps are what is counted here."""
+    """Lightning's bar without its 'Epoch 0/-2', as training counts steps."""
 
-    def _get_train_description(self, current_epoch: int) -> str:
+    def _get_train_description(self, _current_epoch: int) -> str:
         return "steps"

@@ -1,5 +1,4 @@
-"""What both training stages share: the Lightning trainer's settings, exact resume, metrics and the
-time budget.
+"""Lightning's trainer as both training stages use it: exact resume, metrics, time budget.
 
 A batch is a pure function of (seed, step). So resuming needs the step, the trainable weights and
 the optimiser only, and a run that was killed anywhere ends with the same weights as an undisturbed
@@ -32,7 +31,7 @@ from clif_exp.training.callbacks import (
     TimeBudget,
     TrainableOnly,
 )
-from clif_exp.training.memory import explain_out_of_memory
+from clif_exp.training.oom import explain_out_of_memory
 from clif_exp.training.settings import TrainerSettings
 from clif_exp.training.steps import FromStep, Steps
 
@@ -40,7 +39,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, int] | None:
-    """Return the newest readable checkpoint of a folder and its step, or None."""
+    """Return a folder's newest readable checkpoint and its step, or None."""
     found = sorted(
         folder.glob("step=*.ckpt"),
         key=lambda f: int(f.stem.split("=")[1].split("-")[0]),
@@ -50,7 +49,7 @@ def newest_checkpoint(folder: Path) -> tuple[Path, int] | None:
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             return path, int(checkpoint["global_step"])
-        except Exception as error:  # A disk that filled up mid-write: the one before is as good.
+        except Exception as error:  # The disk was full: use the one before.
             _LOG.warning("%s cannot be read (%s); trying the one before.", path.name, error)
     return None
 
@@ -64,14 +63,12 @@ def fit(
     settings: TrainerSettings,
     metrics: Sequence[str],
     run_key: Mapping[str, Any],
-    metrics_file: str = "metrics.csv",
+    hint: str,
     gradient_clip: float | None = None,
     callbacks: Sequence[Callback] = (),
     accumulate: int = 1,
-    lower: str = "the batch size",
 ) -> None:
-    """Train a module for `steps` steps, going on from the last checkpoint in `out/checkpoints` if
-    there is one.
+    """Train a module for `steps` steps, resuming from the last checkpoint in `out/checkpoints`.
 
     Args:
         module: `training_step` returns ``{"loss": Tensor, "metrics": {column: value}}``.
@@ -79,16 +76,15 @@ def fit(
             `extra_state_names`.
         out: the stage's folder.
         make_batch: step -> batch, a dict that holds ``"step"``; a pure function.
-        steps: optimiser steps in all.
+        steps: optimiser steps in all; 0 does nothing.
         settings: how to run.
         metrics: columns of metrics.csv after `step`.
         run_key: what the checkpoint belongs to; JSON. A checkpoint of something else is refused.
-        metrics_file: file name under `out`.
+        hint: what to lower when memory runs out, for the error.
         gradient_clip: norm, or None.
         callbacks: more Lightning callbacks; they come before the row of metrics.csv is written.
         accumulate: parts that a batch is computed in, one after the other; the module reads
             ``batch["part"]``.
-        lower: what to lower when memory runs out, for the error.
 
     Raises:
         TimeBudgetExhausted: after saving a checkpoint.
@@ -99,44 +95,21 @@ def fit(
     folder = out / "checkpoints"
     if process_rank() == 0:
         _claim(folder, run_key)
-    last = newest_checkpoint(folder)
-    path, start = last if last else (None, 0)
+    path, start = newest_checkpoint(folder) or (None, 0)
     budget = TimeBudget(settings.max_time, folder) if settings.max_time else None
-    checkpoint = Checkpoints(
+    watching = [
+        *callbacks,
+        MetricsFile(out / "metrics.csv", metrics, start),
+        *([budget] if budget else []),
+    ]
+    trainer = _trainer(
+        out,
         folder,
-        filename="{step}",
-        every_n_train_steps=settings.checkpoint_every_n_steps,
-        save_top_k=1,
-        save_on_train_epoch_end=False,
-        enable_version_counter=False,
-    )
-    precision: Any = (
-        best_precision(settings.device) if settings.precision == "auto" else settings.precision
-    )
-    trainer = L.Trainer(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        strategy=settings.strategy,
-        precision=precision,
-        max_steps=steps,
-        max_epochs=-1,
-        logger=False,
-        log_every_n_steps=10,
-        callbacks=[
-            checkpoint,
-            TrainableOnly(),
-            *callbacks,
-            MetricsFile(out / metrics_file, metrics, start),
-            *([budget] if budget else []),
-            *([StepProgressBar()] if settings.progress else []),
-        ],
-        accumulate_grad_batches=accumulate,
-        enable_progress_bar=settings.progress,
-        enable_model_summary=False,
-        gradient_clip_val=gradient_clip,
-        use_distributed_sampler=False,
-        default_root_dir=out,
+        steps=steps,
+        settings=settings,
+        callbacks=watching,
+        gradient_clip=gradient_clip,
+        accumulate=accumulate,
     )
     loader = DataLoader(
         Steps(make_batch, steps, accumulate),
@@ -147,7 +120,7 @@ def fit(
     )
     with (
         warnings.catch_warnings(),
-        explain_out_of_memory(lambda: f"step {trainer.global_step + 1} of {steps}", lower=lower),
+        explain_out_of_memory(lambda: f"step {trainer.global_step + 1} of {steps}", hint=hint),
     ):
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
@@ -155,14 +128,58 @@ def fit(
     if budget and budget.exhausted:
         raise TimeBudgetExhausted(
             f"trainer.max_time: {settings.max_time:.0f} s are used up at step {trainer.global_step}"
-            f" of {steps}. A checkpoint is saved; run the same command again to go on."
+            f" of {steps}. A checkpoint is saved."
         )
     assert trainer.global_step == steps, (trainer.global_step, steps)
     if trainer.is_global_zero:
         shutil.rmtree(folder)
 
 
+def _trainer(
+    out: Path,
+    folder: Path,
+    *,
+    steps: int,
+    settings: TrainerSettings,
+    callbacks: Sequence[Callback],
+    gradient_clip: float | None,
+    accumulate: int,
+) -> L.Trainer:
+    """Build Lightning's trainer, which counts steps and keeps the last checkpoint in `folder`."""
+    checkpoints = Checkpoints(
+        folder,
+        filename="{step}",
+        every_n_train_steps=settings.checkpoint_every_n_steps,
+        save_top_k=1,
+        save_on_train_epoch_end=False,
+        enable_version_counter=False,
+    )
+    bar = [StepProgressBar()] if settings.progress else []
+    precision: Any = (
+        best_precision(settings.device) if settings.precision == "auto" else settings.precision
+    )
+    return L.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=settings.strategy,
+        precision=precision,
+        max_steps=steps,
+        max_epochs=-1,
+        logger=False,
+        log_every_n_steps=10,
+        callbacks=[checkpoints, TrainableOnly(), *callbacks, *bar],
+        accumulate_grad_batches=accumulate,
+        enable_progress_bar=settings.progress,
+        enable_model_summary=False,
+        gradient_clip_val=gradient_clip,
+        use_distributed_sampler=False,
+        default_root_dir=out,
+    )
+
+
 def _claim(folder: Path, run_key: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds checkpoints of another run; else note whose they will be."""
     key_file = folder / "run.json"
     key = json.dumps(run_key, sort_keys=True, default=str)
     if key_file.is_file() and key_file.read_text() != key:
@@ -174,6 +191,6 @@ def _claim(folder: Path, run_key: Mapping[str, Any]) -> None:
 
 
 def quiet_lightning() -> None:
-    """Keep Lightning's start-up notices out of the log; warnings stay."""
+    """Keep Lightning's start-up notices out of the log, but not its warnings."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)

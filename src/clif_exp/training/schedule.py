@@ -1,18 +1,35 @@
-"""Learning-rate schedules."""
+"""The learning-rate schedule of both training stages."""
 
 from __future__ import annotations
 
-import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LambdaLR
 
 
-def schedule_factor(step: int, *, steps: int, warmup_steps: int, schedule: str) -> float:
-    """Return the learning rate's factor at a step: linear warm-up, then constant or a half cosine
-    to zero.
+def learning_rate_schedule(
+    optimizer: Optimizer, *, schedule: str, steps: int, warmup_steps: int
+) -> LambdaLR:
+    """Return diffusers' schedule of a name, without the step at a learning rate of 0.
+
+    Args:
+        optimizer: its groups' "lr" are the peaks.
+        schedule: after a linear warm-up: "constant", or "cosine" (half a cosine to zero).
+        steps: optimiser steps in all.
+        warmup_steps: the factor at step s below it is (s + 1) / (warmup_steps + 1).
     """
-    if step < warmup_steps:
-        return (step + 1) / (warmup_steps + 1)
-    if schedule == "constant":
-        return 1.0
-    return 0.5 * (
-        1 + math.cos(math.pi * min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps)))
+    from diffusers.optimization import get_scheduler
+
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+    # diffusers' warm-up starts with a factor of 0, which would waste the first step: begin at the
+    # second step (last_epoch=0) of a warm-up that is longer by one.
+    return get_scheduler(
+        "constant_with_warmup" if schedule == "constant" else schedule,
+        optimizer,
+        num_warmup_steps=warmup_steps + 1,
+        num_training_steps=steps + 1,
+        last_epoch=0,
     )

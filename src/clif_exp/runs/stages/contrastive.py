@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def train_contrastive(execution: Execution) -> Artifact | None:
-    """Train the concepts' tokens, where the method has a stage 1.
+    """Train the concept tokens, if the method has a stage 1.
 
     Returns:
         The last artifact whose embeddings stage 2 starts from; None for methods without stage 1.
@@ -24,7 +24,7 @@ def train_contrastive(execution: Execution) -> Artifact | None:
     plan, config = execution.plan, execution.plan.config
     if not config.method.contrastive:
         return None
-    # Reconstruction is an artifact of its own, made from this one.
+    # Reconstruction is an artifact of its own, built from this one.
     settings = config.contrastive.model_copy(update={"reconstruction": None})
     manifests = {
         kind: execution.artifacts[f"augment_{kind}"]
@@ -35,17 +35,15 @@ def train_contrastive(execution: Execution) -> Artifact | None:
     def build(out: Path) -> None:
         from clif_exp.contrastive.stage import train_contrastive as train
 
-        arguments = settings.model_dump(by_alias=True)
-        del arguments["reconstruction"]
         train(
             out,
             spec=plan.spec,
             concepts=plan.concepts,
             manifests={kind: artifact.path for kind, artifact in manifests.items()},
-            seed=config.seed,
             trainer=config.trainer,
             features=_image_features(execution, manifests, settings=settings),
-            **arguments,
+            seed=config.seed,
+            settings=settings,
         )
 
     trained = execution.artifact(
@@ -72,10 +70,9 @@ def train_contrastive(execution: Execution) -> Artifact | None:
 def _image_features(
     execution: Execution, manifests: Mapping[str, Artifact], *, settings: ContrastiveSettings
 ) -> Path | None:
-    """Get the pairs' image features, which all seeds and settings of stage 1 on them share.
+    """Get the pairs' image features, shared by all seeds and settings of stage 1 on these pairs.
 
-    They are asked for only when stage 1 trains, so that a run that reuses stage 1 does not need
-    them any more.
+    Called only when stage 1 trains: a run that reuses stage 1 does not need them.
     """
     plan = execution.plan
     if not manifests or not settings.steps:
@@ -94,7 +91,7 @@ def _image_features(
             spec=plan.spec,
             manifests={kind: artifact.path for kind, artifact in manifests.items()},
             names={concept.name for concept in plan.concepts.concepts},
-            **wanted.model_dump(),
+            settings=wanted,
         )
 
     return plan.store.get_or_build(
@@ -111,8 +108,8 @@ def _image_features(
 def _reconstruct(execution: Execution, trained: Artifact) -> Artifact | None:
     """Train the concept embeddings of all encoders by denoising the reference images.
 
-    Everything else is frozen: the released code's second step. It is textual inversion (Gal et al.
-    2022) that starts from the contrasted embeddings, and so stage 2's code without a LoRA.
+    The released code's second step: everything else is frozen. It is textual inversion (Gal et al.
+    2022) started from stage 1's embeddings, so it runs stage 2's code without a LoRA.
     """
     plan, config = execution.plan, execution.plan.config
     settings = _reconstruction_settings(execution)
@@ -154,7 +151,7 @@ def _reconstruct(execution: Execution, trained: Artifact) -> Artifact | None:
 
 
 def _reconstruction_settings(execution: Execution) -> DiffusionSettings:
-    """Stage 2's settings, but embeddings only, from single images only, by the plain loss."""
+    """Return stage 2's settings for embeddings alone: single images, the plain loss."""
     config = execution.plan.config
     stated = config.contrastive.reconstruction
     assert stated is not None

@@ -1,4 +1,4 @@
-"""What is said when memory runs out."""
+"""What a user is told when memory runs out."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 
 
 @contextlib.contextmanager
-def explain_out_of_memory(where: Callable[[], str], *, lower: str) -> Iterator[None]:
-    """Say at which point memory ran out, and what to lower.
+def explain_out_of_memory(where: Callable[[], str], *, hint: str) -> Iterator[None]:
+    """Turn an out-of-memory error into one that says where it happened and what to lower.
 
     Args:
         where: names the point.
-        lower: the settings that need less when they are lower.
+        hint: the settings to lower.
 
     Raises:
         ValueError: in place of what the allocators of CUDA and of the CPU raise; other errors pass.
@@ -28,5 +28,5 @@ def explain_out_of_memory(where: Callable[[], str], *, lower: str) -> Iterator[N
         ) and "can't allocate memory" not in str(error):
             raise
         raise ValueError(
-            f"Out of memory at {where()}. Lower {lower}. The last good checkpoint stays."
+            f"Out of memory at {where()}. Lower {hint}. The last good checkpoint stays."
         ) from error

@@ -1,0 +1,198 @@
+"""What a fingerprint depends on: every setting that can change a result, and no other."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import pytest
+
+from clif_exp.contrastive.settings import ReconstructionSettings
+from clif_exp.curation.settings import CAPTIONERS, SEGMENTERS
+from clif_exp.evaluation.settings import READERS
+from clif_exp.runs.config import Config
+from clif_exp.runs.execution import Plan
+from clif_exp.settings import INDIRECT, SPEED, Marker, Strict
+from support import default_config, settings
+
+ROOMS = (
+    "segmenter",
+    "captioner",
+    "augmentation",
+    "contrastive",
+    "diffusion",
+    "generation",
+    "evaluation",
+    "trainer",
+)
+OUTSIDE = ("name", "objective", "paths", "callbacks")  # say where and what to show
+# Settings whose other value cannot be invented from their type.
+OTHER_VALUES: dict[str, Any] = {
+    "contrastive.reconstruction": ReconstructionSettings(
+        steps=2, batch_size=2, learning_rate=1e-3, weight_decay=0.0, accumulate=1
+    ),
+    "generation.prompts.world": "generic",
+    "generation.prompts.pairs": 1,
+}
+# Choices that the shipped config does not use, with what each needs besides.
+CHOICES = {
+    "segmenter": {
+        "sam": ("segmenter=sam",),
+        "felzenszwalb": ("segmenter=felzenszwalb",),
+        "provided": ("segmenter=provided",),
+    },
+    "captioner": {
+        "provided": ("captioner=provided",),
+        "openai": ("captioner=openai",),
+        "vlm": ("captioner=vlm", "captioner.settings.model=somewhere"),
+    },
+    "evaluation": {
+        "oracle": ("evaluation=default",),
+        "open_vocabulary": ("evaluation=real", "model=sd15", "generation=real"),
+        "none": ("evaluation=default", "evaluation.reader.kind=none"),
+    },
+}
+CASES = [(room, name) for room, choices in CHOICES.items() for name in choices]
+
+
+def fields(
+    model: Strict, *, path: tuple[str, ...] = (), inherited: Marker | None = None
+) -> Iterator[tuple[tuple[str, ...], Any, Marker | None]]:
+    """Yield path, annotation and marker of every setting, at all depths."""
+    for name, field in type(model).model_fields.items():
+        marks = [mark for mark in field.metadata if isinstance(mark, Marker)]
+        mark = inherited or (marks[0] if marks else None)
+        value = getattr(model, name)
+        if isinstance(value, Strict):
+            yield from fields(value, path=(*path, name), inherited=mark)
+        else:
+            yield (*path, name), field.annotation, mark
+
+
+def value_of(model: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        model = getattr(model, name)
+    return model
+
+
+def changed(model: Any, path: tuple[str, ...], value: Any) -> Any:
+    """Copy settings with another value at a path; combination rules are not checked."""
+    first, *rest = path
+    inner = changed(getattr(model, first), tuple(rest), value) if rest else value
+    return model.model_copy(update={first: inner})
+
+
+def other(annotation: Any, value: Any) -> Any:
+    """Invent another value of a type."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return other(arguments[0], value)
+    if origin in (typing.Union, types.UnionType):
+        (kind,) = (argument for argument in arguments if argument is not type(None))
+        return other(kind, value)
+    if origin is Literal:
+        return next((choice for choice in arguments if choice != value), "another")
+    if origin is list:
+        kept = value or []
+        return [*kept[:-1], other(arguments[0], kept[-1] if kept else None)]
+    if origin is dict:
+        key = next(iter(value))
+        return value | {key: other(arguments[1], value[key])}
+    if annotation is bool:
+        return not value
+    if annotation is int:
+        return (value or 0) + 1
+    if annotation is float:
+        return value / 2 if value else 0.5
+    assert annotation is str, f"a value of {annotation} cannot be invented: add it to OTHER_VALUES"
+    return f"{value or ''}another"
+
+
+def variant(model: Any, path: tuple[str, ...], annotation: Any) -> Any:
+    """Copy settings with another value of one of them."""
+    before = value_of(model, path)
+    key = ".".join(path)
+    value = OTHER_VALUES[key] if key in OTHER_VALUES else other(annotation, before)
+    assert value != before, key
+    return changed(model, path, value)
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory, base_models) -> Plan:
+    from clif_exp.runs.pipeline import prepare
+
+    root = tmp_path_factory.mktemp("store")
+    return prepare(default_config(f"artifacts.root={root}", *base_models))
+
+
+def fingerprints(plan: Plan, config: Config) -> dict[str, str]:
+    """What every artifact of a config would be called."""
+    from clif_exp.runs.pipeline import forecast
+    from clif_exp.runs.preparation import select_prompts
+
+    # `prepare` selects the prompts, whose text is fingerprinted in place of their settings.
+    prompts = select_prompts(plan.concepts, config.generation.prompts)
+    found = forecast(dataclasses.replace(plan, config=config, prompts=prompts))
+    return {name: artifact.fingerprint for name, artifact in found.items()}
+
+
+def test_settings_that_change_no_result_change_no_fingerprint(plan):
+    before = fingerprints(plan, plan.config)
+    speed = [
+        (path, kind)
+        for path, kind, mark in fields(plan.config)
+        if mark is SPEED or path[0] in OUTSIDE
+    ]
+    assert len(speed) > 20
+    wrong = [
+        ".".join(path)
+        for path, kind in speed
+        if fingerprints(plan, variant(plan.config, path, kind)) != before
+    ]
+    assert not wrong, "out-of-memory knobs that would compute everything again"
+
+
+def test_every_other_setting_changes_a_fingerprint(plan):
+    before = fingerprints(plan, plan.config)
+    relevant = [
+        (path, kind)
+        for path, kind, mark in fields(plan.config)
+        if mark is None and path[0] in (*ROOMS, "seed")
+    ]
+    assert len(relevant) > 100
+    wrong = [
+        ".".join(path)
+        for path, kind in relevant
+        if fingerprints(plan, variant(plan.config, path, kind)) == before
+    ]
+    assert not wrong, "other results would be taken for the same artifact"
+
+
+def test_what_enters_indirectly_is_known(plan):
+    indirect = {".".join(path) for path, _, mark in fields(plan.config) if mark is INDIRECT}
+    assert indirect == {"augmentation.canvas", "dataset.root", "dataset.domain"}
+
+
+def test_the_data_sets_own_settings_identify_it():
+    dataset = settings("dataset")
+    for path, kind, mark in fields(dataset):
+        same = variant(dataset, path, kind).relevant() == dataset.relevant()
+        assert same == (mark is not None), path
+
+
+def test_every_choice_is_walked():
+    known = {"segmenter": SEGMENTERS, "captioner": CAPTIONERS, "evaluation": READERS}
+    assert {room: set(choices) for room, choices in CHOICES.items()} == {
+        room: set(choices) for room, choices in known.items()
+    }
+
+
+@pytest.mark.parametrize(("room", "name"), CASES, ids=[name for _, name in CASES])
+def test_the_settings_of_every_choice_keep_to_their_markers(room, name):
+    model = getattr(default_config(*CHOICES[room][name]), room)
+    for path, kind, mark in fields(model):
+        same = variant(model, path, kind).relevant() == model.relevant()
+        assert same == (mark is not None), path
