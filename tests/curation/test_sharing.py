@@ -28,13 +28,13 @@ def counted(line, **arguments):
     drawn.append(line["file"])
     return real(line, **arguments)
 composing.draw = counted
-def build(out, helping=False):
-    stage.compose_pairs(out, kind="G", segments=segments, contexts=contexts, settings=json.loads(sys.argv[6]), seed=0, helping=helping)
+def build(out, finalize=True):
+    stage.compose_pairs(out, kind="G", segments=segments, contexts=contexts, settings=json.loads(sys.argv[6]), seed=0, finalize=finalize)
 own.touch()
 while not other.exists():  # both start together
     time.sleep(0.005)
 artifact = ArtifactStore(root).get_or_build(
-    "augment_G", version=1, config={}, inputs={}, build=build, help_build=partial(build, helping=True)
+    "augment_G", version=1, config={}, inputs={}, build=build, contribute=partial(build, finalize=False)
 )
 print(json.dumps([str(artifact.path), len(drawn)]))
 """

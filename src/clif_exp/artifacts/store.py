@@ -96,7 +96,7 @@ class ArtifactStore:
         before: Callable[[Artifact | None], None] = lambda found: None,
         work: float = 1.0,
         collective: bool = False,
-        help_build: Callable[[Path], None] | None = None,
+        contribute: Callable[[Path], None] | None = None,
     ) -> Artifact:
         """Return the artifact with this fingerprint; build and publish it if nobody has.
 
@@ -112,7 +112,7 @@ class ArtifactStore:
                 builds.
             collective: all ranks of a distributed run build together (training); otherwise one
                 process at a time.
-            help_build: what a process does that finds another one building: its share of the work
+            contribute: what a process does that finds another one building: its share of the work
                 in the folder it is given.
         """
         digest = fingerprint(stage, version=version, config=config, inputs=inputs)
@@ -121,7 +121,7 @@ class ArtifactStore:
             return (
                 self._join(stage, digest, build)
                 if collective
-                else self._assist(stage, digest, help_build)
+                else self._contribute(stage, digest, contribute)
             )
         wanted_anew = not self.reuse and digest not in self._fresh
         if not wanted_anew and (found := self._published(stage, digest)):
@@ -129,15 +129,15 @@ class ArtifactStore:
             return found
 
         def wait(who: str) -> None:
-            if help_build is None or wanted_anew:
+            if contribute is None or wanted_anew:
                 self.say(f"{stage}: waiting for {who}, which is building it")
                 return
-            self.say(f"{stage}: helping {who}, which is building it")
+            self.say(f"{stage}: sharing the work with {who}, which is building it")
             partial, patience = self.partial_path(stage, digest), time.monotonic() + 2
             while not partial.is_dir() and time.monotonic() < patience:
                 time.sleep(0.02)  # it has the lock, and is about to make the folder
             with contextlib.suppress(FileNotFoundError):  # finished and published meanwhile
-                help_build(partial)
+                contribute(partial)
 
         with process_lock(self.lock_path(stage, digest), on_wait=wait):
             if not wanted_anew and (found := self._published(stage, digest)):
@@ -220,19 +220,19 @@ class ArtifactStore:
                 time.sleep(0.5)
         return found
 
-    def _assist(
-        self, stage: str, digest: str, help_build: Callable[[Path], None] | None
+    def _contribute(
+        self, stage: str, digest: str, contribute: Callable[[Path], None] | None
     ) -> Artifact:
         """Take a share, as a rank above 0, of a build that is rank 0's, and wait for the rest of
         it.
         """
-        helped = help_build is None
+        contributed = contribute is None
         while (found := self._published(stage, digest)) is None:
             partial = self.partial_path(stage, digest)
-            if not helped and help_build is not None and partial.is_dir():
+            if not contributed and contribute is not None and partial.is_dir():
                 with contextlib.suppress(FileNotFoundError):  # finished and published meanwhile
-                    help_build(partial)
-                helped = True
+                    contribute(partial)
+                contributed = True
             time.sleep(0.2)
         return found
 

@@ -35,7 +35,7 @@ def segment_concepts(
     captioner: Mapping[str, Any],
     device: str = "cpu",
     num_workers: int = 1,
-    helping: bool = False,
+    finalize: bool = True,
 ) -> None:
     """Cut every concept and its parts out of its images (CLIF, section 4.1).
 
@@ -51,7 +51,7 @@ def segment_concepts(
         captioner: conf/captioner: name, settings, naming.
         device: where SAM and CLIP run.
         num_workers: unused so far; results do not depend on it.
-        helping: take a share of the concepts of a folder that another process fills and finishes.
+        finalize: False contributes concepts to a folder that another process completes.
 
     Raises:
         ValueError: nothing was found in an image; names it and what would do.
@@ -64,7 +64,7 @@ def segment_concepts(
 
     out = Path(out)
     for folder in ("masks", "cutouts", "done"):
-        (out / folder).mkdir(parents=not helping, exist_ok=True)
+        (out / folder).mkdir(parents=finalize, exist_ok=True)
     asker = build_captioner(captioner, device=device)
     finder = build_segmenter(segmenter, spec=spec, device=device)
     by_name = {concept.name: concept for concept in concepts.concepts}
@@ -94,7 +94,7 @@ def segment_concepts(
         return (out / "done" / f"{name}.json").is_file()
 
     share(out, by_name, done=done, work=work, description="segmenting concepts")
-    if helping:
+    if not finalize:
         return
     lines = [
         line for name in by_name for line in json.loads((out / "done" / f"{name}.json").read_text())
@@ -129,7 +129,7 @@ def generate_contexts(
     backgrounds: Sequence[str] = (),
     background_template: str = "a photo of an empty {name}",
     screen: Mapping[str, Any] | None = None,
-    helping: bool = False,
+    finalize: bool = True,
 ) -> None:
     """Let the base diffusion model draw general concepts, cut them out and keep those that pass the
     screen.
@@ -154,7 +154,7 @@ def generate_contexts(
         backgrounds: places, for canvas=generated; kept whole.
         background_template: their prompt, with {name}.
         screen: settings of `contexts.Screen`.
-        helping: take a share of the images of a folder that another process fills and finishes.
+        finalize: False contributes images to a folder that another process completes.
 
     Raises:
         ValueError: not a single general concept passed the screen.
@@ -174,7 +174,7 @@ def generate_contexts(
         background_template=background_template,
         seed=seed,
     )
-    if not helping:
+    if finalize:
         out.mkdir(parents=True, exist_ok=True)
     sampler = {
         "num_inference_steps": num_inference_steps,
@@ -185,7 +185,7 @@ def generate_contexts(
     lines = contexts.cut_and_screen(
         out, candidates, spec=spec, segmenter=segmenter, device=device, screen=thresholds
     )
-    if helping:
+    if not finalize:
         return
     contexts.keep_best_of_each(lines, wanted=images_per_name, keep_best=thresholds.keep_best)
     for kind, group in (("whole", names), ("part", part_names)):
@@ -215,7 +215,7 @@ def compose_pairs(
     settings: Mapping[str, Any],
     seed: int,
     num_workers: int = 1,
-    helping: bool = False,
+    finalize: bool = True,
 ) -> None:
     """Compose the augmented images of one kind (CLIF, section 4.1 and Fig. 4).
 
@@ -230,7 +230,7 @@ def compose_pairs(
         settings: `num_pairs` and the fields of `planning.Layout`.
         seed: of all random choices, together with kind and index.
         num_workers: processes; the bytes are the same for any number.
-        helping: take a share of the images of a folder that another process fills and finishes.
+        finalize: False contributes images to a folder that another process completes.
 
     Raises:
         ValueError: an unknown or unfit setting, or nothing to place.
@@ -249,14 +249,14 @@ def compose_pairs(
         "contexts": Path(contexts) if contexts is not None else Path(segments),
     }
     job = Job(kind=kind, seed=seed, library=library, layout=layout, roots=roots, out=Path(out))
-    if not helping:
+    if finalize:
         Path(out).mkdir(parents=True, exist_ok=True)
     lines = track(
         compose_all(job, num_pairs=num_pairs, num_workers=num_workers),
         f"composing {kind} pairs",
         total=num_pairs,
     )
-    if helping:
+    if not finalize:
         deque(lines, maxlen=0)
         return
     write_jsonl(Path(out) / "manifest.jsonl", lines)

@@ -42,7 +42,7 @@ def evaluate(
     identity_threshold: float = 0.75,
     batch_size: int = 32,
     device: str = "cpu",
-    helping: bool = False,
+    finalize: bool = True,
 ) -> None:
     """Judge the images of a run and write `metrics.json`, `per_image.jsonl`,
     `confusion_matrix.json` and `distances.json`.
@@ -63,7 +63,7 @@ def evaluate(
         identity_threshold: identity that `confusion` asks of every concept, in [0, 1].
         batch_size: images at a time.
         device: torch device.
-        helping: take a share of the images, for a folder that another process fills and finishes.
+        finalize: False contributes images to a folder that another process completes.
     """
     check_settings(
         spec,
@@ -105,7 +105,7 @@ def evaluate(
         threshold=presence_threshold,
         batch_size=batch_size,
     )
-    if not helping:
+    if finalize:
         out.mkdir(parents=True, exist_ok=True)
     rows = examiner.examine(generations, work=out / "examined")
     before = (
@@ -113,7 +113,7 @@ def evaluate(
         if prior_before is not None
         else []
     )
-    if helping:
+    if not finalize:
         return
     for work in ("examined", "examined_prior"):
         shutil.rmtree(out / work, ignore_errors=True)

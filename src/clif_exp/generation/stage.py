@@ -46,7 +46,7 @@ def generate(
     batch_size: int,
     device: str = "cpu",
     mixed_precision: bool = True,
-    helping: bool = False,
+    finalize: bool = True,
 ) -> None:
     """Sample `prompts` x `seeds` into `out/images/` and describe them in `out/generations.jsonl`.
 
@@ -66,7 +66,7 @@ def generate(
         batch_size: images at a time. Changes no image beyond the rounding of the arithmetic.
         device: torch device.
         mixed_precision: allow bf16 autocast on CPUs that have it in hardware.
-        helping: take a share of the images of a folder that another process fills and finishes.
+        finalize: False contributes images to a folder that another process completes.
 
     Raises:
         ValueError: no seeds, repeated seeds or repeated prompt ids, or settings out of range.
@@ -85,7 +85,7 @@ def generate(
         for prompt in prompts
         for seed in seeds
     ]
-    (out / "images").mkdir(parents=not helping, exist_ok=True)
+    (out / "images").mkdir(parents=finalize, exist_ok=True)
     batches = {
         f"batch_{start:06d}": images[start : start + batch_size]
         for start in range(0, len(images), batch_size)
@@ -96,7 +96,7 @@ def generate(
         "mixed_precision": mixed_precision,
     }
     _sample_batches(out, batches, spec=spec, diffusion=diffusion, device=device, settings=settings)
-    if helping:
+    if not finalize:
         return
     forget(out)
     lines = [json.dumps(describe(image)) for image in images]

@@ -32,7 +32,7 @@ def _segments(execution: Execution) -> Artifact | None:
     """Every concept and its parts, cut out of its images."""
     plan, config = execution.plan, execution.plan.config
 
-    def build(out: Path, *, helping: bool = False) -> None:
+    def build(out: Path, *, finalize: bool = True) -> None:
         from clif_exp.curation.stage import segment_concepts
 
         segment_concepts(
@@ -42,7 +42,7 @@ def _segments(execution: Execution) -> Artifact | None:
             segmenter=config.segmenter.model_dump(by_alias=True),
             captioner=config.captioner.model_dump(by_alias=True),
             device=config.trainer.device,
-            helping=helping,
+            finalize=finalize,
         )
 
     return execution.artifact(
@@ -55,7 +55,7 @@ def _segments(execution: Execution) -> Artifact | None:
         },
         inputs={"concepts": plan.concepts_fingerprint, "base": plan.base_fingerprint},
         build=build,
-        help_build=partial(build, helping=True),
+        contribute=partial(build, finalize=False),
         work=sum(len(concept.images) for concept in plan.concepts.concepts),
         unit="images",
     )
@@ -73,7 +73,7 @@ def _contexts(execution: Execution) -> Artifact | None:
     ):
         return None
 
-    def build(out: Path, *, helping: bool = False) -> None:
+    def build(out: Path, *, finalize: bool = True) -> None:
         from clif_exp.curation.stage import generate_contexts
 
         generate_contexts(
@@ -81,7 +81,7 @@ def _contexts(execution: Execution) -> Artifact | None:
             spec=plan.spec,
             segmenter=config.segmenter.model_dump(by_alias=True),
             device=config.trainer.device,
-            helping=helping,
+            finalize=finalize,
             **settings.model_dump(by_alias=True),
         )
 
@@ -93,7 +93,7 @@ def _contexts(execution: Execution) -> Artifact | None:
         config={"contexts": settings.relevant(), "segmenter": config.segmenter.relevant()},
         inputs={"base": plan.base_fingerprint},
         build=build,
-        help_build=partial(build, helping=True),
+        contribute=partial(build, finalize=False),
         work=round(settings.images_per_name * settings.oversampling * names),
         unit="images",
     )
@@ -113,7 +113,7 @@ def _compose(
     inputs = {"segments": segments.fingerprint}
     inputs |= {"contexts": needed.fingerprint} if needed else {}
 
-    def build(out: Path, *, helping: bool = False) -> None:
+    def build(out: Path, *, finalize: bool = True) -> None:
         from clif_exp.curation.stage import compose_pairs
 
         compose_pairs(
@@ -124,7 +124,7 @@ def _compose(
             settings=settings.model_dump(by_alias=True),
             seed=seed,
             num_workers=config.num_workers,
-            helping=helping,
+            finalize=finalize,
         )
 
     execution.artifact(
@@ -134,7 +134,7 @@ def _compose(
         config={"settings": settings.relevant(), "seed": seed},
         inputs=inputs,
         build=build,
-        help_build=partial(build, helping=True),
+        contribute=partial(build, finalize=False),
         work=settings.num_pairs,
         unit="pairs",
     )

@@ -38,7 +38,7 @@ def _sample(
     plan = execution.plan
     settings = plan.config.generation
 
-    def build(out: Path, *, helping: bool = False) -> None:
+    def build(out: Path, *, finalize: bool = True) -> None:
         from clif_exp.generation.stage import generate as sample
 
         sample(
@@ -47,7 +47,7 @@ def _sample(
             diffusion=model.path if model else None,
             prompts=list(prompts),
             device=plan.config.trainer.device,
-            helping=helping,
+            finalize=finalize,
             **settings.model_dump(exclude={"prompts"}),
         )
 
@@ -61,7 +61,7 @@ def _sample(
         inputs={"base": plan.base_fingerprint}
         | ({"diffusion": model.fingerprint} if model else {}),
         build=build,
-        help_build=partial(build, helping=True),
+        contribute=partial(build, finalize=False),
         work=len(prompts) * len(settings.seeds),
         unit="images",
     )
