@@ -70,7 +70,7 @@ class ArtifactStore:
     """The artifacts under one folder, shared by any number of processes and machines."""
 
     def __init__(
-        self, root: Path, *, reuse: bool = True, say: Callable[[str], None] = lambda text: None
+        self, root: Path, *, reuse: bool = True, say: Callable[[str], None] = lambda _: None
     ) -> None:
         """Open the store.
 
@@ -93,7 +93,7 @@ class ArtifactStore:
         config: Mapping[str, Any],
         inputs: Mapping[str, str],
         build: Callable[[Path], None],
-        before: Callable[[Artifact | None], None] = lambda found: None,
+        before: Callable[[Artifact | None], None] = lambda _: None,
         work: float = 1.0,
         collective: bool = False,
         contribute: Callable[[Path], None] | None = None,

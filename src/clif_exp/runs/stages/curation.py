@@ -39,8 +39,8 @@ def _segments(execution: Execution) -> Artifact | None:
             out,
             concepts=plan.concepts,
             spec=plan.spec,
-            segmenter=config.segmenter.model_dump(by_alias=True),
-            captioner=config.captioner.model_dump(by_alias=True),
+            segmenter=config.segmenter,
+            captioner=config.captioner,
             device=config.trainer.device,
             finalize=finalize,
         )
@@ -79,10 +79,10 @@ def _contexts(execution: Execution) -> Artifact | None:
         generate_contexts(
             out,
             spec=plan.spec,
-            segmenter=config.segmenter.model_dump(by_alias=True),
+            settings=settings,
+            segmenter=config.segmenter,
             device=config.trainer.device,
             finalize=finalize,
-            **settings.model_dump(by_alias=True),
         )
 
     names = len(settings.names) + len(settings.part_names)
@@ -121,7 +121,7 @@ def _compose(
             kind=kind,
             segments=segments.path,
             contexts=needed.path if needed else None,
-            settings=settings.model_dump(by_alias=True),
+            settings=settings,
             seed=seed,
             num_workers=config.num_workers,
             finalize=finalize,
@@ -144,7 +144,7 @@ def _curation_page(execution: Execution, *, segments: Artifact, contexts: Artifa
     """Put a page with sources, masks, part names and augmented images into the run's folder."""
     from clif_exp.curation.page import write_page
 
-    manifests = {
+    manifests: dict[str, Path] = {
         kind: execution.artifacts[f"augment_{kind}"].path
         for kind in FIELDS
         if f"augment_{kind}" in execution.artifacts
