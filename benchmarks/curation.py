@@ -23,7 +23,7 @@ from PIL import Image
 
 from clif_exp.artifacts.files import write_jsonl
 from clif_exp.artifacts.provenance import git_commit, hardware
-from clif_exp.artifacts.store import _reset_peak_memory, peak_memory_mb
+from clif_exp.artifacts.store import reset_peak_memory, peak_memory_mb
 from clif_exp.base_models.sam import build_small_sam
 from clif_exp.base_models.spec import packaged_weights
 from clif_exp.curation.masks import iou, write_png
@@ -91,7 +91,7 @@ def measured(side: Side, images: list[np.ndarray]) -> tuple[float, float, list[n
     clock's.
     """
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    _reset_peak_memory()
+    reset_peak_memory()
     before, started = peak_memory_mb(), clock()
     masks = side(images)
     return (clock() - started) / len(images), peak_memory_mb() - before, masks

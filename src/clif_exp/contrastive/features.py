@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clif_exp.artifacts.files import file_digest, whole_file
 from clif_exp.artifacts.sharing import share
 from clif_exp.contrastive.pairs import Pair, read_pairs
 
@@ -92,10 +93,7 @@ def image_features(
     """
     from safetensors.torch import load_file, save_file
 
-    contents = {
-        file: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in dict.fromkeys(file for file, _ in images)
-    }
+    contents = {file: file_digest(file).hex() for file in dict.fromkeys(file for file, _ in images)}
     keys = [(contents[file], box) for file, box in images]
     own = cache / f"image_features_{hashlib.sha256(repr(keys).encode()).hexdigest()[:16]}"
     own.mkdir(parents=True, exist_ok=True)
@@ -110,9 +108,8 @@ def image_features(
         return own / f"{key}.safetensors"
 
     def work(key: str) -> None:
-        partial = own / f".{key}.partial"
-        save_file({"features": _encode(clip, processor, batches[key])}, str(partial))
-        partial.replace(file_of(key))
+        with whole_file(file_of(key)) as partial:
+            save_file({"features": _encode(clip, processor, batches[key])}, str(partial))
 
     share(
         own,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from clif_exp.artifacts.files import whole_file
 from clif_exp.artifacts.sharing import share
 
 if TYPE_CHECKING:
@@ -41,9 +42,8 @@ def draw_prior(folder: Path, pipeline, concepts: ConceptSet, *, count: int, seed
         image = pipeline(
             prompt=f"a photo of a {word}", generator=generator, num_inference_steps=25
         ).images[0]
-        partial = file_of(key).with_suffix(".partial")
-        image.save(partial, format="PNG")
-        partial.replace(file_of(key))
+        with whole_file(file_of(key)) as partial:
+            image.save(partial, format="PNG")
 
     share(
         folder,

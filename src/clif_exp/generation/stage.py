@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clif_exp.artifacts.files import write_bytes, write_jsonl
 from clif_exp.artifacts.sharing import forget, share
 from clif_exp.prompts.evaluation import EvaluationPrompt
 
@@ -99,8 +98,7 @@ def generate(
     if not finalize:
         return
     forget(out)
-    lines = [json.dumps(describe(image)) for image in images]
-    _write_atomically(out / MANIFEST, ("\n".join(lines) + "\n").encode() if lines else b"")
+    write_jsonl(out / MANIFEST, map(describe, images))
 
 
 def describe(image: ImageJob) -> dict[str, Any]:
@@ -157,7 +155,7 @@ def _sample_batches(
         for image, pixels_HWC in zip(batches[key], arrays, strict=True):
             buffer = io.BytesIO()
             Image.fromarray(pixels_HWC).save(buffer, format="PNG")
-            _write_atomically(out / image.file, buffer.getvalue())
+            write_bytes(out / image.file, buffer.getvalue())
         if not made and len(batches) > 1:
             seconds = (time.perf_counter() - started) / len(batches[key])
             log.info(
@@ -169,13 +167,6 @@ def _sample_batches(
 
     total = sum(len(batch) for key, batch in batches.items() if not done(key))
     share(out, batches, done=done, work=work, description="generation")
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """A reader, or a run that resumes, sees the whole file or none."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
 
 
 def _check(prompts: Sequence[EvaluationPrompt], *, seeds: Sequence[int], **settings: float) -> None:

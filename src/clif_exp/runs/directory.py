@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from clif_exp.artifacts.files import write_text
 from clif_exp.artifacts.store import RECORD, Artifact
 
 Status = Literal["finished", "failed", "killed", "refused"]
@@ -100,9 +101,7 @@ class RunDirectory:
 
     def write(self) -> None:
         """Publish summary.json; a reader sees the old one or the new one."""
-        temporary = self.path / ".summary.json"
-        temporary.write_text(json.dumps(self.summary, indent=2) + "\n")
-        os.replace(temporary, self.path / "summary.json")
+        write_text(self.path / "summary.json", json.dumps(self.summary, indent=2) + "\n")
 
     def write_curves(self, curves: Mapping[str, Path]) -> None:
         """Join the training stages' metrics.csv into the run's one, with a `stage` column in front."""

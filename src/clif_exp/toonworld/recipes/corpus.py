@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clif_exp.artifacts.files import write_bytes
 from clif_exp.toonworld.architectures import RESOLUTION
 from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.scenes import sample_scene
@@ -91,10 +92,8 @@ def render_corpus(
                 scenes += drawn[2]
         images.flush()
         labels.flush()
-        finished.with_suffix(".partial").write_bytes(pickle.dumps(scenes))
-        finished.with_suffix(".partial").replace(
-            finished
-        )  # last: its presence says that the arrays are whole
+        # Last: its presence says that the arrays are whole.
+        write_bytes(finished, pickle.dumps(scenes))
     return Corpus(
         images_NHWC=np.load(folder / "images.npy", mmap_mode="r"),
         labels_NHW=np.load(folder / "labels.npy", mmap_mode="r"),

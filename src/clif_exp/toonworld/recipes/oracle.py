@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clif_exp.artifacts.files import whole_file
 from clif_exp.base_models.precision import cpu_autocast
 from clif_exp.toonworld.architectures import RESOLUTION
 from clif_exp.toonworld.drawing.render import LABELS_PER_FIGURE, render
@@ -231,9 +232,8 @@ def render_examples(
                     for column in zip(*pool.map(_draw_chunk, tasks), strict=True)
                 )
             )
-        partial = path.with_name("partial.npz")
-        np.savez(partial, **drawn._asdict())  # type: ignore[arg-type]  # its stub takes the names for options
-        partial.replace(path)
+        with whole_file(path) as partial, partial.open("wb") as stream:
+            np.savez(stream, **drawn._asdict())  # type: ignore[arg-type]  # its stub takes the names for options
     return dict(np.load(path))
 
 

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clif_exp.artifacts.files import whole_file
 from clif_exp.base_models.precision import cpu_autocast
 from clif_exp.toonworld.architectures import RESOLUTION, build_vae
 from clif_exp.toonworld.recipes.corpus import Corpus
@@ -178,9 +179,8 @@ def encode_corpus(folder: Path, corpus: Corpus, path: Path, *, workers: int = 2)
 
 def save_latents(path: Path, latents_NCHW: np.ndarray) -> None:
     """Write an array so that a file of this name is always whole."""
-    partial = path.with_suffix(".partial.npy")
-    np.save(partial, latents_NCHW)
-    partial.replace(path)
+    with whole_file(path) as partial, partial.open("wb") as stream:
+        np.save(stream, latents_NCHW)
 
 
 @torch.inference_mode()
