@@ -21,13 +21,15 @@ import numpy as np
 import torch
 from PIL import Image
 
+from clif_exp.artifacts.files import write_jsonl
 from clif_exp.artifacts.provenance import git_commit, hardware
-from clif_exp.artifacts.store import _reset_peak_memory, peak_memory_mb
+from clif_exp.artifacts.store import peak_memory_mb, reset_peak_memory
 from clif_exp.base_models.sam import build_small_sam
 from clif_exp.base_models.spec import packaged_weights
-from clif_exp.curation.masks import iou, write_jsonl, write_png
+from clif_exp.curation.masks import iou, write_png
 from clif_exp.curation.segmenters.sam import SamSegmenter
 from clif_exp.curation.stage import compose_pairs
+from clif_exp.runs.composing import compose
 from clif_exp.toonworld.cast import default_cast, reference_scenes
 from clif_exp.toonworld.drawing.render import cutout, render
 
@@ -57,14 +59,17 @@ def package(model: Any, settings: dict[str, Any]) -> Side:
 
 def ours(model: Any, settings: dict[str, Any], **more: Any) -> Side:
     """The segmenter of this project."""
-    segmenter = SamSegmenter(
-        model,
-        points_per_side=settings["points_per_side"],
-        iou_threshold=settings["iou"],
-        stability_threshold=settings["stability"],
-        nms_threshold=settings["nms"],
-        **more,
-    )
+    own = {
+        "points_per_side": settings["points_per_side"],
+        "iou_threshold": settings["iou"],
+        "stability_threshold": settings["stability"],
+        "nms_threshold": settings["nms"],
+        "stability_offset": 1.0,
+        "points_per_batch": None,
+        "images_per_batch": 8,
+        "mixed_precision": False,
+    }
+    segmenter = SamSegmenter(model, **own | more)
     return lambda images: [found.masks_NHW for found in segmenter.propose(images)]
 
 
@@ -86,7 +91,7 @@ def measured(side: Side, images: list[np.ndarray]) -> tuple[float, float, list[n
     clock's.
     """
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    _reset_peak_memory()
+    reset_peak_memory()
     before, started = peak_memory_mb(), clock()
     masks = side(images)
     return (clock() - started) / len(images), peak_memory_mb() - before, masks
@@ -217,7 +222,7 @@ def composer(*, pairs: int, workers: int) -> dict[str, Any]:
                 )
         write_jsonl(segments / "segments.jsonl", lines)
         started = time.perf_counter()
-        settings = {"num_pairs": pairs, "resolution": 128}
+        settings = compose(f"augmentation.mix.num_pairs={pairs}").augmentation.mix
         compose_pairs(
             Path(name, "M"),
             kind="M",

@@ -1,19 +1,19 @@
-"""Untrained base models, a drawn concept set with true masks, and cut-outs to compose: made once
-per session.
-"""
+"""Untrained base models, a drawn concept set with true masks, and cut-outs to compose."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from clif_exp.artifacts.files import write_jsonl
 from clif_exp.base_models.spec import BaseModels, resolve
 from clif_exp.concepts.concept import Concept, ConceptImage, ConceptSet
 from clif_exp.concepts.reading import read_concept_set, write_concepts_yaml
-from clif_exp.curation.masks import cut_out, write_jsonl, write_mask, write_png
+from clif_exp.curation.masks import cut_out, write_mask, write_png
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> BaseModels:
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> ConceptSet:
-    """Three of ToonWorld's cast, two images each (the first on white), with the renderer's masks."""
+    """Three of ToonWorld's cast, two images each, the first on white, with the true masks."""
     from clif_exp.toonworld.cast import default_cast, part_nouns, reference_scenes
     from clif_exp.toonworld.drawing.render import render
 
@@ -52,8 +52,9 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> ConceptSet:
 
 @pytest.fixture(scope="session")
 def cutouts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Segments and contexts artifacts of plain shapes: four concepts with a hat each (three with
-    shoes), three contexts, two parts.
+    """Segments and contexts artifacts of plain shapes.
+
+    Four concepts with a hat each, three with shoes, three general concepts, two general parts.
     """
     root = tmp_path_factory.mktemp("cutouts")
     segments, contexts = root / "segments", root / "contexts"
@@ -115,7 +116,9 @@ def cutouts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return segments, contexts
 
 
-def _shape(root: Path, stem: str, colour: int, size: tuple[int, int], **fields) -> dict:
+def _shape(
+    root: Path, stem: str, colour: int, size: tuple[int, int], **fields: Any
+) -> dict[str, Any]:
     """An ellipse of one colour, cut out as images are."""
     width, height = size
     y, x = np.mgrid[: height + 8, : width + 8]

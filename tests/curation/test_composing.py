@@ -1,11 +1,10 @@
-"""Augmented images: what the caption says is where it says, and nothing depends on who draws it
-when.
-"""
+"""Augmented images: what the caption says is where it says, whichever process draws it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import resource
 from collections import defaultdict
 from pathlib import Path
@@ -14,22 +13,34 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clif_exp.concepts.pairs import seen_pairs
 from clif_exp.curation.manifest import read_manifest
-from clif_exp.curation.stage import compose_pairs, seen_pairs
+from clif_exp.curation.settings import FIELDS
+from clif_exp.curation.stage import compose_pairs
+from support import default_config, settings
+
+# One template, and figures anywhere: what the tests below expect of captions and places.
+LAYOUT = {
+    "num_pairs": 48,
+    "resolution": 64,
+    "templates": ["a photo of {left} on the left and {right} on the right"],
+    "scale": [0.7, 1.0],
+    "margin": 0.03,
+    "vertical": [0.0, 1.0],
+}
 
 
 def compose(
-    out: Path, cutouts, kind: str, *, workers: int = 1, seed: int = 0, **settings
+    out: Path, cutouts, kind: str, *, workers: int = 1, seed: int = 0, **changes
 ) -> list[dict]:
     segments, contexts = cutouts
     out.mkdir(exist_ok=True)
-    settings = {"num_pairs": 48, "resolution": 64, **settings}
     compose_pairs(
         out,
         kind=kind,
         segments=segments,
         contexts=contexts,
-        settings=settings,
+        settings=settings(f"augmentation.{FIELDS[kind]}", **LAYOUT | changes),
         seed=seed,
         num_workers=workers,
     )
@@ -202,21 +213,53 @@ def test_a_full_disk_names_the_file_and_the_remedy_and_what_is_finished_is_kept(
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings", "expected"),
+    ("changes", "expected"),
     [
-        ("G", {"num_pairs": -1}, "augmentation.global.num_pairs: found -1"),
-        ("G", {"scale": [0.9, 0.2]}, "augmentation.global.scale"),
-        ("R", {"size": 3}, "augmentation.region: unknown key 'size'"),
-        ("M", {"templates": ["a photo"]}, "lacks {left} or {right}"),
-        ("M", {"canvas": "green"}, "canvas: found 'green'"),
-        ("M", {"canvas": "generated"}, "there are no backgrounds"),
-        ("M", {"figures": {9: 1.0}}, "figures"),
+        ("global.num_pairs=-1", "augmentation.global.num_pairs: found -1"),
+        ("global.scale=[0.9,0.2]", "augmentation.global.scale: found [0.9, 0.2]"),
+        ("global.scale=[0,0.2]", "augmentation.global.scale: found [0.0, 0.2]"),
+        ("global.vertical=[0.9,0.2]", "augmentation.global.vertical: found [0.9, 0.2]"),
+        ("global.margin=0.3", "augmentation.global.margin: found 0.3"),
+        ("global.max_overlap=0.6", "augmentation.global.max_overlap: found 0.6"),
+        ("+region.size=3", "augmentation.region.size: no such key"),
+        ("mix.templates=[a photo]", "augmentation.mix.templates.0: found 'a photo'"),
+        ("mix.canvas=green", "augmentation.mix.canvas: found 'green'"),
+        ("mix.canvas=generated", "augmentation.mix.canvas: found 'generated'"),
+        ("+mix.figures={9: 1.0}", "augmentation.mix.figures.9"),
+        ("mix.figures={2: 0.0}", "augmentation.mix.figures: found {2: 0.0}"),
     ],
 )
-def test_unfit_settings_are_refused_before_anything_is_drawn(
-    tmp_path, cutouts, kind, settings, expected
+def test_unfit_settings_are_refused_with_the_field(changes, expected):
+    plus, name = changes[: changes.startswith("+")], changes.removeprefix("+")
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        default_config(f"{plus}augmentation.{name}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept", "expected"),
+    [
+        ("G", {"segments"}, "augmentation.global: there are no general concepts"),
+        ("R", {"contexts"}, "augmentation.region: no part of any concept has a name"),
+        ("R", {"segments"}, "augmentation.region: there are no general parts"),
+        ("M", {"contexts"}, "augmentation.mix: mixing needs two concepts, found 0"),
+    ],
+)
+def test_what_cannot_be_composed_is_refused_before_anything_is_drawn(
+    tmp_path, cutouts, kind, kept, expected
 ):
-    with pytest.raises(ValueError) as refused:
-        compose(tmp_path, cutouts, kind, **settings)
-    assert expected in str(refused.value)
+    folders = []
+    for name, folder in zip(("segments", "contexts"), cutouts, strict=True):
+        folders.append(folder)
+        if name not in kept:
+            folders[-1] = tmp_path / name
+            folders[-1].mkdir()
+            (folders[-1] / f"{name}.jsonl").touch()
+    with pytest.raises(ValueError, match=expected):
+        compose(tmp_path / "out", folders, kind)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_generated_canvas_needs_backgrounds(tmp_path, cutouts):
+    with pytest.raises(ValueError, match=r"mix\.canvas: generated, but there are no backgrounds"):
+        compose(tmp_path, cutouts, "M", canvas="generated")
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,4 @@
-"""Segmenters: SAM as the package would run it, scikit-image on photographs, and what happens when
-nothing is found.
-"""
+"""Segmenters: SAM against its package, scikit-image on photographs, and nothing found."""
 
 from __future__ import annotations
 
@@ -16,7 +14,9 @@ from clif_exp.curation.segmenters.build import build_segmenter
 from clif_exp.curation.segmenters.proposals import Proposals
 from clif_exp.curation.segmenters.regions import RegionSegmenter
 from clif_exp.curation.selection import choose_whole
+from support import default_config, settings
 
+SAM = default_config("segmenter=sam").segmenter
 NO_MODELS = BaseModels(family="toonworld", path="nowhere")
 
 
@@ -44,12 +44,19 @@ def random_sam():
     return model
 
 
+def sam_segmenter(model, **changes):
+    """SAM's segmenter as conf/segmenter/sam.yaml sets it, but for `changes`."""
+    from clif_exp.curation.segmenters.sam import SamSegmenter
+
+    own = SAM.own() | changes
+    loading = ("checkpoint", "model_type", "sha256")
+    return SamSegmenter(model, **{key: own[key] for key in own if key not in loading})
+
+
 @pytest.mark.parametrize("size", [(128, 128), (96, 150)])
 @pytest.mark.parametrize("filters", [False, True])
 def test_automatic_masks_are_those_of_the_package(size, filters):
     from segment_anything import SamAutomaticMaskGenerator
-
-    from clif_exp.curation.segmenters.sam import SamSegmenter
 
     model = random_sam()
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
@@ -73,7 +80,7 @@ def test_automatic_masks_are_those_of_the_package(size, filters):
     expected = np.stack(
         [one["segmentation"] for one in reference(iou_threshold, stability_threshold)]
     )
-    segmenter = SamSegmenter(
+    segmenter = sam_segmenter(
         model,
         points_per_side=8,
         points_per_batch=24,
@@ -90,26 +97,24 @@ def test_automatic_masks_are_those_of_the_package(size, filters):
     assert np.mean(matched) > 0.99
 
 
-def test_prompts_are_answered_as_the_package_does(tmp_path):
+def test_prompts_are_answered_as_the_package_does():
     from segment_anything import SamPredictor
-
-    from clif_exp.curation.segmenters.sam import SamSegmenter
 
     model = random_sam()
     image = np.random.default_rng(1).integers(0, 256, (90, 140, 3), np.uint8)
     predictor = SamPredictor(model)
     predictor.set_image(image)
     masks, quality, _ = predictor.predict(np.array([[30, 40]]), np.array([1]))
-    found = SamSegmenter(model).prompt(image, point=(30, 40))
+    found = sam_segmenter(model).prompt(image, point=(30, 40))
     np.testing.assert_array_equal(found.masks_NHW, masks[np.argsort(-quality)])
     masks, _, _ = predictor.predict(box=np.array([20, 10, 90, 80]), multimask_output=False)
     np.testing.assert_array_equal(
-        SamSegmenter(model).prompt(image, box=(20, 10, 90, 80)).masks_NHW, masks
+        sam_segmenter(model).prompt(image, box=(20, 10, 90, 80)).masks_NHW, masks
     )
 
 
 def tiny_official_sam():
-    """The package's own builder arithmetic at a size that fits a test: patch 16, width 48, 64 px."""
+    """The package's own builder arithmetic at a size for tests: patch 16, width 48, 64 px."""
     from segment_anything.modeling import (
         ImageEncoderViT,
         MaskDecoder,
@@ -155,18 +160,18 @@ def test_a_checkpoint_in_the_official_format_is_loaded_through_the_packages_regi
     trained = tiny_official_sam()
     torch.save(trained.state_dict(), tmp_path / "sam_tiny.pth")
     monkeypatch.setitem(
-        segment_anything.sam_model_registry, "vit_tiny", lambda checkpoint=None: tiny_official_sam()
+        segment_anything.sam_model_registry,
+        "vit_tiny",
+        lambda checkpoint: tiny_official_sam(),  # noqa: ARG005 - as builders do
     )
     monkeypatch.setitem(sam._MODEL_TYPES, 48, "vit_tiny")
     segmenter = build_segmenter(
-        {
-            "name": "sam",
-            "settings": {
-                "checkpoint": str(tmp_path / "sam_tiny.pth"),
-                "points_per_side": 4,
-                "iou_threshold": 0.0,
-            },
-        },
+        default_config(
+            "segmenter=sam",
+            f"segmenter.settings.checkpoint={tmp_path / 'sam_tiny.pth'}",
+            "segmenter.settings.points_per_side=4",
+            "segmenter.settings.iou_threshold=0.0",
+        ).segmenter,
         spec=NO_MODELS,
     )
     for key, value in segmenter.model.state_dict().items():
@@ -180,20 +185,22 @@ def test_a_checkpoint_in_the_official_format_is_loaded_through_the_packages_regi
 def test_bad_checkpoints_and_names_are_refused_with_a_remedy(tmp_path):
     (tmp_path / "broken.pth").write_bytes(b"garbage")
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pth")
-    for settings, expected in (
-        ({"name": "sam", "settings": {"checkpoint": str(tmp_path / "gone.pth")}}, "does not exist"),
-        (
-            {"name": "sam", "settings": {"checkpoint": str(tmp_path / "broken.pth")}},
-            "cannot be read",
-        ),
-        ({"name": "sam", "settings": {"checkpoint": str(tmp_path / "other.pth")}}, "is not SAM's"),
-        ({"name": "sam"}, "none given"),
-        ({"name": "same"}, "Choose sam, provided or felzenszwalb"),
-        ({"target": "no.such:thing"}, "cannot be imported"),
+    for override, expected in (
+        (f"segmenter.settings.checkpoint={tmp_path / 'gone.pth'}", "does not exist"),
+        (f"segmenter.settings.checkpoint={tmp_path / 'broken.pth'}", "cannot be read"),
+        (f"segmenter.settings.checkpoint={tmp_path / 'other.pth'}", "is not SAM's"),
+        ("segmenter.settings.checkpoint=null", "none given"),
+        ("segmenter.name=same", "segmenter.name: found 'same'; .*'sam', 'provided' or"),
+        ("segmenter.target=no.such:thing", "cannot be imported"),
     ):
-        with pytest.raises(ValueError) as refused:
-            build_segmenter(settings, spec=NO_MODELS)
-        assert expected in str(refused.value)
+        with pytest.raises(ValueError, match=expected):
+            build_segmenter(default_config("segmenter=sam", override).segmenter, spec=NO_MODELS)
+
+
+def test_regions_fall_back_on_what_their_config_states():
+    stated = default_config("segmenter=felzenszwalb").segmenter.own()
+    fallback = vars(RegionSegmenter())
+    assert {key: fallback[key] for key in stated} == stated | {"scales": tuple(stated["scales"])}
 
 
 class Everything:
@@ -207,7 +214,7 @@ class Everything:
     def propose(self, images):
         return [self.prompt(image) for image in images]
 
-    def prompt(self, image, *, point=None, box=None):
+    def prompt(self, image, *, point=None, box=None):  # noqa: ARG002 - the protocol
         height, width = image.shape[:2]
         mask = np.zeros((1, height, width), bool)
         mask[
@@ -220,7 +227,8 @@ class Everything:
 
 def test_a_users_own_segmenter_is_built_from_the_config():
     segmenter = build_segmenter(
-        {"target": f"{__name__}:Everything", "settings": {"share": 0.25}}, spec=NO_MODELS
+        settings("segmenter", target=f"{__name__}:Everything", settings={"share": 0.25}),
+        spec=NO_MODELS,
     )
     (found,) = segmenter.propose([np.zeros((40, 40, 3), np.uint8)])
     assert found.masks_NHW.sum() == 400
@@ -258,6 +266,7 @@ def test_regions_cut_photographs_at_a_box(name, box, inside, outside):
 
 
 def test_a_plain_background_is_never_the_concept():
+    choose = {"class_word": "egg", "clip": None, **dict(SAM.choose)}
     image, truth = blob_on_white()
     np.testing.assert_array_equal(plain_background(image), truth)
     whole_image, background = np.ones_like(truth), ~truth
@@ -266,20 +275,11 @@ def test_a_plain_background_is_never_the_concept():
     part = truth.copy()
     part[50:] = False
     masks = np.stack([background, whole_image, speck, part, truth])
-    choice = choose_whole(
-        image,
-        Proposals(masks, np.array([1.0, 1.0, 1.0, 0.9, 0.6], np.float32)),
-        class_word="egg",
-        clip=None,
-    )
+    scores = np.array([1.0, 1.0, 1.0, 0.9, 0.6], np.float32)
+    choice = choose_whole(image, Proposals(masks, scores), **choose)
     assert iou(choice.mask_HW, truth) > 0.99
-    assert (
-        choose_whole(
-            image, Proposals(masks[:3], np.ones(3, np.float32)), class_word="egg", clip=None
-        )
-        is None
-    )
-    assert choose_whole(image, Proposals.none(96, 80), class_word="egg", clip=None) is None
+    assert choose_whole(image, Proposals(masks[:3], scores[:3]), **choose) is None
+    assert choose_whole(image, Proposals.none(96, 80), **choose) is None
 
 
 def test_cut_outs_have_soft_edges_without_the_old_background():

@@ -1,4 +1,4 @@
-"""Two processes that want the same images share the work by index, and end with the bytes of one."""
+"""Two processes that want the same images share the work, and end with the bytes of one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 
 from clif_exp.artifacts.sharing import claim, share
 from clif_exp.curation.stage import compose_pairs
+from support import settings
 
 PAIRS = 512
-SETTINGS = {"num_pairs": PAIRS, "resolution": 64}
+SETTINGS = settings("augmentation.global", num_pairs=PAIRS, resolution=64)
 
 WORKER = """
 import json, sys, time
@@ -21,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from clif_exp.artifacts.store import ArtifactStore
 from clif_exp.curation import composing, stage
+from clif_exp.curation.settings import PairSettings
 
 root, segments, contexts, own, other = map(Path, sys.argv[1:6])
 drawn, real = [], composing.draw
@@ -28,13 +30,18 @@ def counted(line, **arguments):
     drawn.append(line["file"])
     return real(line, **arguments)
 composing.draw = counted
-def build(out, helping=False):
-    stage.compose_pairs(out, kind="G", segments=segments, contexts=contexts, settings=json.loads(sys.argv[6]), seed=0, helping=helping)
+def build(out, finalize=True):
+    settings = PairSettings.model_validate_json(sys.argv[6])
+    stage.compose_pairs(
+        out, kind="G", segments=segments, contexts=contexts, settings=settings, seed=0,
+        finalize=finalize,
+    )
 own.touch()
 while not other.exists():  # both start together
     time.sleep(0.005)
 artifact = ArtifactStore(root).get_or_build(
-    "augment_G", version=1, config={}, inputs={}, build=build, help_build=partial(build, helping=True)
+    "augment_G", version=1, config={}, inputs={}, build=build,
+    contribute=partial(build, finalize=False),
 )
 print(json.dumps([str(artifact.path), len(drawn)]))
 """
@@ -66,7 +73,7 @@ def test_two_processes_share_the_images_and_end_with_the_bytes_of_one(tmp_path, 
                 "-c",
                 WORKER,
                 *map(str, [tmp_path / "store", *cutouts, own, other]),
-                json.dumps(SETTINGS),
+                SETTINGS.model_dump_json(),
             ],
             stdout=subprocess.PIPE,
             text=True,
@@ -82,7 +89,7 @@ def test_two_processes_share_the_images_and_end_with_the_bytes_of_one(tmp_path, 
     assert not list((tmp_path / "store" / "augment_G").glob("*.partial"))
 
 
-def test_what_a_dead_process_had_in_hand_is_taken_up(tmp_path):
+def test_what_a_dead_process_had_claimed_is_done_by_another(tmp_path):
     holder = subprocess.Popen(
         [
             sys.executable,

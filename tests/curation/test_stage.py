@@ -1,6 +1,4 @@
-"""The stage functions on real, untrained base models: what they publish, what they refuse, what a
-killed run leaves.
-"""
+"""The stage functions on real, untrained base models: results, refusals, killed runs."""
 
 from __future__ import annotations
 
@@ -21,9 +19,22 @@ from clif_exp.curation.masks import iou
 from clif_exp.curation.page import write_page
 from clif_exp.curation.parts import name_parts, over_segment
 from clif_exp.curation.segmenters.proposals import Proposals
+from clif_exp.curation.settings import FIELDS
+from support import default_config, settings
 
-REGIONS = {"name": "provided", "settings": {"scales": [100.0]}}
-LENIENT = {"name": "provided", "naming": {"threshold": 0.0}}
+REGIONS = default_config("segmenter=provided", "segmenter.settings.scales=[100.0]").segmenter
+LENIENT = default_config("captioner.naming.threshold=0.0").captioner
+CONTEXTS = settings(
+    "augmentation.contexts",
+    names=["cat", "dog"],
+    part_names=["blue hat"],
+    images_per_name=1,
+    num_inference_steps=2,
+    guidance_scale=2.0,
+    backgrounds=["beach"],
+    screen=dict(default_config().augmentation.contexts.screen) | {"keep_best": True},
+    batch_size=4,
+)
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -46,20 +57,7 @@ def without_masks(concepts: ConceptSet) -> ConceptSet:
 @pytest.fixture(scope="module")
 def contexts(tmp_path_factory, spec) -> Path:
     out = tmp_path_factory.mktemp("contexts")
-    stage.generate_contexts(
-        out,
-        spec=spec,
-        names=["cat", "dog"],
-        part_names=["blue hat"],
-        images_per_name=1,
-        seed=0,
-        segmenter=REGIONS,
-        num_inference_steps=2,
-        guidance_scale=2.0,
-        backgrounds=["beach"],
-        screen={"keep_best": True},
-        batch_size=4,
-    )
+    stage.generate_contexts(out, spec=spec, settings=CONTEXTS, segmenter=REGIONS)
     return out
 
 
@@ -93,7 +91,7 @@ def test_curation_walks_from_images_to_pairs_and_a_page(tmp_path, spec, drawn, c
             kind=kind,
             segments=segments,
             contexts=contexts,
-            settings={"num_pairs": 6},
+            settings=settings(f"augmentation.{FIELDS[kind]}", num_pairs=6),
             seed=0,
         )
         assert len(read_manifest(manifests[kind])) == 6
@@ -121,47 +119,39 @@ def test_contexts_come_from_the_base_model_and_are_the_same_again(tmp_path, spec
     (again / "images").mkdir()
     for image in sorted((contexts / "images").iterdir())[1:]:  # all but one survived a killed run
         (again / "images" / image.name).write_bytes(image.read_bytes())
-    stage.generate_contexts(
-        again,
-        spec=spec,
-        names=["cat", "dog"],
-        part_names=["blue hat"],
-        images_per_name=1,
-        seed=0,
-        segmenter=REGIONS,
-        num_inference_steps=2,
-        guidance_scale=2.0,
-        backgrounds=["beach"],
-        screen={"keep_best": True},
-        batch_size=4,
-    )
+    stage.generate_contexts(again, spec=spec, settings=CONTEXTS, segmenter=REGIONS)
     assert content(again) == content(contexts)
 
 
 def test_a_screen_that_nothing_passes_is_an_error_with_reasons(tmp_path, spec):
+    screen = dict(default_config().augmentation.contexts.screen)
+    strict = settings(
+        "augmentation.contexts",
+        names=["cat"],
+        part_names=[],
+        images_per_name=1,
+        num_inference_steps=1,
+        guidance_scale=1.0,
+        screen=screen | {"min_area": 0.99, "max_area": 1.0},
+    )
     with pytest.raises(ValueError, match=r"none of 1 whole names gave a usable image.*keep_best"):
-        stage.generate_contexts(
-            tmp_path,
-            spec=spec,
-            names=["cat"],
-            part_names=[],
-            images_per_name=1,
-            seed=0,
-            segmenter=REGIONS,
-            num_inference_steps=1,
-            guidance_scale=1.0,
-            screen={"min_area": 0.99},
-        )
+        stage.generate_contexts(tmp_path, spec=spec, settings=strict, segmenter=REGIONS)
 
 
-def test_where_sam_finds_nothing_the_run_says_so_and_goes_on(tmp_path, spec, drawn, caplog):
-    settings = {"name": "sam", "settings": {"points_per_side": 4, "iou_threshold": 0.99}}
+def test_where_sam_finds_nothing_regions_are_used_and_the_run_says_so(
+    tmp_path, spec, drawn, caplog
+):
+    unsure = (
+        "segmenter=sam",
+        "segmenter.settings.points_per_side=4",
+        "segmenter.settings.iou_threshold=0.99",
+    )
     stage.segment_concepts(
         tmp_path / "a",
         concepts=without_masks(drawn),
         spec=spec,
-        segmenter=settings,
-        captioner={"name": "provided"},
+        segmenter=default_config(*unsure).segmenter,
+        captioner=default_config().captioner,
     )
     assert (
         "concept 'milo': cut out by felzenszwalb, for want of a mask from sam: milo_0.png,"
@@ -178,13 +168,13 @@ def test_where_sam_finds_nothing_the_run_says_so_and_goes_on(tmp_path, spec, dra
             tmp_path / "b",
             concepts=without_masks(drawn),
             spec=spec,
-            segmenter={**settings, "fallback": False},
+            segmenter=default_config(*unsure, "segmenter.fallback=false").segmenter,
             captioner=LENIENT,
         )
 
 
-def test_a_users_point_box_or_mask_overrules_what_would_be_found(tmp_path, spec, drawn):
-    """The concept is the smaller of two things: left alone, the larger one in the middle is taken."""
+def test_a_users_point_box_or_mask_overrules_what_would_be_found(tmp_path, spec):
+    """The concept is the smaller of two things: by measure the larger one would be taken."""
     image, small = np.full((96, 128, 3), 250, np.uint8), np.zeros((96, 128), bool)
     image[20:90, 45:95] = (200, 40, 40)
     image[30:60, 8:32] = (40, 60, 200)
@@ -244,9 +234,7 @@ def test_a_killed_segmentation_keeps_what_is_finished(tmp_path, spec, drawn, mon
 
 
 class Colours:
-    """Stands in for CLIP where the answer must be known: images are their mean colour, words name
-    one.
-    """
+    """Stands in for CLIP where the answer must be known: an image is its mean colour."""
 
     scale = 20.0
     words: ClassVar = {"hat": (1, 0, 0), "coat": (0, 1, 0), "shoes": (0, 0, 1), "man": (1, 1, 1)}
@@ -286,7 +274,7 @@ def test_names_go_to_parts_one_to_one_and_what_fits_no_name_stays_unnamed():
         names=["coat", "hat", "shoes"],
         class_word="man",
         clip=Colours(),
-        threshold=0.4,
+        **dict(settings("captioner.naming", others=[])),
     )
     assert [part.name for part in parts] == ["hat", "coat", None, None]
     assert all(part.score > 0.9 for part in parts[:2])
@@ -301,7 +289,8 @@ def test_over_segmentation_keeps_parts_within_the_concept_without_duplicates():
     across[20:30, 0:40] = True
     speck[30, 20] = True
     masks = np.stack([whole, nearly_hat, hat, across, speck])
-    found = over_segment(Proposals(masks, np.array([1.0, 0.8, 0.9, 0.9, 0.9], np.float32)), whole)
+    proposals = Proposals(masks, np.array([1.0, 0.8, 0.9, 0.9, 0.9], np.float32))
+    found = over_segment(proposals, whole, **dict(settings("segmenter.over_segmentation")))
     assert len(found) == 1
     assert iou(found[0], hat) == 1.0
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from clif_exp.artifacts.files import remove_folder
 from clif_exp.artifacts.locks import is_free
 from clif_exp.artifacts.store import RECORD
 
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--root", type=Path, default=Path("artifacts"), help="the store (default: artifacts)"
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    ls = commands.add_parser("ls", help="show what is there")
+    ls = commands.add_parser("ls", help="list what is there")
     gc = commands.add_parser(
         "gc", help="remove garbage; with options also finished or partial artifacts"
     )
@@ -43,19 +43,19 @@ def main(arguments: list[str] | None = None) -> int:
         "--unused-for",
         metavar="AGE",
         type=_age,
-        help="also finished artifacts that no run asked for during AGE (30d, 12h)",
+        help="also finished artifacts that no run used during AGE (30d, 12h)",
     )
     gc.add_argument(
         "--partial", action="store_true", help="also work that a killed run left and could resume"
     )
-    gc.add_argument("--dry-run", action="store_true", help="only say what would go")
+    gc.add_argument("--dry-run", action="store_true", help="only list what would be removed")
     for command in (ls, gc):
         command.add_argument("--root", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         command.add_argument("--stage", help="only this stage")
     options = parser.parse_args(arguments)
     if not options.root.is_dir():
         parser.error(
-            f"--root: {options.root} is no folder; give the store's folder (the run's"
+            f"--root: {options.root} is not a folder; give the store's folder (the run's"
             " artifacts.root)"
         )
     entries = [entry for entry in scan(options.root) if options.stage in (None, entry.stage)]
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def scan(root: Path) -> list[Entry]:
-    """Everything under a store, oldest use first."""
+    """List everything under a store, least recently used first."""
     entries = []
     for stage in sorted(folder for folder in Path(root).iterdir() if folder.is_dir()):
         for path in stage.iterdir():
@@ -114,20 +114,14 @@ def _collect(
             )
             freed += entry.megabytes
             if not dry_run:
-                _remove(entry.path)
+                if entry.path.is_dir():
+                    remove_folder(entry.path)
+                else:
+                    entry.path.unlink(missing_ok=True)
     print(
         f"{'would free' if dry_run else 'freed'} {freed:.1f} MB of"
         f" {sum(entry.megabytes for entry in entries):.1f} MB"
     )
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        garbage = path.with_name(f".garbage-{path.name}-{time.time_ns()}")
-        path.rename(garbage)  # gone in one step for whoever looks for it meanwhile
-        shutil.rmtree(garbage, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _print_table(entries: list[Entry]) -> None:

@@ -1,34 +1,57 @@
-"""Files written whole or not at all, lines of JSON, digests, and removal that nobody sees half of."""
+"""Files that appear whole or not at all, JSON lines, digests, and atomic removal of folders."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 
-def write_bytes(file: Path, data: bytes) -> None:
-    """Write a file that a reader finds whole or not at all, whatever stops this process."""
+@contextlib.contextmanager
+def whole_file(file: Path) -> Iterator[Path]:
+    """Yield a temporary neighbour to write to, which becomes `file` unless writing fails.
+
+    A reader finds the whole file or none, whatever stops this process.
+
+    Raises:
+        OSError: it cannot be written; names the file and the remedy.
+        FileNotFoundError: the folder is gone, as when another process published it.
+    """
     partial = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        partial.write_bytes(data)
+        yield partial
         os.replace(partial, file)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        found = error.strerror or error
+        raise OSError(
+            f"{file}: cannot be written ({found}). Free some space or choose another"
+            " artifacts.root."
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
 
 
+def write_bytes(file: Path, data: bytes) -> None:
+    """Write a file as `whole_file` does."""
+    with whole_file(file) as partial:
+        partial.write_bytes(data)
+
+
 def write_text(file: Path, text: str) -> None:
-    """Write a text as `write_bytes` does."""
+    """Write a text in UTF-8 as `whole_file` does."""
     write_bytes(file, text.encode())
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write JSON as `write_bytes` does.
+    """Write JSON as `whole_file` does.
 
     Raises:
         ValueError: the content holds NaN or infinity, which JSON has no word for.
@@ -37,17 +60,17 @@ def write_json(file: Path, content: Any) -> None:
 
 
 def write_jsonl(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write one JSON object per line, as `write_bytes` does."""
+    """Write one JSON object per line, as `whole_file` does."""
     write_text(file, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def read_jsonl(file: Path) -> list[dict[str, Any]]:
     """Read one JSON object per line."""
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder so that nobody ever sees half of it under its own name."""
+    """Remove a folder, if it is there, so that its name never stands for half of its content."""
     if not path.exists():
         return
     garbage = path.with_name(f".garbage-{uuid.uuid4().hex}")

@@ -1,4 +1,4 @@
-"""A lock between processes and machines that its holder's death frees."""
+"""A lock between processes and machines that is freed when its holder dies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Seconds between two tries: long enough for a network file system, short beside any stage.
+# Seconds between two tries: long enough for a network file system, short next to any stage.
 POLL_SECONDS = 0.5
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
@@ -22,16 +22,17 @@ def process_lock(
 ) -> Iterator[None]:
     """Hold `path` exclusively among all processes that see this file system.
 
-    POSIX record locks (`lockf`), because of the three candidates only they keep every promise: the
-    kernel (on NFS the server) drops them when the holder dies, however it dies; children that a
-    holder forks (data-loader workers) do not inherit them, as they would `flock`; and no heartbeat
-    has to be tuned, as a lock *file* needs. They are held per
-    process: threads of one process must not rely on them.
+    POSIX record locks (`lockf`), the only candidate of three that keeps every promise: the kernel
+    (on NFS the server) drops them when the holder dies, however it dies; children that a holder
+    forks (data-loader workers) do not inherit them; and there is no heartbeat to tune, as with a
+    lock *file*. The package filelock uses `flock`, which forked workers inherit: a dead holder's
+    workers would keep the lock. Record locks are held per process: threads of one process must not
+    rely on them.
 
     Args:
         path: the lock's file; created, and removed on release.
         on_wait: called once with the holder's "host:pid" when the lock is taken.
-        timeout: seconds to wait before TimeoutError; None waits for ever.
+        timeout: seconds to wait before TimeoutError; None waits without limit.
 
     Raises:
         ValueError: the file system has no locks.
@@ -56,7 +57,7 @@ def process_lock(
 
 
 def is_free(path: Path) -> bool:
-    """Tell whether nobody holds `path` right now."""
+    """Tell whether no process holds `path` right now."""
     if not path.exists():
         return True
     descriptor = _try_lock(path)
@@ -71,8 +72,7 @@ def _try_lock(path: Path) -> int | None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever released it in the meantime removed the file: a lock on a removed file excludes
-        # nobody.
+        # Its last holder removed the file on release: a lock on a removed file excludes no process.
         if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
             return descriptor
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Progress for loops that take a while: a bar where someone watches, nothing where nobody does."""
+"""Progress of long loops: a bar on a terminal, nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 def track(
     items: Sequence[T] | Iterable[T], description: str, *, total: int | None = None
 ) -> Iterator[T]:
-    """Yield items and show how far they are, on standard error if that is a terminal."""
+    """Yield items and show progress on standard error if that is a terminal."""
     if not sys.stderr.isatty():
         yield from items
         return

@@ -8,14 +8,12 @@ import platform
 import subprocess
 from pathlib import Path
 
-_SUFFIXES = {
-    "amx_bf16": "AMX bf16",
-    "avx512_bf16": "AVX-512 bf16",
-}  # what decides how fast this project is on a CPU
+# Instructions that decide how fast this project is on a CPU, best first.
+_SUFFIXES = {"amx_bf16": "AMX bf16", "avx512_bf16": "AVX-512 bf16"}
 
 
 def hardware() -> str:
-    """Processor, number of cores, and its bf16 instructions: "AMD EPYC, 2 cores, AVX-512 bf16"."""
+    """Name the processor, its cores and bf16 support: "AMD EPYC, 2 cores, AVX-512 bf16"."""
     info = Path("/proc/cpuinfo")
     lines = (
         dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
@@ -29,7 +27,7 @@ def hardware() -> str:
 
 
 def git_commit(*, digits: int = 40) -> str | None:
-    """The checkout's commit, with "+" if tracked files differ from it; None outside a checkout."""
+    """Return the checkout's commit, with "+" if tracked files differ; None outside a checkout."""
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return None

@@ -1,6 +1,4 @@
-"""Work shared between processes and machines through the folder it is done in: no ranks are
-counted, nobody waits in a collective.
-"""
+"""Work that processes and machines share through its folder, without ranks or collectives."""
 
 from __future__ import annotations
 
@@ -18,12 +16,12 @@ _LOCKS, _POLL_SECONDS = ".sharing", 0.2
 
 @contextlib.contextmanager
 def claim(out: Path, key: str) -> Iterator[bool]:
-    """Try to claim one item of the work in `out`; yields whether nobody else has it. Its holder's
-    death frees it.
+    """Try to claim one item of the work in `out`; yields whether this process got it.
+
+    A claim is freed when its holder dies.
 
     Raises:
-        FileNotFoundError: the folder is gone: its work was finished and published by another
-            process.
+        FileNotFoundError: the folder is gone: another process has published its work.
     """
     if not out.is_dir():
         raise FileNotFoundError(out)
@@ -44,15 +42,14 @@ def share(
     work: Callable[[str], None],
     description: str = "working",
 ) -> None:
-    """Do what nobody else does, until all is done, whoever did it.
+    """Process unclaimed items until every item is done, by whichever process.
 
     Args:
-        out: the folder in which the work is done; other processes that call this with the same keys
-            share it.
-        keys: names of the items, fit for file names.
+        out: the work's folder; processes that call this with the same keys share the work.
+        keys: names of the items, usable as file names.
         done: whether an item is finished; must become true by the last thing that `work` does.
-        work: does one item; its result must not depend on who does it.
-        description: what is going on, for the progress bar.
+        work: does one item; its result must not depend on the process.
+        description: for the progress bar.
     """
     open_keys = list(keys)
     while open_keys := [key for key in open_keys if not done(key)]:
@@ -63,11 +60,10 @@ def share(
                     work(key)
                     worked = True
         if not worked:
-            time.sleep(
-                _POLL_SECONDS
-            )  # the rest is in other hands; should they let go, it is taken up
+            # The rest is claimed by other processes; it is free again should they die.
+            time.sleep(_POLL_SECONDS)
 
 
 def forget(out: Path) -> None:
-    """Remove what sharing left in a folder whose work is done."""
+    """Remove the claims from a folder whose work is done."""
     shutil.rmtree(out / _LOCKS, ignore_errors=True)

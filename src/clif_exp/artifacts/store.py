@@ -1,5 +1,4 @@
-"""Content-addressed artifacts: each is computed once, published whole or not at all, and resumable
-until then.
+"""Content-addressed artifacts: computed once, published whole or not at all, resumable.
 
 <root>/<stage>/<fingerprint>/           a finished artifact, with artifact.json
 <root>/<stage>/<fingerprint>.partial/   work in progress, read only by that stage's own resume
@@ -14,15 +13,14 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from clif_exp.artifacts.files import remove_folder
 from clif_exp.artifacts.locks import process_lock
 from clif_exp.artifacts.provenance import git_commit
 
@@ -35,7 +33,7 @@ class Artifact:
     """A published artifact.
 
     Attributes:
-        stage: which stage made it.
+        stage: which stage built it.
         fingerprint: SHA-256 of everything its content depends on, 64 hex digits.
         path: its folder; never written to after publication.
         reused: found already published.
@@ -54,9 +52,7 @@ class Artifact:
 def fingerprint(
     stage: str, *, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]
 ) -> str:
-    """SHA-256 over the stage's name and version, its result-relevant settings and its inputs'
-    fingerprints.
-    """
+    """Return the SHA-256 over a stage's name, version, relevant settings and input fingerprints."""
     text = json.dumps(
         {"stage": stage, "version": version, "config": config, "inputs": inputs},
         sort_keys=True,
@@ -70,15 +66,15 @@ class ArtifactStore:
     """The artifacts under one folder, shared by any number of processes and machines."""
 
     def __init__(
-        self, root: Path, *, reuse: bool = True, say: Callable[[str], None] = lambda text: None
+        self, root: Path, *, reuse: bool = True, say: Callable[[str], None] = lambda _: None
     ) -> None:
         """Open the store.
 
         Args:
             root: its folder; created on first use.
-            reuse: False computes every artifact asked for anew (once per store object) and replaces
-                it.
-            say: told when it has to wait for another process.
+            reuse: False computes every requested artifact again (once per store object) and
+                replaces it.
+            say: is given a message when another process is building.
         """
         self.root = Path(root).absolute()
         self.reuse = reuse
@@ -93,12 +89,12 @@ class ArtifactStore:
         config: Mapping[str, Any],
         inputs: Mapping[str, str],
         build: Callable[[Path], None],
-        before: Callable[[Artifact | None], None] = lambda found: None,
+        before: Callable[[Artifact | None], None] = lambda _: None,
         work: float = 1.0,
         collective: bool = False,
-        help_build: Callable[[Path], None] | None = None,
+        contribute: Callable[[Path], None] | None = None,
     ) -> Artifact:
-        """Return the artifact with this fingerprint; build and publish it if nobody has.
+        """Return the artifact with this fingerprint; build and publish it if it is not there.
 
         Args:
             stage: its name, also the folder's.
@@ -107,13 +103,12 @@ class ArtifactStore:
             inputs: name -> fingerprint of each input (artifacts, raw files' content, base models'
                 identity).
             build: fills the folder it is given, which may hold an earlier, killed build's work.
-            before: told what was found (None: it will be built) before the work starts.
-            work: how much there is to do, in units of the stage's choice; kept to estimate later
-                builds.
+            before: is given what was found (None: it will be built) before the work starts.
+            work: how much there is to do, in units of the stage's choice, recorded to estimate
+                later builds.
             collective: all ranks of a distributed run build together (training); otherwise one
                 process at a time.
-            help_build: what a process does that finds another one building: its share of the work
-                in the folder it is given.
+            contribute: does a share of the work in the folder that another process is building.
         """
         digest = fingerprint(stage, version=version, config=config, inputs=inputs)
         path = self.root / stage / digest
@@ -121,32 +116,32 @@ class ArtifactStore:
             return (
                 self._join(stage, digest, build)
                 if collective
-                else self._assist(stage, digest, help_build)
+                else self._contribute(stage, digest, contribute)
             )
-        wanted_anew = not self.reuse and digest not in self._fresh
-        if not wanted_anew and (found := self._published(stage, digest)):
+        rebuild = not self.reuse and digest not in self._fresh
+        if not rebuild and (found := self._published(stage, digest)):
             before(found)
             return found
 
         def wait(who: str) -> None:
-            if help_build is None or wanted_anew:
+            if contribute is None or rebuild:
                 self.say(f"{stage}: waiting for {who}, which is building it")
                 return
-            self.say(f"{stage}: helping {who}, which is building it")
+            self.say(f"{stage}: sharing the work with {who}, which is building it")
             partial, patience = self.partial_path(stage, digest), time.monotonic() + 2
             while not partial.is_dir() and time.monotonic() < patience:
-                time.sleep(0.02)  # it has the lock, and is about to make the folder
+                time.sleep(0.02)  # it has the lock and is about to create the folder
             with contextlib.suppress(FileNotFoundError):  # finished and published meanwhile
-                help_build(partial)
+                contribute(partial)
 
         with process_lock(self.lock_path(stage, digest), on_wait=wait):
-            if not wanted_anew and (found := self._published(stage, digest)):
+            if not rebuild and (found := self._published(stage, digest)):
                 before(found)
                 return found
             before(None)
             partial = self.partial_path(stage, digest)
-            if wanted_anew:
-                _remove(partial)
+            if rebuild:
+                remove_folder(partial)
             record = {
                 "stage": stage,
                 "fingerprint": digest,
@@ -156,8 +151,8 @@ class ArtifactStore:
                 "work": work,
             }
             seconds, peak = _build(partial, build, record)
-            if wanted_anew:
-                _remove(path)
+            if rebuild:
+                remove_folder(path)
             os.rename(partial, path)
             _sync(path.parent)
             self._fresh.add(digest)
@@ -172,9 +167,7 @@ class ArtifactStore:
         )
 
     def estimate_seconds(self, stage: str, *, work: float) -> float | None:
-        """Estimate a build's wall time from this store's earlier builds of the stage; None if there
-        are none.
-        """
+        """Estimate a build's wall time from this store's earlier builds; None if there are none."""
         rates = [
             record["seconds"] / record["work"]
             for record in self.records(stage)
@@ -183,7 +176,7 @@ class ArtifactStore:
         return work * sorted(rates)[len(rates) // 2] if rates else None
 
     def records(self, stage: str = "*") -> list[dict[str, Any]]:
-        """The artifact.json of every published artifact, with its `path`."""
+        """Return the artifact.json of every published artifact, with its `path`."""
         found = []
         for file in sorted(self.root.glob(f"{stage}/*/{RECORD}")):
             if file.parent.suffix == "":
@@ -206,12 +199,12 @@ class ArtifactStore:
         except FileNotFoundError:
             return None
         with contextlib.suppress(OSError):
-            os.utime(path / RECORD)  # `gc --unused-for` frees what nobody asked for lately
+            os.utime(path / RECORD)  # `gc --unused-for` frees what no run asked for lately
         reused = digest not in self._fresh
         return Artifact(stage, digest, path, reused, record["seconds"], record["peak_memory_mb"])
 
     def _join(self, stage: str, digest: str, build: Callable[[Path], None]) -> Artifact:
-        """Take part, as a rank above 0, in a build whose lock and publication are rank 0's."""
+        """Build together with rank 0, which holds the lock and publishes."""
         if (found := self._published(stage, digest)) is None:
             partial = self.partial_path(stage, digest)
             partial.mkdir(parents=True, exist_ok=True)
@@ -220,33 +213,30 @@ class ArtifactStore:
                 time.sleep(0.5)
         return found
 
-    def _assist(
-        self, stage: str, digest: str, help_build: Callable[[Path], None] | None
+    def _contribute(
+        self, stage: str, digest: str, contribute: Callable[[Path], None] | None
     ) -> Artifact:
-        """Take a share, as a rank above 0, of a build that is rank 0's, and wait for the rest of
-        it.
-        """
-        helped = help_build is None
+        """Contribute, as a rank above 0, to a build of rank 0, and wait for its publication."""
+        contributed = contribute is None
         while (found := self._published(stage, digest)) is None:
             partial = self.partial_path(stage, digest)
-            if not helped and help_build is not None and partial.is_dir():
+            if not contributed and contribute is not None and partial.is_dir():
                 with contextlib.suppress(FileNotFoundError):  # finished and published meanwhile
-                    help_build(partial)
-                helped = True
+                    contribute(partial)
+                contributed = True
             time.sleep(0.2)
         return found
 
 
 def process_rank() -> int:
-    """This process's rank in a distributed run, as its launcher says; 0 outside one."""
+    """Return this process's rank as its launcher states it; 0 outside a distributed run."""
     for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
         if name in os.environ and (
             name != "SLURM_PROCID" or int(os.environ.get("SLURM_NTASKS", "1")) > 1
         ):
             return int(os.environ[name])
-    return int(
-        os.environ.get("NODE_RANK", "0")
-    )  # the first rank of a further machine, before it has started its own
+    # The first rank of a further machine, before it has started its own.
+    return int(os.environ.get("NODE_RANK", "0"))
 
 
 def _build(
@@ -256,7 +246,7 @@ def _build(
     clock = partial / ".seconds"
     # A resumed build reports what all its runs took together.
     earlier = float(clock.read_text()) if clock.exists() else 0.0
-    _reset_peak_memory()
+    reset_peak_memory()
     started = time.perf_counter()
     try:
         build(partial)
@@ -281,15 +271,6 @@ def _build(
     return round(seconds, 3), peak
 
 
-def _remove(path: Path) -> None:
-    """Remove a folder so that nobody ever sees half of it under its own name."""
-    if not path.exists():
-        return
-    garbage = path.with_name(f".garbage-{uuid.uuid4().hex}")
-    os.rename(path, garbage)
-    shutil.rmtree(garbage, ignore_errors=True)
-
-
 def _sync(folder: Path) -> None:
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -297,14 +278,16 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _reset_peak_memory() -> None:
+def reset_peak_memory() -> None:
+    """Start the high-water mark of resident memory again (Linux only)."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts again
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory_mb() -> float:
-    """Highest resident memory since the stage began (on systems without /proc: since the process
-    began), MiB.
+    """Return the highest resident memory since `reset_peak_memory`, MiB.
+
+    On systems without /proc: since the process began.
     """
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from clif_exp.artifacts.files import file_digest
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -45,7 +46,7 @@ def load_sam(
                 f"segmenter.settings.checkpoint: {path} holds no small SAM ({_first_line(error)})."
             ) from None
     if sha256 is not None:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        found = file_digest(path).hex()
         if found != sha256.lower():
             raise ValueError(
                 f"segmenter.settings.sha256: {path.name} has {found}, not {sha256}. Download it"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from clif_exp.artifacts.files import file_digest, write_text
 from clif_exp.base_models.checks import check_model_folder, check_pipeline_folder
 from clif_exp.base_models.families import FAMILIES, Family, family_named
 
@@ -163,12 +164,11 @@ def _file_digest(file: Path) -> bytes:
     large = stat.st_size > 256 * 2**20
     if large and (cache / key).is_file():
         return bytes.fromhex((cache / key).read_text())
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256")
+    digest = file_digest(file)
     if large:
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            (cache / key).write_text(digest.hexdigest())
+            write_text(cache / key, digest.hex())
         except OSError:
             pass  # A cache that cannot be written costs time only.
-    return digest.digest()
+    return digest

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from clif_exp.artifacts.files import whole_file
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -196,9 +198,8 @@ def copy_text_tuning(source: Path, out: Path) -> None:
     """
     for name in (LORA_FILE, WEIGHTS_FILE):
         if (source / name).is_file():
-            partial = out / f"{name}.partial"
-            shutil.copyfile(source / name, partial)
-            partial.replace(out / name)
+            with whole_file(out / name) as partial:
+                shutil.copyfile(source / name, partial)
 
 
 def apply_text_tuning(

@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from clif_exp.artifacts.files import file_digest
+
 
 @dataclass(frozen=True)
 class ConceptImage:
@@ -51,8 +53,8 @@ class ConceptSet:
                 "parts": concept.parts,
                 "images": [
                     [
-                        file_digest(image.file),
-                        file_digest(image.mask),
+                        _digest(image.file),
+                        _digest(image.mask),
                         image.caption,
                         image.point,
                         image.box,
@@ -70,5 +72,5 @@ class ConceptSet:
         return tuple(concept.name for concept in self.concepts)
 
 
-def file_digest(file: Path | None) -> str | None:
-    return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+def _digest(file: Path | None) -> str | None:
+    return None if file is None else file_digest(file).hex()

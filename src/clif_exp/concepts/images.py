@@ -29,22 +29,6 @@ MIN_SIDE = 32  # px; below this neither CLIP nor a segmenter sees anything
 _SAFE_MODES = {"RGB", "RGBA", "RGBa", "RGBX", "L", "LA", "La", "P", "PA", "1", "CMYK", "YCbCr"}
 
 
-def image_problem(file: Path) -> str | None:
-    """Say what is wrong with an image, or None if it can be used.
-
-    Args:
-        file: any path.
-
-    Returns:
-        Found and remedy in one sentence without the file's name, or None.
-    """
-    try:
-        load_rgb(file)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
 def load_rgb(file: Path) -> Image.Image:
     """Open an image as upright 8-bit RGB; transparency becomes white.
 

@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clif_exp.concepts.concept import Concept, ConceptImage, ConceptSet, file_digest
+from clif_exp.artifacts.files import file_digest
+from clif_exp.concepts.concept import Concept, ConceptImage, ConceptSet
 from clif_exp.concepts.images import load_mask, load_rgb
 
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]*")
@@ -157,14 +157,6 @@ def write_concepts_yaml(
     return file
 
 
-def with_class_words(concepts: ConceptSet, *, class_words: dict[str, str]) -> ConceptSet:
-    """Return the set with some class words replaced (`{name: class word}`)."""
-    changed = (
-        replace(c, class_word=class_words.get(c.name, c.class_word)) for c in concepts.concepts
-    )
-    return replace(concepts, concepts=tuple(changed))
-
-
 def _name_problems(source: str, concepts: Sequence[Concept]) -> list[str]:
     problems = []
     seen: set[str] = set()
@@ -205,7 +197,7 @@ def _concept_problems(source: str, concept: Concept, root: Path) -> list[str]:
     ]
     if len(set(concept.parts)) < len(concept.parts):
         problems.append(f"{where}: parts: a name is listed twice. List each part once.")
-    seen: dict[str, Path] = {}
+    seen: dict[bytes, Path] = {}
     for image in concept.images:
         problems += [f"{where}: {problem}" for problem in _image_problems(image, root)]
         digest = file_digest(image.file) if image.file.is_file() else None

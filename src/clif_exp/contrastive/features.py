@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clif_exp.artifacts.files import write_bytes
+from clif_exp.artifacts.files import file_digest, whole_file
 from clif_exp.artifacts.sharing import share
 from clif_exp.contrastive.pairs import Pair, read_pairs
 
@@ -95,12 +95,9 @@ def image_features(
     Returns:
         L2-normalised features, float32 [N, D], on the CPU.
     """
-    from safetensors.torch import load_file, save
+    from safetensors.torch import load_file, save_file
 
-    contents = {
-        file: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in dict.fromkeys(file for file, _ in images)
-    }
+    contents = {file: file_digest(file).hex() for file in dict.fromkeys(file for file, _ in images)}
     keys = [(contents[file], box) for file, box in images]
     own = cache / f"image_features_{hashlib.sha256(repr(keys).encode()).hexdigest()[:16]}"
     own.mkdir(parents=True, exist_ok=True)
@@ -115,7 +112,8 @@ def image_features(
         return own / f"{key}.safetensors"
 
     def work(key: str) -> None:
-        write_bytes(file_of(key), save({"features": _encode(clip, processor, batches[key])}))
+        with whole_file(file_of(key)) as partial:
+            save_file({"features": _encode(clip, processor, batches[key])}, str(partial))
 
     share(
         own,

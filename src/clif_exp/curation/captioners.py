@@ -10,19 +10,15 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
 
+from clif_exp.artifacts.files import write_json
 from clif_exp.concepts.concept import Concept
-
-PROMPT = (
-    "The picture shows a {class_word}. List its visible parts and garments, each as a short noun"
-    ' without colour or article, such as "hat". Answer with a JSON list of at most {max_parts}'
-    " strings and nothing else."
-)
+from clif_exp.curation.settings import CaptionerSettings
 
 
 class Captioner(Protocol):
@@ -33,21 +29,18 @@ class Captioner(Protocol):
         ...
 
 
-def build_captioner(settings: Mapping[str, Any], *, device: str = "cpu") -> Captioner:
-    """Build the captioner that the settings name (`name`, and its own keys under `settings`).
+def build_captioner(settings: CaptionerSettings, *, device: str = "cpu") -> Captioner:
+    """Build the captioner that the settings name.
 
     Raises:
-        ValueError: an unknown name, or a key or model that is missing.
+        ValueError: a key or model is missing.
     """
-    own = dict(settings.get("settings") or {})
-    name = settings.get("name")
-    if name == "provided":
-        return ProvidedCaptioner(**own)
-    if name == "openai":
+    own = settings.own()
+    if settings.name == "openai":
         return OpenAICaptioner(**own)
-    if name == "vlm":
+    if settings.name == "vlm":
         return VisionLanguageCaptioner(device=device, **own)
-    raise ValueError(f"captioner.name: found {name!r}. Choose provided, openai or vlm.")
+    return ProvidedCaptioner(**own)
 
 
 class ProvidedCaptioner:
@@ -58,10 +51,10 @@ class ProvidedCaptioner:
             do not have.
     """
 
-    def __init__(self, *, default_parts: Sequence[str] = ()) -> None:
+    def __init__(self, *, default_parts: Sequence[str]) -> None:
         self.default_parts = list(default_parts)
 
-    def parts(self, concept: Concept, images: Sequence[Image.Image]) -> list[str]:
+    def parts(self, concept: Concept, images: Sequence[Image.Image]) -> list[str]:  # noqa: ARG002 - the protocol
         """Return the listed parts."""
         return list(concept.parts) or self.default_parts
 
@@ -87,13 +80,13 @@ class OpenAICaptioner:
     def __init__(
         self,
         *,
-        model: str | None = None,
-        base_url: str | None = None,
-        timeout: float = 60.0,
-        max_retries: int = 3,
-        max_parts: int = 6,
-        cache: str | None = "~/.cache/clif_exp/captioner",
-        prompt: str = PROMPT,
+        model: str | None,
+        base_url: str | None,
+        timeout: float,
+        max_retries: int,
+        max_parts: int,
+        cache: str | None,
+        prompt: str,
     ) -> None:
         self.model: str = model or os.environ.get("OPENAI_MODEL", "")
         if not self.model:
@@ -115,7 +108,7 @@ class OpenAICaptioner:
 
         Raises:
             ValueError: the answer is no list of names; shows the answer.
-            RuntimeError: the server did not answer; names the concept and what would do.
+            RuntimeError: the server did not answer; names the concept and the remedy.
         """
         question = self.prompt.format(class_word=concept.class_word, max_parts=self.max_parts)
         encoded = [_as_png(image) for image in images[:2]]
@@ -132,7 +125,7 @@ class OpenAICaptioner:
         )
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps({"parts": parts}))
+            write_json(file, {"parts": parts})
         return parts
 
     def _ask(self, concept: Concept, question: str, encoded: Sequence[bytes]) -> str:
@@ -185,18 +178,13 @@ class VisionLanguageCaptioner:
     def __init__(
         self,
         *,
-        model: str | None,
-        revision: str | None = None,
-        max_parts: int = 6,
-        max_new_tokens: int = 120,
-        prompt: str = PROMPT,
-        device: str = "cpu",
+        model: str,
+        revision: str | None,
+        max_parts: int,
+        max_new_tokens: int,
+        prompt: str,
+        device: str,
     ) -> None:
-        if not model:
-            raise ValueError(
-                "captioner.settings.model: none given. Name a vision-language model's folder or"
-                " hub id."
-            )
         from transformers import pipeline
 
         try:

@@ -1,7 +1,4 @@
-"""Drawing planned images (CLIF, Fig.
-
-4): clean cut-outs side by side, in as many processes as there are cores.
-"""
+"""Drawing planned images (CLIF, Fig. 4): clean cut-outs side by side, in several processes."""
 
 from __future__ import annotations
 
@@ -19,7 +16,8 @@ from PIL import Image
 
 from clif_exp.artifacts.sharing import claim, share
 from clif_exp.curation.masks import write_mask, write_png
-from clif_exp.curation.planning import Kind, Layout, Library, image_file, plan_pair
+from clif_exp.curation.planning import Library, image_file, plan_pair
+from clif_exp.curation.settings import Kind, PairSettings
 
 log = logging.getLogger(__name__)
 _CHUNK = 64  # images per task
@@ -28,27 +26,27 @@ _WORTH_WORKERS = 4 * _CHUNK  # below this, starting processes costs more than dr
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to draw any image of one kind."""
+    """All that a worker needs to draw any image of one kind; `roots` are the artifacts' folders."""
 
     kind: Kind
     seed: int
     library: Library
-    layout: Layout
-    roots: Mapping[str, Path]  # "segments" and "contexts" -> artifact folder
+    settings: PairSettings
+    roots: Mapping[str, Path]  # segments and contexts
     out: Path
 
 
-def compose_all(job: Job, *, num_pairs: int, num_workers: int) -> Iterator[dict[str, Any]]:
+def compose_all(job: Job, *, num_workers: int) -> Iterator[dict[str, Any]]:
     """Draw all images of a job that are not there yet.
 
     Args:
         job: what to draw.
-        num_pairs: how many images.
         num_workers: processes; the result is the same for any number.
 
     Yields:
         The lines of the manifest, in order. Only one chunk per worker is in memory.
     """
+    num_pairs = job.settings.num_pairs
     for folder in ("images", "masks"):
         (job.out / folder).mkdir(exist_ok=True)
     chunks = [range(start, min(start + _CHUNK, num_pairs)) for start in range(0, num_pairs, _CHUNK)]
@@ -61,7 +59,7 @@ def compose_all(job: Job, *, num_pairs: int, num_workers: int) -> Iterator[dict[
         with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
             for lines in pool.map(functools.partial(_compose_chunk, job), chunks):
                 yield from lines
-    # Chunks that another process had in hand: wait for them, or take them up should it have died.
+    # Chunks that another process claimed: wait for them, or draw them should it have died.
     by_key = {_key(chunk): chunk for chunk in chunks}
     share(
         job.out,
@@ -77,7 +75,7 @@ def draw(
     """Draw one planned image.
 
     Args:
-        line: a manifest line as `plan_pair` makes it.
+        line: a manifest line from `plan_pair`.
         roots: artifact folders that hold the cut-outs.
         resolution: side of the canvas in px.
 
@@ -120,7 +118,7 @@ def _compose_chunk(job: Job, chunk: range) -> list[dict[str, Any]]:
 
 def _plan(job: Job, chunk: range) -> list[dict[str, Any]]:
     return [
-        plan_pair(job.kind, index, library=job.library, layout=job.layout, seed=job.seed)
+        plan_pair(job.kind, index, library=job.library, settings=job.settings, seed=job.seed)
         for index in chunk
     ]
 
@@ -129,7 +127,7 @@ def _draw_chunk(job: Job, lines: list[dict[str, Any]]) -> None:
     for line in lines:
         if (job.out / line["file"]).is_file():
             continue  # drawn before the run was interrupted: images appear last and whole
-        image, masks = draw(line, roots=job.roots, resolution=job.layout.resolution)
+        image, masks = draw(line, roots=job.roots, resolution=job.settings.resolution)
         for source, mask in zip(line["sources"], masks, strict=True):
             write_mask(job.out / source["mask"], mask)
         write_png(job.out / line["file"], image)

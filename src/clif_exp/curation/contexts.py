@@ -5,8 +5,7 @@ out and screened.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from clif_exp.artifacts.files import read_jsonl, write_jsonl
 from clif_exp.artifacts.sharing import share
 from clif_exp.base_models.loading import load_pipeline
 from clif_exp.base_models.spec import BaseModels
-from clif_exp.curation.masks import cut_out, plain_background, write_bytes, write_png
-from clif_exp.curation.planning import with_article
+from clif_exp.curation.masks import cut_out, plain_background, write_png
 from clif_exp.curation.segmenters.build import build_segmenter
 from clif_exp.curation.segmenting import Segmented, find_object
+from clif_exp.curation.settings import ScreenSettings, SegmenterSettings
 from clif_exp.curation.similarity import RegionText
+from clif_exp.prompts.articles import with_article
 
 SCREENED = "screened"  # folder of what is cut out and screened so far
 _BATCH = 16  # images segmented at once
@@ -38,29 +39,6 @@ class Candidate:
     prompt: str
     seed: int
     file: str
-
-
-@dataclass(frozen=True)
-class Screen:
-    """What a generated cut-out must fulfil.
-
-    Args:
-        min_area: smallest share of the image.
-        max_area: largest share of the image.
-        max_border: share of the image's border it may touch; more means that it is cut off.
-        max_rest: largest other thing on a plain background, as a share of the cut-out; more means a
-            second object.
-        max_rank: its own name must be among this many best ones of all names, by CLIP.
-        keep_best: keep the best image of a name even if none passes (for trying things out on
-            weak models).
-    """
-
-    min_area: float = 0.04
-    max_area: float = 0.85
-    max_border: float = 0.1
-    max_rest: float = 0.15
-    max_rank: int = 3
-    keep_best: bool = False
 
 
 def list_candidates(
@@ -149,7 +127,12 @@ def sample(
 
 
 def screened_out(
-    found: Segmented | None, *, name: str, names: Sequence[str], clip: RegionText, screen: Screen
+    found: Segmented | None,
+    *,
+    name: str,
+    names: Sequence[str],
+    clip: RegionText,
+    screen: ScreenSettings,
 ) -> tuple[str | None, float]:
     """Say why a generated image is no use as a context, and how similar it is to its name.
 
@@ -218,31 +201,14 @@ def _largest_rest(image: np.ndarray, mask: np.ndarray) -> float:
     return float(np.bincount(labels.ravel(), minlength=2)[1:].max() / mask.sum()) if count else 0.0
 
 
-def as_settings(value: Mapping[str, Any] | Screen | None) -> Screen:
-    """Read a `Screen` from plain settings.
-
-    Raises:
-        ValueError: an unknown key.
-    """
-    if isinstance(value, Screen):
-        return value
-    try:
-        return Screen(**dict(value or {}))
-    except TypeError as error:
-        raise ValueError(
-            f"augmentation.contexts.screen: {error}. Keys are"
-            f" {', '.join(Screen.__dataclass_fields__)}."
-        ) from None
-
-
 def cut_and_screen(
     out: Path,
     candidates: Sequence[Candidate],
     *,
     spec: BaseModels,
-    segmenter: Mapping[str, Any],
+    segmenter: SegmenterSettings,
     device: str,
-    screen: Screen,
+    screen: ScreenSettings,
 ) -> list[dict[str, Any]]:
     """Cut out and screen every sampled image, in batches that processes share; the lines of
     contexts.jsonl, none kept yet.
@@ -251,7 +217,7 @@ def cut_and_screen(
         out: the artifact's folder, with the sampled images.
         candidates: what was sampled.
         spec: base models.
-        segmenter: conf/segmenter.
+        segmenter: what finds masks, and which of them is the thing.
         device: where SAM and CLIP run.
         screen: what a cut-out must fulfil.
     """
@@ -276,19 +242,19 @@ def cut_and_screen(
                     RegionText(spec, device=device),
                 )
             )
-        finder, clip = models
+        built_segmenter, clip = models
         images, lines = [open_rgb(out / candidate.file) for candidate in batches[key]], []
         for candidate, image, proposals in zip(
-            batches[key], images, finder.propose(images), strict=True
+            batches[key], images, built_segmenter.propose(images), strict=True
         ):
             found = find_object(
                 image,
                 proposals,
                 word=candidate.name,
-                segmenter=finder,
+                segmenter=built_segmenter,
                 clip=clip,
-                choose=segmenter.get("choose") or {},
-                fallback=bool(segmenter.get("fallback", True)),
+                choose=dict(segmenter.choose),
+                fallback=segmenter.fallback,
             )
             reason, similarity = screened_out(
                 found, name=candidate.name, names=by_kind[candidate.kind], clip=clip, screen=screen
@@ -303,10 +269,10 @@ def cut_and_screen(
                 }
                 write_png(out / line["cutout"], cutout)
             lines.append(line)
-        write_bytes(out / SCREENED / f"{key}.json", json.dumps(lines).encode())
+        write_jsonl(out / SCREENED / f"{key}.jsonl", lines)
 
     def done(key: str) -> bool:
-        return (out / SCREENED / f"{key}.json").is_file()
+        return (out / SCREENED / f"{key}.jsonl").is_file()
 
     share(out, batches, done=done, work=work, description="cutting out general concepts")
     lines = [
@@ -314,9 +280,7 @@ def cut_and_screen(
         for candidate in candidates
         if candidate.kind == "background"
     ]
-    return lines + [
-        line for key in batches for line in json.loads((out / SCREENED / f"{key}.json").read_text())
-    ]
+    return lines + [line for key in batches for line in read_jsonl(out / SCREENED / f"{key}.jsonl")]
 
 
 def _line(candidate: Candidate) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from clif_exp.curation.masks import read_jsonl
+from clif_exp.artifacts.files import read_jsonl
 from clif_exp.curation.planning import Cutout, Library
 
 

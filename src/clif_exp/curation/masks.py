@@ -6,16 +6,13 @@ NumPy and SciPy only: worker processes import this in no time.
 from __future__ import annotations
 
 import io
-import json
-import os
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from clif_exp.artifacts.files import write_bytes
 from clif_exp.concepts.images import mask_box
 
 
@@ -119,29 +116,3 @@ def write_png(file: Path, image: Image.Image) -> None:
 def write_mask(file: Path, mask_HW: np.ndarray) -> None:
     """Write a bool mask as an 8-bit grey PNG (255 = inside), atomically."""
     write_png(file, Image.fromarray(mask_HW.astype(np.uint8) * 255, "L"))
-
-
-def write_bytes(file: Path, data: bytes) -> None:
-    """Write a file through a temporary neighbour and one rename."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(
-            f"{file}: cannot be written ({error.strerror}). Free some space or choose another"
-            " artifacts.root."
-        ) from error
-    temporary.replace(file)
-
-
-def write_jsonl(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write one JSON object per line, atomically."""
-    write_bytes(
-        file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
-    )
-
-
-def read_jsonl(file: Path) -> list[dict[str, Any]]:
-    """Read one JSON object per line."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]

@@ -1,6 +1,4 @@
-"""The page that shows what curation made: sources, masks, part names and augmented images of
-every concept, in one file.
-"""
+"""The page that shows curation's results: sources, masks, part names and augmented images."""
 
 from __future__ import annotations
 
@@ -13,16 +11,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from clif_exp.artifacts.files import write_text
 from clif_exp.concepts.concept import ConceptSet
 from clif_exp.concepts.images import load_rgb
 from clif_exp.curation.manifest import read_contexts, read_manifest, read_segments
-from clif_exp.curation.masks import write_bytes
 
 _UNNAMED_SHOWN = 12
 _TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Curation: {{ title }}</title>
 <style>
- body { font: 14px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; background: #fff }
+ body { font: 14px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem;
+        padding: 0 1rem; color: #222; background: #fff }
  h1, h2, h3 { line-height: 1.2 } h2 { border-top: 1px solid #ccc; padding-top: 1rem }
  .row { display: flex; flex-wrap: wrap; gap: .6rem } figure { margin: 0; width: {{ side }}px }
  figure img { width: 100%; border: 1px solid #ddd; display: block; background: #fff }
@@ -60,7 +59,7 @@ def write_page(
 
     Args:
         file: the page to write.
-        concepts: the concept set; its images are shown beside their masks.
+        concepts: the concept set; its images are shown next to their masks.
         segments: artifact of `segment_concepts`.
         contexts: artifact of `generate_contexts`, if there is one.
         manifests: kind (G, R, M) -> artifact of `compose_pairs`.
@@ -121,7 +120,7 @@ def write_page(
     html = page.render(
         title=concepts.name, concepts=shown, contexts=general, summary=summary, side=side
     )
-    write_bytes(file, html.encode())
+    write_text(file, html)
     return file
 
 

@@ -1,4 +1,4 @@
-"""Parts of a concept: over-segment it, then match names to regions one to one (CLIF, section 4.1)."""
+"""Parts of a concept: over-segmentation, and names matched to regions (CLIF, section 4.1)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from clif_exp.curation.masks import iou, tidy
-from clif_exp.curation.planning import with_article
 from clif_exp.curation.segmenters.proposals import Proposals
 from clif_exp.curation.similarity import RegionText
+from clif_exp.prompts.articles import with_article
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ def over_segment(
     proposals: Proposals,
     whole_HW: np.ndarray,
     *,
-    inside: float = 0.85,
-    min_area: float = 0.02,
-    max_area: float = 0.8,
-    nms: float = 0.7,
-    max_parts: int = 16,
+    inside: float,
+    min_area: float,
+    max_area: float,
+    nms: float,
+    max_parts: int,
 ) -> list[np.ndarray]:
     """Keep the masks that are parts of the concept, without near-duplicates.
 
@@ -75,10 +75,10 @@ def name_parts(
     names: Sequence[str],
     class_word: str,
     clip: RegionText,
-    threshold: float = 0.4,
-    template: str = "a photo of {name}",
-    others: Sequence[str] = (),
-    enabled: bool = True,
+    enabled: bool,
+    threshold: float,
+    template: str,
+    others: Sequence[str],
 ) -> list[Part]:
     """Match part names to regions by CLIP similarity, one to one.
 
@@ -92,10 +92,10 @@ def name_parts(
         names: names of parts the concept has.
         class_word: what the concept is as a whole.
         clip: compares regions with names.
+        enabled: False leaves every region unnamed.
         threshold: smallest probability of a name.
         template: caption of a single part, with {name} (which brings its article).
         others: what else a region may show, such as "face"; never given as names.
-        enabled: False leaves every region unnamed.
 
     Returns:
         One `Part` per mask, in order.

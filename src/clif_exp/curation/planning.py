@@ -16,34 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from clif_exp.concepts.pairs import KIND_CODES, derived_rng, seen_pairs
-from clif_exp.curation.layout import Kind, Layout
-
-_UNCOUNTED = {
-    "trousers",
-    "jeans",
-    "shorts",
-    "glasses",
-    "sunglasses",
-    "shoes",
-    "boots",
-    "gloves",
-    "pants",
-    "goggles",
-    "socks",
-    "scissors",
-    "leggings",
-    "headphones",
-    "clothes",
-    "wings",
-    "ears",
-    "eyes",
-    "arms",
-    "legs",
-    "hands",
-    "feet",
-    "hair",
-    "fur",
-}
+from clif_exp.curation.settings import Kind, PairSettings
+from clif_exp.prompts.articles import with_article
 
 
 @dataclass(frozen=True)
@@ -75,7 +49,7 @@ class Library:
 
 @dataclass(frozen=True)
 class Place:
-    """Size and position of one figure before its aspect is known: shares of what fits, in [0, 1]."""
+    """Size and position of a figure whose aspect is still unknown: shares of what fits, [0, 1]."""
 
     scale: float
     x: float
@@ -83,16 +57,8 @@ class Place:
     flip: bool
 
 
-def with_article(name: str) -> str:
-    """Put "a" or "an" before a noun phrase, unless it has an article or takes none."""
-    words = name.split()
-    if words[0] in {"a", "an", "the", "some"} or words[-1] in _UNCOUNTED:
-        return name
-    return f"{'an' if words[0][0] in 'aeiou' else 'a'} {name}"
-
-
 def plan_pair(
-    kind: Kind, index: int, *, library: Library, layout: Layout, seed: int
+    kind: Kind, index: int, *, library: Library, settings: PairSettings, seed: int
 ) -> dict[str, Any]:
     """Decide everything about one augmented image.
 
@@ -100,7 +66,7 @@ def plan_pair(
         kind: G (concept + general concept), R (concept's part + general part) or M (concepts).
         index: which image of its kind.
         library: what can be placed; must hold what the kind needs.
-        layout: how it is laid out.
+        settings: how it is laid out.
         seed: the augmentation's seed.
 
     Returns:
@@ -110,24 +76,24 @@ def plan_pair(
     code = KIND_CODES[kind]
     member_rng = derived_rng(seed, code, index)
     if kind == "M":
-        cutouts = _mixed(index, library, layout, seed)
-        places = [_place(member_rng, layout) for _ in cutouts]
+        cutouts = _mixed(index, library, settings.figures, seed)
+        places = [_place(member_rng, settings) for _ in cutouts]
         group, group_rng = index, member_rng
     else:
         size = max(
-            1, min(layout.group_size, len(library.wholes) if kind == "G" else len(library.parts))
+            1, min(settings.group_size, len(library.wholes) if kind == "G" else len(library.parts))
         )
         group, member = divmod(index, size)
         group_rng = derived_rng(seed, code, group, 1)
         general, side = _general(
             library.contexts if kind == "G" else library.context_parts, group, seed, code
         )
-        own = _own(kind, library, group_rng, member, size, member_rng)
+        own = _own(kind, library, group_rng, member, member_rng)
         # Shared by the group: the general concept with its flip, and both sizes and places. The
         # concept's flip is its own.
-        general_place, own_place = _place(group_rng, layout), _place(group_rng, layout)
+        general_place, own_place = _place(group_rng, settings), _place(group_rng, settings)
         own_place = Place(
-            own_place.scale, own_place.x, own_place.y, bool(member_rng.random() < layout.flip)
+            own_place.scale, own_place.x, own_place.y, bool(member_rng.random() < settings.flip)
         )
         cutouts, places = (
             ([general, own], [general_place, own_place])
@@ -137,11 +103,11 @@ def plan_pair(
     phrases = [_phrase(cutout) for cutout in cutouts]
     background = (
         library.backgrounds[int(group_rng.integers(len(library.backgrounds)))]
-        if layout.canvas == "generated"
+        if settings.canvas == "generated"
         else None
     )
-    caption = _caption(phrases, layout, group_rng)
-    if background and layout.name_background:
+    caption = _caption(phrases, settings, group_rng)
+    if background and settings.name_background:
         caption = f"{caption} {background[1]}"
     stem = f"{index:06d}"
     return {
@@ -156,7 +122,7 @@ def plan_pair(
             _source(
                 cutout,
                 place,
-                layout,
+                settings,
                 slot=slot,
                 slots=len(cutouts),
                 phrase=phrases[slot],
@@ -177,15 +143,15 @@ def side_name(slot: int, slots: int) -> str | int:
     return ("left", "right")[slot] if slots == 2 else slot
 
 
-def _place(rng: np.random.Generator, layout: Layout) -> Place:
+def _place(rng: np.random.Generator, settings: PairSettings) -> Place:
     scale, x, y, flip = rng.random(4)
-    low, high = layout.scale
-    top, bottom = layout.vertical
+    low, high = settings.scale
+    top, bottom = settings.vertical
     return Place(
         round(float(low + (high - low) * scale), 4),
         float(x),
         float(top + (bottom - top) * y),
-        bool(flip < layout.flip),
+        bool(flip < settings.flip),
     )
 
 
@@ -205,7 +171,6 @@ def _own(
     library: Library,
     group_rng: np.random.Generator,
     member: int,
-    size: int,
     member_rng: np.random.Generator,
 ) -> Cutout:
     """The concept's side of a G or R pair: the group's member-th concept, in one of its images."""
@@ -222,7 +187,7 @@ def _own(
     return options[int(member_rng.integers(len(options)))]
 
 
-def _mixed(index: int, library: Library, layout: Layout, seed: int) -> list[Cutout]:
+def _mixed(index: int, library: Library, figures: Mapping[int, float], seed: int) -> list[Cutout]:
     """Concepts of an M image, from left to right; only seen pairs stand in one image."""
     rng = derived_rng(seed, KIND_CODES["M"], index, 1)
     names = list(library.wholes)
@@ -236,8 +201,8 @@ def _mixed(index: int, library: Library, layout: Layout, seed: int) -> list[Cuto
             int(derived_rng(seed, KIND_CODES["M"], turn, 2).permutation(len(ordered))[position])
         ]
     )
-    counts = {int(count): float(p) for count, p in layout.figures.items()}
-    wanted = int(rng.choice(list(counts), p=np.array(list(counts.values())) / sum(counts.values())))
+    shares = np.array(list(figures.values()), float)
+    wanted = int(rng.choice(list(figures), p=shares / sum(figures.values())))
     for name in (names[i] for i in rng.permutation(len(names))):
         if (
             len(chosen) < wanted
@@ -254,23 +219,30 @@ def _phrase(cutout: Cutout) -> str:
     return f"<{cutout.concept}>'s {cutout.part}" if cutout.part else f"<{cutout.concept}>"
 
 
-def _caption(phrases: Sequence[str], layout: Layout, rng: np.random.Generator) -> str:
+def _caption(phrases: Sequence[str], settings: PairSettings, rng: np.random.Generator) -> str:
     if len(phrases) == 2:
-        template = layout.templates[int(rng.integers(len(layout.templates)))]
+        template = settings.templates[int(rng.integers(len(settings.templates)))]
         return template.format(left=phrases[0], right=phrases[1])
-    return layout.row_template.format(row=", ".join(phrases[:-1]) + f" and {phrases[-1]}")
+    return settings.row_template.format(row=", ".join(phrases[:-1]) + f" and {phrases[-1]}")
 
 
 def _source(
-    cutout: Cutout, place: Place, layout: Layout, *, slot: int, slots: int, phrase: str, mask: str
+    cutout: Cutout,
+    place: Place,
+    settings: PairSettings,
+    *,
+    slot: int,
+    slots: int,
+    phrase: str,
+    mask: str,
 ) -> dict[str, Any]:
     """Turn a place into a box in px: inside the canvas, centred within its slot, as large as its
     scale says.
     """
-    side = layout.resolution
-    margin = round(layout.margin * side)
+    side = settings.resolution
+    margin = round(settings.margin * side)
     width = side / slots
-    reach = layout.max_overlap * width / 2
+    reach = settings.max_overlap * width / 2
     left = max(margin, slot * width - reach + (margin / 2 if slot else 0))
     right = min(side - margin, (slot + 1) * width + reach - (margin / 2 if slot < slots - 1 else 0))
     fit = min((right - left) / cutout.width, (side - 2 * margin) / cutout.height)

@@ -5,7 +5,7 @@ name.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,10 +52,10 @@ def segment_concept(
     segmenter: Segmenter,
     captioner: Captioner,
     clip: RegionText,
-    choose: Mapping[str, Any] | None = None,
-    over_segmentation: Mapping[str, Any] | None = None,
-    naming: Mapping[str, Any] | None = None,
-    fallback: bool = True,
+    choose: Mapping[str, Any],
+    over_segmentation: Mapping[str, Any],
+    naming: Mapping[str, Any],
+    fallback: bool,
 ) -> list[Segmented]:
     """Cut a concept out of each of its images and name its parts (CLIF, section 4.1).
 
@@ -64,21 +64,21 @@ def segment_concept(
         segmenter: proposes masks.
         captioner: lists the parts.
         clip: compares regions with words.
-        choose: settings of `choose_whole`.
-        over_segmentation: settings of `over_segment`.
-        naming: settings of `name_parts`.
+        choose: thresholds and weights of `choose_whole`.
+        over_segmentation: thresholds of `over_segment`.
+        naming: how `name_parts` names.
         fallback: where the segmenter finds nothing, try scikit-image's regions before giving up.
 
     Returns:
         One entry per image, in order.
 
     Raises:
-        ValueError: nothing was found in an image; names it and what would do.
+        ValueError: nothing was found in an image; names it and the remedy.
     """
     images = [np.asarray(load_rgb(reference.file)) for reference in concept.images]
     proposals = segmenter.propose(images)
     wholes = [
-        _find_whole(concept, reference, image, found, segmenter, clip, choose or {}, fallback)
+        _find_whole(concept, reference, image, found, segmenter, clip, choose, fallback)
         for reference, image, found in zip(concept.images, images, proposals, strict=True)
     ]
     missed = [
@@ -99,17 +99,17 @@ def segment_concept(
     )
     results = []
     for whole, found in zip(wholes, proposals, strict=True):
-        regions = over_segment(found, whole.whole_HW, **(over_segmentation or {})) if names else []
+        regions = over_segment(found, whole.whole_HW, **over_segmentation) if names else []
         if names and not regions and fallback and segmenter.name == "sam":
             (found,) = RegionSegmenter().propose([whole.image])
-            regions = over_segment(found, whole.whole_HW, **(over_segmentation or {}))
+            regions = over_segment(found, whole.whole_HW, **over_segmentation)
         parts = name_parts(
             whole.image,
             regions,
             names=names,
             class_word=concept.class_word,
             clip=clip,
-            **(naming or {}),
+            **naming,
         )
         results.append(
             Segmented(whole.image, whole.whole_HW, whole.how, whole.score, whole.measures, parts)
@@ -170,7 +170,7 @@ def _find_whole(
             )
             if meant is not None:
                 return Segmented(image, meant.mask_HW, kind, meant.score, meant.measures)
-        best = _best_prompted(prompted, image.shape[:2])
+        best = _best_prompted(prompted)
         if best is not None:
             return Segmented(
                 image, tidy(prompted.masks_NHW[best]), kind, float(prompted.scores_N[best]), {}
@@ -197,7 +197,7 @@ def _find_whole(
     return chosen
 
 
-def _best_prompted(prompted: Proposals, size: Sequence[int]) -> int | None:
+def _best_prompted(prompted: Proposals) -> int | None:
     """The most confident mask that is neither a speck nor the whole image."""
     areas = (
         prompted.masks_NHW.reshape(len(prompted.masks_NHW), -1).mean(axis=1)

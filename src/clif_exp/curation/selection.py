@@ -1,6 +1,4 @@
-"""Which of a segmenter's masks is the concept: a weighted sum of things that can be measured, open
-to inspection.
-"""
+"""Which of a segmenter's masks is the concept: the one with the best weighted mean of measures."""
 
 from __future__ import annotations
 
@@ -12,20 +10,10 @@ import numpy as np
 
 from clif_exp.concepts.images import mask_box
 from clif_exp.curation.masks import iou, plain_background, tidy
-from clif_exp.curation.planning import with_article
 from clif_exp.curation.segmenters.proposals import Proposals
 from clif_exp.curation.similarity import RegionText
+from clif_exp.prompts.articles import with_article
 
-# How much each measure counts. All measures lie in [0, 1]; border counts against a mask.
-DEFAULT_WEIGHTS: dict[str, float] = {
-    "centrality": 1.0,
-    "area": 1.0,
-    "border": 1.5,
-    "foreground": 2.0,
-    "compactness": 0.5,
-    "similarity": 1.0,
-    "confidence": 1.0,
-}
 _SHORTLIST = 16  # candidates worth a look by CLIP
 
 
@@ -68,10 +56,10 @@ def choose_whole(
     *,
     class_word: str,
     clip: RegionText | None,
-    weights: Mapping[str, float] | None = None,
-    min_area: float = 0.01,
-    max_area: float = 0.9,
-    max_border: float = 0.5,
+    weights: Mapping[str, float],
+    min_area: float,
+    max_area: float,
+    max_border: float,
 ) -> Choice | None:
     """Choose the mask that most likely is the concept (CLIF, section 4.1: "segment the concept").
 
@@ -80,7 +68,7 @@ def choose_whole(
         proposals: candidates.
         class_word: what the concept is.
         clip: compares candidates with the class word; None leaves that measure out.
-        weights: how much each measure counts; missing ones count as in `DEFAULT_WEIGHTS`.
+        weights: how much each measure counts; border counts against a mask.
         min_area: smallest mask as a share of the image.
         max_area: largest mask as a share of the image.
         max_border: a mask that covers more of the image's border than this is background.
@@ -88,7 +76,6 @@ def choose_whole(
     Returns:
         The best candidate, tidied, or None if none qualifies.
     """
-    weights = {**DEFAULT_WEIGHTS, **(weights or {})}
     masks = proposals.masks_NHW
     if not len(masks):
         return None
@@ -111,7 +98,7 @@ def choose_whole(
         for i in eligible
     ]
     order = np.argsort([-m.score(weights) for m in measured], kind="stable")[:_SHORTLIST]
-    if clip is not None and weights["similarity"] > 0:
+    if clip is not None and weights.get("similarity", 0) > 0:
         cosines = (
             clip.regions(image, [masks[eligible[k]] for k in order])
             @ clip.texts([f"a photo of {with_article(class_word)}"])[0]

@@ -84,7 +84,7 @@ SEGMENTERS: dict[str, type[Strict]] = {
 
 
 class ChooseSettings(Strict):
-    """Which mask is the concept; see `selection.choose_whole`.
+    """Which mask is the concept; see `selection.choose_whole`, which takes all of this.
 
     Attributes:
         weights: measure -> how much it counts.
@@ -95,13 +95,7 @@ class ChooseSettings(Strict):
 
     weights: dict[
         Literal[
-            "centrality",
-            "area",
-            "border",
-            "foreground",
-            "compactness",
-            "similarity",
-            "confidence",
+            "centrality", "area", "border", "foreground", "compactness", "similarity", "confidence"
         ],
         float,
     ]
@@ -111,7 +105,7 @@ class ChooseSettings(Strict):
 
 
 class OverSegmentationSettings(Strict):
-    """Which masks are the concept's parts; see `parts`.
+    """Which masks are the concept's parts; see `parts.over_segment`, which takes all of this.
 
     Attributes:
         inside: share of a part that must lie within the concept.
@@ -149,6 +143,12 @@ class SegmenterSettings(StageSettings):
     choose: ChooseSettings
     over_segmentation: OverSegmentationSettings
     fallback: bool
+
+    def own(self) -> dict[str, Any]:
+        """Return the segmenter's own settings as keyword arguments; those of a target unchecked."""
+        if self.target is not None:
+            return dict(self.settings or {})
+        return dict(SEGMENTERS[self.name].model_validate(self.settings))
 
 
 class ProvidedSettings(Strict):
@@ -210,7 +210,7 @@ CAPTIONERS: dict[str, type[Strict]] = {
 
 
 class NamingSettings(Strict):
-    """How parts get their names; see `parts`.
+    """How parts get their names; see `parts.name_parts`, which takes all of this.
 
     Attributes:
         enabled: False leaves all parts unnamed.
@@ -237,6 +237,10 @@ class CaptionerSettings(Strict):
     name: Literal["provided", "openai", "vlm"]
     settings: Any
     naming: NamingSettings
+
+    def own(self) -> dict[str, Any]:
+        """Return the captioner's own settings as keyword arguments, checked."""
+        return dict(CAPTIONERS[self.name].model_validate(self.settings))
 
 
 class ScreenSettings(Strict):
@@ -333,6 +337,20 @@ class PairSettings(StageSettings):
     figures: dict[Annotated[int, Field(ge=2, le=6)], NotNegative]
     group_size: Positive
 
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        for name in ("scale", "vertical"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name}: found [{low}, {high}]; write the smaller number first")
+        if self.scale[0] == 0:
+            raise ValueError(f"scale: found {self.scale}; figures need a size above 0")
+        if not sum(self.figures.values()):
+            raise ValueError(
+                f"figures: found {self.figures}; give a number of figures a share above 0"
+            )
+        return self
+
 
 class AugmentationSettings(Strict):
     """conf/augmentation.
@@ -358,26 +376,13 @@ class AugmentationSettings(Strict):
         return {"G": self.global_, "R": self.region, "M": self.mix}[kind]
 
     @model_validator(mode="after")
-    def _ranges_and_canvas(self) -> Self:
+    def _canvas(self) -> Self:
         for kind, field in FIELDS.items():
             pairs = self.of(kind)
             if pairs.canvas == "generated" and pairs.num_pairs and not self.contexts.backgrounds:
                 raise ValueError(
                     f"{field}.canvas: found 'generated' without augmentation.contexts.backgrounds;"
                     " name some places there"
-                )
-            for name in ("scale", "vertical"):
-                low, high = getattr(pairs, name)
-                if low > high:
-                    raise ValueError(
-                        f"{field}.{name}: found [{low}, {high}]; write the smaller number first"
-                    )
-            if pairs.scale[0] == 0:
-                raise ValueError(f"{field}.scale: found {pairs.scale}; figures need a size above 0")
-            if not sum(pairs.figures.values()):
-                raise ValueError(
-                    f"{field}.figures: found {pairs.figures}; give a number of figures a share"
-                    " above 0"
                 )
         return self
 

@@ -1,27 +1,31 @@
-"""The stage functions of curation: segments, contexts and the three augmentations, each an artifact
-of its own.
-"""
+"""The stage functions of curation: segments, contexts, and three kinds of augmented images."""
 
 from __future__ import annotations
 
-import json
 import logging
+import shutil
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from clif_exp.artifacts.files import read_jsonl, write_jsonl
+from clif_exp.artifacts.progress import track
+from clif_exp.artifacts.sharing import forget, share
 from clif_exp.base_models.spec import BaseModels
 from clif_exp.concepts.concept import Concept, ConceptSet
 from clif_exp.concepts.images import mask_box
-from clif_exp.concepts.pairs import seen_pairs
-from clif_exp.curation.layout import FIELDS, Kind, Layout, read_layout
-from clif_exp.curation.masks import cut_out, write_bytes, write_jsonl, write_mask, write_png
+from clif_exp.curation.masks import cut_out, write_mask, write_png
 from clif_exp.curation.planning import Library
-
-__all__ = ["compose_pairs", "generate_contexts", "seen_pairs", "segment_concepts"]
+from clif_exp.curation.settings import (
+    FIELDS,
+    CaptionerSettings,
+    ContextSettings,
+    Kind,
+    PairSettings,
+    SegmenterSettings,
+)
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +35,10 @@ def segment_concepts(
     *,
     concepts: ConceptSet,
     spec: BaseModels,
-    segmenter: Mapping[str, Any],
-    captioner: Mapping[str, Any],
+    segmenter: SegmenterSettings,
+    captioner: CaptionerSettings,
     device: str = "cpu",
-    num_workers: int = 1,
-    helping: bool = False,
+    finalize: bool = True,
 ) -> None:
     """Cut every concept and its parts out of its images (CLIF, section 4.1).
 
@@ -47,26 +50,23 @@ def segment_concepts(
         out: folder to fill; concepts finished by an earlier, killed run are kept.
         concepts: the checked set.
         spec: base models.
-        segmenter: conf/segmenter: name, settings, choose, over_segmentation, fallback.
-        captioner: conf/captioner: name, settings, naming.
+        segmenter: what finds masks, and which of them are the concept and its parts.
+        captioner: what lists the parts, and how they are named.
         device: where SAM and CLIP run.
-        num_workers: unused so far; results do not depend on it.
-        helping: take a share of the concepts of a folder that another process fills and finishes.
+        finalize: False contributes concepts to a folder that another process completes.
 
     Raises:
-        ValueError: nothing was found in an image; names it and what would do.
+        ValueError: nothing was found in an image; names it and the remedy.
     """
-    from clif_exp.artifacts.sharing import forget, share
     from clif_exp.curation.captioners import build_captioner
     from clif_exp.curation.segmenters.build import build_segmenter
     from clif_exp.curation.segmenting import segment_concept
     from clif_exp.curation.similarity import RegionText
 
-    out = Path(out)
     for folder in ("masks", "cutouts", "done"):
-        (out / folder).mkdir(parents=not helping, exist_ok=True)
-    asker = build_captioner(captioner, device=device)
-    finder = build_segmenter(segmenter, spec=spec, device=device)
+        (out / folder).mkdir(parents=finalize, exist_ok=True)
+    built_captioner = build_captioner(captioner, device=device)
+    built_segmenter = build_segmenter(segmenter, spec=spec, device=device)
     by_name = {concept.name: concept for concept in concepts.concepts}
     clip: RegionText | None = None
 
@@ -75,39 +75,36 @@ def segment_concepts(
         clip = clip or RegionText(spec, device=device)
         found = segment_concept(
             by_name[name],
-            segmenter=finder,
-            captioner=asker,
+            segmenter=built_segmenter,
+            captioner=built_captioner,
             clip=clip,
-            choose=segmenter.get("choose"),
-            over_segmentation=segmenter.get("over_segmentation"),
-            naming=captioner.get("naming"),
-            fallback=bool(segmenter.get("fallback", True)),
+            choose=dict(segmenter.choose),
+            over_segmentation=dict(segmenter.over_segmentation),
+            naming=dict(captioner.naming),
+            fallback=segmenter.fallback,
         )
         lines = [
             line
             for number, one in enumerate(found)
             for line in _write_segmented(out, by_name[name], number, one)
         ]
-        write_bytes(out / "done" / f"{name}.json", json.dumps(lines).encode())
+        write_jsonl(out / "done" / f"{name}.jsonl", lines)
 
     def done(name: str) -> bool:
-        return (out / "done" / f"{name}.json").is_file()
+        return (out / "done" / f"{name}.jsonl").is_file()
 
     share(out, by_name, done=done, work=work, description="segmenting concepts")
-    if helping:
+    if not finalize:
         return
-    lines = [
-        line for name in by_name for line in json.loads((out / "done" / f"{name}.json").read_text())
-    ]
+    lines = [line for name in by_name for line in read_jsonl(out / "done" / f"{name}.jsonl")]
     write_jsonl(out / "segments.jsonl", lines)
     forget(out)
-    _remove_folder(out / "done")
-    named = sum(line["part"] is not None for line in lines)
+    shutil.rmtree(out / "done", ignore_errors=True)
     log.info(
         "%d images cut out, %d of %d parts named",
-        sum(x["kind"] == "whole" for x in lines),
-        named,
-        sum(x["kind"] == "part" for x in lines),
+        sum(line["kind"] == "whole" for line in lines),
+        sum(line["part"] is not None for line in lines),
+        sum(line["kind"] == "part" for line in lines),
     )
 
 
@@ -115,24 +112,12 @@ def generate_contexts(
     out: Path,
     *,
     spec: BaseModels,
-    names: Sequence[str],
-    part_names: Sequence[str],
-    images_per_name: int,
-    seed: int,
-    segmenter: Mapping[str, Any],
-    num_inference_steps: int,
-    guidance_scale: float,
+    settings: ContextSettings,
+    segmenter: SegmenterSettings,
     device: str = "cpu",
-    batch_size: int = 16,
-    oversampling: float = 1.5,
-    template: str = "a photo of {name} on a white background",
-    backgrounds: Sequence[str] = (),
-    background_template: str = "a photo of an empty {name}",
-    screen: Mapping[str, Any] | None = None,
-    helping: bool = False,
+    finalize: bool = True,
 ) -> None:
-    """Let the base diffusion model draw general concepts, cut them out and keep those that pass the
-    screen.
+    """Sample general concepts from the base model, cut out and screen them (CLIF, section 4.1).
 
     Writes `contexts.jsonl` (one line per image: name, kind whole|part|background, cutout,
     cutout_size, seed, prompt, similarity, kept, reason), `images/` and `cutouts/`.
@@ -140,70 +125,50 @@ def generate_contexts(
     Args:
         out: folder to fill; images sampled by an earlier, killed run are kept.
         spec: base models.
-        names: general concepts, such as "policeman".
-        part_names: general parts, such as "denim jacket".
-        images_per_name: cut-outs to keep per name.
-        seed: of sampling.
-        segmenter: conf/segmenter.
-        num_inference_steps: of the diffusion model.
-        guidance_scale: of the diffusion model.
+        settings: what to sample, and what a cut-out must fulfil.
+        segmenter: what finds masks, and which of them is the thing.
         device: where models run.
-        batch_size: images sampled at once.
-        oversampling: images sampled per cut-out to keep; the screen takes the best.
-        template: prompt, with {name} (which brings its article).
-        backgrounds: places, for canvas=generated; kept whole.
-        background_template: their prompt, with {name}.
-        screen: settings of `contexts.Screen`.
-        helping: take a share of the images of a folder that another process fills and finishes.
+        finalize: False contributes images to a folder that another process completes.
 
     Raises:
         ValueError: not a single general concept passed the screen.
     """
-    from clif_exp.artifacts.sharing import forget
     from clif_exp.curation import contexts
 
-    out = Path(out)
-    thresholds = contexts.as_settings(screen)
     candidates = contexts.list_candidates(
-        names=names,
-        part_names=part_names,
-        backgrounds=backgrounds,
-        images_per_name=images_per_name,
-        oversampling=oversampling,
-        template=template,
-        background_template=background_template,
-        seed=seed,
+        names=settings.names,
+        part_names=settings.part_names,
+        backgrounds=settings.backgrounds,
+        images_per_name=settings.images_per_name,
+        oversampling=settings.oversampling,
+        template=settings.template,
+        background_template=settings.background_template,
+        seed=settings.seed,
     )
-    if not helping:
+    if finalize:
         out.mkdir(parents=True, exist_ok=True)
-    sampler = {
-        "num_inference_steps": num_inference_steps,
-        "guidance_scale": guidance_scale,
-        "batch_size": batch_size,
-    }
-    contexts.sample(out, candidates, spec=spec, device=device, **sampler)  # type: ignore[arg-type]
-    lines = contexts.cut_and_screen(
-        out, candidates, spec=spec, segmenter=segmenter, device=device, screen=thresholds
+    contexts.sample(
+        out,
+        candidates,
+        spec=spec,
+        device=device,
+        num_inference_steps=settings.num_inference_steps,
+        guidance_scale=settings.guidance_scale,
+        batch_size=settings.batch_size,
     )
-    if helping:
+    lines = contexts.cut_and_screen(
+        out, candidates, spec=spec, segmenter=segmenter, device=device, screen=settings.screen
+    )
+    if not finalize:
         return
-    contexts.keep_best_of_each(lines, wanted=images_per_name, keep_best=thresholds.keep_best)
-    for kind, group in (("whole", names), ("part", part_names)):
-        kept = Counter(line["name"] for line in lines if line["kept"] and line["kind"] == kind)
-        if group and not kept:
-            reasons = Counter(
-                line["reason"].split(" (")[0] for line in lines if line["kind"] == kind
-            )
-            raise ValueError(
-                f"augmentation.contexts: none of {len(group)} {kind} names gave a usable image"
-                f" ({reasons.most_common(3)}). Choose names the base model can draw, loosen"
-                " augmentation.contexts.screen, or set its keep_best=true."
-            )
-        for name in [name for name in group if not kept[name]]:
-            log.warning("general concept '%s': no image passed the screen; it is left out", name)
+    contexts.keep_best_of_each(
+        lines, wanted=settings.images_per_name, keep_best=settings.screen.keep_best
+    )
+    _check_kept(lines, kind="whole", names=settings.names)
+    _check_kept(lines, kind="part", names=settings.part_names)
     write_jsonl(out / "contexts.jsonl", lines)
     forget(out)
-    _remove_folder(out / contexts.SCREENED)
+    shutil.rmtree(out / contexts.SCREENED, ignore_errors=True)
 
 
 def compose_pairs(
@@ -212,10 +177,10 @@ def compose_pairs(
     kind: Kind,
     segments: Path,
     contexts: Path | None,
-    settings: Mapping[str, Any],
+    settings: PairSettings,
     seed: int,
     num_workers: int = 1,
-    helping: bool = False,
+    finalize: bool = True,
 ) -> None:
     """Compose the augmented images of one kind (CLIF, section 4.1 and Fig. 4).
 
@@ -227,40 +192,49 @@ def compose_pairs(
         kind: G (concept + general concept), R (concept's part + general part), M (concepts).
         segments: artifact of `segment_concepts`.
         contexts: artifact of `generate_contexts`; M on white needs none.
-        settings: `num_pairs` and the fields of `planning.Layout`.
+        settings: how many pairs, and their layout.
         seed: of all random choices, together with kind and index.
         num_workers: processes; the bytes are the same for any number.
-        helping: take a share of the images of a folder that another process fills and finishes.
+        finalize: False contributes images to a folder that another process completes.
 
     Raises:
-        ValueError: an unknown or unfit setting, or nothing to place.
+        ValueError: there is nothing to place.
     """
-    from clif_exp.artifacts.progress import track
-    from clif_exp.artifacts.sharing import forget
     from clif_exp.curation.composing import Job, compose_all
     from clif_exp.curation.manifest import read_library
 
-    num_pairs, layout = read_layout(kind, settings)
-    library = read_library(Path(segments), Path(contexts) if contexts is not None else None)
-    if num_pairs:
-        _check_library(kind, library, layout)
-    roots = {
-        "segments": Path(segments),
-        "contexts": Path(contexts) if contexts is not None else Path(segments),
-    }
-    job = Job(kind=kind, seed=seed, library=library, layout=layout, roots=roots, out=Path(out))
-    if not helping:
-        Path(out).mkdir(parents=True, exist_ok=True)
+    library = read_library(segments, contexts)
+    if settings.num_pairs:
+        _check_library(kind, library, canvas=settings.canvas)
+    roots = {"segments": segments, "contexts": segments if contexts is None else contexts}
+    job = Job(kind=kind, seed=seed, library=library, settings=settings, roots=roots, out=out)
+    if finalize:
+        out.mkdir(parents=True, exist_ok=True)
     lines = track(
-        compose_all(job, num_pairs=num_pairs, num_workers=num_workers),
+        compose_all(job, num_workers=num_workers),
         f"composing {kind} pairs",
-        total=num_pairs,
+        total=settings.num_pairs,
     )
-    if helping:
+    if not finalize:
         deque(lines, maxlen=0)
         return
-    write_jsonl(Path(out) / "manifest.jsonl", lines)
-    forget(Path(out))
+    write_jsonl(out / "manifest.jsonl", lines)
+    forget(out)
+
+
+def _check_kept(lines: list[dict[str, Any]], *, kind: str, names: list[str]) -> None:
+    """Refuse a kind of which nothing passed the screen; warn of single names without an image."""
+    own = [line for line in lines if line["kind"] == kind]
+    kept = {line["name"] for line in own if line["kept"]}
+    if names and not kept:
+        reasons = Counter(line["reason"].split(" (")[0] for line in own)
+        raise ValueError(
+            f"augmentation.contexts: none of {len(names)} {kind} names gave a usable image"
+            f" ({reasons.most_common(3)}). Choose names the base model can draw, loosen"
+            " augmentation.contexts.screen, or set its keep_best=true."
+        )
+    for name in [name for name in names if name not in kept]:
+        log.warning("general concept '%s': no image passed the screen; it is left out", name)
 
 
 def _write_segmented(out: Path, concept: Concept, number: int, found: Any) -> list[dict[str, Any]]:
@@ -298,13 +272,8 @@ def _write_segmented(out: Path, concept: Concept, number: int, found: Any) -> li
     return lines
 
 
-def _remove_folder(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _check_library(kind: Kind, library: Library, layout: Layout) -> None:
+def _check_library(kind: Kind, library: Library, *, canvas: str) -> None:
+    """Refuse to compose a kind for which there is nothing to place."""
     field = FIELDS[kind]
     off = f"Or leave it out with augmentation.{field}.num_pairs=0."
     if kind == "G" and not library.contexts:
@@ -326,7 +295,7 @@ def _check_library(kind: Kind, library: Library, layout: Layout) -> None:
         raise ValueError(
             f"augmentation.{field}: mixing needs two concepts, found {len(library.wholes)}. {off}"
         )
-    if layout.canvas == "generated" and not library.backgrounds:
+    if canvas == "generated" and not library.backgrounds:
         raise ValueError(
             f"augmentation.{field}.canvas: generated, but there are no backgrounds. Give"
             " augmentation.contexts.backgrounds."

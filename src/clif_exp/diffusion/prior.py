@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from clif_exp.artifacts.files import write_bytes
+from clif_exp.artifacts.files import whole_file
 from clif_exp.artifacts.sharing import share
 
 if TYPE_CHECKING:
@@ -47,9 +46,8 @@ def draw_prior(folder: Path, pipeline: Any, concepts: ConceptSet, *, count: int,
         image = pipeline(
             prompt=f"a photo of a {word}", generator=generator, num_inference_steps=25
         ).images[0]
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG")
-        write_bytes(file_of(key), buffer.getvalue())
+        with whole_file(file_of(key)) as partial:
+            image.save(partial, format="PNG")
 
     share(
         folder,

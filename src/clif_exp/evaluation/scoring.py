@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from clif_exp.artifacts.files import write_text
 from clif_exp.artifacts.sharing import share
 from clif_exp.evaluation.alignment import Judge, image_scores, text_scores
 from clif_exp.evaluation.assignment import Truth
@@ -95,9 +96,7 @@ class Evaluator:
                 texts = sorted({line["text_for_alignment"] for line in lines})
                 text_of.update(zip(texts, self.judge.embed_texts(texts), strict=True))
             content = json.dumps(self._look(folder, batches[key], text_of))
-            partial = work / f".{key}.partial"
-            partial.write_text(content)
-            partial.replace(work / f"{key}.json")
+            write_text(work / f"{key}.json", content)
 
         def done(key: str) -> bool:
             return (work / f"{key}.json").is_file()

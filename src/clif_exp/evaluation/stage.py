@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from clif_exp.artifacts.files import write_json, write_jsonl
 from clif_exp.evaluation import confusion, matrices
 from clif_exp.evaluation.alignment import Judge, check_independent, reference_files
 from clif_exp.evaluation.assignment import Truth
@@ -42,7 +42,7 @@ def evaluate(
     identity_threshold: float = 0.75,
     batch_size: int = 32,
     device: str = "cpu",
-    helping: bool = False,
+    finalize: bool = True,
 ) -> None:
     """Judge the images of a run and write `metrics.json`, `per_image.jsonl`,
     `confusion_matrix.json` and `distances.json`.
@@ -63,7 +63,7 @@ def evaluate(
         identity_threshold: identity that `confusion` asks of every concept, in [0, 1].
         batch_size: images at a time.
         device: torch device.
-        helping: take a share of the images, for a folder that another process fills and finishes.
+        finalize: False contributes images to a folder that another process completes.
     """
     check_settings(
         spec,
@@ -105,7 +105,7 @@ def evaluate(
         threshold=presence_threshold,
         batch_size=batch_size,
     )
-    if not helping:
+    if finalize:
         out.mkdir(parents=True, exist_ok=True)
     rows = examiner.examine(generations, work=out / "examined")
     before = (
@@ -113,7 +113,7 @@ def evaluate(
         if prior_before is not None
         else []
     )
-    if helping:
+    if not finalize:
         return
     for work in ("examined", "examined_prior"):
         shutil.rmtree(out / work, ignore_errors=True)
@@ -127,7 +127,7 @@ def evaluate(
             for label, path in (("after stage 1", contrastive), ("after stage 2", diffusion))
             if path is not None
         }
-        _write_json(
+        write_json(
             out / "distances.json",
             measure_distances(spec, concepts=classes, stages=stages, device=device),
         )
@@ -163,10 +163,10 @@ def write_results(
             report[kind]["pairs"] = matrices.confusion_per_pair(
                 [judgement for _, judgement in judged], identity_threshold=bound
             )
-    _write_json(out / "confusion_matrix.json", report)
-    lines = [json.dumps(describe(row, identity_threshold=bound)) for row in [*rows, *before]]
-    _write(out / "per_image.jsonl", "\n".join(lines) + "\n")
-    _write_json(out / "metrics.json", collect_metrics(rows, before, identity_threshold=bound))
+    write_json(out / "confusion_matrix.json", report)
+    lines = (describe(row, identity_threshold=bound) for row in [*rows, *before])
+    write_jsonl(out / "per_image.jsonl", lines)
+    write_json(out / "metrics.json", collect_metrics(rows, before, identity_threshold=bound))
 
 
 def check_settings(
@@ -310,13 +310,3 @@ def write_thumbnails(
             image = open_image(file)
             image.thumbnail((side, side))
             image.save(out / name / f"{index}.png")
-
-
-def _write_json(path: Path, content: Any) -> None:
-    _write(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)

@@ -53,7 +53,7 @@ def generate(
     prompts: Sequence[EvaluationPrompt],
     settings: GenerationSettings,
     device: str = "cpu",
-    helping: bool = False,
+    finalize: bool = True,
 ) -> None:
     """Sample `prompts` x `settings.seeds` into `out/images/`, listed in `out/generations.jsonl`.
 
@@ -69,7 +69,7 @@ def generate(
         prompts: the prompts, each with its own id; `settings.prompts` has chosen them.
         settings: how to sample.
         device: torch device.
-        helping: only draw a share of the images of a folder that another process finishes.
+        finalize: False contributes images to a folder that another process completes.
 
     Raises:
         ValueError: a repeated prompt id.
@@ -80,13 +80,13 @@ def generate(
         for prompt in prompts
         for seed in settings.seeds
     ]
-    (out / "images").mkdir(parents=not helping, exist_ok=True)
+    (out / "images").mkdir(parents=finalize, exist_ok=True)
     size = settings.batch_size
     batches = {
         f"batch_{start:06d}": images[start : start + size] for start in range(0, len(images), size)
     }
     _sample_batches(out, batches, draw=_drawer(spec, diffusion, device, settings))
-    if helping:
+    if not finalize:
         return
     forget(out)
     write_jsonl(out / MANIFEST, [describe(image) for image in images])

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from clif_exp.concepts.pairs import seen_pairs
+from clif_exp.prompts.articles import indefinite
 from clif_exp.prompts.worlds import WORLDS, PromptWorld, Split
 
 Kind = Literal["single", "multi", "prior"]
@@ -51,7 +53,7 @@ class EvaluationPrompt:
         context: the place as written in the prompt, or None.
         class_text: the same sentence with class words for concepts: what text alignment compares
             with.
-        seen: whether M-Aug trained on this pair (`curation.stage.seen_pairs`); None unless kind is
+        seen: whether M-Aug trained on this pair (`concepts.pairs.seen_pairs`); None unless kind is
             multi.
         expected: prior prompts of ToonWorld: slot -> value per figure that the prompt asks for.
         split: settings are tuned on "tuning" prompts and reported once on "reporting" prompts.
@@ -77,13 +79,8 @@ class EvaluationPrompt:
         }
 
 
-def with_article(noun: str) -> str:
-    """Return `a cat`, `an owl`."""
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
-
-
 def _rng(seed: int, *path: object) -> random.Random:
-    """An independent stream per purpose, so that asking for more of one kind changes no other kind."""
+    """An independent stream per purpose: asking for more of one kind changes no other kind."""
     return random.Random(":".join(str(part) for part in (seed, *path)))
 
 
@@ -144,7 +141,7 @@ def _fill(
     slots = dict(zip("ab", names, strict=False))
     text = template.format(**{slot: f"<{name}>" for slot, name in slots.items()}, **words)
     class_text = template.format(
-        **{slot: with_article(concepts[name]) for slot, name in slots.items()}, **words
+        **{slot: indefinite(concepts[name]) for slot, name in slots.items()}, **words
     )
     return text, class_text
 
@@ -284,7 +281,7 @@ def build_prompts(
 
     Args:
         concepts: name -> class word, in the order of the concept set.
-        world: whose words to use: a key of `prompt_worlds.WORLDS`.
+        world: whose words to use: a key of `worlds.WORLDS`.
         split: "tuning" to choose settings, "reporting" to report them.
         single_per_concept: single prompts per concept, the first one plain.
         pairs: pairs of concepts, None for all of them.
@@ -306,8 +303,6 @@ def build_prompts(
         pairs=pairs,
         prior=prior,
     )
-    from clif_exp.concepts.pairs import seen_pairs
-
     words = WORLDS[world]
     seen = seen_pairs(list(concepts))
     return [

@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clif_exp.artifacts.files import write_text
 from clif_exp.reporting import sections
 from clif_exp.reporting.images import data_uri, write_grid, write_strips
 from clif_exp.reporting.tokens import token_tables
@@ -83,9 +83,7 @@ def write_report(
             config=config_yaml,
         )
     )
-    partial = run_dir / ".report.html.partial"
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, run_dir / "report.html")
+    write_text(run_dir / "report.html", page)
     log_to_trackers(loggers, metrics=metrics, grids=sorted((run_dir / "samples").glob("*.png")))
 
 

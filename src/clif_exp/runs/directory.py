@@ -100,8 +100,7 @@ class RunDirectory:
 
     def write(self) -> None:
         """Publish summary.json; a reader sees the old one or the new one."""
-        text = json.dumps(self.summary, indent=2) + "\n"
-        write_text(self.path / "summary.json", text)
+        write_text(self.path / "summary.json", json.dumps(self.summary, indent=2) + "\n")
 
     def write_curves(self, curves: Mapping[str, Path]) -> None:
         """Join the training stages' metrics.csv into the run's, with a `stage` column in front."""

@@ -147,7 +147,7 @@ class Execution:
         work: float = 1.0,
         unit: str = "",
         collective: bool = False,
-        help_build: Callable[[Path], None] | None = None,
+        contribute: Callable[[Path], None] | None = None,
     ) -> Artifact | None:
         """Get an artifact as `mode(stage)` says, note it, and say beforehand what it costs.
 
@@ -161,7 +161,7 @@ class Execution:
             work: how much there is to do.
             unit: of what.
             collective: all ranks build together.
-            help_build: takes a share of another process's build.
+            contribute: takes a share of another process's build.
 
         Returns:
             The artifact; None where nothing needs it and it is not there.
@@ -180,7 +180,7 @@ class Execution:
                 build=build,
                 work=work,
                 collective=collective,
-                help_build=help_build,
+                contribute=contribute,
                 before=lambda found: self._announce(name, found, work=work, unit=unit),
             )
         elif mode == "forecast":

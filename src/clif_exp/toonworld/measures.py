@@ -362,7 +362,15 @@ def sam_coverage(sam, *, count: int, iou: float = 0.5) -> float:
 
     # The thresholds of conf/segmenter/sam_toonworld.yaml.
     segmenter = SamSegmenter(
-        sam, points_per_side=16, iou_threshold=0.4, stability_threshold=0.3, nms_threshold=0.85
+        sam,
+        points_per_side=16,
+        points_per_batch=None,
+        images_per_batch=8,
+        iou_threshold=0.4,
+        stability_threshold=0.3,
+        stability_offset=1.0,
+        nms_threshold=0.85,
+        mixed_precision=False,
     )
     found = []
     scenes = held_out(count, kinds=("single", "pair", "pair_white"), seed=8)

@@ -17,6 +17,8 @@ _BINS = 16  # colour histogram bins per channel
 class RegionSegmenter:
     """Felzenszwalb's graph-based regions, and a GrabCut-like cut between them.
 
+    The defaults are those of conf/segmenter/felzenszwalb.yaml: other segmenters fall back on them.
+
     The whole thing is found by a cut over fine regions: colours at the image's border (or outside
     the box) against colours in the middle (or in the box). Parts are regions at several scales.
 
@@ -163,7 +165,7 @@ def _smoothed(mask: np.ndarray) -> np.ndarray:
 
 
 def _central(labels: np.ndarray, box: tuple[int, int, int, int], count: int) -> np.ndarray:
-    """Mean closeness of each region to the middle of the box, in [0, 1]; 0 on the box and beyond."""
+    """Closeness of each region to the box's middle, mean in [0, 1]; 0 on its border and outside."""
     height, width = labels.shape
     x0, y0, x1, y1 = box
     across = 1 - np.abs(np.arange(width) - (x0 + x1) / 2) / max((x1 - x0) / 2, 1)

@@ -1,6 +1,4 @@
-"""Segment Anything through segment-anything's own classes, with automatic masks made in batches and
-without loops in Python.
-"""
+"""Segment Anything through segment-anything's own classes; automatic masks in batches."""
 
 from __future__ import annotations
 
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
-# ViT width -> the package's name for it; how a checkpoint tells what it is.
 _DRAWN_AT_ONCE = 32  # masks in the image's size; more are often drawn in vain
 
 
@@ -52,14 +49,14 @@ class SamSegmenter:
         self,
         model: Sam,
         *,
-        points_per_side: int = 16,
-        points_per_batch: int | None = None,
-        images_per_batch: int = 8,
-        iou_threshold: float = 0.8,
-        stability_threshold: float = 0.9,
-        stability_offset: float = 1.0,
-        nms_threshold: float = 0.7,
-        mixed_precision: bool = False,
+        points_per_side: int,
+        points_per_batch: int | None,
+        images_per_batch: int,
+        iou_threshold: float,
+        stability_threshold: float,
+        stability_offset: float,
+        nms_threshold: float,
+        mixed_precision: bool,
         device: str = "cpu",
     ) -> None:
         from segment_anything.utils.transforms import ResizeLongestSide
@@ -147,7 +144,7 @@ class SamSegmenter:
         labels: Tensor | None,
         boxes: Tensor | None,
         multimask: bool,
-    ):
+    ) -> tuple[Tensor, Tensor]:
         """Low-resolution logits [P, M, h, w] and predicted quality [P, M] for P prompts."""
         device = self.model.device
         prompt = (

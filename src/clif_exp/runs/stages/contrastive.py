@@ -101,7 +101,7 @@ def _image_features(
         inputs={"base": plan.base_fingerprint}
         | {kind: artifact.fingerprint for kind, artifact in manifests.items()},
         build=build,
-        help_build=build,
+        contribute=build,
     ).path
 
 

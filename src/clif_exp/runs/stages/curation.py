@@ -32,17 +32,17 @@ def _segments(execution: Execution) -> Artifact | None:
     """Every concept and its parts, cut out of its images."""
     plan, config = execution.plan, execution.plan.config
 
-    def build(out: Path, *, helping: bool = False) -> None:
+    def build(out: Path, *, finalize: bool = True) -> None:
         from clif_exp.curation.stage import segment_concepts
 
         segment_concepts(
             out,
             concepts=plan.concepts,
             spec=plan.spec,
-            segmenter=config.segmenter.model_dump(by_alias=True),
-            captioner=config.captioner.model_dump(by_alias=True),
+            segmenter=config.segmenter,
+            captioner=config.captioner,
             device=config.trainer.device,
-            helping=helping,
+            finalize=finalize,
         )
 
     return execution.artifact(
@@ -55,7 +55,7 @@ def _segments(execution: Execution) -> Artifact | None:
         },
         inputs={"concepts": plan.concepts_fingerprint, "base": plan.base_fingerprint},
         build=build,
-        help_build=partial(build, helping=True),
+        contribute=partial(build, finalize=False),
         work=sum(len(concept.images) for concept in plan.concepts.concepts),
         unit="images",
     )
@@ -73,16 +73,16 @@ def _contexts(execution: Execution) -> Artifact | None:
     ):
         return None
 
-    def build(out: Path, *, helping: bool = False) -> None:
+    def build(out: Path, *, finalize: bool = True) -> None:
         from clif_exp.curation.stage import generate_contexts
 
         generate_contexts(
             out,
             spec=plan.spec,
-            segmenter=config.segmenter.model_dump(by_alias=True),
+            settings=settings,
+            segmenter=config.segmenter,
             device=config.trainer.device,
-            helping=helping,
-            **settings.model_dump(by_alias=True),
+            finalize=finalize,
         )
 
     names = len(settings.names) + len(settings.part_names)
@@ -93,7 +93,7 @@ def _contexts(execution: Execution) -> Artifact | None:
         config={"contexts": settings.relevant(), "segmenter": config.segmenter.relevant()},
         inputs={"base": plan.base_fingerprint},
         build=build,
-        help_build=partial(build, helping=True),
+        contribute=partial(build, finalize=False),
         work=round(settings.images_per_name * settings.oversampling * names),
         unit="images",
     )
@@ -113,7 +113,7 @@ def _compose(
     inputs = {"segments": segments.fingerprint}
     inputs |= {"contexts": needed.fingerprint} if needed else {}
 
-    def build(out: Path, *, helping: bool = False) -> None:
+    def build(out: Path, *, finalize: bool = True) -> None:
         from clif_exp.curation.stage import compose_pairs
 
         compose_pairs(
@@ -121,10 +121,10 @@ def _compose(
             kind=kind,
             segments=segments.path,
             contexts=needed.path if needed else None,
-            settings=settings.model_dump(by_alias=True),
+            settings=settings,
             seed=seed,
             num_workers=config.num_workers,
-            helping=helping,
+            finalize=finalize,
         )
 
     execution.artifact(
@@ -134,7 +134,7 @@ def _compose(
         config={"settings": settings.relevant(), "seed": seed},
         inputs=inputs,
         build=build,
-        help_build=partial(build, helping=True),
+        contribute=partial(build, finalize=False),
         work=settings.num_pairs,
         unit="pairs",
     )
@@ -144,7 +144,7 @@ def _curation_page(execution: Execution, *, segments: Artifact, contexts: Artifa
     """Put a page with sources, masks, part names and augmented images into the run's folder."""
     from clif_exp.curation.page import write_page
 
-    manifests = {
+    manifests: dict[str, Path] = {
         kind: execution.artifacts[f"augment_{kind}"].path
         for kind in FIELDS
         if f"augment_{kind}" in execution.artifacts

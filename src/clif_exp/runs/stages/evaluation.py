@@ -26,7 +26,7 @@ def evaluate(execution: Execution) -> None:
     reads = {name: made[name] for name in _READS if name in made}
     paths = {name: artifact.path for name, artifact in reads.items()}
 
-    def build(out: Path, *, helping: bool = False) -> None:
+    def build(out: Path, *, finalize: bool = True) -> None:
         from clif_exp.evaluation.stage import evaluate as judge
 
         judge(
@@ -39,7 +39,7 @@ def evaluate(execution: Execution) -> None:
             contrastive=paths.get("contrastive"),
             diffusion=paths.get("diffusion"),
             device=plan.config.trainer.device,
-            helping=helping,
+            finalize=finalize,
             **settings.model_dump(),
         )
 
@@ -56,7 +56,7 @@ def evaluate(execution: Execution) -> None:
             "judges": content_digest(_judges(plan.spec, settings)),
         },
         build=build,
-        help_build=partial(build, helping=True),
+        contribute=partial(build, finalize=False),
         work=len(plan.prompts) * len(plan.config.generation.seeds),
         unit="images",
     )

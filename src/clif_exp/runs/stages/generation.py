@@ -38,7 +38,7 @@ def _sample(
     plan = execution.plan
     settings = plan.config.generation
 
-    def build(out: Path, *, helping: bool = False) -> None:
+    def build(out: Path, *, finalize: bool = True) -> None:
         from clif_exp.generation.stage import generate as sample
 
         sample(
@@ -48,7 +48,7 @@ def _sample(
             prompts=list(prompts),
             settings=settings,
             device=plan.config.trainer.device,
-            helping=helping,
+            finalize=finalize,
         )
 
     described = [json.loads(json.dumps(prompt.to_json())) for prompt in prompts]
@@ -61,7 +61,7 @@ def _sample(
         inputs={"base": plan.base_fingerprint}
         | ({"diffusion": model.fingerprint} if model else {}),
         build=build,
-        help_build=partial(build, helping=True),
+        contribute=partial(build, finalize=False),
         work=len(prompts) * len(settings.seeds),
         unit="images",
     )
