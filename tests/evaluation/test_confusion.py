@@ -1,6 +1,4 @@
-"""The confusion metrics on drawn scenes whose truth is known; expected values are worked out by
-hand in each test.
-"""
+"""The confusion metrics on drawn scenes of known truth, against values worked out by hand."""
 
 from __future__ import annotations
 
@@ -10,6 +8,7 @@ import numpy as np
 import pytest
 
 from clif_exp.evaluation import confusion
+from clif_exp.evaluation.accumulate import RunMetrics
 from clif_exp.evaluation.confusion import judge_image
 from clif_exp.evaluation.figures import AMBIGUOUS, NOT_VISIBLE, Figure
 from clif_exp.evaluation.matrices import (
@@ -17,6 +16,7 @@ from clif_exp.evaluation.matrices import (
     confusion_matrix,
     confusion_per_pair,
 )
+from clif_exp.evaluation.scoring import Row
 from clif_exp.toonworld.cast import default_cast
 from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.grammar import truth as visible_truth
@@ -32,9 +32,7 @@ DIFFERING = [slot for slot in TRUTH["milo"] if TRUTH["milo"][slot] != TRUTH["ott
 
 
 def read(*characters: Character, interaction: str = "left of") -> list[Figure]:
-    """Draw characters from left to right (or as a pair that does something) and read them back
-    without error.
-    """
+    """Draw characters from left to right (or a pair that interacts) and read them without error."""
     if len(characters) == 2:
         figures = place_pair(np.random.default_rng(0), *characters, interaction)
     else:
@@ -56,13 +54,35 @@ def read(*characters: Character, interaction: str = "left of") -> list[Figure]:
 def metrics(
     *judgements: confusion.Judgement, singles: tuple[confusion.Judgement, ...] = ()
 ) -> dict[str, float | None]:
-    return confusion.summarise(
-        judgements, multi=True, baseline=confusion.leak_baseline(singles), identity_threshold=0.75
+    """The metrics of images with several concepts, by their names without the group."""
+    run = RunMetrics(names=list(CAST), layouts=["side"])
+    for kind, found in (("single", singles), ("multi", judgements)):
+        run.update(
+            [Row({"kind": kind, "layout": "side"}, {}, [], judgement) for judgement in found]
+        )
+    return {
+        name.removeprefix("multi/"): value
+        for name, value in run.compute().items()
+        if name.rpartition("/")[0] == "multi" and name != "multi/pictures"
+    }
+
+
+def judge(
+    figures: list[Figure],
+    sides: tuple[str, ...] | None = SIDES,
+    *,
+    named: tuple[str, ...] = ("milo", "otto"),
+    others: list[str] | None = None,
+) -> confusion.Judgement:
+    return judge_image(
+        figures,
+        named,
+        truth=TRUTH,
+        sides=sides,
+        others=others,
+        presence_threshold=0.5,
+        identity_threshold=0.75,
     )
-
-
-def judge(figures: list[Figure], sides: tuple[str, ...] | None = SIDES) -> confusion.Judgement:
-    return judge_image(figures, ("milo", "otto"), truth=TRUTH, sides=sides)
 
 
 def test_the_two_look_alikes_differ_in_six_slots():
@@ -101,9 +121,8 @@ def test_swapped_hats_leak_exactly_the_hats():
     ]
     for sides in (SIDES, None):
         found = metrics(judge(read(*swapped), sides))
-        assert found["leakage"] == pytest.approx(
-            2 / 6
-        )  # hat and its colour, of the six slots on which the two differ
+        # The hat and its colour, of the six slots on which the two differ.
+        assert found["leakage"] == pytest.approx(2 / 6)
         assert found["identity"] == pytest.approx(9 / 11)
         # Of Milo's 10 attributes that are not absences 8 are bound and 2 moved, of Otto's 11 9 and
         # 2.
@@ -116,7 +135,7 @@ def test_swapped_hats_leak_exactly_the_hats():
 def test_leakage_is_counted_beyond_the_error_of_single_images():
     purple = replace(MILO, hat_colour=OTTO.hat_colour)  # wrong even when alone: 1 of 6
     singles = tuple(
-        judge_image(read(who), (name,), truth=TRUTH, others=list(TRUTH))
+        judge(read(who), None, named=(name,), others=list(TRUTH))
         for who, name in ((purple, "milo"), (OTTO, "otto"))
     )
     swapped = [
@@ -137,16 +156,16 @@ def test_a_wrong_value_from_nowhere_is_no_leakage_and_no_binding_error():
 
 def test_a_colour_moved_between_parts_of_one_concept_is_a_binding_error_only():
     # Milo's green beanie takes the brown of his trousers, which is nobody else's hat colour.
-    judgement = judge_image(
-        read(replace(MILO, hat_colour="brown")), ("milo",), truth=TRUTH, others=list(TRUTH)
+    judgement = judge(
+        read(replace(MILO, hat_colour="brown")), None, named=("milo",), others=list(TRUTH)
     )
     assert (judgement.bound, judgement.moved) == (9, 1)
-    assert confusion.attribute_binding([judgement]) == pytest.approx(9 / 10)
+    assert confusion.attribute_binding(judgement) == {(): pytest.approx(9 / 10)}
 
 
 @pytest.mark.parametrize(("who", "there", "gone"), [(MILO, "milo", "otto"), (OTTO, "otto", "milo")])
 @pytest.mark.parametrize("sides", [SIDES, None])
-def test_a_dropped_figure_is_missed(who, there, gone, sides):
+def test_a_dropped_figure_is_missing(who, there, gone, sides):
     judgement = judge(read(who), sides)
     assert set(judgement.present) == {there}
     assert attendance_per_concept([judgement]) == {there: 1.0, gone: 0.0}
@@ -170,12 +189,26 @@ def test_an_added_copy_is_a_duplicate():
     ) == (1.0, 1.0, 1.0, 0.0, 1.0)
 
 
+def test_duplicates_are_counted_per_image_and_not_per_named_concept():
+    found = metrics(judge(read(MILO, OTTO, MILO), sides=None), judge(read(MILO, OTTO)))
+    assert found["duplicates"] == 0.5  # one surplus figure in two images of two concepts each
+
+
+def test_side_counts_neighbours_in_order_wherever_the_two_stand():
+    figures = [
+        replace(figure, box=tuple(edge * 0.4 if axis % 2 == 0 else edge for axis, edge in box))
+        for figure in read(MILO, OTTO)
+        for box in [list(enumerate(figure.box))]
+    ]
+    assert all(figure.x < 0.5 for figure in figures)  # both are left of the centre
+    assert metrics(judge(figures))["side"] == 1.0
+
+
 def test_two_copies_of_one_leave_the_other_missing():
     found = metrics(judge(read(MILO, MILO)))
     assert (found["attendance"], found["duplicates"]) == (0.5, 1.0)
-    assert found["leakage"] == pytest.approx(
-        (0 + 1) / 2
-    )  # the right one shows all six of Milo's values
+    # The right one shows all six of Milo's values.
+    assert found["leakage"] == pytest.approx((0 + 1) / 2)
 
 
 def test_one_blend_of_two_leaves_one_missing():
@@ -244,24 +277,18 @@ def test_an_empty_image_is_confused_and_has_no_identity():
 
 
 def test_three_in_a_row_are_assigned_by_their_places():
-    named, sides = (
-        ("luna", "milo", "otto"),
-        (
-            "2",
-            "0",
-            "1",
-        ),
-    )  # asked for: milo, otto, luna from left to right
-    kept = judge_image(read(MILO, OTTO, LUNA), named, truth=TRUTH, sides=sides)
+    # Asked for: milo, otto, luna from left to right.
+    named, sides = ("luna", "milo", "otto"), ("2", "0", "1")
+    kept = judge(read(MILO, OTTO, LUNA), sides, named=named)
     assert kept.sides == (2, 2)
     assert set(kept.identity.values()) == {1.0}
-    turned = judge_image(read(MILO, LUNA, OTTO), named, truth=TRUTH, sides=sides)
+    turned = judge(read(MILO, LUNA, OTTO), sides, named=named)
     assert turned.sides == (1, 2)
     assert turned.identity["milo"] == 1.0
     assert turned.identity["otto"] < 1.0
 
 
-def test_the_confusion_matrix_says_who_was_taken_for_whom():
+def test_the_confusion_matrix_says_which_concept_was_taken_for_which():
     names = ["milo", "otto", "luna"]
     judged = [
         (figures, judge(figures)) for figures in (read(MILO, OTTO), read(MILO, MILO), read(MILO))
@@ -274,6 +301,6 @@ def test_the_confusion_matrix_says_who_was_taken_for_whom():
     ]
     assert matrix["agreement"][1][:2] == pytest.approx([(5 / 11 + 1) / 2, (1 + 5 / 11) / 2])
     assert matrix["count"] == [3, 3, 0]
-    pairs = confusion_per_pair([judgement for _, judgement in judged], identity_threshold=0.75)
+    pairs = confusion_per_pair([judgement for _, judgement in judged])
     assert pairs["milo|otto"]["confusion"] == pytest.approx(2 / 3)
     assert pairs["milo|otto"]["pictures"] == 3

@@ -1,6 +1,4 @@
-"""The stage on drawn images, with untrained judges of ToonWorld's shapes and a reader that knows
-the truth.
-"""
+"""The stage on drawn images, with untrained judges of ToonWorld's shapes and a faultless reader."""
 
 from __future__ import annotations
 
@@ -15,21 +13,18 @@ from clif_exp.base_models.spec import BaseModels, resolve
 from clif_exp.concepts.reading import read_concept_set
 from clif_exp.evaluation import stage
 from clif_exp.evaluation.figures import Figure
+from clif_exp.evaluation.settings import OracleSettings
 from clif_exp.prompts.evaluation import EvaluationPrompt
+from clif_exp.runs.composing import compose
 from clif_exp.toonworld.cast import default_cast, write_cast
 from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.grammar import truth as visible_truth
 from clif_exp.toonworld.placing import place_pair
 from clif_exp.toonworld.world import Figure as Placed
 from clif_exp.toonworld.world import Scene
+from support import settings
 
 CAST = default_cast()
-SETTINGS = {
-    "judge": {"path": None},
-    "reader": {"kind": "oracle", "path": None},
-    "presence_threshold": 0.5,
-    "identity_threshold": 0.75,
-}
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +41,7 @@ def world(tmp_path_factory):
 
 
 def draw(folder, jobs):
-    """Write images as a generation artifact does, and return what a faultless reader sees in
-    each.
-    """
+    """Write images as a generation artifact does; return what a faultless reader sees in each."""
     (folder / "images").mkdir(parents=True)
     lines, seen = [], {}
     for prompt, characters in jobs:
@@ -125,7 +118,7 @@ def judged(world, tmp_path_factory):
             return [seen[np.asarray(image).tobytes()] for image in images]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "load_reader", lambda *_, **__: Faultless())
+        patch.setattr(OracleSettings, "build", lambda *_: Faultless())
         stage.evaluate(
             root / "out",
             generations=root / "after",
@@ -133,8 +126,7 @@ def judged(world, tmp_path_factory):
             concepts=concepts,
             dataset_root=concepts.root,
             spec=spec,
-            batch_size=2,
-            **SETTINGS,
+            settings=settings("evaluation", batch_size=2),
         )
     return root / "out"
 
@@ -151,9 +143,8 @@ def test_metrics_have_the_designs_names_and_the_right_values(judged):
     )
     assert {f"{kind}/{name}" for kind in ("single", "multi") for name in shared} <= set(metrics)
     assert metrics["single/identity"] == metrics["multi/attendance"] == metrics["multi/side"] == 1.0
-    assert metrics["multi/leakage"] == pytest.approx(
-        2 / 6 / 4
-    )  # one of four figures shows two of the other's six
+    # One of four figures shows two of the other's six.
+    assert metrics["multi/leakage"] == pytest.approx(2 / 6 / 4)
     assert (
         metrics["multi/confusion"],
         metrics["multi/pairs_seen/confusion"],
@@ -177,14 +168,13 @@ def test_every_image_has_a_line_and_every_concept_thumbnails(judged):
     assert matrix["multi"]["attendance"] == {"milo": 1.0, "otto": 1.0}
 
 
-def test_a_set_without_truth_is_still_aligned(world, judged, tmp_path):
+def test_a_set_without_truth_is_still_aligned(world, tmp_path):
     spec, concepts = world
     seen = draw(
         tmp_path / "after",
         [(EvaluationPrompt("s", "<milo>", "single", "free", ("milo",), "a fox"), (CAST["milo"],))],
     )
     assert seen
-    settings = SETTINGS | {"reader": {"kind": "none"}}
     arguments = {
         "generations": tmp_path / "after",
         "prior_before": None,
@@ -192,29 +182,36 @@ def test_a_set_without_truth_is_still_aligned(world, judged, tmp_path):
         "dataset_root": tmp_path,
         "spec": spec,
     }
-    stage.evaluate(tmp_path / "out", **arguments, **settings)
+    aligned = settings("evaluation", reader={"kind": "none"})
+    stage.evaluate(tmp_path / "out", **arguments, settings=aligned)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["single/image_alignment"] is not None
     assert "single/identity" not in metrics
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("override", "message"),
     [
-        ({"judge": {"path": "/nowhere"}}, r"evaluation\.judge\.path: /nowhere"),
-        ({"reader": {"kind": "oracle", "path": "/nowhere"}}, r"evaluation\.reader\.path: /nowhere"),
-        ({"reader": {"kind": "eyes"}}, r"evaluation\.reader\.kind"),
-        ({"identity_threshold": 75}, r"evaluation\.identity_threshold"),
+        ("evaluation.reader.kind=eyes", r"evaluation\.reader\.kind.*eyes"),
+        ("evaluation.identity_threshold=75", r"evaluation\.identity_threshold.*75"),
+        ("evaluation.batch_size=0", r"evaluation\.batch_size.*0"),
     ],
 )
-def test_bad_settings_are_refused(world, changes, message):
+def test_bad_settings_are_refused_with_their_field(override, message):
     with pytest.raises(ValueError, match=message):
-        stage.check_settings(world[0], **SETTINGS | {"batch_size": 2} | changes)
+        compose(override)
+
+
+@pytest.mark.parametrize("field", ["judge", "reader"])
+def test_missing_models_are_refused_before_anything_runs(world, field):
+    given = getattr(settings("evaluation"), field).model_dump() | {"path": "/nowhere"}
+    with pytest.raises(ValueError, match=rf"evaluation\.{field}\.path: /nowhere"):
+        stage.check_settings(world[0], settings("evaluation", **{field: given}))
 
 
 def test_stage_ones_own_clip_is_refused(world):
-    with pytest.raises(ValueError, match="praise its own pupil"):
-        stage.check_settings(
-            world[0],
-            **SETTINGS | {"batch_size": 2, "judge": {"path": world[0].contrastive["text_encoder"]}},
-        )
+    judge = settings("evaluation").judge.model_dump() | {
+        "path": world[0].contrastive["text_encoder"]
+    }
+    with pytest.raises(ValueError, match="its scores would be biased"):
+        stage.check_settings(world[0], settings("evaluation", judge=judge))

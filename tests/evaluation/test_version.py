@@ -1,5 +1,6 @@
-"""Pinned results: whoever changes what evaluation measures raises `EvaluationSettings.VERSION`, or
-old artifacts would be reused.
+"""Pinned results: a change in what evaluation measures must raise `EvaluationSettings.VERSION`.
+
+Otherwise artifacts of the old definitions would be reused.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import itertools
 import json
 import random
 
-from clif_exp.evaluation import confusion
 from clif_exp.evaluation.confusion import judge_image
 from clif_exp.evaluation.figures import AMBIGUOUS, NOT_VISIBLE, Figure
+from clif_exp.evaluation.metrics import METRICS
+from clif_exp.evaluation.results import collect_metrics
+from clif_exp.evaluation.scoring import Row
 from clif_exp.evaluation.settings import EvaluationSettings
 
 PINNED = {2: "e28adf68a9e3011a"}
@@ -22,7 +25,7 @@ VALUES = ("red", "blue", "green", "none", AMBIGUOUS, NOT_VISIBLE)
 def test_what_is_measured_changes_only_with_the_version():
     rng = random.Random(0)
     truth = {name: {slot: rng.choice(VALUES[:4]) for slot in SLOTS} for name in "abc"}
-    multis, singles = [], []
+    rows = []
     for index in range(60):
         figures = []
         for _ in range(rng.randrange(5)):
@@ -33,18 +36,18 @@ def test_what_is_measured_changes_only_with_the_version():
             }
             figures.append(Figure((left, 0.2, left + 0.2, 0.9), 0.9, attributes))
         pair = list(itertools.permutations("abc", 2))[index % 6]
-        multis.append(
-            judge_image(figures, pair, truth=truth, sides=("left", "right") if index % 2 else None)
-        )
-        singles.append(judge_image(figures, pair[:1], truth=truth, others="abc"))
-    metrics = confusion.summarise(
-        multis, multi=True, baseline=confusion.leak_baseline(singles), identity_threshold=0.75
-    )
-    metrics |= {
-        f"single/{name}": value
-        for name, value in confusion.summarise(
-            singles, multi=False, baseline={}, identity_threshold=0.75
-        ).items()
+        sides = ("left", "right") if index % 2 else None
+        thresholds = {"presence_threshold": 0.5, "identity_threshold": 0.75}
+        multi = judge_image(figures, pair, truth=truth, sides=sides, **thresholds)
+        single = judge_image(figures, pair[:1], truth=truth, others="abc", **thresholds)
+        rows.append(Row({"kind": "multi", "layout": "side"}, {}, figures, multi))
+        rows.append(Row({"kind": "single", "layout": "free"}, {}, figures, single))
+    found = collect_metrics(rows, [], names="abc")
+    metrics = {
+        prefix + metric.name: found[f"{group}/{metric.name}"]
+        for group, prefix in (("multi", ""), ("single", "single/"))
+        for metric in METRICS
+        if metric.judged is not None and group in metric.groups
     }
     assert all(value is not None for value in metrics.values())
     digest = hashlib.sha256(

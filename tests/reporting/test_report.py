@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import demo_run
+from clif_exp.evaluation.metrics import METRICS, guide
 from clif_exp.reporting import plots
-from clif_exp.reporting.metric_guide import GUIDE
 from clif_exp.reporting.sections import duration, facts
 from clif_exp.reporting.stage import write_report
 from clif_exp.runs.directory import RunDirectory
@@ -19,12 +18,7 @@ from clif_exp.runs.directory import RunDirectory
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    source = importlib.util.spec_from_file_location(
-        "demo_run", Path(__file__).with_name("demo_run.py")
-    )
-    demo = importlib.util.module_from_spec(source)
-    source.loader.exec_module(demo)
-    return demo.publish_run(tmp_path_factory.mktemp("artifacts"))
+    return demo_run.publish_run(tmp_path_factory.mktemp("artifacts"))
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +29,7 @@ def page(run, tmp_path_factory):
         folder,
         summary=summary,
         artifacts=artifacts,
+        guide=guide(),
         config_yaml="secret_free: true\nname: <script>alert(1)</script>\n",
     )
     return folder, (folder / "report.html").read_text()
@@ -56,7 +51,7 @@ def test_the_page_shows_every_section_and_every_metric(page):
         "Each concept alone",
         "Concepts in pairs",
         "Metrics",
-        "Who was taken for whom",
+        "Which concept was taken for which",
         "before and after",
         "Training",
         "Concept tokens, before and after stage 1",
@@ -64,10 +59,10 @@ def test_the_page_shows_every_section_and_every_metric(page):
     ):
         assert heading in text, heading
     assert "step 0 is the base model" in text, "the samples of stage 2"
-    measured = [guide for name, guide in GUIDE.items() if name != "image_alignment_dino"]
-    for guide in measured:
-        assert f">{guide.title}<" in text
-        assert guide.meaning.replace("'", "&#39;") in text
+    for metric in METRICS:
+        if metric.name != "image_alignment_dino":  # not measured in this run
+            assert f">{metric.title}<" in text
+            assert metric.meaning.replace("'", "&#39;") in text
     assert text.count('class="tile good"')
     assert text.count('class="tile bad"')
     for anchor in re.findall(r'href="#(\w+)"', text):
@@ -77,7 +72,7 @@ def test_the_page_shows_every_section_and_every_metric(page):
 def test_the_page_says_what_stage_1_did_to_the_tokens(page):
     _, text = page
     assert "90% after; guessing finds 25%" in text
-    assert "with the rows as they began 2.500" in text
+    assert "with the initial concept embeddings 2.500" in text
     cells = re.findall(
         r"<td class=\"name\">(\w+ \+ \w+)</td><td class=\"num\">0.000</td><td"
         r" class=\"num\">(0\.\d+)</td>",
@@ -112,6 +107,7 @@ def test_the_same_run_gives_the_same_bytes(page, run, tmp_path):
         tmp_path,
         summary=summary,
         artifacts=artifacts,
+        guide=guide(),
         config_yaml="secret_free: true\nname: <script>alert(1)</script>\n",
     )
     assert (tmp_path / "report.html").read_text() == page[1]
@@ -122,6 +118,7 @@ def test_a_run_that_made_nothing_still_has_a_page(tmp_path):
         tmp_path,
         summary={"experiment": "clif", "status": "failed", "error": "no <space> left"},
         artifacts={},
+        guide=guide(),
         config_yaml="",
     )
     text = (tmp_path / "report.html").read_text()
@@ -136,6 +133,7 @@ def test_an_ablated_kind_is_left_out(run, tmp_path):
         tmp_path,
         summary=summary,
         artifacts={name: path for name, path in artifacts.items() if name != "augment_R"},
+        guide=guide(),
         config_yaml="",
     )
     text = (tmp_path / "report.html").read_text()
@@ -153,6 +151,7 @@ def test_trackers_get_the_table_and_the_grids(run, tmp_path):
         tmp_path,
         summary=summary,
         artifacts=artifacts,
+        guide=guide(),
         config_yaml="",
         loggers=[board, CSVLogger(tmp_path / "csv")],
     )

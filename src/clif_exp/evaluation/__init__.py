@@ -1,3 +1,1 @@
-"""Evaluation: alignment by a CLIP that training never saw, and confusion by reading the figures of
-every image.
-"""
+"""Evaluation: alignment by a CLIP that training never uses, and confusion by reading figures."""

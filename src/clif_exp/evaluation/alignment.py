@@ -1,24 +1,21 @@
-"""Alignment of images with texts and references, as Custom Diffusion (Kumari et al., 2023)
-measures it.
-"""
+"""Alignment with texts and references, as Custom Diffusion measures it (Kumari et al., 2023)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
 TEXT_WEIGHT = 2.5  # CLIPScore's w (Hessel et al., 2021)
 
 
 class Judge:
-    """A CLIP that training never touched, and for real models an image model of its own for
-    references (DINO).
+    """A CLIP that training never uses, and optionally a vision model to compare references (DINO).
 
     Args:
         path: folder or hub id of a `CLIPModel` with tokenizer and image processor.
@@ -99,9 +96,7 @@ class Judge:
         return self._in_batches(embed, images)
 
     def embed_images_dino(self, images: Sequence[Image.Image]) -> Tensor:
-        """Return L2-normalised class tokens of the image model, float [N, D]; only for a judge with
-        `image_path`.
-        """
+        """Return L2-normalised class tokens, float [N, E]; only for a judge with `image_path`."""
 
         def embed(batch: Sequence[Image.Image]) -> Tensor:
             pixels_BCHW = self.dino_processor(
@@ -128,30 +123,58 @@ class Judge:
 
 
 def _features(output: Any) -> Tensor:
-    """transformers 5 wraps the projected features in an output object; earlier versions return the
-    tensor.
-    """
+    # transformers 5 wraps the projected features in an output object; earlier versions do not.
     return getattr(output, "pooler_output", output)
 
 
-def text_scores(image_ND: Tensor, text_ND: Tensor) -> dict[str, list[float]]:
-    """Score each image against its own text.
+@dataclass(frozen=True)
+class EmbeddedBatch:
+    """A batch of generated images as the judges embed them; all features are L2-normalised.
 
-    Args:
-        image_ND, text_ND: L2-normalised features, row by row of one image.
-
-    Returns:
-        `text_alignment` = 2.5 * max(cos, 0) in [0, 2.5] and `text_cosine` in [-1, 1] per image;
-        higher is better.
+    Attributes:
+        image_ND: CLIP features of the images, float [N, D].
+        text_ND: CLIP features of each image's own text, float [N, D].
+        named: the concepts that each image's prompt names.
+        references: concept -> CLIP features [R, D] of its references.
+        dino_NE: DINO features of the images, float [N, E]; None without such a judge.
+        dino_references: concept -> DINO features [R, E] of its references.
     """
-    cosine_N = (image_ND * text_ND).sum(-1)
-    return {
-        "text_alignment": (TEXT_WEIGHT * cosine_N.clamp(min=0)).tolist(),
-        "text_cosine": cosine_N.tolist(),
-    }
+
+    image_ND: Tensor
+    text_ND: Tensor
+    named: Sequence[Sequence[str]]
+    references: Mapping[str, Tensor]
+    dino_NE: Tensor | None = None
+    dino_references: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def image_scores(
+def text_cosine(batch: EmbeddedBatch) -> list[float]:
+    """Return each image's cosine with its own text, in [-1, 1]."""
+    return _text_cosine(batch).tolist()
+
+
+def text_alignment(batch: EmbeddedBatch) -> list[float]:
+    """Return 2.5 * max(cosine, 0) of each image with its own text, in [0, 2.5]: CLIPScore."""
+    return (TEXT_WEIGHT * _text_cosine(batch).clamp(min=0)).tolist()
+
+
+def _text_cosine(batch: EmbeddedBatch) -> Tensor:
+    return (batch.image_ND * batch.text_ND).sum(-1)
+
+
+def image_alignment(batch: EmbeddedBatch) -> list[float | None]:
+    """Score each image against the CLIP features of its concepts' references."""
+    return reference_cosines(batch.image_ND, batch.named, batch.references)
+
+
+def image_alignment_dino(batch: EmbeddedBatch) -> list[float | None] | None:
+    """Score each image against the DINO features of its concepts' references; None without DINO."""
+    if batch.dino_NE is None:
+        return None
+    return reference_cosines(batch.dino_NE, batch.named, batch.dino_references)
+
+
+def reference_cosines(
     image_ND: Tensor, named: Sequence[Sequence[str]], references: Mapping[str, Tensor]
 ) -> list[float | None]:
     """Score each image against the references of the concepts that its prompt names.
@@ -162,9 +185,8 @@ def image_scores(
         references: concept -> L2-normalised features [R, D] of its references.
 
     Returns:
-        Mean cosine over all references of all named concepts, in [-1, 1], higher is better; None
-        without a concept. Averaged over images, that is Custom Diffusion's mean over generated x
-        reference pairs.
+        Mean cosine over all references of all named concepts, in [-1, 1]; None without a concept.
+        Averaged over images, that is Custom Diffusion's mean over generated x reference pairs.
     """
     scores: list[float | None] = []
     for feature_D, names in zip(image_ND, named, strict=True):
@@ -178,9 +200,7 @@ def image_scores(
 
 
 def reference_files(name: str, *, dataset_root: Path, training: Sequence[Path]) -> list[Path]:
-    """A concept's references: `held_out/<concept>/` where there is such a folder (training has not
-    seen it), else its images.
-    """
+    """Return the images in `held_out/<concept>/`, unseen in training, else the training images."""
     folder = dataset_root / "held_out" / name
     held_out = sorted(
         path
@@ -191,7 +211,7 @@ def reference_files(name: str, *, dataset_root: Path, training: Sequence[Path]) 
 
 
 def check_independent(path: str | Path, contrastive: Mapping[str, str]) -> None:
-    """Refuse to judge with the very CLIP that stage 1 trains against.
+    """Check that the judge is not a CLIP that stage 1 trains against.
 
     Raises:
         ValueError: the judge is one of the contrastive checkpoints.
@@ -205,5 +225,5 @@ def check_independent(path: str | Path, contrastive: Mapping[str, str]) -> None:
         if same:
             raise ValueError(
                 f"evaluation.judge.path: {path} is the CLIP that stage 1 trains {encoder} against,"
-                " and would praise its own pupil. Choose another checkpoint."
+                " so its scores would be biased. Choose another checkpoint."
             )

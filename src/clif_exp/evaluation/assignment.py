@@ -1,4 +1,4 @@
-"""Which figure is meant to be which concept, and which concepts are there at all."""
+"""Which figure is meant to be which concept, and which concepts are in the image at all."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ def visible_slots(figure: Figure, truth: Mapping[str, str]) -> list[str]:
 
 
 def agreement(figure: Figure, name: str, truth: Truth) -> float:
-    """Share of a concept's visible attributes that the figure shows, in [0, 1]; 0 if none is
-    visible.
+    """Share of a concept's visible attributes that the figure shows, in [0, 1]; 0 without any.
 
     `ambiguous` counts as not shown. A reader that compares gives its likeness instead.
     """
@@ -33,9 +32,7 @@ def agreement(figure: Figure, name: str, truth: Truth) -> float:
 
 
 def side_rank(side: str) -> float:
-    """Where a prompted side lies, left to right: left, middle and right, or the number of a place
-    in a row.
-    """
+    """Where a prompted side lies: left before middle before right, or a place's number in a row."""
     return _ORDER[side] if side in _ORDER else float(side)
 
 
@@ -70,8 +67,7 @@ def assign(
     ordered = left_to_right(named, sides)
     spots = sorted(range(len(figures)), key=lambda index: figures[index].x)
     if len(spots) >= len(ordered):
-        # Hundreds of detections would make the combinations explode; nobody draws more than a dozen
-        # figures.
+        # Hundreds of detections would make the combinations explode; a dozen figures are plenty.
         spots = sorted(
             sorted(spots, key=lambda index: -figures[index].score)[:12],
             key=lambda index: figures[index].x,
@@ -89,7 +85,7 @@ def assign(
     def fit(chosen: Iterable[str]) -> float:
         pairs = list(zip(chosen, spots, strict=True))
         distance = sum(abs(figures[index].x - places[name]) for name, index in pairs)
-        # A figure in the very middle belongs to neither side: there, likeness decides.
+        # A figure in the exact middle belongs to neither side: there, agreement decides.
         return 0.1 * sum(agreement(figures[index], name, truth) for name, index in pairs) - distance
 
     return dict(zip(max(itertools.combinations(ordered, len(spots)), key=fit), spots, strict=True))
@@ -103,7 +99,7 @@ def match_present(
     sides: Sequence[str] | None,
     threshold: float,
 ) -> tuple[dict[str, int], int]:
-    """Find which named concepts are there, wherever they stand.
+    """Find which named concepts are in the image, wherever they stand.
 
     A figure stands for the named concept (or, where hidden parts leave it open, concepts) that it
     agrees with most, if it agrees with at least `threshold` of what is visible. Each figure can
@@ -122,8 +118,8 @@ def match_present(
         [score >= threshold and score >= best[i] - 1e-9 for i, score in enumerate(row)]
         for row in scores
     ]
-    # More concepts there beats better agreement; what hidden parts leave open goes to the prompted
-    # (or named) order.
+    # More concepts in the image beat better agreement; where hidden parts leave it open, the
+    # prompted (or named) order decides.
     order = left_to_right(named, sides) if sides else list(named)
     weights = [
         [1 + 1e-2 * score if ok else -1.0 for score, ok in zip(score_row, ok_row, strict=True)]

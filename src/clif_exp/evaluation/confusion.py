@@ -1,15 +1,13 @@
-"""Inter-concept confusion: is everybody there, once, in their place, and wearing their own things?
+"""Inter-concept confusion: is every concept there, once, in its place and with its own attributes?
 
 The paper's appendix with its formulas is not public; these are this project's definitions. Two
-answers of a reader are no
-values: `ambiguous` (a blend) counts as not shown for identity and never as leakage; `not visible`
-(hidden or cut off) is
-left out of every count. `none` is a value: a hat that should not be there is an error, and its
-absence can leak.
+answers of a reader are not values: `ambiguous` (a blend) counts as not shown for identity and never
+as leakage; `not visible` (hidden or cut off) is left out of every count. `none` is a value: a hat
+that should not be there is an error, and its absence can leak.
 
-Every figure of the tables is a mean over images (leakage: over ordered pairs of concepts in
-images). A single run reports no interval: images of one model are not independent draws of what
-varies, which is the cast and the training seed.
+The functions at the end measure one image each; a run's metric is the mean of their values. A
+single run reports no interval: images of one model are not independent draws of what varies, which
+is the cast and the training seed.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 
 from clif_exp.evaluation.assignment import (
     Truth,
@@ -28,6 +25,9 @@ from clif_exp.evaluation.assignment import (
     visible_slots,
 )
 from clif_exp.evaluation.figures import ABSENT, AMBIGUOUS, Figure
+
+Values = Mapping[tuple[str, ...], float]
+"""What a metric measures in one image, by what it belongs to: the image (), a concept, a pair."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Judgement:
         duplicates: figures that stand for a named concept beyond the one asked for.
         sides: (positions kept, positions asked) among neighbours in the prompted order that are
             both there.
+        confused: False only if every named concept is there once, with enough identity and without
+            a leaked attribute.
     """
 
     named: tuple[str, ...]
@@ -61,18 +63,7 @@ class Judgement:
     moved: int = 0
     duplicates: int = 0
     sides: tuple[int, int] = (0, 0)
-
-    def is_confused(self, *, identity_threshold: float) -> bool:
-        """False only if every named concept is there once, with enough identity and without a
-        leaked attribute.
-        """
-        everybody_once = len(self.present) == len(self.named) and not self.duplicates
-        recognisable = all(
-            self.identity.get(name, 0.0) >= identity_threshold for name in self.named
-        )
-        return not (
-            everybody_once and recognisable and not any(shown for shown, _ in self.leaks.values())
-        )
+    confused: bool = True
 
 
 def judge_image(
@@ -82,7 +73,8 @@ def judge_image(
     truth: Truth,
     sides: Sequence[str] | None = None,
     others: Sequence[str] | None = None,
-    presence_threshold: float = 0.5,
+    presence_threshold: float,
+    identity_threshold: float,
 ) -> Judgement:
     """Judge one image.
 
@@ -91,42 +83,46 @@ def judge_image(
         named: the concepts that the prompt names.
         truth: concept -> slot -> value.
         sides: the prompted position of each named concept, or None.
-        others: concepts whose values count as leaked; the other named ones, unless a baseline is
-            measured (`leak_baseline`).
-        presence_threshold: agreement from which a figure can stand for a concept.
+        others: concepts whose values count as leaked; None: the other named ones. Single-concept
+            images are judged against all concepts, as the baseline of leakage.
+        presence_threshold: agreement from which a figure can stand for a concept, in [0, 1].
+        identity_threshold: identity that an image without confusion needs of every named concept,
+            in [0, 1].
     """
     assigned = assign(figures, named, truth=truth, sides=sides)
-    present, duplicates = match_present(
+    present, duplicated = match_present(
         figures, named, truth=truth, sides=sides, threshold=presence_threshold
     )
-    leaks, bound, moved = {}, 0, 0
+    leaks: dict[tuple[str, str], tuple[float, int]] = {}
+    bound = moved = 0
     for name, index in assigned.items():
-        rivals = [other for other in (named if others is None else others) if other != name]
-        leaks.update(
-            {
-                (name, rival): count_leaks(figures[index], name, rival, truth=truth)
-                for rival in rivals
-            }
-        )
+        for rival in named if others is None else others:
+            if rival != name:
+                leaks[name, rival] = count_leaks(figures[index], name, rival, truth=truth)
         own_bound, own_moved = count_bound(
             figures[index], name, [other for other in named if other != name], truth=truth
         )
         bound, moved = bound + own_bound, moved + own_moved
+    shown = {
+        name: agreement(figures[i], name, truth)
+        for name, i in assigned.items()
+        if _readable(figures[i], name, truth)
+    }
+    all_once = len(present) == len(named) and not duplicated
+    recognisable = all(shown.get(name, 0.0) >= identity_threshold for name in named)
+    leaked = any(count for count, _ in leaks.values())
     return Judgement(
         named=tuple(named),
         figures=len(figures),
         assigned=assigned,
         present=present,
-        identity={
-            name: agreement(figures[i], name, truth)
-            for name, i in assigned.items()
-            if _readable(figures[i], name, truth)
-        },
+        identity=shown,
         leaks=leaks,
         bound=bound,
         moved=moved,
-        duplicates=duplicates,
+        duplicates=duplicated,
         sides=count_sides(figures, named, sides, present),
+        confused=not (all_once and recognisable and not leaked),
     )
 
 
@@ -201,135 +197,59 @@ def count_sides(
     return sum(figures[a].x < figures[b].x for a, b in pairs), len(pairs)
 
 
-def leak_baseline(singles: Sequence[Judgement]) -> dict[tuple[str, str], float]:
-    """Measure how often a concept *alone* shows another's value where the two differ: an error, but
-    no leakage.
+def identity(judgement: Judgement) -> Values:
+    """Share of the visible attributes that each concept's figure shows, in [0, 1], by concept.
 
-    Args:
-        singles: judgements of single-concept images, made with `others` = all concepts.
-
-    Returns:
-        (concept, other) -> mean rate in [0, 1] over the concept's images.
+    Concepts without a figure are left out: attendance counts them.
     """
-    rates: dict[tuple[str, str], list[float]] = {}
-    for judgement in singles:
-        for pair, (shown, visible) in judgement.leaks.items():
-            if visible:
-                rates.setdefault(pair, []).append(shown / visible)
-    return {pair: fmean(values) for pair, values in rates.items()}
+    return {(name,): share for name, share in judgement.identity.items()}
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
+def leakage(judgement: Judgement) -> Values:
+    """Share of the visible differing attributes that show the other's value, by ordered pair.
 
-
-def identity(judgements: Sequence[Judgement]) -> float | None:
-    """Share of a concept's visible attributes that its figure shows. Range [0, 1], higher is
-    better.
-
-    A mean over the concepts that have a figure; a concept without one is counted by attendance.
+    In [0, 1] for one image. The metric subtracts the same error in single-concept images, which are
+    judged against all concepts.
     """
-    return _mean([value for judgement in judgements for value in judgement.identity.values()])
+    return {pair: shown / visible for pair, (shown, visible) in judgement.leaks.items() if visible}
 
 
-def leakage(
-    judgements: Sequence[Judgement], *, baseline: Mapping[tuple[str, str], float]
-) -> float | None:
-    """Share of the visible attributes on which named concepts differ that show the other's value,
-    minus the same error in single-concept images. Range [-1, 1], lower is better, 0 means that
-    company adds no error.
+def attribute_binding(judgement: Judgement) -> Values:
+    """Share of an image's bound and moved attributes that are bound, in [0, 1].
 
-    Pairs without a single-concept image take the mean baseline; without any, the share stands
-    uncorrected.
+    A wrong value that belongs nowhere else counts in neither. If it lowered binding too, binding
+    would repeat identity and could not tell confusion of parts, which R-Aug is for, from a badly
+    drawn part.
     """
-    typical = fmean(baseline.values()) if baseline else 0.0
-    return _mean(
-        [
-            shown / visible - baseline.get(pair, typical)
-            for judgement in judgements
-            for pair, (shown, visible) in judgement.leaks.items()
-            if visible
-        ]
-    )
+    counted = judgement.bound + judgement.moved
+    return {(): judgement.bound / counted} if counted else {}
 
 
-def attribute_binding(judgements: Sequence[Judgement]) -> float | None:
-    """Share of the visible attributes shown by an image's figures that stand on the right part of
-    the right figure, not moved from another part of the same concept or from another named concept.
-    Range [0, 1], higher is better.
+def attendance(judgement: Judgement) -> Values:
+    """Share of the named concepts that are in the image, in [0, 1]; occluded is not missing."""
+    named = len(judgement.named)
+    return {(): len(judgement.present) / named} if named else {}
+
+
+def duplicates(judgement: Judgement) -> Values:
+    """Figures of an image that stand for a named concept beyond the one asked for, 0 and up.
+
+    Counted per image, not per named concept: a blend can stand for two concepts equally well, so
+    that a surplus figure belongs to the image rather than to one of them.
     """
-    return _mean(
-        [
-            judgement.bound / (judgement.bound + judgement.moved)
-            for judgement in judgements
-            if judgement.bound + judgement.moved
-        ]
-    )
+    return {(): float(judgement.duplicates)} if judgement.named else {}
 
 
-def attendance(judgements: Sequence[Judgement]) -> float | None:
-    """Share of the named concepts that are there, wherever they stand; occluded is not missing.
-    Range [0, 1], higher is better.
+def side(judgement: Judgement) -> Values:
+    """Share of neighbours in the prompted order that stand in that order, in [0, 1]; chance is 0.5.
+
+    Only neighbours that are both there count (attendance covers the others). Order is what counts,
+    not halves of the image: two concepts left of the centre can still be left and right.
     """
-    return _mean(
-        [
-            len(judgement.present) / len(judgement.named)
-            for judgement in judgements
-            if judgement.named
-        ]
-    )
+    kept, asked = judgement.sides
+    return {(): kept / asked} if asked else {}
 
 
-def duplicates(judgements: Sequence[Judgement]) -> float | None:
-    """Figures per image that stand for a named concept beyond the one asked for.
-
-    Range [0, inf), lower is better.
-    """
-    return _mean([float(judgement.duplicates) for judgement in judgements if judgement.named])
-
-
-def side(judgements: Sequence[Judgement]) -> float | None:
-    """Share of the prompted positions kept, where the concepts are there.
-
-    Range [0, 1], higher is better; chance is 0.5.
-    """
-    return _mean(
-        [judgement.sides[0] / judgement.sides[1] for judgement in judgements if judgement.sides[1]]
-    )
-
-
-def confusion(judgements: Sequence[Judgement], *, identity_threshold: float) -> float | None:
-    """1 - the share of images with every named concept there once, identity of at least
-    `identity_threshold` each and no leaked attribute. Range [0, 1], lower is better.
-    """
-    return _mean(
-        [
-            float(judgement.is_confused(identity_threshold=identity_threshold))
-            for judgement in judgements
-            if judgement.named
-        ]
-    )
-
-
-def summarise(
-    judgements: Sequence[Judgement],
-    *,
-    multi: bool,
-    baseline: Mapping[tuple[str, str], float],
-    identity_threshold: float,
-) -> dict[str, float | None]:
-    """Every metric of a set of images by its name; None where nothing could be measured."""
-    metrics = {
-        "identity": identity(judgements),
-        "attribute_binding": attribute_binding(judgements),
-        "attendance": attendance(judgements),
-        "duplicates": duplicates(judgements),
-    }
-    if multi:
-        metrics |= {
-            "leakage": leakage(judgements, baseline=baseline),
-            "leakage_uncorrected": leakage(judgements, baseline={}),
-            "side": side(judgements),
-            "confusion": confusion(judgements, identity_threshold=identity_threshold),
-        }
-    return metrics
+def confusion(judgement: Judgement) -> Values:
+    """1 unless every named concept is there once, recognisable and without a leaked attribute."""
+    return {(): float(judgement.confused)} if judgement.named else {}

@@ -1,16 +1,16 @@
-"""What a reader finds in an image: figures with a place, and read attributes or likenesses to the
-concepts.
+"""What a reader finds in an image: figures with a place, and attributes or likenesses to concepts.
 
-Everything after the readers works on `Figure`s alone, so any detector that can fill them can judge.
+Everything after the readers works on `Figure`s alone, so any detector that can fill them will do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
-from PIL import Image
+if TYPE_CHECKING:
+    from PIL import Image
 
 AMBIGUOUS, NOT_VISIBLE, ABSENT = "ambiguous", "not visible", "none"
 
@@ -30,12 +30,8 @@ class Figure:
 
     box: tuple[float, float, float, float]
     score: float = 1.0
-    attributes: Mapping[str, str] = None  # type: ignore[assignment]
+    attributes: Mapping[str, str] = field(default_factory=dict)
     likeness: Mapping[str, float] | None = None
-
-    def __post_init__(self) -> None:
-        if self.attributes is None:
-            object.__setattr__(self, "attributes", {})
 
     @property
     def x(self) -> float:

@@ -1,4 +1,4 @@
-"""Who was taken for whom: the confusion matrix and each concept's attendance."""
+"""Which concept was taken for which: the confusion matrix, and attendance per concept."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from statistics import fmean
 from typing import Any
 
 from clif_exp.evaluation.assignment import Truth, agreement
-from clif_exp.evaluation.confusion import Judgement
+from clif_exp.evaluation.confusion import Judgement, leakage
 from clif_exp.evaluation.figures import Figure
+from clif_exp.evaluation.metrics import IMAGE_COUNT
 
 Judged = tuple[Sequence[Figure], Judgement]
 
@@ -24,9 +25,9 @@ def confusion_matrix(
         truth: concept -> slot -> value.
 
     Returns:
-        `names`; `nearest` [N][N + 1]: row i says which share of the figures asked to be concept i
-        agree most with each concept (ties are split), the last column which share is missing, rows
-        sum to 1; `agreement` [N][N]: the mean agreement of those figures with each concept; `count`
+        `names`; `nearest` [N][N + 1]: row i is the share of the figures asked to be concept i that
+        agree most with each concept (ties are split), the last column the share missing; rows sum
+        to 1; `agreement` [N][N]: the mean agreement of those figures with each concept; `count`
         [N]: how often i was asked for. Rows that were never asked for hold None.
     """
     nearest: dict[str, list[list[float]]] = {name: [] for name in names}
@@ -53,10 +54,7 @@ def _column_means(rows: Sequence[Sequence[float]]) -> list[float] | None:
 
 
 def attendance_per_concept(judgements: Sequence[Judgement]) -> dict[str, float]:
-    """Return concept -> share of the images that name it in which it is there (the paper's Fig.
-
-    9).
-    """
+    """Return concept -> share of the images naming it that show it, in [0, 1] (paper, Fig. 9)."""
     there: dict[str, list[float]] = {}
     for judgement in judgements:
         for name in judgement.named:
@@ -64,30 +62,18 @@ def attendance_per_concept(judgements: Sequence[Judgement]) -> dict[str, float]:
     return {name: fmean(values) for name, values in sorted(there.items())}
 
 
-def confusion_per_pair(
-    judgements: Sequence[Judgement], *, identity_threshold: float
-) -> dict[str, Mapping[str, float]]:
-    """Return "a|b" -> confusion, leaked share and number of images of that pair: one point of the
-    paper's Fig. 2 each.
-    """
+def confusion_per_pair(judgements: Sequence[Judgement]) -> dict[str, Mapping[str, float]]:
+    """Return "a|b" -> confusion, leaked share and number of images of that pair (paper, Fig. 2)."""
     pairs: dict[str, list[Judgement]] = {}
     for judgement in judgements:
         if len(judgement.named) == 2:
             pairs.setdefault("|".join(sorted(judgement.named)), []).append(judgement)
     points: dict[str, Mapping[str, float]] = {}
     for pair, members in sorted(pairs.items()):
-        shares = [
-            shown / visible
-            for judgement in members
-            for shown, visible in judgement.leaks.values()
-            if visible
-        ]
+        shares = [share for judgement in members for share in leakage(judgement).values()]
         points[pair] = {
-            "confusion": fmean(
-                judgement.is_confused(identity_threshold=identity_threshold)
-                for judgement in members
-            ),
+            "confusion": fmean(float(judgement.confused) for judgement in members),
             "leaked": fmean(shares) if shares else 0.0,
-            "pictures": float(len(members)),
+            IMAGE_COUNT: float(len(members)),
         }
     return points

@@ -1,12 +1,10 @@
-"""Figures of real images: OWLv2 finds them, DINOv2 compares them with the references. Never run
-on real weights.
+"""Figures of real images: OWLv2 finds them, DINOv2 compares them with the references.
 
-The detect-and-compare idea is MuDI's (Jang et al., 2024). Where ToonWorld's oracle reads
-attributes, this reader can only
-compare: identity becomes the likeness to the concept's own references, leakage the likeness to
-another concept's references
-beyond what the two concepts' references share anyway. Attribute binding cannot be read this way and
-stays empty.
+Never run on real weights. The detect-and-compare idea is MuDI's (Jang et al., 2024). Where
+ToonWorld's oracle reads attributes, this reader can only compare: identity becomes the likeness to
+the concept's own references, leakage the likeness to another concept's references beyond what the
+two concepts' references share anyway. Attribute binding cannot be measured this way and stays
+empty.
 """
 
 from __future__ import annotations
@@ -31,11 +29,10 @@ class OpenVocabularyReader:
         queries: what to look for, "a person", "an animal", ...; usually the class words.
         detector: an OWLv2 checkpoint, folder or hub id.
         features: a DINOv2 checkpoint, folder or hub id.
-        detector_revision, features_revision: commits of hub ids.
         min_score: boxes below this confidence are dropped.
-        max_overlap: of two boxes with a larger IoU the less certain is dropped.
         leak_margin: likeness to another concept counts as leaked only beyond the references' own by
             this much.
+        max_overlap: of two boxes with a larger IoU the less certain is dropped.
         device: torch device.
     """
 
@@ -44,13 +41,11 @@ class OpenVocabularyReader:
         references: Mapping[str, Sequence[Path]],
         *,
         queries: Sequence[str],
-        detector: str = "google/owlv2-base-patch16-ensemble",
-        features: str = "facebook/dinov2-base",
-        detector_revision: str | None = None,
-        features_revision: str | None = None,
-        min_score: float = 0.2,
+        detector: str,
+        features: str,
+        min_score: float,
+        leak_margin: float,
         max_overlap: float = 0.7,
-        leak_margin: float = 0.05,
         device: str = "cpu",
     ) -> None:
         from transformers import (
@@ -60,24 +55,12 @@ class OpenVocabularyReader:
             Owlv2Processor,
         )
 
-        detector_revision, features_revision = (
-            detector_revision or "main",
-            features_revision or "main",
-        )
-        owl: Any = Owlv2ForObjectDetection.from_pretrained(
-            detector, revision=detector_revision, use_safetensors=True
-        )
+        owl: Any = Owlv2ForObjectDetection.from_pretrained(detector, use_safetensors=True)
         self.detector = owl.to(device).eval()
-        self.detector_processor: Any = Owlv2Processor.from_pretrained(
-            detector, revision=detector_revision
-        )
-        dino: Any = AutoModel.from_pretrained(
-            features, revision=features_revision, use_safetensors=True
-        )
+        self.detector_processor: Any = Owlv2Processor.from_pretrained(detector)
+        dino: Any = AutoModel.from_pretrained(features, use_safetensors=True)
         self.features = dino.to(device).eval()
-        self.features_processor = AutoImageProcessor.from_pretrained(
-            features, revision=features_revision
-        )
+        self.features_processor = AutoImageProcessor.from_pretrained(features)
         self.queries, self.device = list(queries), device
         self.min_score, self.max_overlap, self.leak_margin = min_score, max_overlap, leak_margin
         # References show the whole image; cropping them to the same detector's best box compares

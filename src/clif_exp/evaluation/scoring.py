@@ -1,6 +1,4 @@
-"""Looks at images: scores each by the judges, reads its figures and judges them against its
-prompt.
-"""
+"""Scores images by the judges, reads their figures and judges them against their prompts."""
 
 from __future__ import annotations
 
@@ -12,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from clif_exp.artifacts.files import write_text
+from clif_exp.artifacts.files import read_jsonl, write_json
 from clif_exp.artifacts.sharing import share
-from clif_exp.evaluation.alignment import Judge, image_scores, text_scores
+from clif_exp.evaluation.alignment import EmbeddedBatch, Judge
 from clif_exp.evaluation.assignment import Truth
 from clif_exp.evaluation.confusion import Judgement, judge_image
 from clif_exp.evaluation.figures import Figure, FigureReader
+from clif_exp.evaluation.metrics import METRICS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,8 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One generated image: its line of `generations.jsonl`, its scores, and what was found in it
-    (None: nobody looked).
+    """One generated image with everything that was measured in it.
+
+    Attributes:
+        line: its line of `generations.jsonl`.
+        scores: its alignment by metric; None where a metric does not apply to it.
+        figures: what the reader found; None if nobody read it.
+        judgement: of the figures; None if they were not read or the truth is not known.
     """
 
     line: Mapping[str, Any]
@@ -40,28 +44,32 @@ class Evaluator:
 
     Args:
         judge: of alignment.
-        eye: of figures; None leaves images unread.
+        reader: of figures; None leaves images unread.
         names: all concepts.
-        truth: concept -> slot -> value; None where nobody knows, so that only prior images are
+        truth: concept -> slot -> value; None where it is not known, so that only prior images are
             judged.
         references: concept -> reference images.
-        threshold: agreement from which a figure can stand for a concept.
+        presence_threshold: agreement from which a figure can stand for a concept, in [0, 1].
+        identity_threshold: identity that an image without confusion needs of every concept, in
+            [0, 1].
         batch_size: images at a time.
     """
 
     def __init__(
         self,
         judge: Judge,
-        eye: FigureReader | None,
+        reader: FigureReader | None,
         *,
         names: Sequence[str],
         truth: Truth | None,
         references: Mapping[str, Sequence[Path]],
-        threshold: float,
+        presence_threshold: float,
+        identity_threshold: float,
         batch_size: int,
     ) -> None:
-        self.judge, self.eye, self.names, self.truth = judge, eye, names, truth
-        self.threshold, self.batch_size = threshold, batch_size
+        self.judge, self.reader, self.names, self.truth = judge, reader, names, truth
+        self.presence_threshold, self.identity_threshold = presence_threshold, identity_threshold
+        self.batch_size = batch_size
         self.clip_references: dict[str, Tensor] = {}
         self.dino_references: dict[str, Tensor] = {}
         for name, files in references.items():
@@ -70,20 +78,18 @@ class Evaluator:
             if judge.dino is not None:
                 self.dino_references[name] = judge.embed_images_dino(images)
 
-    def examine(self, folder: Path, *, work: Path) -> list[Row]:
+    def score_images(self, folder: Path, *, work: Path) -> list[Row]:
         """Score and judge every image of a generation artifact, in batches that processes share.
 
         Args:
             folder: the artifact.
-            work: folder for what is examined so far; its parent exists as long as there is
-                something to do.
+            work: folder for the batches scored so far; its parent exists until the work is
+                published.
 
         Returns:
             One row per image, in the order of the manifest.
         """
-        lines = [
-            json.loads(line) for line in (folder / "generations.jsonl").read_text().splitlines()
-        ]
+        lines = read_jsonl(folder / "generations.jsonl")
         batches = {
             f"batch_{start:06d}": lines[start : start + self.batch_size]
             for start in range(0, len(lines), self.batch_size)
@@ -91,47 +97,46 @@ class Evaluator:
         work.mkdir(exist_ok=True)
         text_of: dict[str, Tensor] = {}
 
-        def examine_batch(key: str) -> None:
+        def score(key: str) -> None:
             if not text_of:
                 texts = sorted({line["text_for_alignment"] for line in lines})
                 text_of.update(zip(texts, self.judge.embed_texts(texts), strict=True))
-            content = json.dumps(self._look(folder, batches[key], text_of))
-            write_text(work / f"{key}.json", content)
+            write_json(work / f"{key}.json", self._score_batch(folder, batches[key], text_of))
 
         def done(key: str) -> bool:
             return (work / f"{key}.json").is_file()
 
-        share(work, batches, done=done, work=examine_batch, description="judging")
-        seen = [
-            found for key in batches for found in json.loads((work / f"{key}.json").read_text())
+        share(work, batches, done=done, work=score, description="judging")
+        found = [
+            image for key in batches for image in json.loads((work / f"{key}.json").read_text())
         ]
-        return [self._judged(line, found) for line, found in zip(lines, seen, strict=True)]
+        return [self._judged(line, image) for line, image in zip(lines, found, strict=True)]
 
-    def _look(
+    def _score_batch(
         self, folder: Path, lines: Sequence[Mapping[str, Any]], text_of: Mapping[str, Tensor]
     ) -> list[dict[str, Any]]:
-        """What the judges see in images: scores, and the figures as JSON."""
+        """Return the scores and figures of each image, as JSON."""
         import torch
 
         images = [open_image(folder / line["file"]) for line in lines]
-        named = [line["concepts"] for line in lines]
-        image_ND = self.judge.embed_images(images)
-        scores: dict[str, Sequence[float | None]] = {
-            **text_scores(
-                image_ND, torch.stack([text_of[line["text_for_alignment"]] for line in lines])
-            ),
-            "image_alignment": image_scores(image_ND, named, self.clip_references),
-        }
-        if self.judge.dino is not None:
-            scores["image_alignment_dino"] = image_scores(
-                self.judge.embed_images_dino(images), named, self.dino_references
-            )
+        batch = EmbeddedBatch(
+            image_ND=self.judge.embed_images(images),
+            text_ND=torch.stack([text_of[line["text_for_alignment"]] for line in lines]),
+            named=[line["concepts"] for line in lines],
+            references=self.clip_references,
+            dino_NE=self.judge.embed_images_dino(images) if self.judge.dino is not None else None,
+            dino_references=self.dino_references,
+        )
+        scores: dict[str, Sequence[float | None]] = {}
+        for metric in METRICS:
+            if metric.scored is not None and (values := metric.scored(batch)) is not None:
+                scores[metric.name] = values
         readings: Sequence[list[Figure] | None] = (
-            self.eye.read(images) if self.eye is not None else [None] * len(lines)
+            self.reader.read(images) if self.reader is not None else [None] * len(lines)
         )
         return [
             {
-                "scores": {key: values[index] for key, values in scores.items()},
+                "scores": {name: values[index] for name, values in scores.items()},
                 "figures": None if figures is None else [asdict(figure) for figure in figures],
             }
             for index, figures in enumerate(readings)
@@ -142,7 +147,12 @@ class Evaluator:
             return Row(line, found["scores"])
         figures = [Figure(**figure | {"box": tuple(figure["box"])}) for figure in found["figures"]]
         judgement = judge_line(
-            line, figures, names=self.names, truth=self.truth, threshold=self.threshold
+            line,
+            figures,
+            names=self.names,
+            truth=self.truth,
+            presence_threshold=self.presence_threshold,
+            identity_threshold=self.identity_threshold,
         )
         return Row(line, found["scores"], figures, judgement)
 
@@ -153,31 +163,42 @@ def judge_line(
     *,
     names: Sequence[str],
     truth: Truth | None,
-    threshold: float,
+    presence_threshold: float,
+    identity_threshold: float,
 ) -> Judgement | None:
-    """Judge an image against the concepts that its prompt names, or a prior image against the
-    figures that it describes.
+    """Judge an image against the concepts that its prompt names, or a prior image against its text.
+
+    Args:
+        line: of `generations.jsonl`.
+        figures: what the reader found.
+        names: all concepts.
+        truth: concept -> slot -> value.
+        presence_threshold: agreement from which a figure can stand for a concept, in [0, 1].
+        identity_threshold: identity that an image without confusion needs of every concept, in
+            [0, 1].
+
+    Returns:
+        The judgement; None where the truth is not known.
     """
-    sides = line["sides"]
+    named, others = line["concepts"], None
     if line["kind"] == "prior":
-        expected = {str(index): slots for index, slots in enumerate(line.get("expected") or [])}
-        if not expected or any(figure.likeness is not None for figure in figures):
+        truth = {str(index): slots for index, slots in enumerate(line.get("expected") or [])}
+        if not truth or any(figure.likeness is not None for figure in figures):
             return None
-        return judge_image(
-            figures, list(expected), truth=expected, sides=sides, presence_threshold=threshold
-        )
+        named = list(truth)
+    elif line["kind"] == "single":
+        # Also compared with all other concepts: the baseline that leakage is measured against.
+        others = names
     if truth is None:
         return None
-    # A single image is also compared with everybody else: the baseline that leakage is measured
-    # against.
-    others = names if line["kind"] == "single" else None
     return judge_image(
         figures,
-        line["concepts"],
+        named,
         truth=truth,
-        sides=sides,
+        sides=line["sides"],
         others=others,
-        presence_threshold=threshold,
+        presence_threshold=presence_threshold,
+        identity_threshold=identity_threshold,
     )
 
 

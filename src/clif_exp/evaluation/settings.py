@@ -1,12 +1,22 @@
-"""Settings of evaluation, conf/evaluation."""
+"""Settings of evaluation, conf/evaluation.
+
+A reader is one class here, with its settings, its check and its construction, and its place in
+`ReaderSettings`.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 from pydantic import ConfigDict, Field
 
+from clif_exp.evaluation.models import ReaderInputs, packaged_model
 from clif_exp.settings import SPEED, Share, StageSettings, Strict, Word
+
+if TYPE_CHECKING:
+    from clif_exp.base_models.spec import BaseModels
+    from clif_exp.evaluation.figures import FigureReader
 
 
 class JudgeSettings(Strict):
@@ -34,9 +44,35 @@ class OracleSettings(Strict):
         min_score: figures below this confidence are dropped.
     """
 
+    needs_truth: ClassVar[bool] = True
+
     kind: Literal["oracle"]
     path: str | None
     min_score: Share
+
+    def folder(self, spec: BaseModels) -> Path:
+        """Return the oracle's folder."""
+        return Path(self.path) if self.path else packaged_model(spec, "oracle")
+
+    def check(self, spec: BaseModels) -> None:
+        """Check the files before anything expensive runs.
+
+        Raises:
+            ValueError: the folder holds no weights.
+        """
+        if not (self.folder(spec) / "model.safetensors").exists():
+            raise ValueError(
+                f"evaluation.reader.path: {self.folder(spec)} holds no model.safetensors. Name the"
+                " oracle's folder, or set evaluation.reader.kind=none."
+            )
+
+    def build(self, inputs: ReaderInputs) -> FigureReader | None:
+        """Load the reader."""
+        from clif_exp.evaluation.readers import OracleReader
+
+        return OracleReader(
+            self.folder(inputs.spec), min_score=self.min_score, device=inputs.device
+        )
 
 
 class OpenVocabularySettings(Strict):
@@ -51,6 +87,8 @@ class OpenVocabularySettings(Strict):
         leak_margin: likeness to another concept beyond the references' own that counts as leaked.
     """
 
+    needs_truth: ClassVar[bool] = False
+
     kind: Literal["open_vocabulary"]
     queries: Annotated[list[Word], Field(min_length=1)]
     detector: Word
@@ -58,29 +96,54 @@ class OpenVocabularySettings(Strict):
     min_score: Share
     leak_margin: Share
 
+    def check(self, _spec: BaseModels) -> None:
+        """Check nothing: hub ids can only be checked by loading them."""
+
+    def build(self, inputs: ReaderInputs) -> FigureReader | None:
+        """Load the reader, which compares figures with each concept's references."""
+        from clif_exp.evaluation.open_vocabulary import OpenVocabularyReader
+
+        return OpenVocabularyReader(
+            inputs.references,
+            queries=self.queries,
+            detector=self.detector,
+            features=self.features,
+            min_score=self.min_score,
+            leak_margin=self.leak_margin,
+            device=inputs.device,
+        )
+
 
 class NoReaderSettings(Strict):
-    """Alignment only; what another kind's config has set is not looked at.
+    """Alignment only; other kinds' keys are ignored, so that `reader.kind=none` alone is enough.
 
     Attributes:
         kind: "none".
     """
 
     model_config = ConfigDict(extra="ignore")
+    needs_truth: ClassVar[bool] = True
 
     kind: Literal["none"]
 
+    def check(self, _spec: BaseModels) -> None:
+        """Check nothing."""
 
-READERS: dict[str, type[Strict]] = {
-    "oracle": OracleSettings,
-    "open_vocabulary": OpenVocabularySettings,
-    "none": NoReaderSettings,
+    def build(self, _inputs: ReaderInputs) -> FigureReader | None:
+        """Return None: images are not read."""
+        return None
+
+
+ReaderSettings = OracleSettings | OpenVocabularySettings | NoReaderSettings
+READERS: dict[str, type[ReaderSettings]] = {
+    get_args(reader.model_fields["kind"].annotation)[0]: reader
+    for reader in get_args(ReaderSettings)
 }
 """Kind of a reader -> its settings."""
 
 
 class EvaluationSettings(StageSettings):
-    """Who judges, and from when on.
+    """Which models judge the images, and with which thresholds.
 
     Attributes:
         judge: alignment.
@@ -93,9 +156,7 @@ class EvaluationSettings(StageSettings):
     VERSION: ClassVar[int] = 2
 
     judge: JudgeSettings
-    reader: Annotated[
-        OracleSettings | OpenVocabularySettings | NoReaderSettings, Field(discriminator="kind")
-    ]
+    reader: Annotated[ReaderSettings, Field(discriminator="kind")]
     presence_threshold: Share
     identity_threshold: Share
     batch_size: Annotated[int, Field(ge=1), SPEED]

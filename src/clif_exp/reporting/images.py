@@ -15,9 +15,7 @@ INK, MUTED = (31, 41, 55), (107, 114, 128)
 
 @dataclass(frozen=True)
 class Tile:
-    """One image of a grid with its caption; `good` colours its frame on the page (None: not
-    judged).
-    """
+    """One image of a grid with its caption; `good` colours its frame (None: not judged)."""
 
     file: Path
     caption: str = ""
@@ -26,6 +24,7 @@ class Tile:
 
     @property
     def uri(self) -> str:
+        """The image as a data URI."""
         return data_uri(self.file)
 
 
@@ -74,7 +73,8 @@ def write_grid(
             left = label + column * (side + gap)
             with Image.open(tile.file) as image:
                 fitted = image.convert("RGB")
-            fitted.thumbnail((side, side)) if max(fitted.size) > side else None
+            if max(fitted.size) > side:
+                fitted.thumbnail((side, side))
             scale = side / max(fitted.size)
             fitted = fitted.resize(
                 (round(fitted.width * scale), round(fitted.height * scale)),
@@ -100,8 +100,7 @@ def write_strips(
     label: int = 80,
     limit: int = 8,
 ) -> None:
-    """Stack images that are rows of tiles already, such as sample grids of several steps, as one
-    PNG.
+    """Stack images that are rows of tiles, such as the sample grids of several steps, as one PNG.
 
     Args:
         out: file to write; nothing is written without strips.

@@ -1,4 +1,4 @@
-"""The plots of the page, as SVG data URIs: sharp at any zoom, text stays small."""
+"""Draws the plots of the page as SVG data URIs: sharp at any zoom, and small files."""
 
 from __future__ import annotations
 
@@ -175,9 +175,7 @@ def plot_points(
 
 
 def read_curves(file: Path) -> dict[str, tuple[list[float], list[float]]]:
-    """Read the loss columns of a `metrics.csv` (columns `step`, `loss`, `loss_...`); empty cells
-    are skipped.
-    """
+    """Read the loss columns of a `metrics.csv` over its column `step`; empty cells are skipped."""
     with file.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     curves = {}

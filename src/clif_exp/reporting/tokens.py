@@ -1,6 +1,4 @@
-"""What the page shows of stage 1: where the concepts stood before and after it, and which are
-likely to be confused.
-"""
+"""Stage 1 on the page: concepts before and after it, and which are likely to be confused."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ def token_tables(contrastive: Path | None) -> list[dict[str, Any]]:
 
     Returns:
         One table per text encoder: `encoder`, `rows` (concept, nearest words, norm, nearest concept
-        before and after), `pairs` (the closest ones), `notes` (what was measured of it as a whole).
+        before and after), `pairs` (the closest ones), `notes` (measured over all concepts).
     """
     file = contrastive / "embedding_report.json" if contrastive else None
     if file is None or not file.is_file():
@@ -58,7 +56,7 @@ def _nearest(distances: Mapping[str, float], name: str) -> str:
 
 
 def _pairs(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The closest pairs, with how often a caption of the one found the image of the other."""
+    """The closest pairs, and how often a caption of one retrieved an image of the other."""
     taken = {
         (a, b): share
         for a, b, share in report.get("mistaken", {}).get("after", {}).get("mistaken", [])
@@ -89,14 +87,14 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
                 f" {after['chance']:.0%}"
             )
             notes.append(
-                "Captions that find their own concept among images of the same context, side and"
-                f" scale: {found}."
+                "Captions that retrieve their own concept among images of the same context, side"
+                f" and scale: {found}."
             )
     if "loss_frozen_rows" in report:
         trained, frozen = report["loss"], report["loss_frozen_rows"]
         notes.append(
-            f"Loss at the end {trained:.3f}, with the rows as they began {frozen:.3f}: the"
-            " difference is what the rows learnt."
+            f"Final loss {trained:.3f}; with the initial concept embeddings {frozen:.3f}: the"
+            " difference is what the embeddings learnt."
         )
     if report.get("unread_change", 0.0) > 0.01:
         notes.append(

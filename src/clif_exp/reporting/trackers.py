@@ -10,11 +10,10 @@ from typing import Any
 def log_to_trackers(
     loggers: Sequence[Any], *, metrics: Mapping[str, float | None], grids: Sequence[Path]
 ) -> None:
-    """Log the final metrics and the sample grids to those Lightning loggers that can show them;
-    others are left alone.
+    """Log the final metrics and the sample grids to the loggers that can show them.
 
     Args:
-        loggers: Lightning loggers.
+        loggers: Lightning loggers; only W&B's and TensorBoard's are used.
         metrics: flat metrics; those without a value are left out.
         grids: PNG files.
     """

@@ -28,7 +28,8 @@ from clif_exp.curation.settings import (
     SegmenterSettings,
 )
 from clif_exp.diffusion.settings import DiffusionSettings
-from clif_exp.evaluation.settings import EvaluationSettings
+from clif_exp.evaluation.metrics import objectives
+from clif_exp.evaluation.settings import READERS, EvaluationSettings
 from clif_exp.generation.settings import GenerationSettings
 from clif_exp.runs.messages import RENAMED
 from clif_exp.runs.settings import (
@@ -44,13 +45,7 @@ from clif_exp.training.settings import TrainerSettings
 Checked = TypeVar("Checked", bound=BaseModel)
 Stage = Literal["curation", "contrastive", "diffusion", "generation", "evaluation", "report"]
 STAGES: tuple[Stage, ...] = typing.get_args(Stage)
-_ALIGNMENT = ("text_alignment", "image_alignment", "identity")
-_FIGURES = ("attribute_binding", "attendance", "duplicates")
-METRICS = (
-    *(f"{kind}/{name}" for kind in ("single", "multi", "prior") for name in _ALIGNMENT),
-    *(f"{kind}/{name}" for kind in ("single", "multi", "prior") for name in _FIGURES),
-    *("multi/leakage", "multi/side", "multi/confusion"),
-)
+OBJECTIVES = objectives()
 
 
 class Config(Strict):
@@ -102,9 +97,11 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _objective(self) -> Self:
-        if self.objective is not None and self.objective not in METRICS:
-            near = difflib.get_close_matches(self.objective, METRICS, n=1, cutoff=0.5)
-            remedy = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(METRICS)}"
+        if self.objective is not None and self.objective not in OBJECTIVES:
+            near = difflib.get_close_matches(self.objective, OBJECTIVES, n=1, cutoff=0.5)
+            remedy = (
+                f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(OBJECTIVES)}"
+            )
             raise ValueError(f"objective: found {self.objective!r}; {remedy}")
         return self
 
@@ -251,7 +248,7 @@ def _describe(problem: Any, model: Any, where: tuple[str, ...]) -> str:
 
 def _is_type_tag(part: Any) -> bool:
     # pydantic puts the tried type of a union into the location
-    names = ("int", "float", "str", "bool", "oracle", "open_vocabulary", "none")
+    names = ("int", "float", "str", "bool", *READERS)
     return isinstance(part, str) and (part[:1].isupper() or "[" in part or part in names)
 
 

@@ -50,7 +50,7 @@ def prepare(config: Config) -> Plan:
     if "diffusion" in config.stages:
         check_diffusion(spec, config.diffusion)
     if "evaluation" in config.stages:
-        check_judges(spec, **config.evaluation.model_dump())
+        check_judges(spec, config.evaluation)
     dataset = materialise_dataset(store, config.dataset)
     root = dataset.path if dataset else Path(str(config.dataset.root)).expanduser()
     concepts = read_concept_set(root, size=config.dataset.size)
@@ -119,15 +119,10 @@ def show_results(run: RunDirectory) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from clif_exp.evaluation.metrics import METRICS, table_of_metrics
+
     metrics = run.summary["metrics"]
-    # The breakdowns by layout and seen pairs ("multi/pairs_seen/...") are for the report.
-    flat = [name.split("/") for name in metrics if name.count("/") == 1]
-    columns = [
-        kind
-        for kind in ("single", "multi", "prior_before", "prior")
-        if any(group == kind for group, _ in flat)
-    ]
-    rows = list(dict.fromkeys(name for group, name in flat if group in columns))
+    columns, rows = table_of_metrics(metrics)
     console = Console()
     if rows:
         table = Table(
@@ -135,8 +130,10 @@ def show_results(run: RunDirectory) -> None:
             *(column.replace("_", " ") for column in columns),
             title=f"{run.summary['experiment']}, seed {run.summary['seed']}",
         )
+        arrows = {metric.name: f" {metric.arrow}" for metric in METRICS}
         for row in rows:
-            table.add_row(row, *(_shown(metrics.get(f"{column}/{row}")) for column in columns))
+            name = row + arrows.get(row, "")
+            table.add_row(name, *(_shown(metrics.get(f"{column}/{row}")) for column in columns))
         console.print(table)
     for name in ("report", "export"):
         if run.summary[name]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.files import content_digest
+from clif_exp.evaluation.models import packaged_model
 from clif_exp.evaluation.settings import EvaluationSettings
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def evaluate(execution: Execution) -> None:
             contrastive=paths.get("contrastive"),
             diffusion=paths.get("diffusion"),
             device=plan.config.trainer.device,
+            settings=settings,
             finalize=finalize,
-            **settings.model_dump(),
         )
 
     truth = [plan.root / "truth.json", plan.root / "held_out"]
@@ -66,16 +67,9 @@ def evaluate(execution: Execution) -> None:
 
 
 def _judges(spec: BaseModels, settings: EvaluationSettings) -> list[Path]:
-    """Local folders of the judging models.
-
-    Named ones, else those beside the base models, else the packaged ones.
-    """
-    from clif_exp.base_models.spec import packaged_weights
-
-    named = [settings.judge.path, settings.judge.image_path, getattr(settings.reader, "path", None)]
-    named += [getattr(settings.reader, name, None) for name in ("detector", "features")]
+    """Return the local folders of the judging models: those that settings name, and ToonWorld's."""
+    named = [settings.judge.path, settings.judge.image_path]
+    named += [getattr(settings.reader, name, None) for name in ("path", "detector", "features")]
     folders = [Path(name).expanduser() for name in named if name]
-    for name in ("judge_clip", "oracle"):
-        beside = Path(str(spec.path)).expanduser().resolve().parent / name
-        folders.append(beside if beside.is_dir() else packaged_weights() / name)
+    folders += [packaged_model(spec, name) for name in ("judge_clip", "oracle")]
     return [folder for folder in folders if folder.is_dir()]

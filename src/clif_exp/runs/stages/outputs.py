@@ -52,6 +52,7 @@ def report(execution: Execution, config_yaml: str) -> None:
     """Write report.html and the sample grids."""
     if "report" not in execution.plan.config.stages:
         return
+    from clif_exp.evaluation.metrics import guide
     from clif_exp.reporting.stage import write_report
 
     run = execution.run
@@ -62,6 +63,7 @@ def report(execution: Execution, config_yaml: str) -> None:
         run.path,
         summary=summary,
         artifacts=paths,
+        guide=guide(),
         config_yaml=config_yaml,
         loggers=execution.trackers.loggers,
     )

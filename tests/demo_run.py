@@ -1,7 +1,8 @@
-"""A run made of drawings: what the stages would publish if the model were the renderer, errors
-included. Needs no model.
+"""A run made of drawings: what the stages would publish if the model were the renderer.
 
-python tests/reporting/demo_run.py /tmp/demo        # writes /tmp/demo/report.html to look at
+With errors, and without any model. To look at a report, /tmp/demo/report.html:
+
+    python tests/demo_run.py /tmp/demo
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from PIL import Image
 
 from clif_exp.contrastive.report import embedding_report
 from clif_exp.evaluation.figures import Figure
+from clif_exp.evaluation.results import write_results, write_thumbnails
 from clif_exp.evaluation.scoring import Row, judge_line
-from clif_exp.evaluation.stage import write_results, write_thumbnails
 from clif_exp.prompts.evaluation import EvaluationPrompt, build_prompts
 from clif_exp.toonworld.cast import default_cast, write_cast
 from clif_exp.toonworld.drawing.render import render
@@ -72,7 +73,7 @@ def draw(
 
 
 def spoil(characters: list[Character], index: int) -> list[Character]:
-    """Every third image of a pair swaps hats, every seventh loses somebody."""
+    """Every third image of a pair swaps hats, every seventh loses a figure."""
     if len(characters) == 2 and index % 7 == 6:
         return characters[:1]
     if len(characters) == 2 and index % 3 == 2:
@@ -107,6 +108,7 @@ def publish_images(
         lines.append(json.dumps(line))
         scores = {
             "text_alignment": 0.6 + 0.01 * (index % 7),
+            "text_cosine": 0.24 + 0.004 * (index % 7),
             "image_alignment": 0.8 if prompt.concepts else None,
         }
         rows.append(
@@ -114,7 +116,14 @@ def publish_images(
                 line,
                 scores,
                 figures,
-                judge_line(line, figures, names=NAMES, truth=truth, threshold=0.5),
+                judge_line(
+                    line,
+                    figures,
+                    names=NAMES,
+                    truth=truth,
+                    presence_threshold=0.5,
+                    identity_threshold=0.75,
+                ),
             )
         )
     (out / "generations.jsonl").write_text("\n".join(lines) + "\n")
@@ -308,11 +317,16 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
 
 
 if __name__ == "__main__":
+    from clif_exp.evaluation.metrics import guide
     from clif_exp.reporting.stage import write_report
 
     target = Path(sys.argv[1])
     found, published = publish_run(target / "artifacts")
     write_report(
-        target, summary=found, artifacts=published, config_yaml="seed: 0\nmethod: {name: clif}\n"
+        target,
+        summary=found,
+        artifacts=published,
+        guide=guide(),
+        config_yaml="seed: 0\nmethod: {name: clif}\n",
     )
     print(target / "report.html")

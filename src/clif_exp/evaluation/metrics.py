@@ -1,0 +1,245 @@
+"""Every metric, stated once: where it exists, its direction, range and meaning, and its function.
+
+The config's `objective`, the stage, the terminal's table, the report and README's table follow from
+METRICS. Importing this costs nothing: the functions import what they need when they are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from clif_exp.evaluation import alignment, confusion
+from clif_exp.evaluation.alignment import EmbeddedBatch
+from clif_exp.evaluation.confusion import Judgement, Values
+
+Group = Literal["single", "multi", "prior"]
+
+GROUPS = ("single", "multi", "prior_before", "prior")
+"""Groups in summary.json, in the order of tables; `prior_before` is the base model's `prior`."""
+
+IMAGE_COUNT = "pictures"
+"""Name in summary.json of the number of images behind a group's metrics."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A row of METRICS; exactly one of `judged` and `scored` measures it.
+
+    Attributes:
+        name: its name in summary.json, behind the group.
+        title: its name in the report.
+        groups: where it exists; `prior_before` has what `prior` has.
+        better: which direction is better.
+        range: the least and the largest possible value; None: no bound.
+        meaning: one or two sentences for users.
+        judged: measures one image whose figures were read. The metric is the mean over all values
+            of all images; None where there is none.
+        scored: measures a batch of images by their embeddings: one score per image (None: does not
+            apply to it), or None if the judge lacks the model. The metric is the mean over images.
+        beyond_single: subtract from every value the mean of the same pair in single-concept images,
+            or the mean of all pairs where it was not measured.
+    """
+
+    name: str
+    title: str
+    groups: tuple[Group, ...]
+    better: Literal["higher", "lower"]
+    range: tuple[float, float | None]
+    meaning: str
+    judged: Callable[[Judgement], Values] | None = None
+    scored: Callable[[EmbeddedBatch], Sequence[float | None] | None] | None = None
+    beyond_single: bool = False
+
+    def __post_init__(self) -> None:
+        assert (self.judged is None) != (self.scored is None), self.name
+
+    @property
+    def arrow(self) -> str:
+        """The better direction: ↑ or ↓."""
+        return "↑" if self.better == "higher" else "↓"
+
+    @property
+    def span(self) -> str:
+        """The range in words: `0 to 1`, `0 and up`."""
+        low, high = self.range
+        return f"{low:g} and up" if high is None else f"{low:g} to {high:g}"
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        name="identity",
+        title="Identity",
+        groups=("single", "multi", "prior"),
+        better="higher",
+        range=(0, 1),
+        meaning="Share of a concept's visible attributes (species, hat, colours, ...) that its"
+        " figure shows. Hidden parts do not count, and concepts without a figure are left out.",
+        judged=confusion.identity,
+    ),
+    Metric(
+        name="attribute_binding",
+        title="Attribute binding",
+        groups=("single", "multi", "prior"),
+        better="higher",
+        range=(0, 1),
+        meaning="Of the attributes that stand where they belong or moved there from another part or"
+        " another concept, the share that stands where it belongs. A value from nowhere is not"
+        " counted.",
+        judged=confusion.attribute_binding,
+    ),
+    Metric(
+        name="attendance",
+        title="Attendance",
+        groups=("single", "multi", "prior"),
+        better="higher",
+        range=(0, 1),
+        meaning="Share of the named concepts that are in the image, wherever they stand. Partly"
+        " hidden is not missing.",
+        judged=confusion.attendance,
+    ),
+    Metric(
+        name="duplicates",
+        title="Duplicates",
+        groups=("single", "multi", "prior"),
+        better="lower",
+        range=(0, None),
+        meaning="Figures per image that stand for a named concept beyond the one asked for.",
+        judged=confusion.duplicates,
+    ),
+    Metric(
+        name="leakage",
+        title="Leakage",
+        groups=("multi",),
+        better="lower",
+        range=(-1, 1),
+        meaning="Of the visible attributes on which the named concepts differ, the share that shows"
+        " the other's value, minus the same error in single-concept images. 0: company adds none.",
+        judged=confusion.leakage,
+        beyond_single=True,
+    ),
+    Metric(
+        name="leakage_uncorrected",
+        title="Leakage, uncorrected",
+        groups=("multi",),
+        better="lower",
+        range=(0, 1),
+        meaning="Leakage without subtracting the error of single-concept images.",
+        judged=confusion.leakage,
+    ),
+    Metric(
+        name="side",
+        title="Side",
+        groups=("multi",),
+        better="higher",
+        range=(0, 1),
+        meaning="Where the prompt says left and right, the share of neighbours that stand in that"
+        " order, where both are there. Chance is 0.5.",
+        judged=confusion.side,
+    ),
+    Metric(
+        name="confusion",
+        title="Confusion",
+        groups=("multi",),
+        better="lower",
+        range=(0, 1),
+        meaning="Share of images in which not everything is right: every named concept there once,"
+        " recognisable (evaluation.identity_threshold), without a leaked attribute.",
+        judged=confusion.confusion,
+    ),
+    Metric(
+        name="text_alignment",
+        title="Text alignment",
+        groups=("single", "multi", "prior"),
+        better="higher",
+        range=(0, 2.5),
+        meaning="2.5 x max(cosine, 0) of image and prompt, concepts named by their class words, by"
+        " a CLIP that training never uses.",
+        scored=alignment.text_alignment,
+    ),
+    Metric(
+        name="text_cosine",
+        title="Text cosine",
+        groups=("single", "multi", "prior"),
+        better="higher",
+        range=(-1, 1),
+        meaning="The cosine behind text alignment, neither scaled nor cut off at 0.",
+        scored=alignment.text_cosine,
+    ),
+    Metric(
+        name="image_alignment",
+        title="Image alignment",
+        groups=("single", "multi"),
+        better="higher",
+        range=(-1, 1),
+        meaning="Mean cosine of the image and the references of the concepts that its prompt names"
+        " (images that training has not seen, where there are any), by the same CLIP.",
+        scored=alignment.image_alignment,
+    ),
+    Metric(
+        name="image_alignment_dino",
+        title="Image alignment (DINO)",
+        groups=("single", "multi"),
+        better="higher",
+        range=(-1, 1),
+        meaning="As image alignment, by the class token of evaluation.judge.image_path.",
+        scored=alignment.image_alignment_dino,
+    ),
+)
+
+
+def kind_of_group(group: str) -> str:
+    """The kind of a group's prompts: `multi` for `multi/pairs_seen`, `prior` for `prior_before`."""
+    return group.split("/")[0].removesuffix("_before")
+
+
+def objectives() -> tuple[str, ...]:
+    """What a sweep can optimise: `group/name` of every metric, as in summary.json."""
+    return tuple(
+        f"{group}/{metric.name}"
+        for group in ("single", "multi", "prior")
+        for metric in METRICS
+        if group in metric.groups
+    )
+
+
+def table_of_metrics(metrics: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the columns (groups) and rows (metrics) of a table that shows these `group/name`s.
+
+    Breakdowns such as `multi/pairs_seen/...` are left out.
+    """
+    known = {tuple(name.split("/")) for name in metrics if name.count("/") == 1}
+    columns = [group for group in GROUPS if any(found[0] == group for found in known)]
+    rows = [
+        name
+        for name in (*(metric.name for metric in METRICS), IMAGE_COUNT)
+        if any((group, name) in known for group in columns)
+    ]
+    return columns, rows
+
+
+def guide() -> list[dict[str, str]]:
+    """What a reader of the numbers needs to know of each metric, as plain text."""
+    return [
+        {
+            "name": metric.name,
+            "title": metric.title,
+            "arrow": metric.arrow,
+            "better": f"{metric.better} is better",
+            "range": metric.span,
+            "meaning": metric.meaning,
+        }
+        for metric in METRICS
+    ]
+
+
+def markdown_table() -> str:
+    """README's table of the metrics."""
+    lines = ["| metric | groups | better | range | meaning |", "| --- | --- | --- | --- | --- |"]
+    lines += [
+        f"| `{metric.name}` | {', '.join(metric.groups)} | {metric.arrow} | {metric.span}"
+        f" | {metric.meaning} |"
+        for metric in METRICS
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,94 @@
+"""What evaluation publishes: metrics, confusion matrices, a verdict per image, and thumbnails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from clif_exp.artifacts.files import write_json, write_jsonl
+from clif_exp.evaluation import matrices
+from clif_exp.evaluation.assignment import Truth
+from clif_exp.evaluation.scoring import Row, open_image
+
+
+def write_results(
+    out: Path,
+    rows: Sequence[Row],
+    before: Sequence[Row],
+    *,
+    names: Sequence[str],
+    truth: Truth | None,
+    thresholds: Mapping[str, float],
+) -> None:
+    """Write `confusion_matrix.json`, `per_image.jsonl` and, last, `metrics.json`.
+
+    Args:
+        out: folder to write into.
+        rows: the customised model's images.
+        before: the base model's images of the prior prompts.
+        names: all concepts.
+        truth: concept -> slot -> value; None: no matrices.
+        thresholds: `presence` and `identity`, for readers of the matrices.
+    """
+    report: dict[str, Any] = {"thresholds": dict(thresholds)}
+    for kind in ("single", "multi"):
+        judged = [
+            (row.figures, row.judgement)
+            for row in rows
+            if row.line["kind"] == kind and row.figures is not None and row.judgement is not None
+        ]
+        if judged and truth:
+            judgements = [judgement for _, judgement in judged]
+            report[kind] = matrices.confusion_matrix(judged, names=names, truth=truth)
+            report[kind]["attendance"] = matrices.attendance_per_concept(judgements)
+            report[kind]["pairs"] = matrices.confusion_per_pair(judgements)
+    write_json(out / "confusion_matrix.json", report)
+    write_jsonl(out / "per_image.jsonl", [describe(row) for row in [*rows, *before]])
+    write_json(out / "metrics.json", collect_metrics(rows, before, names=names))
+
+
+def collect_metrics(
+    rows: Sequence[Row], before: Sequence[Row], *, names: Sequence[str]
+) -> dict[str, float | None]:
+    """Return the flat metrics of a run, of images that this process has all seen.
+
+    Groups are `single/`, `multi/` (also by seen and unseen pairs and by layout), `prior/` and
+    `prior_before/`.
+    """
+    from clif_exp.evaluation.accumulate import RunMetrics
+
+    layouts = [row.line["layout"] for row in rows if row.line["kind"] == "multi"]
+    # The processes shared the images through the folder, so the other ranks have nothing to add.
+    metrics = RunMetrics(names=names, layouts=layouts, sync_on_compute=False)
+    metrics.update(rows)
+    metrics.update(before, before=True)
+    return metrics.compute()
+
+
+def describe(row: Row) -> dict[str, Any]:
+    """Return an image's line of `per_image.jsonl`."""
+    line = {
+        key: row.line[key]
+        for key in ("file", "prompt_id", "prompt", "kind", "layout", "concepts", "sides", "seed")
+    }
+    line["scores"] = dict(row.scores)
+    if row.figures is not None:
+        line["figures"] = [asdict(figure) for figure in row.figures]
+    if row.judgement is not None:
+        leaks = {f"{a}>{b}": counts for (a, b), counts in row.judgement.leaks.items()}
+        line["judgement"] = asdict(row.judgement) | {"leaks": leaks}
+    return line
+
+
+def write_thumbnails(
+    out: Path, references: Mapping[str, Sequence[Path]], *, per_concept: int = 3, side: int = 256
+) -> None:
+    """Copy a few references, at most `side` px, so that a report needs only this artifact."""
+    for name, files in references.items():
+        (out / name).mkdir(parents=True, exist_ok=True)
+        for index, file in enumerate(files[:per_concept]):
+            image = open_image(file)
+            image.thumbnail((side, side))
+            image.save(out / name / f"{index}.png")

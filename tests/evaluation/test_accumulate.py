@@ -1,0 +1,156 @@
+"""The accumulated metrics: batches, and two ranks that reduce what each has seen."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clif_exp.evaluation.accumulate import RunMetrics
+from clif_exp.evaluation.figures import AMBIGUOUS, NOT_VISIBLE, Figure
+from clif_exp.evaluation.metrics import METRICS
+from clif_exp.evaluation.scoring import Row, judge_line
+
+NAMES, LAYOUTS = ["a", "b", "c"], ["side", "free"]
+VALUES = ("red", "blue", "none", AMBIGUOUS, NOT_VISIBLE)
+TRUTH = {
+    "a": {"coat": "red", "hat": "cap", "hat_colour": "blue"},
+    "b": {"coat": "blue", "hat": "none", "hat_colour": "none"},
+    "c": {"coat": "blue", "hat": "cap", "hat_colour": "red"},
+}
+
+
+def made_rows(count: int = 60, *, seed: int = 0) -> list[Row]:
+    """Images of every kind with random figures and scores."""
+    rng = random.Random(seed)
+    rows = []
+    for index in range(count):
+        kind = ("single", "multi", "prior")[index % 3]
+        named = {"single": ["a"], "multi": rng.sample(NAMES, 2), "prior": []}[kind]
+        line = {
+            "kind": kind,
+            "layout": LAYOUTS[index % 2],
+            "concepts": named,
+            "sides": ["left", "right"] if kind == "multi" and index % 2 else None,
+            "seen": rng.choice([True, False]) if kind == "multi" else None,
+            "expected": [{"coat": "red"}] if kind == "prior" else [],
+        }
+        figures = [
+            Figure(
+                (0.2 * place, 0.2, 0.2 * place + 0.2, 0.9),
+                0.9,
+                {
+                    slot: rng.choice([TRUTH[rng.choice(NAMES)][slot], rng.choice(VALUES)])
+                    for slot in TRUTH["a"]
+                },
+            )
+            for place in range(rng.randrange(4))
+        ]
+        scores = {"text_alignment": rng.uniform(0, 2.5), "text_cosine": rng.uniform(-1, 1)}
+        scores["image_alignment"] = rng.uniform(-1, 1) if named else None
+        judgement = judge_line(
+            line,
+            figures,
+            names=NAMES,
+            truth=TRUTH,
+            presence_threshold=0.5,
+            identity_threshold=0.75,
+        )
+        rows.append(Row(line, scores, figures, judgement))
+    return rows
+
+
+def computed(*batches: list[Row], before: list[Row]) -> dict[str, float | None]:
+    metrics = RunMetrics(names=NAMES, layouts=LAYOUTS)
+    for batch in batches:
+        metrics.update(batch)
+    metrics.update(before, before=True)
+    return metrics.compute()
+
+
+def test_batches_and_their_order_do_not_matter():
+    rows, before = made_rows(), made_rows(9, seed=1)
+    whole = computed(rows, before=before)
+    shuffled = random.Random(3).sample(rows, len(rows))
+    assert computed(shuffled[:7], [], shuffled[7:], before=before) == whole
+    assert {"multi/leakage", "multi/pairs_seen/side", "prior_before/text_alignment"} <= set(whole)
+    assert whole["multi/pictures"] == 20
+
+
+def test_every_value_lies_in_the_range_that_the_table_states():
+    found = computed(made_rows(300), before=made_rows(30, seed=1))
+    for metric in METRICS:
+        low, high = metric.range
+        values = [
+            value
+            for name, value in found.items()
+            if name.endswith(f"/{metric.name}") and value is not None
+        ]
+        assert values or metric.name == "image_alignment_dino", metric.name
+        assert all(low <= value <= (high if high is not None else value) for value in values)
+
+
+def test_a_group_without_images_has_no_metrics_and_one_without_values_says_so():
+    line = {"kind": "multi", "layout": "side", "concepts": ["a", "b"], "sides": None, "seen": None}
+    judgement = judge_line(
+        line, [], names=NAMES, truth=TRUTH, presence_threshold=0.5, identity_threshold=0.75
+    )
+    found = computed([Row(line, {}, [], judgement)], before=[])
+    assert {name.rpartition("/")[0] for name in found} == {"multi", "multi/layout_side"}
+    assert (found["multi/identity"], found["multi/attendance"]) == (None, 0.0)
+
+
+def test_a_reset_metric_starts_again():
+    metrics = RunMetrics(names=NAMES, layouts=LAYOUTS)
+    metrics.update(made_rows(12))
+    metrics.reset()
+    metrics.update(made_rows(6))
+    assert metrics.compute() == computed(made_rows(6), before=[])
+
+
+WORKER = """
+import json, sys
+import torch.distributed as dist
+from test_accumulate import LAYOUTS, NAMES, made_rows
+from clif_exp.evaluation.accumulate import RunMetrics
+
+rank, store, first = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+rows = made_rows()
+mine = rows[:first] if rank == 0 else rows[first:]
+results = []
+for shared in (True, False):
+    metrics = RunMetrics(names=NAMES, layouts=LAYOUTS, sync_on_compute=shared)
+    for start in range(0, len(mine), 8):
+        metrics.update(mine[start : start + 8])
+    if rank == 1:
+        metrics.update(made_rows(9, seed=1), before=True)
+    results.append(metrics.compute())
+print(json.dumps(results))
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("first", [23, 0])
+def test_two_ranks_reduce_to_the_numbers_of_one(tmp_path, first):
+    """`first` images are rank 0's: 0 is a rank that has seen nothing."""
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n{WORKER}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(rank), str(tmp_path / "store"), str(first)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    results = [json.loads(process.communicate(timeout=300)[0]) for process in processes]
+    alone = computed(made_rows(), before=made_rows(9, seed=1))
+    for reduced, _ in results:
+        assert reduced == alone
+    own = [unshared for _, unshared in results]
+    assert own[0] != own[1], "each rank has seen its own images"
+    assert own[0] != alone
