@@ -7,12 +7,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from warm_start import WarmStarter
 
 # Tests run beside each other's leftovers and on small machines: a thread per core brings nothing to
 # models this small.
@@ -39,21 +40,29 @@ class Result:
 def run_clif_exp(
     *arguments: str,
     folder: Path,
-    python: str = sys.executable,
+    starter: WarmStarter | None = None,
     timeout: float = 900,
     **environment: str,
 ) -> Result:
-    """Run `python -m clif_exp` in a folder."""
+    """Run `python -m clif_exp` in a folder: by `starter`, or in a new interpreter."""
     before = set(folder.glob("**/summary.json"))
-    completed = subprocess.run(
-        [python, "-m", "clif_exp", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env=os.environ | environment,
-    )
-    # a sweep's folders do not change their names: those written to count as new
+    if starter is not None:
+        completed = starter.run(
+            list(arguments),
+            folder=folder,
+            environment=dict(os.environ | environment),
+            timeout=timeout,
+        )
+    else:
+        completed = subprocess.run(
+            [sys.executable, "-m", "clif_exp", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=os.environ | environment,
+        )
+    # A sweep's folders do not change their names: those written to count as new.
     found = sorted(
         set(folder.glob("**/summary.json")) - before, key=lambda file: file.stat().st_mtime
     )
@@ -86,21 +95,41 @@ def base_models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [f"model.path={folder}"]
 
 
+@pytest.fixture(scope="session")
+def warm_starter() -> Iterator[WarmStarter]:
+    """What starts the program without importing the libraries again."""
+    starter = WarmStarter()
+    yield starter
+    starter.stop()
+
+
 @pytest.fixture
-def clif_exp(tmp_path: Path, shared_store: Path, base_models: list[str]) -> Callable[..., Result]:
-    """Run the program in an empty folder, with the shared store unless another is named (None: its
-    own).
+def clif_exp(
+    tmp_path: Path, shared_store: Path, base_models: list[str], request: pytest.FixtureRequest
+) -> Callable[..., Result]:
+    """Run the program in an empty folder: `clif_exp("debug=fast", store=folder, NAME="value")`.
+
+    It uses the shared store unless another is named (None: its own). `fresh=True` starts a new
+    interpreter, for tests of what happens before or while modules are imported.
     """
 
     def run(
-        *arguments: str, store: Path | None = shared_store, timeout: float = 900, **environment: str
+        *arguments: str,
+        store: Path | None = shared_store,
+        timeout: float = 900,
+        fresh: bool = False,
+        **environment: str,
     ) -> Result:
         given = [] if store is None else [f"artifacts.root={store}"]
         # Flags first: argparse does not take overrides on both sides of them.
         flags = [argument for argument in arguments if argument.startswith("-")]
         rest = [argument for argument in arguments if not argument.startswith("-")]
         return run_clif_exp(
-            *flags, *base_models, *rest, *given, folder=tmp_path, timeout=timeout, **environment
+            *(*flags, *base_models, *rest, *given),
+            folder=tmp_path,
+            starter=None if fresh else request.getfixturevalue("warm_starter"),
+            timeout=timeout,
+            **environment,
         )
 
     return run
