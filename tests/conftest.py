@@ -171,3 +171,13 @@ def backbones(tmp_path_factory, tiny_models):
 def curated(tmp_path_factory, tiny_models):
     """Two concepts with G, R and M manifests: `concepts` and `manifests`."""
     return tiny_models.write_concepts_and_manifests(tmp_path_factory.mktemp("curated"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first: workers take whole files, and a long one at the end would leave
+    the other worker idle.
+    """
+    longest = ["test_sweeps.py", "test_run.py", "test_readme.py", "test_kill.py", "test_train.py"]
+    longest += ["test_ranks.py", "test_datasets.py", "test_extending.py"]
+    order = {name: index for index, name in enumerate(longest)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
