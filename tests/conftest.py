@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from warm_start import WarmStarter
 
 # Tests run beside each other's leftovers and on small machines: a thread per core brings nothing to

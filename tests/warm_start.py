@@ -140,7 +140,9 @@ def _serve() -> None:
         print(pid, file=answers, flush=True)
         status = os.waitpid(pid, 0)[1]
         print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
-    os._exit(0)  # nothing to clean up, and an interpreter with everything loaded takes seconds to end
+    os._exit(
+        0
+    )  # nothing to clean up, and an interpreter with everything loaded takes seconds to end
 
 
 if __name__ == "__main__":
