@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -10,14 +9,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from warm_start import WarmStarter
 
-# Tests run beside each other's leftovers and on small machines: a thread per core brings nothing to
-# models this small.
+# No test may need a network or an account.
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -73,18 +72,14 @@ def run_clif_exp(
 
 @pytest.fixture(scope="session")
 def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all end-to-end tests: what one has computed, the others reuse, in whichever
-    worker they run.
-    """
+    """One store for the end-to-end tests of all workers: each reuses what the others computed."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "store" / "artifacts"
 
 
 @pytest.fixture(scope="session")
 def base_models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The override that names the base models: none where the package ships them, else random ones
-    of the same layout.
-    """
+    """The override that names the base models: none where the package ships them, else random."""
     from clif_exp.base_models.spec import packaged_weights
 
     if (packaged_weights() / "pipeline" / "model_index.json").is_file():
@@ -136,28 +131,24 @@ def clif_exp(
     return run
 
 
-def _tiny_models():
-    source = importlib.util.spec_from_file_location(
-        "tiny_models", Path(__file__).parent / "tiny_models.py"
-    )
-    module = importlib.util.module_from_spec(source)
-    source.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="session")
+def tiny_models() -> ModuleType:
+    """The module that writes tiny models."""
+    import tiny_models
+
+    return tiny_models
 
 
 @pytest.fixture(scope="session")
-def tiny_models():
-    return _tiny_models()
-
-
-@pytest.fixture(scope="session")
-def backbones(tmp_path_factory, tiny_models):
+def backbones(
+    tmp_path_factory: pytest.TempPathFactory, tiny_models: ModuleType
+) -> Callable[[str], Any]:
     """family -> resolved spec of a tiny model in that family's layout; written on first use."""
     from clif_exp.base_models.spec import BaseModels, resolve
 
-    written = {}
+    written: dict[str, Any] = {}
 
-    def get(family: str):
+    def get(family: str) -> Any:
         if family not in written:
             root = tmp_path_factory.mktemp(family)
             written[family] = resolve(
@@ -169,15 +160,13 @@ def backbones(tmp_path_factory, tiny_models):
 
 
 @pytest.fixture(scope="session")
-def curated(tmp_path_factory, tiny_models):
+def curated(tmp_path_factory: pytest.TempPathFactory, tiny_models: ModuleType) -> Any:
     """Two concepts with G, R and M manifests: `concepts` and `manifests`."""
     return tiny_models.write_concepts_and_manifests(tmp_path_factory.mktemp("curated"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first: workers take whole files, and a long one at the end would leave
-    the other worker idle.
-    """
+    """Put the longest files first: a worker takes whole files and should not end with a long one."""
     longest = ["test_sweeps.py", "test_run.py", "test_readme.py", "test_kill.py", "test_train.py"]
     longest += ["test_ranks.py", "test_datasets.py", "test_extending.py"]
     order = {name: index for index, name in enumerate(longest)}

@@ -1,4 +1,4 @@
-"""Starts `python -m clif_exp` without paying for its imports: a process imports them once, then forks.
+"""Starts `python -m clif_exp` without its imports: a process that has made them forks.
 
 Most end-to-end tests are about what the program does, not about how a process starts, and importing
 the libraries takes longer than the smallest run. Each command still is a process of its own, with
@@ -140,9 +140,7 @@ def _serve() -> None:
         print(pid, file=answers, flush=True)
         status = os.waitpid(pid, 0)[1]
         print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
-    os._exit(
-        0
-    )  # nothing to clean up, and an interpreter with everything loaded takes seconds to end
+    os._exit(0)  # an interpreter with everything loaded takes seconds to end
 
 
 if __name__ == "__main__":

@@ -12,12 +12,9 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 def commands() -> list[str]:
-    """Arguments of the README's `python -m clif_exp` lines that need no download and no own folder."""
-    lines = re.findall(
-        r"^ {4}python -m clif_exp(?: +(?P<arguments>[^#\n]*?))? *(?:#.*)?$",
-        README.read_text(),
-        re.M,
-    )
+    """Arguments of the README's commands, but for those that need a download or a user's folder."""
+    command = r"^ {4}python -m clif_exp(?: +(?P<arguments>[^#\n]*?))? *(?:#.*)?$"
+    lines = re.findall(command, README.read_text(), re.M)
     return [line for line in lines if "my_concepts" not in line and "--help" not in line]
 
 
