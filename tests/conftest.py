@@ -166,7 +166,7 @@ def curated(tmp_path_factory: pytest.TempPathFactory, tiny_models: ModuleType) -
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first: a worker takes whole files and should not end with a long one."""
+    """Put the longest files first: a worker takes whole files and must not end with a long one."""
     longest = ["test_sweeps.py", "test_run.py", "test_readme.py", "test_kill.py", "test_train.py"]
     longest += ["test_ranks.py", "test_datasets.py", "test_extending.py"]
     order = {name: index for index, name in enumerate(longest)}
