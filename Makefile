@@ -30,12 +30,13 @@ $(STAMP): requirements.lock pyproject.toml
 
 run: $(STAMP) ## the whole method on the embedded default (ARGS="seed=1 dataset.size=6" to change it)
 	@if test -e src/clif_exp/toonworld/weights/pipeline/model_index.json; then $(BIN)/python -m clif_exp $(ARGS); else \
-	  echo "No trained ToonWorld weights in this checkout yet (README, Status): walking with untrained ones. The pictures will be noise."; \
+	  echo "No trained ToonWorld weights in this checkout yet (README, Status): walking with untrained ones. The images will be noise."; \
 	  test -e .cache/untrained/oracle || $(BIN)/python -c "from pathlib import Path; from clif_exp.toonworld.architectures import write_random_weights; write_random_weights(Path('.cache/untrained'))"; \
 	  $(BIN)/python -m clif_exp debug=fast model.path=.cache/untrained $(ARGS); fi
 
-test: $(STAMP) ## every promise, in minutes
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n $(WORKERS) --dist loadfile $(ARGS)
+test: $(STAMP) ## every promise, at small budgets (minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n $(WORKERS) --dist loadfile \
+	  --no-loadscope-reorder --durations=20 $(ARGS)
 
 test-slow: $(STAMP) ## the README's commands in full, models of full size, kills in every stage (about half an hour)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow" -n $(WORKERS) --dist loadgroup $(ARGS)
@@ -43,10 +44,12 @@ test-slow: $(STAMP) ## the README's commands in full, models of full size, kills
 bench: $(STAMP) ## what things cost beside what a user would run instead
 	@for b in benchmarks/[a-z]*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
 
-lint: $(STAMP) ## ruff and mypy
+lint: $(STAMP) ## style, types, which room may import which, dependencies
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/deptry .
 
 format: $(STAMP) ## fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet .
@@ -60,5 +63,5 @@ build: $(STAMP) ## the wheel, into dist/
 	@$(BIN)/hatchling build -t wheel
 
 clean: ## remove caches and builds (runs/, artifacts/ and .venv/ stay)
-	@rm -rf build dist .pytest_cache .ruff_cache .mypy_cache
+	@rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,11 +1,10 @@
-"""Runs of the default budget side by side: each variant with each seed, one shared store, a table
-of means over the seeds.
+"""Compares variants at the default budget over seeds, in one store; writes a table of means.
 
 python benchmarks/compare.py --out experiments/methods \
     clif: "joint_lora: method=joint_lora" "random rows: method=random_rows" --seeds 0 1
 
 A variant is a name, a colon and its overrides. results.json is written after every run, and a run
-that it holds already is not made again: the command goes on where it was stopped.
+that it already holds is not repeated, so a stopped command resumes.
 """
 
 from __future__ import annotations
@@ -33,9 +32,7 @@ COLUMNS = {
 
 
 def run(overrides: list[str], *, seed: int, common: list[str], store: Path) -> dict[str, Any]:
-    """One run of the pipeline; its metrics, and from stage 1's report the share of captions that
-    find their own concept's image.
-    """
+    """Run the pipeline once; returns its metrics, and stage 1's retrieval accuracy."""
     with tempfile.TemporaryDirectory() as name:
         places = [f"artifacts.root={store}", f"hydra.run.dir={name}"]
         command = [

@@ -1,5 +1,4 @@
-"""What `--cfg job` and `--help` cost beside a bare Hydra app with the same answer: the ratio must
-stay below 1.3.
+"""Cost of `--cfg job` and `--help` relative to a bare Hydra app, which must stay below 1.3.
 
 python benchmarks/startup.py
 """
@@ -25,9 +24,7 @@ main()
 
 
 def seconds(command: list[str], *, folder: str) -> float:
-    """Processor time of a command: start-up does not wait for anything, and wall time would measure
-    the machine's other load.
-    """
+    """Measure a command's processor time: wall time would include the machine's other load."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -35,8 +32,10 @@ def seconds(command: list[str], *, folder: str) -> float:
 
 
 def ratio(argument: list[str], *, repeats: int = 9) -> tuple[float, float, float]:
-    """Measure clif_exp and bare Hydra in turns; returns both medians in seconds, and the median of
-    the pairs' ratios.
+    """Measure clif_exp and bare Hydra in turns.
+
+    Returns:
+        Both medians in seconds, and the median of the pairs' ratios.
     """
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "bare.py").write_text(BARE)

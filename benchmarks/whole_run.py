@@ -1,5 +1,4 @@
-"""What the default run costs the first time (at most 10 minutes) and the second time (at most 30
-seconds), on this machine.
+"""Cost of the default run: at most 10 minutes the first time, at most 30 seconds the second time.
 
 python benchmarks/whole_run.py --out experiments/default
 """
@@ -15,11 +14,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from clif_exp.artifacts.provenance import git_commit, hardware
 
 
-def run(folder: Path, overrides: list[str]) -> tuple[float, dict]:
+def run(folder: Path, overrides: list[str]) -> tuple[float, dict[str, Any]]:
     """Run the default command in `folder`; returns its seconds of wall time and its summary."""
     command = [
         sys.executable,

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-# Tests run beside each other's leftovers and on small machines: a thread per core brings nothing to
-# models this small.
+from warm_start import WarmStarter
+
+# No test may need a network or an account.
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -39,21 +40,29 @@ class Result:
 def run_clif_exp(
     *arguments: str,
     folder: Path,
-    python: str = sys.executable,
+    starter: WarmStarter | None = None,
     timeout: float = 900,
     **environment: str,
 ) -> Result:
-    """Run `python -m clif_exp` in a folder."""
+    """Run `python -m clif_exp` in a folder: by `starter`, or in a new interpreter."""
     before = set(folder.glob("**/summary.json"))
-    completed = subprocess.run(
-        [python, "-m", "clif_exp", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env=os.environ | environment,
-    )
-    # a sweep's folders do not change their names: those written to count as new
+    if starter is not None:
+        completed = starter.run(
+            list(arguments),
+            folder=folder,
+            environment=dict(os.environ | environment),
+            timeout=timeout,
+        )
+    else:
+        completed = subprocess.run(
+            [sys.executable, "-m", "clif_exp", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=os.environ | environment,
+        )
+    # A sweep's folders do not change their names: those written to count as new.
     found = sorted(
         set(folder.glob("**/summary.json")) - before, key=lambda file: file.stat().st_mtime
     )
@@ -63,18 +72,14 @@ def run_clif_exp(
 
 @pytest.fixture(scope="session")
 def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all end-to-end tests: what one has computed, the others reuse, in whichever
-    worker they run.
-    """
+    """One store for the end-to-end tests of all workers: each reuses what the others computed."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "store" / "artifacts"
 
 
 @pytest.fixture(scope="session")
 def base_models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The override that names the base models: none where the package ships them, else random ones
-    of the same layout.
-    """
+    """The override that names the base models: none where the package ships them, else random."""
     from clif_exp.base_models.spec import packaged_weights
 
     if (packaged_weights() / "pipeline" / "model_index.json").is_file():
@@ -86,48 +91,64 @@ def base_models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [f"model.path={folder}"]
 
 
+@pytest.fixture(scope="session")
+def warm_starter() -> Iterator[WarmStarter]:
+    """What starts the program without importing the libraries again."""
+    starter = WarmStarter()
+    yield starter
+    starter.stop()
+
+
 @pytest.fixture
-def clif_exp(tmp_path: Path, shared_store: Path, base_models: list[str]) -> Callable[..., Result]:
-    """Run the program in an empty folder, with the shared store unless another is named (None: its
-    own).
+def clif_exp(
+    tmp_path: Path, shared_store: Path, base_models: list[str], request: pytest.FixtureRequest
+) -> Callable[..., Result]:
+    """Run the program in an empty folder: `clif_exp("debug=fast", store=folder, NAME="value")`.
+
+    It uses the shared store unless another is named (None: its own). `fresh=True` starts a new
+    interpreter, for tests of what happens before or while modules are imported.
     """
 
     def run(
-        *arguments: str, store: Path | None = shared_store, timeout: float = 900, **environment: str
+        *arguments: str,
+        store: Path | None = shared_store,
+        timeout: float = 900,
+        fresh: bool = False,
+        **environment: str,
     ) -> Result:
         given = [] if store is None else [f"artifacts.root={store}"]
         # Flags first: argparse does not take overrides on both sides of them.
         flags = [argument for argument in arguments if argument.startswith("-")]
         rest = [argument for argument in arguments if not argument.startswith("-")]
         return run_clif_exp(
-            *flags, *base_models, *rest, *given, folder=tmp_path, timeout=timeout, **environment
+            *(*flags, *base_models, *rest, *given),
+            folder=tmp_path,
+            starter=None if fresh else request.getfixturevalue("warm_starter"),
+            timeout=timeout,
+            **environment,
         )
 
     return run
 
 
-def _tiny_models():
-    source = importlib.util.spec_from_file_location(
-        "tiny_models", Path(__file__).parent / "tiny_models.py"
-    )
-    module = importlib.util.module_from_spec(source)
-    source.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="session")
+def tiny_models() -> ModuleType:
+    """The module that writes tiny models."""
+    import tiny_models
+
+    return tiny_models
 
 
 @pytest.fixture(scope="session")
-def tiny_models():
-    return _tiny_models()
-
-
-@pytest.fixture(scope="session")
-def backbones(tmp_path_factory, tiny_models):
+def backbones(
+    tmp_path_factory: pytest.TempPathFactory, tiny_models: ModuleType
+) -> Callable[[str], Any]:
     """family -> resolved spec of a tiny model in that family's layout; written on first use."""
     from clif_exp.base_models.spec import BaseModels, resolve
 
-    written = {}
+    written: dict[str, Any] = {}
 
-    def get(family: str):
+    def get(family: str) -> Any:
         if family not in written:
             root = tmp_path_factory.mktemp(family)
             written[family] = resolve(
@@ -139,6 +160,14 @@ def backbones(tmp_path_factory, tiny_models):
 
 
 @pytest.fixture(scope="session")
-def curated(tmp_path_factory, tiny_models):
+def curated(tmp_path_factory: pytest.TempPathFactory, tiny_models: ModuleType) -> Any:
     """Two concepts with G, R and M manifests: `concepts` and `manifests`."""
     return tiny_models.write_concepts_and_manifests(tmp_path_factory.mktemp("curated"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first: a worker takes whole files and must not end with a long one."""
+    longest = ["test_sweeps.py", "test_run.py", "test_readme.py", "test_kill.py", "test_train.py"]
+    longest += ["test_ranks.py", "test_datasets.py", "test_extending.py"]
+    order = {name: index for index, name in enumerate(longest)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 
-def test_photographs_go_the_whole_way(clif_exp, shared_store):
+def test_photographs_pass_the_whole_pipeline(clif_exp, shared_store):
     result = clif_exp("debug=fast", "dataset=photos", "dataset.size=null", "segmenter=felzenszwalb")
     assert result.code == 0, result.errors
     fingerprint = result.summary()["stages"]["augment_M"]["fingerprint"]
@@ -28,7 +28,7 @@ def test_photographs_go_the_whole_way(clif_exp, shared_store):
     assert (result.folders[-1] / "report.html").stat().st_size > 0
 
 
-def test_a_folder_of_ones_own_gives_the_same_as_the_dataset_it_was_copied_from(clif_exp, tmp_path):
+def test_a_users_folder_gives_the_same_as_the_dataset_it_was_copied_from(clif_exp, tmp_path):
     from clif_exp.toonworld.cast import write_cast
 
     mine = tmp_path / "my_concepts"

@@ -1,4 +1,4 @@
-"""A run killed anywhere: the same command afterwards ends with the metrics of an undisturbed run."""
+"""A run killed at any point: the same command then ends with an undisturbed run's metrics."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_killing_and_rerunning_ends_as_if_undisturbed(
 ):
     undisturbed = clif_exp("debug=fast").summary()
     store = tmp_path / "store"
-    if stage == "diffusion":  # what comes before it need not be computed again to kill it
+    if stage == "diffusion":  # the stages before it come from the shared store
         store.mkdir()
         for name in (
             "dataset",
@@ -82,12 +82,12 @@ def test_killing_and_rerunning_ends_as_if_undisturbed(
     assert not again.summary()["stages"][stage]["reused"] or stage == "generation"
     own = [
         folder for folder in store.iterdir() if not folder.is_symlink()
-    ]  # in the shared ones other tests may be at work
+    ]  # other tests may be working in the shared ones
     assert own
     assert not [left for folder in own for left in folder.glob("*.partial")]
 
 
-def test_a_stage_that_runs_out_of_time_goes_on_from_its_checkpoint(clif_exp, tmp_path):
+def test_a_stage_that_runs_out_of_time_resumes_from_its_checkpoint(clif_exp, tmp_path):
     undisturbed = clif_exp("debug=fast").summary()
     store = tmp_path / "store"
     first = clif_exp("debug=fast", "trainer.max_time=0.001", store=store)

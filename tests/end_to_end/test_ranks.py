@@ -1,4 +1,4 @@
-"""Runs over two ranks: one result, made by both, and no rank left over when the other one goes."""
+"""Runs over two ranks: one result, made by both, and neither rank survives the other."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_two_ranks_share_every_stage_and_give_one_run(clif_exp, tmp_path, shared
     helper = both.folders[-1] / ".rank_1"
     assert json.loads((helper / "summary.json").read_text())["status"] == "finished"
     assert "generation:" in (helper / "output.log").read_text(), "rank 1 has sampled too"
-    assert both.output.count("Diffusion stage:") == 1, "what rank 1 says is in its own file"
+    assert both.output.count("Diffusion stage:") == 1, "rank 1 prints into its own file"
     assert not list((tmp_path / "store").glob("*/*.partial"))
 
 
@@ -98,10 +98,10 @@ def test_no_rank_outlives_the_other(base_models, tmp_path):
     with running(tmp_path, tmp_path / "store", base_models) as (
         process,
         helper,
-    ):  # goes on from the last checkpoint
+    ):  # resumes from the last checkpoint
         process.kill()
         process.wait()
         deadline = time.monotonic() + 30
         while Path(f"/proc/{helper}").exists():
-            assert time.monotonic() < deadline, "rank 1 goes on without rank 0"
+            assert time.monotonic() < deadline, "rank 1 runs on without rank 0"
             time.sleep(0.2)

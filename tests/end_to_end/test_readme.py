@@ -1,6 +1,4 @@
-"""The README's own commands: each runs as written, at the smallest budget here, in full in `make
-test-slow`.
-"""
+"""The README's own commands: as written with the smallest budget, in full in `make test-slow`."""
 
 from __future__ import annotations
 
@@ -14,12 +12,9 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 def commands() -> list[str]:
-    """Arguments of the README's `python -m clif_exp` lines, without those that need a download or a
-    folder of one's own.
-    """
-    lines = re.findall(
-        r"^ {4}python -m clif_exp (?P<arguments>[^#\n]+?) *(?:#.*)?$", README.read_text(), re.M
-    )
+    """Arguments of the README's commands, but for those that need a download or a user's folder."""
+    command = r"^ {4}python -m clif_exp(?: +(?P<arguments>[^#\n]*?))? *(?:#.*)?$"
+    lines = re.findall(command, README.read_text(), re.M)
     return [line for line in lines if "my_concepts" not in line and "--help" not in line]
 
 

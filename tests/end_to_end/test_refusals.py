@@ -1,4 +1,4 @@
-"""Bad input from the command line: one line, an exit code, nothing computed, nothing half-written."""
+"""Bad input on the command line: one line, an exit code, nothing computed or half-written."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_a_second_run_reuses_everything_and_says_so(clif_exp):
     assert (second.folders[-1] / "export" / "kohya.safetensors").is_file()
 
 
-def test_before_a_stage_runs_its_cost_is_said(clif_exp, tmp_path):
+def test_before_a_stage_runs_its_cost_is_stated(clif_exp):
     result = clif_exp("debug=fast", "seed=5")
     line = next(line for line in result.output.splitlines() if line.startswith("diffusion "))
     assert "4 steps" in line and "about" in line, line
@@ -82,7 +82,7 @@ def test_before_a_stage_runs_its_cost_is_said(clif_exp, tmp_path):
     )
 
 
-def test_a_left_out_stage_is_taken_from_the_store_or_refused(clif_exp, tmp_path):
+def test_a_left_out_stage_is_taken_from_the_store_or_refused(clif_exp):
     clif_exp("debug=fast")
     partial = clif_exp("debug=fast", "stages=[evaluation]")
     assert partial.code == 0 and partial.summary()["metrics"], partial.errors
@@ -154,7 +154,7 @@ def test_the_same_seed_gives_the_same_numbers(clif_exp, tmp_path):
 
 
 @pytest.mark.slow
-def test_make_run_in_full(clif_exp, tmp_path):
+def test_make_run_in_full(clif_exp):
     result = clif_exp("callbacks=quiet")
     assert result.code == 0, result.errors
     summary = result.summary()

@@ -1,4 +1,4 @@
-"""Experiments and sweeps: what jobs share is computed once, and a refused job stops nobody."""
+"""Experiments and sweeps: shared work is done once, and a refused job stops no other."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_the_wheel_runs_in_an_empty_folder(installed, clif_exp):
         env=os.environ | {"PYTHONPATH": str(installed)},
     )
     assert str(installed) in where.stdout
-    result = clif_exp("debug=fast", PYTHONPATH=str(installed))
+    result = clif_exp("debug=fast", fresh=True, PYTHONPATH=str(installed))
     assert result.code == 0 and result.summary()["status"] == "finished", result.errors
 
 

@@ -1,0 +1,147 @@
+"""Starts `python -m clif_exp` without its imports: a process that has made them forks.
+
+Most end-to-end tests are about what the program does, not about how a process starts, and importing
+the libraries takes longer than the smallest run. Each command still is a process of its own, with
+its own folder, environment, random state, signals and exit code.
+
+    python tests/warm_start.py       # one JSON request a line on stdin, two JSON lines for each
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+_LIBRARIES = ("lightning", "matplotlib.pyplot", "peft", "skimage.segmentation", "rich.table")
+_CLASSES = {  # both libraries import their classes at first use
+    "diffusers": ("StableDiffusionPipeline", "AutoencoderKL", "UNet2DConditionModel"),
+    "transformers": ("CLIPModel", "CLIPTextModel", "CLIPTokenizer", "CLIPProcessor", "SamModel"),
+}
+
+
+class WarmStarter:
+    """Runs commands one after another, each in a fork of a process that has imported everything."""
+
+    def __init__(self) -> None:
+        """Start importing; the first command waits for it."""
+        self._process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+
+    def run(
+        self, arguments: list[str], *, folder: Path, environment: dict[str, str], timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `python -m clif_exp ARGUMENTS` in `folder`, as `subprocess.run` does.
+
+        Raises:
+            subprocess.TimeoutExpired: after the command was killed.
+        """
+        output, errors = folder / ".stdout", folder / ".stderr"
+        request = {
+            "arguments": arguments,
+            "folder": str(folder),
+            "environment": environment,
+            "files": [str(output), str(errors)],
+        }
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        pid = self._answer(600)  # the imports
+        try:
+            code = self._answer(timeout)
+        except TimeoutError:
+            os.kill(pid, 9)
+            self._answer(60)
+            raise subprocess.TimeoutExpired(arguments, timeout) from None
+        texts = [file.read_text() for file in (output, errors)]
+        for file in (output, errors):
+            file.unlink()
+        return subprocess.CompletedProcess(arguments, code, *texts)
+
+    def stop(self) -> None:
+        """End the process."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate(timeout=60)
+
+    def _answer(self, timeout: float) -> int:
+        stream = self._process.stdout
+        assert stream is not None
+        deadline = time.monotonic() + timeout
+        line = b""
+        while not line.endswith(b"\n"):
+            if not select.select([stream], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise TimeoutError
+            read = stream.read(1)
+            assert read, "the process that starts commands has ended"
+            line += read
+        return int(line)
+
+
+def _import_everything() -> None:
+    import clif_exp
+
+    for module in pkgutil.walk_packages(clif_exp.__path__, "clif_exp."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for name in _LIBRARIES:
+        importlib.import_module(name)
+    for name, classes in _CLASSES.items():
+        library = importlib.import_module(name)
+        for one in classes:
+            getattr(library, one)
+
+
+def _become(request: dict[str, Any]) -> None:
+    """Turn this fork into the command; never returns."""
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    for descriptor, file in zip((1, 2), request["files"], strict=True):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.argv = ["clif_exp", *request["arguments"]]
+    code: Any = 1
+    try:
+        runpy.run_module("clif_exp", run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    import atexit
+    import threading
+
+    for thread in threading.enumerate():  # as an interpreter that ends does
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _serve() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what an import prints is no answer
+    _import_everything()
+    for line in sys.stdin.buffer:
+        pid = os.fork()
+        if pid == 0:
+            _become(json.loads(line))
+        print(pid, file=answers, flush=True)
+        status = os.waitpid(pid, 0)[1]
+        print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
+    os._exit(0)  # an interpreter with everything loaded takes seconds to end
+
+
+if __name__ == "__main__":
+    _serve()
