@@ -84,9 +84,9 @@ METRICS: tuple[Metric, ...] = (
         groups=("single", "multi", "prior"),
         better="higher",
         range=(0, 1),
-        meaning="Of the attributes that are in the right place or were moved there from another part"
-        " or another concept, the share in the right place. Wrong values that belong nowhere else"
-        " do not count.",
+        meaning="Of the attributes that are in the right place or were moved there from another"
+        " part or another concept, the share in the right place. Wrong values that belong nowhere"
+        " else do not count.",
         judged=confusion.attribute_binding,
     ),
     Metric(
@@ -115,8 +115,8 @@ METRICS: tuple[Metric, ...] = (
         better="lower",
         range=(-1, 1),
         meaning="Of the visible attributes on which the named concepts differ, the share that shows"
-        " the other's value, minus the same error in single-concept images. At 0, a second concept in"
-        " the prompt adds no error.",
+        " the other's value, minus the same error in single-concept images. At 0, a second concept"
+        " in the prompt adds no error.",
         judged=confusion.leakage,
         beyond_single=True,
     ),
