@@ -189,10 +189,100 @@ def publish_tokens(out: Path) -> None:
     (out / "embedding_report.json").write_text(json.dumps({"text_encoder": report}))
 
 
+def publish_training(artifacts: dict[str, Path]) -> None:
+    """Write the curves and samples of both training stages."""
+    losses = [
+        3.2 * math.exp(-step / 60) + 0.3 + 0.2 * math.sin(step * 7) ** 2 for step in range(250)
+    ]
+    (artifacts["contrastive"] / "metrics.csv").write_text(
+        "step,loss,loss_frozen_rows,lr\n"
+        + "".join(
+            f"{step},{loss},{2.5 if step % 50 == 0 else ''},0.001\n"
+            for step, loss in enumerate(losses)
+        )
+    )
+    fixed = {step: 0.5 * math.exp(-step / 300) for step in range(0, 401, 100)}
+    publish_tokens(artifacts["contrastive"])
+    (artifacts["diffusion"] / "metrics.csv").write_text(
+        "step,loss,validation_loss,lr\n"
+        + "".join(
+            f"{step},{0.4 + 0.2 * math.sin(step * 3) ** 2},{fixed.get(step, '')},0.001\n"
+            for step in range(400)
+        )
+    )
+    (artifacts["diffusion"] / "samples").mkdir()
+    (artifacts["diffusion"] / "samples" / "prompts.txt").write_text(
+        "".join(f"a photo of <{name}>\n" for name in NAMES)
+    )
+    for step in (0, 200, 400):
+        Image.new("RGB", (128 * len(NAMES), 128), (step // 2, 90, 160)).save(
+            artifacts["diffusion"] / "samples" / f"step_{step:06d}.png"
+        )
+
+
+def publish_pairs(artifacts: dict[str, Path]) -> None:
+    """Write a few images of each kind of augmentation."""
+    cast = default_cast()
+    stranger = replace(cast["luna"], species="man", hat="none", hat_colour="none")
+    publish_augmented(
+        artifacts["augment_G"],
+        "G",
+        "a photo of <milo> on the left and a man on the right",
+        [cast["milo"], stranger],
+    )
+    publish_augmented(
+        artifacts["augment_R"],
+        "R",
+        "a photo of a jacket on the left and <otto>'s hat on the right",
+        [stranger, cast["otto"]],
+    )
+    publish_augmented(
+        artifacts["augment_M"],
+        "M",
+        "a photo of <milo> on the left and <luna> on the right",
+        [cast["milo"], cast["luna"]],
+    )
+
+
+def summary_of(evaluation: Path) -> dict:
+    """The `summary.json` of the run."""
+    names = (
+        "dataset",
+        "segments",
+        "augment_G",
+        "augment_R",
+        "augment_M",
+        "contrastive",
+        "diffusion",
+        "generation",
+        "evaluation",
+    )
+    stages = {
+        name: {
+            "fingerprint": f"{index:x}" * 64,
+            "reused": index < 3,
+            "seconds": 3.7 * index**2,
+            "peak_memory_mb": 412.0 + 90 * index,
+        }
+        for index, name in enumerate(names)
+    }
+    return {
+        "experiment": "clif",
+        "method": "clif",
+        "model": "toonworld",
+        "dataset": "toonworld",
+        "seed": 0,
+        "status": "finished",
+        "stages": stages,
+        "metrics": json.loads((evaluation / "metrics.json").read_text()),
+        "export": "export",
+        "report": "report.html",
+        "error": None,
+    }
+
+
 def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
-    """Write all artifacts of the demonstration below `root`; return the run's summary and the
-    artifacts.
-    """
+    """Write all artifacts of the run below `root`; return its summary and the artifacts."""
     cast = default_cast()
     write_cast(root / "cast", size=4)
     truth = {name: cast[name].attributes() for name in NAMES}
@@ -234,86 +324,9 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
         thresholds={"presence": 0.5, "identity": 0.75},
     )
     publish_distances(evaluation, names=NAMES)
-    losses = [
-        3.2 * math.exp(-step / 60) + 0.3 + 0.2 * math.sin(step * 7) ** 2 for step in range(250)
-    ]
-    (artifacts["contrastive"] / "metrics.csv").write_text(
-        "step,loss,loss_frozen_rows,lr\n"
-        + "".join(
-            f"{step},{loss},{2.5 if step % 50 == 0 else ''},0.001\n"
-            for step, loss in enumerate(losses)
-        )
-    )
-    fixed = {step: 0.5 * math.exp(-step / 300) for step in range(0, 401, 100)}
-    publish_tokens(artifacts["contrastive"])
-    (artifacts["diffusion"] / "metrics.csv").write_text(
-        "step,loss,validation_loss,lr\n"
-        + "".join(
-            f"{step},{0.4 + 0.2 * math.sin(step * 3) ** 2},{fixed.get(step, '')},0.001\n"
-            for step in range(400)
-        )
-    )
-    (artifacts["diffusion"] / "samples").mkdir()
-    (artifacts["diffusion"] / "samples" / "prompts.txt").write_text(
-        "".join(f"a photo of <{name}>\n" for name in NAMES)
-    )
-    for step in (0, 200, 400):
-        Image.new("RGB", (128 * len(NAMES), 128), (step // 2, 90, 160)).save(
-            artifacts["diffusion"] / "samples" / f"step_{step:06d}.png"
-        )
-    stranger = replace(cast["luna"], species="man", hat="none", hat_colour="none")
-    publish_augmented(
-        artifacts["augment_G"],
-        "G",
-        "a photo of <milo> on the left and a man on the right",
-        [cast["milo"], stranger],
-    )
-    publish_augmented(
-        artifacts["augment_R"],
-        "R",
-        "a photo of a jacket on the left and <otto>'s hat on the right",
-        [stranger, cast["otto"]],
-    )
-    publish_augmented(
-        artifacts["augment_M"],
-        "M",
-        "a photo of <milo> on the left and <luna> on the right",
-        [cast["milo"], cast["luna"]],
-    )
-    names = (
-        "dataset",
-        "segments",
-        "augment_G",
-        "augment_R",
-        "augment_M",
-        "contrastive",
-        "diffusion",
-        "generation",
-        "evaluation",
-    )
-    stages = {
-        name: {
-            "fingerprint": f"{index:x}" * 64,
-            "reused": index < 3,
-            "seconds": 3.7 * index**2,
-            "peak_memory_mb": 412.0 + 90 * index,
-        }
-        for index, name in enumerate(names)
-    }
-    summary = {
-        "experiment": "clif",
-        "method": "clif",
-        "model": "toonworld",
-        "dataset": "toonworld",
-        "seed": 0,
-        "status": "finished",
-        "stages": stages,
-        "metrics": json.loads((evaluation / "metrics.json").read_text()),
-        "export": "export",
-        "report": "report.html",
-        "error": None,
-    }
-    return summary, artifacts
+    publish_training(artifacts)
+    publish_pairs(artifacts)
+    return summary_of(evaluation), artifacts
 
 
 if __name__ == "__main__":

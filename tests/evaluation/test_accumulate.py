@@ -112,6 +112,13 @@ def test_a_reset_metric_starts_again():
     assert metrics.compute() == computed(made_rows(6), before=[])
 
 
+def test_a_step_returns_the_metrics_of_its_batch_and_accumulates():
+    metrics, rows = RunMetrics(names=NAMES, layouts=LAYOUTS), made_rows()
+    assert metrics(rows[:30]) == computed(rows[:30], before=[])
+    assert metrics(rows[30:]) == computed(rows[30:], before=[])
+    assert metrics.compute() == computed(rows, before=[])
+
+
 WORKER = """
 import json, sys
 import torch.distributed as dist

@@ -13,7 +13,7 @@ from clif_exp.base_models.spec import BaseModels, resolve
 from clif_exp.concepts.reading import read_concept_set
 from clif_exp.evaluation import stage
 from clif_exp.evaluation.figures import Figure
-from clif_exp.evaluation.settings import OracleSettings
+from clif_exp.evaluation.settings import READERS, OracleSettings
 from clif_exp.prompts.evaluation import EvaluationPrompt
 from clif_exp.runs.composing import compose
 from clif_exp.toonworld.cast import default_cast, write_cast
@@ -25,6 +25,14 @@ from clif_exp.toonworld.world import Scene
 from support import settings
 
 CAST = default_cast()
+EXAMPLES = {
+    "path": None,
+    "min_score": 0.1,
+    "queries": ["a person"],
+    "detector": "owner/owl",
+    "features": "owner/dino",
+    "leak_margin": 0.05,
+}
 
 
 @pytest.fixture(scope="module")
@@ -215,3 +223,11 @@ def test_stage_ones_own_clip_is_refused(world):
     }
     with pytest.raises(ValueError, match="its scores would be biased"):
         stage.check_settings(world[0], settings("evaluation", judge=judge))
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_every_reader_is_chosen_by_its_kind_and_builds_itself(kind):
+    own = {name: field for name, field in EXAMPLES.items() if name in READERS[kind].model_fields}
+    reader = settings("evaluation", reader={"kind": kind, **own}).reader
+    assert type(reader) is READERS[kind]
+    assert callable(reader.build) and callable(reader.check)

@@ -131,12 +131,9 @@ def _readable(figure: Figure, name: str, truth: Truth) -> bool:
 
 
 def count_leaks(figure: Figure, name: str, other: str, *, truth: Truth) -> tuple[float, int]:
-    """Count, over the visible slots on which two concepts differ, those where the figure shows the
-    other's value.
-    """
+    """Count the slots that show the other concept's value, and the visible slots that differ."""
     if figure.likeness is not None:
-        # A reader that compares already gives the likeness beyond the references' own; it is one
-        # "slot" of graded size.
+        # A reader that compares gives the likeness beyond the references' own: one graded "slot".
         return figure.likeness.get(f"{name}>{other}", 0.0), 1
     differing = [
         slot
@@ -149,8 +146,7 @@ def count_leaks(figure: Figure, name: str, other: str, *, truth: Truth) -> tuple
 def count_bound(
     figure: Figure, name: str, others: Sequence[str], *, truth: Truth
 ) -> tuple[int, int]:
-    """Count attributes that stand where they belong, and attributes moved there from another part
-    or another figure.
+    """Count attributes in the right place, and attributes moved there from another part or figure.
 
     An attribute is moved if its slot shows, instead of its own value, that of another slot of the
     same concept with the same kind of values (the hat has the jacket's colour), or another named
@@ -183,9 +179,7 @@ def count_sides(
     sides: Sequence[str] | None,
     present: Mapping[str, int],
 ) -> tuple[int, int]:
-    """Count neighbours in the prompted order that are both there, and those of them that stand in
-    that order.
-    """
+    """Count the neighbours that stand in the prompted order, and those that are both there."""
     if sides is None:
         return (0, 0)
     ordered = left_to_right(named, sides)

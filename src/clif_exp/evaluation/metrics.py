@@ -84,9 +84,9 @@ METRICS: tuple[Metric, ...] = (
         groups=("single", "multi", "prior"),
         better="higher",
         range=(0, 1),
-        meaning="Of the attributes that stand where they belong or moved there from another part or"
-        " another concept, the share that stands where it belongs. A value from nowhere is not"
-        " counted.",
+        meaning="Of the attributes that are in the right place or were moved there from another"
+        " part or another concept, the share in the right place. Wrong values that belong nowhere"
+        " else do not count.",
         judged=confusion.attribute_binding,
     ),
     Metric(
@@ -115,7 +115,8 @@ METRICS: tuple[Metric, ...] = (
         better="lower",
         range=(-1, 1),
         meaning="Of the visible attributes on which the named concepts differ, the share that shows"
-        " the other's value, minus the same error in single-concept images. 0: company adds none.",
+        " the other's value, minus the same error in single-concept images. At 0, a second concept"
+        " in the prompt adds no error.",
         judged=confusion.leakage,
         beyond_single=True,
     ),
@@ -135,7 +136,7 @@ METRICS: tuple[Metric, ...] = (
         better="higher",
         range=(0, 1),
         meaning="Where the prompt says left and right, the share of neighbours that stand in that"
-        " order, where both are there. Chance is 0.5.",
+        " order; only neighbours that are both in the image count. Chance is 0.5.",
         judged=confusion.side,
     ),
     Metric(
@@ -144,8 +145,8 @@ METRICS: tuple[Metric, ...] = (
         groups=("multi",),
         better="lower",
         range=(0, 1),
-        meaning="Share of images in which not everything is right: every named concept there once,"
-        " recognisable (evaluation.identity_threshold), without a leaked attribute.",
+        meaning="1 minus the share of images with every named concept there once, recognisable"
+        " (identity of at least evaluation.identity_threshold) and without a leaked attribute.",
         judged=confusion.confusion,
     ),
     Metric(

@@ -29,7 +29,7 @@ class Row:
     Attributes:
         line: its line of `generations.jsonl`.
         scores: its alignment by metric; None where a metric does not apply to it.
-        figures: what the reader found; None if nobody read it.
+        figures: what the reader found; None without a reader.
         judgement: of the figures; None if they were not read or the truth is not known.
     """
 

@@ -63,11 +63,9 @@ def evaluate(
     check_settings(spec, settings)
     names = [concept.name for concept in concepts.concepts]
     references = find_references(concepts, dataset_root)
-    truth = (
-        load_truth(dataset_root, names) if settings.reader.needs_truth else {n: {} for n in names}
-    )
+    truth = find_truth(dataset_root, names, settings)
     evaluator = Evaluator(
-        load_judge(settings.judge, spec=spec, device=device, batch_size=settings.batch_size),
+        load_judge(settings, spec=spec, device=device),
         settings.reader.build(ReaderInputs(spec, references, device)),
         names=names,
         truth=truth,
@@ -76,11 +74,6 @@ def evaluate(
         identity_threshold=settings.identity_threshold,
         batch_size=settings.batch_size,
     )
-    if evaluator.reader is not None and truth is None:
-        log.warning(
-            "evaluation: %s has no truth.json, so only alignment is measured for its concepts",
-            dataset_root,
-        )
     if finalize:
         out.mkdir(parents=True, exist_ok=True)
     rows = evaluator.score_images(generations, work=out / "scored")
@@ -122,15 +115,15 @@ def judge_path(settings: JudgeSettings, spec: BaseModels) -> Path:
     return Path(settings.path) if settings.path else packaged_model(spec, "judge_clip")
 
 
-def load_judge(settings: JudgeSettings, *, spec: BaseModels, device: str, batch_size: int) -> Judge:
+def load_judge(settings: EvaluationSettings, *, spec: BaseModels, device: str) -> Judge:
     """Load the models that judge alignment."""
     return Judge(
-        judge_path(settings, spec),
-        revision=settings.revision,
-        image_path=settings.image_path,
-        image_revision=settings.image_revision,
+        judge_path(settings.judge, spec),
+        revision=settings.judge.revision,
+        image_path=settings.judge.image_path,
+        image_revision=settings.judge.image_revision,
         device=device,
-        batch_size=batch_size,
+        batch_size=settings.batch_size,
     )
 
 
@@ -146,10 +139,22 @@ def find_references(concepts: ConceptSet, dataset_root: Path) -> dict[str, list[
     }
 
 
-def load_truth(dataset_root: Path, names: Sequence[str]) -> Truth | None:
-    """Read concept -> slot -> value from `truth.json`; None where there is none."""
+def find_truth(
+    dataset_root: Path, names: Sequence[str], settings: EvaluationSettings
+) -> Truth | None:
+    """Read concept -> slot -> value from `truth.json`; None, with a warning, where there is none.
+
+    Readers that compare need no truth: every concept's is empty.
+    """
+    if not settings.reader.needs_truth:
+        return {name: {} for name in names}
     path = dataset_root / "truth.json"
     if not path.exists():
+        if settings.reader.kind != "none":
+            log.warning(
+                "evaluation: %s has no truth.json, so only alignment is measured for its concepts",
+                dataset_root,
+            )
         return None
     from clif_exp.toonworld.world import SLOTS
 

@@ -42,21 +42,13 @@ def write_report(
         for name, folder in artifacts.items()
         if folder is not None and Path(folder).is_dir()
     }
-    metrics = (
-        summary.get("metrics") or _read_json(artifacts.get("evaluation"), "metrics.json") or {}
-    )
-    judged = sections.read_judged(artifacts.get("generation"), artifacts.get("evaluation"))
-    single = sections.single_rows(judged, artifacts.get("evaluation"))
-    pairs = sections.pair_rows(judged)
-    prior = sections.prior_rows(artifacts.get("generation"), artifacts.get("generation_prior"))
-    augmented = sections.augmented_rows(artifacts)
-    grids = {"concepts": single, "pairs": pairs, "prior": prior, "augmented": augmented}
+    evaluation = artifacts.get("evaluation")
+    metrics = summary.get("metrics") or _read_json(evaluation, "metrics.json") or {}
+    matrices = _read_json(evaluation, "confusion_matrix.json") or {}
+    distances = _read_json(evaluation, "distances.json")
+    grids = _grids(artifacts)
     for name, rows in grids.items():
         write_grid(run_dir / "samples" / f"{name}.png", rows)
-    strips, columns = sections.training_strips(artifacts.get("diffusion"))
-    write_strips(run_dir / "samples" / "training.png", strips, columns=columns)
-    matrices = _read_json(artifacts.get("evaluation"), "confusion_matrix.json") or {}
-    distances = _read_json(artifacts.get("evaluation"), "distances.json")
     page = (
         _environment()
         .get_template("report.html.j2")
@@ -66,21 +58,39 @@ def write_report(
             tiles=sections.headline_tiles(metrics, guide),
             tables=sections.metric_tables(metrics, guide),
             thresholds=matrices.get("thresholds", {}),
-            single=single,
-            pairs=pairs,
-            prior=prior,
-            augmented=augmented,
+            **grids,
             confusion_plots=charts.confusion_plots(matrices),
             distance_plots=charts.distance_plots(distances, matrices),
             loss_plots=charts.loss_plots(artifacts),
             tokens=token_tables(artifacts.get("contrastive")),
-            training=data_uri(run_dir / "samples" / "training.png", side=1100) if strips else None,
+            training=_training_samples(run_dir, artifacts.get("diffusion")),
             stages=sections.stage_rows(summary),
             config=config_yaml,
         )
     )
     write_text(run_dir / "report.html", page)
     log_to_trackers(loggers, metrics=metrics, grids=sorted((run_dir / "samples").glob("*.png")))
+
+
+def _grids(artifacts: Mapping[str, Path]) -> dict[str, sections.Rows]:
+    generation, evaluation = artifacts.get("generation"), artifacts.get("evaluation")
+    judged = sections.read_judged(generation, evaluation)
+    return {
+        "concepts": sections.single_rows(judged, evaluation),
+        "pairs": sections.pair_rows(judged),
+        "prior": sections.prior_rows(generation, artifacts.get("generation_prior")),
+        "augmented": sections.augmented_rows(artifacts),
+    }
+
+
+def _training_samples(run_dir: Path, diffusion: Path | None) -> str | None:
+    """Write `samples/training.png` and return it as a data URI; None without samples."""
+    strips, columns = sections.training_strips(diffusion)
+    if not strips:
+        return None
+    file = run_dir / "samples" / "training.png"
+    write_strips(file, strips, columns=columns)
+    return data_uri(file, side=1100)
 
 
 def _environment() -> Any:
