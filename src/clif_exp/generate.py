@@ -240,7 +240,7 @@ def load_export(
         .from_pretrained(
             base,
             revision=revision,
-            torch_dtype=dtype,
+            dtype=dtype,
             use_safetensors=True,
             **family.options,
             **text_encoders(model, family=family, dtype=dtype),

@@ -1,0 +1,137 @@
+"""A kind of U-Net tuning is one class and one row of the registry: nothing else knows its files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from clif_exp.base_models.customised import load_customised_pipeline
+from clif_exp.base_models.loading import load_pipeline
+from clif_exp.base_models.tokens import EMBEDDINGS_FILE, save_concept_embeddings
+from clif_exp.base_models.unet_tuning import registry
+from clif_exp.base_models.unet_tuning.kind import ExportFacts
+from clif_exp.base_models.unet_tuning.lora import FILE as LORA_FILE
+from clif_exp.base_models.unet_tuning.lora import LoraTuning
+
+TEXT_LAYER = "text_model.encoder.layers.0.self_attn.q_proj"
+
+
+@dataclass(frozen=True)
+class KeysAndValues:
+    """The cross-attention's keys and values as whole matrices (Custom Diffusion)."""
+
+    merges_text_lora: ClassVar[bool] = False
+    file: ClassVar[str] = "keys_and_values.safetensors"
+
+    def check(self, layers):
+        assert layers
+
+    def prepare(self, unet, *, seed):  # noqa: ARG002  # nothing is random
+        chosen = [p for name, p in unet.named_parameters() if self.trains(name)]
+        return [parameter.requires_grad_(True) for parameter in chosen]
+
+    def save(self, unet, out, *, pipeline_class, text_lora):  # noqa: ARG002  # it has no LoRA
+        state = {name: p.detach() for name, p in unet.named_parameters() if self.trains(name)}
+        save_file(state, str(out / self.file))
+
+    @staticmethod
+    def trains(name):
+        return name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
+
+    @classmethod
+    def published_in(cls, folder):
+        return (folder / cls.file).is_file()
+
+    @classmethod
+    def load(cls, pipeline, folder, *, fuse=False):  # noqa: ARG003  # whole matrices are
+        pipeline.unet.load_state_dict(load_file(folder / cls.file), strict=False)
+
+    @classmethod
+    def export(cls, folder, out, *, facts):  # noqa: ARG003  # one file says all
+        (out / cls.file).write_bytes((folder / cls.file).read_bytes())
+        return f'pipe.unet.load_state_dict(load_file("{cls.file}"), strict=False)'
+
+
+@pytest.fixture
+def spec(backbones):
+    return backbones("sd15")
+
+
+@pytest.fixture
+def text_lora():
+    tensors = {
+        f"{TEXT_LAYER}.lora_A.weight": torch.ones(2, 32),
+        f"{TEXT_LAYER}.lora_B.weight": torch.ones(32, 2),
+    }
+    settings = {"r": 2, "lora_alpha": 2.0, "target_modules": ["q_proj"], "peft_type": "LORA"}
+    return {"text_encoder": (tensors, settings)}
+
+
+def test_another_kind_is_saved_found_loaded_and_exported(tmp_path, spec, text_lora, monkeypatch):
+    monkeypatch.setitem(registry.KINDS, "keys_and_values", KeysAndValues)
+    pipeline, tuning, folder = load_pipeline(spec), KeysAndValues(), tmp_path / "stage"
+    folder.mkdir()
+    for parameter in tuning.prepare(pipeline.unet, seed=0):
+        parameter.data += 1.0
+    registry.save_unet_tuning(
+        folder,
+        unet=pipeline.unet,
+        tuning=tuning,
+        pipeline_class=type(pipeline),
+        text_lora=text_lora,
+    )
+    save_concept_embeddings(folder / EMBEDDINGS_FILE, {"text_encoder": {"rick": torch.ones(2, 32)}})
+    assert {file.name for file in folder.iterdir()} == {
+        KeysAndValues.file,
+        LORA_FILE,  # the text encoders' LoRA, which this kind does not take in
+        EMBEDDINGS_FILE,
+    }
+    loaded, num_tokens = load_customised_pipeline(spec, diffusion=folder, device="cpu")
+    assert num_tokens == {"rick": 2}
+    trained = dict(pipeline.unet.named_parameters())
+    for name, parameter in loaded.unet.named_parameters():
+        assert torch.equal(parameter, trained[name]), name
+    changed = loaded.text_encoder.state_dict()
+    kept = load_pipeline(spec).text_encoder.state_dict()
+    moved = {name for name in kept if not torch.equal(changed[name][: len(kept[name])], kept[name])}
+    assert {name.removeprefix("text_model.") for name in moved} == {
+        "encoder.layers.0.self_attn.q_proj.weight"
+    }
+    (tmp_path / "export").mkdir()
+    facts = ExportFacts(family=spec.record, base_model="tiny", triggers=("<rick>",))
+    lines = registry.export_unet_tuning(folder, tmp_path / "export", facts=facts)
+    assert len(lines) == 2
+    assert (tmp_path / "export" / KeysAndValues.file).is_file()
+
+
+def test_a_folder_without_trained_weights_leaves_the_unet_alone(tmp_path, spec):
+    pipeline = load_pipeline(spec)
+    before = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}
+    registry.load_unet_tuning(pipeline, tmp_path, fuse=True)
+    after = pipeline.unet.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert registry.export_unet_tuning(tmp_path, tmp_path, facts=None) == []
+
+
+def test_a_lora_acts_only_when_it_has_learnt(tmp_path, spec):
+    pipeline = load_pipeline(spec)
+    tuning = LoraTuning(rank=2, alpha=4.0, target_modules=("to_k",))
+    trained = tuning.prepare(pipeline.unet, seed=0)
+    assert {parameter.shape for parameter in trained} >= {(2, 32), (32, 2)}
+    with torch.no_grad():
+        for parameter in trained:
+            parameter.fill_(0.5)
+    registry.save_unet_tuning(
+        tmp_path, unet=pipeline.unet, tuning=tuning, pipeline_class=type(pipeline), text_lora={}
+    )
+    loaded, base = load_pipeline(spec), load_pipeline(spec).unet.state_dict()
+    registry.load_unet_tuning(loaded, tmp_path, fuse=True)
+    for name, value in loaded.unet.state_dict().items():
+        # 2 = alpha / rank, and 2 x 0.5 x 0.5 is the sum over the rank
+        expected = base[name] + 2 * 2 * 0.25 if name.endswith("to_k.weight") else base[name]
+        torch.testing.assert_close(value, expected)
