@@ -1,6 +1,4 @@
-"""Segment Anything: official checkpoints through the package's builders, and ToonWorld's small one
-from its classes.
-"""
+"""Segment Anything: official checkpoints, and ToonWorld's small one from the same classes."""
 
 from __future__ import annotations
 
@@ -101,8 +99,7 @@ def _first_line(error: Exception) -> str:
 
 
 def resolve_checkpoint(checkpoint: str) -> Path:
-    """Find a checkpoint: a path, or "owner/repository/file" on the Hugging Face hub (optionally
-    "...@revision").
+    """Find a checkpoint: a path, or "owner/repository/file[@revision]" on the Hugging Face hub.
 
     Raises:
         ValueError: it is neither.
@@ -130,8 +127,7 @@ def resolve_checkpoint(checkpoint: str) -> Path:
 
 
 def build_small_sam(weights: Path | None = None, *, resolution: int | None = None) -> Sam:
-    """A small SAM from segment-anything's own classes (its builders fix 1,024 px and a width of
-    256).
+    """Build a small SAM from the package's classes, whose builders fix 1,024 px and width 256.
 
     Args:
         weights: folder with `model.safetensors`, or None for random weights.
