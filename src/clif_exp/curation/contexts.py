@@ -210,6 +210,9 @@ def cut_and_screen(
         segmenter: what finds masks, and which of them is the thing.
         device: where SAM and CLIP run.
         screen: what a cut-out must fulfil.
+
+    Returns:
+        The lines of contexts.jsonl; of those, only backgrounds are marked as kept yet.
     """
     for folder in ("cutouts", SCREENED):
         (out / folder).mkdir(exist_ok=True)
