@@ -1,5 +1,4 @@
-"""What curation costs: SAM's masks against SamAutomaticMaskGenerator (at least 3 times faster), and
-pairs per second.
+"""What curation costs: SAM's masks against the package's generator, and pairs per second.
 
 python benchmarks/curation.py --out experiments/curation      # --vit-b: 1,024 px, cost alone;
 --all-cores: on a quiet machine
@@ -42,7 +41,7 @@ Side = Callable[[list[np.ndarray]], list[np.ndarray]]
 
 
 def package(model: Any, settings: dict[str, Any]) -> Side:
-    """SamAutomaticMaskGenerator, at its own batch of 64 points."""
+    """Build SamAutomaticMaskGenerator, at its own batch of 64 points."""
     from segment_anything import SamAutomaticMaskGenerator
 
     generator = SamAutomaticMaskGenerator(
@@ -58,7 +57,7 @@ def package(model: Any, settings: dict[str, Any]) -> Side:
 
 
 def ours(model: Any, settings: dict[str, Any], **more: Any) -> Side:
-    """The segmenter of this project."""
+    """Build the segmenter of this project."""
     own = {
         "points_per_side": settings["points_per_side"],
         "iou_threshold": settings["iou"],
@@ -121,8 +120,7 @@ def compare(sides: dict[str, Side], images: list[np.ndarray], *, repeats: int) -
 
 
 def toonworld(*, repeats: int, count: int, all_cores: bool) -> dict[str, Any]:
-    """ToonWorld's SAM on the cast's reference images: with one thread, and on a quiet machine
-    with all.
+    """Measure ToonWorld's SAM on the cast's reference images, with one thread and with all.
 
     Ours at the package's own batch of 64 points and one thread differs from it by less work only;
     what fits the cache better and the other cores bring is better use of the machine.
@@ -156,9 +154,7 @@ def toonworld(*, repeats: int, count: int, all_cores: bool) -> dict[str, Any]:
 
 
 def vit_b() -> dict[str, Any]:
-    """The official ViT-B at 1,024 px, untrained and with nothing filtered: what one image costs
-    on one thread.
-    """
+    """Measure one image by an untrained ViT-B at 1,024 px, nothing filtered, one thread."""
     from segment_anything import sam_model_registry
     from skimage import data
 
@@ -198,9 +194,7 @@ def vit_b() -> dict[str, Any]:
 
 
 def composer(*, pairs: int, workers: int) -> dict[str, Any]:
-    """Pairs per second from 18 concepts of five cut-outs each, once masks exist; and so the time of
-    10,000.
-    """
+    """Measure pairs per second from 18 concepts of five cut-outs each, once masks exist."""
     with tempfile.TemporaryDirectory() as name:
         segments = Path(name, "segments")
         (segments / "cutouts").mkdir(parents=True)

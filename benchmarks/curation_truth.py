@@ -1,5 +1,4 @@
-"""What curation gets right on ToonWorld, judged by the renderer's own masks, which curation never
-sees.
+"""What curation gets right on ToonWorld, judged by the renderer's masks, which it never sees.
 
 python benchmarks/curation_truth.py --out experiments/curation [model.path=FOLDER ...]
 """
@@ -37,7 +36,7 @@ PART_OF_NOUN = {"hat": "hat"} | {
 
 
 def curate(folder: Path, overrides: list[str]) -> tuple[dict[str, Path], dict[str, float]]:
-    """Run the real curation stage; its artifacts by name, and their seconds."""
+    """Run the real curation stage; returns its artifacts by name, and their seconds."""
     store = folder / "artifacts"
     command = [
         sys.executable,
@@ -59,22 +58,22 @@ def curate(folder: Path, overrides: list[str]) -> tuple[dict[str, Path], dict[st
 
 
 def lines_of(file: Path) -> list[dict[str, Any]]:
-    """A JSON-lines file."""
+    """Read a JSON-lines file."""
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def mask(file: Path) -> np.ndarray:
-    """A grey PNG as bool."""
+    """Read a grey PNG as bool."""
     return np.asarray(Image.open(file)) > 127
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union."""
+    """Return the intersection over union."""
     return float((a & b).sum() / max(1, (a | b).sum()))
 
 
 def true_part(rendering: Rendering, noun: str) -> np.ndarray:
-    """Where the part that a noun names is visible."""
+    """Return where the part that a noun names is visible, bool [H, W]."""
     return rendering.labels == 1 + PARTS.index(PART_OF_NOUN[noun])
 
 
@@ -130,8 +129,7 @@ def judge_segments(
 
 
 def caption_is_true(line: dict[str, Any], folder: Path, shown: dict[str, bool]) -> bool:
-    """Whether an image shows what its caption says: who, which part, how many, and where it names
-    sides, in this order.
+    """Tell whether an image shows what its caption says: who, which part, how many, which side.
 
     Concepts and their parts by the renderer's masks; general concepts, which no renderer has drawn,
     by place and number only.
@@ -156,7 +154,7 @@ def caption_is_true(line: dict[str, Any], folder: Path, shown: dict[str, bool]) 
 
 
 def main() -> None:
-    """Curate, judge, and print the measures beside their bars."""
+    """Curate, judge, and print the measures next to their bars."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -23,6 +23,7 @@ from clif_exp.evaluation.figures import Figure
 from clif_exp.evaluation.results import write_results, write_thumbnails
 from clif_exp.evaluation.scoring import Row, judge_line
 from clif_exp.prompts.evaluation import EvaluationPrompt, build_prompts
+from clif_exp.runs.composing import compose
 from clif_exp.toonworld.cast import default_cast, write_cast
 from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.grammar import truth as visible_truth
@@ -287,7 +288,10 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
     write_cast(root / "cast", size=4)
     truth = {name: cast[name].attributes() for name in NAMES}
     prompts = build_prompts(
-        {name: cast[name].species for name in NAMES}, pairs=4, single_per_concept=3
+        {name: cast[name].species for name in NAMES},
+        settings=compose(
+            "generation.prompts.pairs=4", "generation.prompts.single_per_concept=3"
+        ).generation.prompts,
     )
     artifacts = {
         name: root / name

@@ -31,7 +31,9 @@ def build(out):
             print(index, flush=True)
             time.sleep(float(sys.argv[3]))
 
-artifact = ArtifactStore(Path(sys.argv[1])).get_or_build("stage", version=1, config={"a": 1}, inputs={}, build=build)
+artifact = ArtifactStore(Path(sys.argv[1])).get_or_build(
+    "stage", version=1, config={"a": 1}, inputs={}, build=build
+)
 print("reused" if artifact.reused else "built", flush=True)
 """
 
@@ -168,7 +170,7 @@ def test_before_is_told_what_was_found(tmp_path):
 def test_estimates_follow_the_measured_rate(tmp_path):
     store = ArtifactStore(tmp_path)
     assert store.estimate_seconds("stage", work=10) is None
-    put(store, build=lambda out: time.sleep(0.1), work=1)
+    put(store, build=lambda _: time.sleep(0.1), work=1)
     assert 1.0 <= store.estimate_seconds("stage", work=10) < 3.0
 
 

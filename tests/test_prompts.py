@@ -8,6 +8,7 @@ import pytest
 
 from clif_exp.prompts.evaluation import TRAINING_TEMPLATES, build_prompts, select_pairs
 from clif_exp.prompts.worlds import WORLDS
+from support import default_config, settings
 
 CONCEPTS = {"rick": "man", "morty": "boy", "jerry": "man", "rex": "dog", "ann": "alien"}
 ALL = {
@@ -18,10 +19,14 @@ ALL = {
 }
 
 
+def prompt_set(concepts, **changes):
+    return build_prompts(concepts, settings=settings("generation.prompts", **changes))
+
+
 @pytest.mark.parametrize("world", list(WORLDS))
 @pytest.mark.parametrize("split", ["tuning", "reporting"])
 def test_prompts_name_their_concepts_and_their_class_words(world, split):
-    prompts = build_prompts(CONCEPTS, world=world, split=split, **ALL)
+    prompts = prompt_set(CONCEPTS, world=world, split=split, **ALL)
     assert len({prompt.id for prompt in prompts}) == len(prompts)
     for prompt in prompts:
         assert tuple(re.findall(r"<(\w+)>", prompt.text)) in (
@@ -38,13 +43,13 @@ def test_prompts_name_their_concepts_and_their_class_words(world, split):
 def test_articles_fit_the_class_word():
     texts = [
         prompt.class_text
-        for prompt in build_prompts({"ann": "alien"}, pairs=0, prior=0, single_per_concept=1)
+        for prompt in prompt_set({"ann": "alien"}, pairs=0, prior=0, single_per_concept=1)
     ]
     assert texts == ["a photo of an alien"]
 
 
 def test_sides_are_those_of_the_sentence():
-    prompts = [prompt for prompt in build_prompts(CONCEPTS, **ALL) if prompt.layout == "side"]
+    prompts = [prompt for prompt in prompt_set(CONCEPTS, **ALL) if prompt.layout == "side"]
     assert prompts
     for prompt in prompts:
         a, b = prompt.concepts
@@ -53,13 +58,13 @@ def test_sides_are_those_of_the_sentence():
 
 
 def test_the_same_seed_gives_the_same_prompts_and_another_seed_others():
-    assert build_prompts(CONCEPTS, **ALL, seed=3) == build_prompts(CONCEPTS, **ALL, seed=3)
-    assert build_prompts(CONCEPTS, **ALL, seed=3) != build_prompts(CONCEPTS, **ALL, seed=4)
+    assert prompt_set(CONCEPTS, **ALL, seed=3) == prompt_set(CONCEPTS, **ALL, seed=3)
+    assert prompt_set(CONCEPTS, **ALL, seed=3) != prompt_set(CONCEPTS, **ALL, seed=4)
 
 
 def test_asking_for_more_of_one_kind_keeps_the_others():
-    few = build_prompts(CONCEPTS, **ALL | {"prior": 1, "single_per_concept": 1})
-    many = build_prompts(CONCEPTS, **ALL)
+    few = prompt_set(CONCEPTS, **ALL | {"prior": 1, "single_per_concept": 1})
+    many = prompt_set(CONCEPTS, **ALL)
     assert [p for p in few if p.kind == "multi"] == [p for p in many if p.kind == "multi"]
     assert {q.text for q in few if q.kind == "prior"} <= {q.text for q in many}
 
@@ -67,8 +72,7 @@ def test_asking_for_more_of_one_kind_keeps_the_others():
 @pytest.mark.parametrize("world", list(WORLDS))
 def test_tuning_and_reporting_share_no_prompt_and_no_place(world):
     tuning, reporting = (
-        build_prompts(CONCEPTS, world=world, split=split, **ALL)
-        for split in ("tuning", "reporting")
+        prompt_set(CONCEPTS, world=world, split=split, **ALL) for split in ("tuning", "reporting")
     )
     assert not {prompt.text for prompt in tuning} & {prompt.text for prompt in reporting}
     assert not {prompt.context for prompt in tuning if prompt.context} & {
@@ -90,7 +94,7 @@ def test_toonworld_knows_every_word_of_its_prompts_and_templates():
 
     texts = [template.format("") for template in TRAINING_TEMPLATES]
     for split in ("tuning", "reporting"):
-        prompts = build_prompts({"ann": "alien", "rex": "dog"}, split=split, **ALL | {"prior": 100})
+        prompts = prompt_set({"ann": "alien", "rex": "dog"}, split=split, **ALL | {"prior": 100})
         texts += [prompt.class_text for prompt in prompts]
         for prompt in prompts:
             for figure in prompt.expected:
@@ -103,15 +107,16 @@ def test_toonworld_knows_every_word_of_its_prompts_and_templates():
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("override", "message"),
     [
-        ({"world": "mars"}, "generation.prompts.world"),
-        ({"split": "test"}, "generation.prompts.split"),
-        ({"per_pair": {"above": 1}}, "generation.prompts.per_pair"),
-        ({"per_pair": {"side": -1}}, "per_pair.side"),
-        ({"prior": 1.5}, "generation.prompts.prior"),
+        ("world=mars", r"generation\.prompts\.world: found 'mars'"),
+        ("split=test", r"generation\.prompts\.split: found 'test'"),
+        ("+per_pair.above=1", r"generation\.prompts\.per_pair\.above"),
+        ("per_pair.side=-1", r"generation\.prompts\.per_pair\.side: found -1"),
+        ("prior=1.5", r"generation\.prompts\.prior: found 1\.5"),
     ],
 )
-def test_bad_settings_are_refused(changes, message):
+def test_bad_settings_are_refused(override, message):
+    plus, name = override[: override.startswith("+")], override.removeprefix("+")
     with pytest.raises(ValueError, match=message):
-        build_prompts(CONCEPTS, **changes)
+        default_config(f"{plus}generation.prompts.{name}")

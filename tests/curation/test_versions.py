@@ -1,4 +1,4 @@
-"""Pinned results: whoever changes them raises the VERSION, or old artifacts would be reused.
+"""Pinned results: a change of them needs a new VERSION, or old artifacts would be reused.
 
 Settings are written out, so that a new default in the YAML changes nothing here. What is integer
 arithmetic is compared by digest; what a processor may round otherwise is compared with a tolerance.

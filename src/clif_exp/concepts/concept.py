@@ -26,9 +26,7 @@ class ConceptImage:
 
 @dataclass(frozen=True)
 class Concept:
-    """A thing to customise: `name` becomes the token `<name>`, `class_word` is what the base model
-    would call it.
-    """
+    """A thing to teach: `name` becomes the token `<name>`; the base model calls it `class_word`."""
 
     name: str
     class_word: str
@@ -45,7 +43,7 @@ class ConceptSet:
     concepts: tuple[Concept, ...]
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over all fields and all file contents; where the files lie does not matter."""
+        """Return the SHA-256 (hex) over all fields and file contents, but no paths."""
         record = [
             {
                 "name": concept.name,
@@ -68,7 +66,7 @@ class ConceptSet:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The concepts' names, in order."""
+        """Return the concepts' names, in order."""
         return tuple(concept.name for concept in self.concepts)
 
 

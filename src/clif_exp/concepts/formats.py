@@ -1,7 +1,6 @@
-"""The layouts in which concept sets come: our `concepts.yaml` and what other tools' users already
-have on disk.
+"""The layouts of concept sets: `concepts.yaml`, and those of other tools.
 
-Each reader returns concepts as described, without opening an image; `concepts.py` judges them
+Each reader returns concepts as described, without opening an image; `reading.py` checks them
 afterwards. Problems are collected, not raised, so that the user sees all of them at once.
 """
 
@@ -163,9 +162,7 @@ def _read_entry(
 def _files(
     value: Any, folder: Path, where: str, field: str, problems: list[str]
 ) -> list[dict[str, Any]]:
-    """Resolve `images:` (a folder, or a list of files or of mappings) to mappings with a path in
-    `file`.
-    """
+    """Resolve `images:` (a folder, or a list of files or mappings) to mappings with `file`."""
     if isinstance(value, str):
         target = folder / value
         if target.is_dir():
@@ -231,9 +228,7 @@ def _masks(
 
 
 def _read_json(file: Path, folder: Path, name: str) -> Description:
-    """Custom Diffusion's concepts_list.json and Mix-of-Show's data JSON: lists of folders with
-    prompts.
-    """
+    """Read Custom Diffusion's concepts_list.json or Mix-of-Show's data JSON."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -289,7 +284,7 @@ def _class_from_prompts(entry: Mapping[str, Any]) -> str:
 
 
 def _read_folders(folder: Path, name: str) -> Description:
-    """DreamBench's layout, and plain folders of images with .txt captions or metadata.jsonl."""
+    """Read DreamBench's layout, or plain folders with .txt captions or metadata.jsonl."""
     problems: list[str] = []
     classes: dict[str, str] = {}
     table = folder / "prompts_and_classes.txt"
@@ -382,9 +377,7 @@ def _sidecar(image: Path, folder: Path | None = None) -> str | None:
 
 
 def _locate(path: str, folder: Path) -> Path | None:
-    """Find a folder that another tool names relative to its own working directory: try its tail
-    below ours.
-    """
+    """Find a folder that is named relative to another tool's working directory, by its tail."""
     parts = Path(path).parts
     if Path(path).is_absolute():
         return Path(path) if Path(path).is_dir() else None

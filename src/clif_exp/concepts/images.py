@@ -1,6 +1,4 @@
-"""Reading images and masks that users bring, safely: nothing unreadable, animated, huge or of a
-lossy mode gets past here.
-"""
+"""Safe reading of users' images and masks: refuses unreadable, animated, huge and lossy ones."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ IMAGE_SUFFIXES = (
     ".avif",
     ".heic",
 )
-MAX_PIXELS = 50_000_000  # beyond this a "image" is a decompression bomb or needs downsizing anyway
+MAX_PIXELS = 50_000_000  # beyond this an "image" is a decompression bomb or needs downsizing anyway
 MIN_SIDE = 32  # px; below this neither CLIP nor a segmenter sees anything
 
 # Modes that become 8-bit RGB without losing what a person sees.
@@ -39,7 +37,7 @@ def load_rgb(file: Path) -> Image.Image:
         Image of mode RGB, fully loaded, turned as its EXIF orientation says.
 
     Raises:
-        ValueError: what was found and what would do (the caller adds the file's name).
+        ValueError: what was found and how to fix it (the caller adds the file's name).
     """
     image = _open(file, min_side=MIN_SIDE)
     if image.mode not in _SAFE_MODES:
@@ -65,7 +63,7 @@ def load_mask(file: Path, *, size: tuple[int, int] | None = None) -> np.ndarray:
         bool [H, W], with at least one pixel True and one False.
 
     Raises:
-        ValueError: what was found and what would do.
+        ValueError: what was found and how to fix it.
     """
     image = _open(file, min_side=1)
     if image.mode not in _SAFE_MODES:
@@ -153,9 +151,7 @@ def _mode_words(mode: str) -> str:
 
 
 def on_white(image_HW3: np.ndarray, mask_HW: np.ndarray, *, margin: float = 0.12) -> Image.Image:
-    """Crop a masked region onto a white square with some margin, as single things stand in CLIP's
-    own training images.
-    """
+    """Crop a masked region onto a white square with a margin, the view that CLIP knows best."""
     x0, y0, x1, y1 = mask_box(mask_HW)
     crop = np.where(mask_HW[y0:y1, x0:x1, None], image_HW3[y0:y1, x0:x1], 255).astype(np.uint8)
     side = round(max(crop.shape[:2]) * (1 + 2 * margin))
@@ -165,7 +161,7 @@ def on_white(image_HW3: np.ndarray, mask_HW: np.ndarray, *, margin: float = 0.12
 
 
 def mask_box(mask_HW: np.ndarray) -> tuple[int, int, int, int]:
-    """Return (x0, y0, x1, y1) around a mask in px, x1 and y1 exclusive; the mask must not be empty."""
+    """Return (x0, y0, x1, y1) around a non-empty mask in px, x1 and y1 exclusive."""
     rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
     assert rows.size, "an empty mask has no box"
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -1,4 +1,4 @@
-"""Which pairs of concepts M-Aug may show."""
+"""Which pairs of concepts M-Aug may show, and random streams that derive from a key."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-KIND_CODES = {"G": 1, "R": 2, "M": 3}
-
-
-SEEN_SHARE = 0.7
+KIND_CODES = {"G": 1, "R": 2, "M": 3}  # kind of augmentation -> its number in seeds
+SEEN_SHARE = 0.7  # of all pairs of concepts
 
 
 def seen_pairs(
     names: Sequence[str], *, seed: int = 0, share: float = SEEN_SHARE
 ) -> set[frozenset[str]]:
-    """Choose the pairs of concepts that M-Aug may show; evaluation reports seen and unseen pairs
-    apart.
+    """Choose the pairs of concepts that M-Aug may show; evaluation reports the others apart.
 
     Args:
         names: the concepts; their order does not matter.
@@ -33,8 +30,8 @@ def seen_pairs(
         return set()
     rng = derived_rng(seed, 0, len(ordered))
     shuffled = [pairs[i] for i in rng.permutation(len(pairs))]
-    # First whatever brings in somebody new, so that nobody is left out; then the rest, in drawn
-    # order.
+    # First the pairs that bring in a new concept, so that none is left out; then the rest in the
+    # order drawn.
     covered: set[str] = set()
     chosen = []
     for pair in shuffled:
@@ -46,4 +43,5 @@ def seen_pairs(
 
 
 def derived_rng(*key: int) -> np.random.Generator:
+    """Return the generator of one purpose, independent of those of other keys."""
     return np.random.default_rng(np.random.SeedSequence(list(key)))

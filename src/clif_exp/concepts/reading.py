@@ -1,18 +1,18 @@
-"""Concept sets: what the user wants to teach. Read, checked in full before anything expensive, and
-fingerprinted.
+"""Concept sets, read and checked in full before anything expensive.
 
 The native form is a folder with `concepts.yaml`:
 
     name: my_concepts                # optional
     concepts:
-      - name: rick                   # becomes the token <rick>; a small letter, then small letters,
-        digits and _ class_word: man              # what it is, in the base model's words images:
-        images/rick          # a folder, or a list of files, or of {file, mask, caption, point, box}
-        masks: masks/rick            # optional: a folder with the images' file stems, or a list
-        captions: [...]              # optional: one per image parts: [hat, jacket]         #
-        optional: what the captioner would otherwise have to find out
+      - name: rick                   # the token <rick>: small letters, digits and _
+        class_word: man              # what it is, in the base model's words
+        images: images/rick          # a folder, or a list of files, or of
+                                     # {file, mask, caption, point, box}
+        masks: masks/rick            # optional: a folder with the images' stems, or a list
+        captions: [...]              # optional: one per image
+        parts: [hat, jacket]         # optional: what a captioner would otherwise list
 
-Other tools' layouts are read by `concept_formats.py`.
+Other tools' layouts are read by `formats.py`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def read_concept_set(root: Path, *, size: int | None = None) -> ConceptSet:
 
     Raises:
         ValueError: every problem of the set, one per line, with file, field, what was found and
-            what would do.
+            how to fix it.
     """
     from clif_exp.concepts.formats import read_description
 
@@ -54,7 +54,7 @@ def read_concept_set(root: Path, *, size: int | None = None) -> ConceptSet:
             f"{source}: dataset.size is {size}, but there are {len(concepts)} concepts. Choose 1 to"
             f" {len(concepts)}."
         )
-    # A name used twice is wrong in the whole set, whichever part of it is wanted.
+    # A name used twice is wrong even if only a part of the set is requested.
     problems += _name_problems(source, concepts)
     concepts = concepts[: size or None]
     for concept in concepts:
@@ -67,8 +67,7 @@ def read_concept_set(root: Path, *, size: int | None = None) -> ConceptSet:
 
 
 def check_against_tokenizer(concepts: ConceptSet, *, tokenizer: Any) -> None:
-    """Refuse class words that a tokenizer can make no sense of and names that collide with its
-    words.
+    """Refuse class words unknown to a tokenizer, and names that collide with its words.
 
     Args:
         concepts: the set.
@@ -114,8 +113,7 @@ def check_against_tokenizer(concepts: ConceptSet, *, tokenizer: Any) -> None:
 def write_concepts_yaml(
     root: Path, *, concepts: Sequence[Concept], name: str | None = None
 ) -> Path:
-    """Write `root/concepts.yaml`; images and masks are named relative to `root` and must lie
-    below it.
+    """Write `root/concepts.yaml`; images and masks must lie below `root`.
 
     Args:
         root: the set's folder.
@@ -248,7 +246,7 @@ def _knows(word: str, tokenizer: Any, vocabulary: dict[str, int]) -> bool:
     pieces = tokenizer.tokenize(word)
     if not pieces or tokenizer.unk_token in pieces:
         return False
-    # Byte-pair tokenizers spell out what they do not know, letter by letter: less than two letters
+    # Byte-pair tokenizers spell out what they do not know, letter by letter: fewer than two letters
     # a piece is spelling.
     return len(word) / len(pieces) >= 2
 

@@ -1,6 +1,4 @@
-"""Who names the parts of a concept: the user, an OpenAI-compatible server, or a local
-vision-language model.
-"""
+"""What lists a concept's parts: the user, an OpenAI-compatible server, or a local model."""
 
 from __future__ import annotations
 
@@ -72,7 +70,7 @@ class OpenAICaptioner:
         max_retries: of the client, with its exponential back-off, on time-outs, rate limits and
             server errors.
         max_parts: how many parts to ask for.
-        cache: folder that keeps answers by content, so that nothing is paid for twice; None keeps
+        cache: folder that keeps answers by content, so that none is requested twice; None keeps
             none.
         prompt: the question, with {class_word} and {max_parts}.
     """

@@ -1,6 +1,4 @@
-"""General concepts (CLIF, section 4.1): things the base model already knows, drawn by itself, cut
-out and screened.
-"""
+"""General concepts (CLIF, section 4.1): sampled from the base model, cut out and screened."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ _BATCH = 16  # images segmented at once
 
 @dataclass(frozen=True)
 class Candidate:
-    """One image to sample: what it shows (`kind` whole, part or background), with which prompt
-    and seed.
-    """
+    """One image to sample; `kind` is whole, part or background."""
 
     name: str
     kind: str
@@ -52,9 +48,7 @@ def list_candidates(
     background_template: str,
     seed: int,
 ) -> list[Candidate]:
-    """List every image to sample, in a fixed order; each has its own seed, from (seed, kind,
-    name, number).
-    """
+    """List every image to sample; each has its own seed, from (seed, kind, name, number)."""
     candidates = []
     tries = max(images_per_name, round(images_per_name * oversampling))
     for kind, group, count in (
@@ -86,8 +80,7 @@ def sample(
     batch_size: int,
     device: str,
 ) -> None:
-    """Sample the images that are not there yet from the base diffusion model, in batches that
-    processes share.
+    """Sample the missing images from the base model, in batches that processes share.
 
     A batch is drawn whole or not at all, because its images' last bits depend on their
     neighbours.
@@ -134,7 +127,7 @@ def screened_out(
     clip: RegionText,
     screen: ScreenSettings,
 ) -> tuple[str | None, float]:
-    """Say why a generated image is no use as a context, and how similar it is to its name.
+    """Say why a generated image is unusable as a context, and how similar it is to its name.
 
     Args:
         found: the cut-out, or None.
@@ -172,13 +165,13 @@ def screened_out(
 
 
 def open_rgb(file: Path) -> np.ndarray:
-    """Read an image of our own making, uint8 RGB [H, W, 3]."""
+    """Read an image that this stage wrote, uint8 RGB [H, W, 3]."""
     with Image.open(file) as image:
         return np.asarray(image.convert("RGB"))
 
 
 def slug(name: str) -> str:
-    """A name as part of a file name; distinct names stay distinct."""
+    """Turn a name into part of a file name; distinct names stay distinct."""
     plain = "".join(c if c.isalnum() else "_" for c in name.lower()).strip("_")
     return (
         plain
@@ -188,9 +181,7 @@ def slug(name: str) -> str:
 
 
 def _largest_rest(image: np.ndarray, mask: np.ndarray) -> float:
-    """Size of the largest thing besides the cut-out on a plain background, as a share of the
-    cut-out; 0 if not plain.
-    """
+    """Size of the largest other thing on a plain background, as a share of the cut-out; else 0."""
     from scipy import ndimage
 
     foreground = plain_background(image)
@@ -210,8 +201,7 @@ def cut_and_screen(
     device: str,
     screen: ScreenSettings,
 ) -> list[dict[str, Any]]:
-    """Cut out and screen every sampled image, in batches that processes share; the lines of
-    contexts.jsonl, none kept yet.
+    """Cut out and screen every sampled image, in batches that processes share.
 
     Args:
         out: the artifact's folder, with the sampled images.
@@ -220,6 +210,9 @@ def cut_and_screen(
         segmenter: what finds masks, and which of them is the thing.
         device: where SAM and CLIP run.
         screen: what a cut-out must fulfil.
+
+    Returns:
+        The lines of contexts.jsonl; of those, only backgrounds are marked as kept yet.
     """
     for folder in ("cutouts", SCREENED):
         (out / folder).mkdir(exist_ok=True)

@@ -1,6 +1,4 @@
-"""What the curation stages publish, read back: cut-outs to place, and manifests of augmented
-images.
-"""
+"""Reading what curation publishes: cut-outs to place, and manifests of augmented images."""
 
 from __future__ import annotations
 
@@ -13,21 +11,17 @@ from clif_exp.curation.planning import Cutout, Library
 
 
 def read_manifest(folder: Path) -> list[dict[str, Any]]:
-    """Read an augmentation artifact's manifest; see DESIGN's manifest line."""
+    """Read an augmentation artifact's manifest; `planning.plan_pair` says what a line holds."""
     return read_jsonl(Path(folder) / "manifest.jsonl")
 
 
 def read_segments(folder: Path) -> list[dict[str, Any]]:
-    """Read a segmentation artifact: one line per whole (`part` null, `kind` whole) and per part of
-    every image.
-    """
+    """Read a segmentation artifact: one line per whole and per part of every image."""
     return read_jsonl(Path(folder) / "segments.jsonl")
 
 
 def read_contexts(folder: Path) -> list[dict[str, Any]]:
-    """Read a contexts artifact: lines of `kind` whole, part and background; only those that passed
-    the screen.
-    """
+    """Read the kept lines of a contexts artifact: `kind` is whole, part or background."""
     return [line for line in read_jsonl(Path(folder) / "contexts.jsonl") if line["kept"]]
 
 

@@ -1,4 +1,4 @@
-"""Small facts about masks, and cut-outs with clean edges.
+"""Measures of masks, and cut-outs with clean edges.
 
 NumPy and SciPy only: worker processes import this in no time.
 """
@@ -78,8 +78,7 @@ def plain_background(
 def cut_out(
     image_HW3: np.ndarray, mask_HW: np.ndarray, *, softness: float = 0.7
 ) -> tuple[Image.Image, tuple[int, int, int, int]]:
-    """Cut the masked thing out with an anti-aliased edge that carries no trace of the old
-    background.
+    """Cut the masked thing out, with an anti-aliased edge free of the old background.
 
     Args:
         image_HW3: uint8 RGB.

@@ -1,6 +1,4 @@
-"""`dataset=photos`: the colour photographs that scikit-image carries in its wheel, as a concept
-set.
-"""
+"""`dataset=photos`: the colour photographs of scikit-image's wheel, as a concept set."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What each augmented image will show: drawn from (seed, kind, index) alone, so that neither
-order nor workers matter.
+"""What each augmented image shows: drawn from (seed, kind, index) alone, in any order.
 
 Pairs come in groups. A group shares everything but the concept: the same general concept (or part),
 the same side, the same sizes and places. A batch made of whole groups cannot be solved by looking
@@ -134,12 +133,12 @@ def plan_pair(
 
 
 def image_file(index: int) -> str:
-    """Where the image of this index lies in its artifact."""
+    """Return the path of this index's image in its artifact."""
     return f"images/{index:06d}.png"
 
 
 def side_name(slot: int, slots: int) -> str | int:
-    """left or right of two, the index from the left in a row of more."""
+    """Name a place: left or right of two, the index from the left in a row of more."""
     return ("left", "right")[slot] if slots == 2 else slot
 
 
@@ -156,9 +155,7 @@ def _place(rng: np.random.Generator, settings: PairSettings) -> Place:
 
 
 def _general(cutouts: Sequence[Cutout], group: int, seed: int, code: int) -> tuple[Cutout, int]:
-    """Go through all general cut-outs in rounds; in every second round each stands on its other
-    side.
-    """
+    """Go through all general cut-outs in rounds, with sides swapped in every second round."""
     turn, position = divmod(group, len(cutouts))
     order = derived_rng(seed, code, turn // 2, 2).permutation(len(cutouts))
     sides = derived_rng(seed, code, turn // 2, 3).integers(2, size=len(cutouts))
@@ -236,9 +233,7 @@ def _source(
     phrase: str,
     mask: str,
 ) -> dict[str, Any]:
-    """Turn a place into a box in px: inside the canvas, centred within its slot, as large as its
-    scale says.
-    """
+    """Turn a place into a box in px: inside the canvas, its centre within its own slot."""
     side = settings.resolution
     margin = round(settings.margin * side)
     width = side / slots

@@ -1,6 +1,4 @@
-"""Segmenting one concept's images: the whole by what the user marked or by measure, the parts by
-name.
-"""
+"""Segmenting a concept's images: the whole by the user's mark or by measure, parts by name."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ _FALLBACK = "for want of a mask from sam"
 
 @dataclass(frozen=True)
 class Segmented:
-    """One image of a concept, cut up.
+    """One image of a concept, segmented.
 
     Args:
         image: uint8 RGB [H, W, 3].

@@ -63,7 +63,7 @@ class RegionSettings(Strict):
         min_size: smallest region, share of the image.
         rounds: how often the cut refits its colour models.
         smoothness: higher gives smoother outlines and loses thin parts.
-        centrality: how strongly being in the middle speaks for a region.
+        centrality: how much being in the middle counts for a region.
     """
 
     scales: Annotated[list[AboveZero], Field(min_length=1)]
@@ -359,8 +359,8 @@ class AugmentationSettings(Strict):
         seed: of all random choices here; not the run's, so that a sweep's jobs share their images.
         canvas: what the three kinds' `canvas` refers to.
         contexts: general concepts.
-        global_: a concept beside a general concept (G-Aug).
-        region: a concept's part beside a general part (R-Aug).
+        global_: a concept next to a general concept (G-Aug).
+        region: a concept's part next to a general part (R-Aug).
         mix: two or more concepts (M-Aug).
     """
 

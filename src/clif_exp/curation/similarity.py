@@ -1,6 +1,4 @@
-"""CLIP similarity between regions of images and words: what tells a hat from a shoe, and a whole
-from its background.
-"""
+"""CLIP similarity between regions of images and words."""
 
 from __future__ import annotations
 
@@ -15,8 +13,7 @@ from clif_exp.concepts.images import on_white
 
 
 class RegionText:
-    """Region and text features of the base model's own CLIP, L2-normalised. Texts are computed
-    once.
+    """Region and text features of the base model's own CLIP, L2-normalised; texts are cached.
 
     Args:
         spec: base models; the CLIP of the first text encoder is used.

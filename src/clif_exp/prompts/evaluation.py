@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from clif_exp.concepts.pairs import seen_pairs
 from clif_exp.prompts.articles import indefinite
+from clif_exp.prompts.settings import PromptSettings
 from clif_exp.prompts.worlds import WORLDS, PromptWorld, Split
 
 Kind = Literal["single", "multi", "prior"]
@@ -85,9 +86,7 @@ def _rng(seed: int, *path: object) -> random.Random:
 
 
 def _cycle(values: Sequence[Any], count: int, rng: random.Random) -> list[Any]:
-    """The first `count` of endlessly repeated shuffles of `values`: no value twice before all came
-    once.
-    """
+    """Take `count` values from repeated shuffles: none comes twice before all came once."""
     picked: list[Any] = []
     while len(picked) < count and values:
         picked += rng.sample(list(values), len(values))
@@ -151,8 +150,8 @@ def single_prompts(
     *,
     world: PromptWorld,
     per_concept: int,
-    split: Split = "reporting",
-    seed: int = 0,
+    split: Split,
+    seed: int,
 ) -> list[EvaluationPrompt]:
     """One plain prompt per concept, then the same in different places, `per_concept` in all."""
     prompts = []
@@ -187,8 +186,8 @@ def multi_prompts(
     pairs: int | None,
     per_pair: Mapping[Layout, int],
     seen: set[frozenset[str]],
-    split: Split = "reporting",
-    seed: int = 0,
+    split: Split,
+    seed: int,
 ) -> list[EvaluationPrompt]:
     """Prompts that name two concepts, `per_pair[layout]` of each layout for each chosen pair."""
     prompts = []
@@ -240,7 +239,7 @@ def prompted_sides(body: str) -> tuple[str, ...] | None:
 
 
 def prior_prompts(
-    *, world: PromptWorld, count: int, split: Split = "reporting", seed: int = 0
+    *, world: PromptWorld, count: int, split: Split, seed: int
 ) -> list[EvaluationPrompt]:
     """Prompts without any concept: what customisation may have broken."""
     texts = _cycle(range(len(world.prior[split])), count, _rng(seed, "prior"))
@@ -266,77 +265,27 @@ def prior_prompts(
 
 
 def build_prompts(
-    concepts: Mapping[str, str],
-    *,
-    world: str = "toonworld",
-    split: Split = "reporting",
-    single_per_concept: int = 3,
-    pairs: int | None = 6,
-    per_pair: Mapping[Layout, int] | None = None,
-    prior: int = 8,
-    seed: int = 0,
+    concepts: Mapping[str, str], *, settings: PromptSettings
 ) -> list[EvaluationPrompt]:
-    """Build the whole prompt set of a run: the keyword arguments are `generation.prompts` of the
-    configuration.
+    """Build the whole prompt set of a run.
 
     Args:
         concepts: name -> class word, in the order of the concept set.
-        world: whose words to use: a key of `worlds.WORLDS`.
-        split: "tuning" to choose settings, "reporting" to report them.
-        single_per_concept: single prompts per concept, the first one plain.
-        pairs: pairs of concepts, None for all of them.
-        per_pair: prompts per pair and layout.
-        prior: prompts without a concept.
-        seed: of the selection, apart from training and sampling seeds.
-
-    Raises:
-        ValueError: an unknown world, split or layout, or a negative number.
+        settings: whose words, which split, and how many of each kind.
     """
-    per_pair = (
-        {"side": 1, "free": 1, "interaction": 1, "context": 1} if per_pair is None else per_pair
-    )
-    _check(
-        world=world,
-        split=split,
-        per_pair=per_pair,
-        single_per_concept=single_per_concept,
-        pairs=pairs,
-        prior=prior,
-    )
-    words = WORLDS[world]
-    seen = seen_pairs(list(concepts))
+    world, split, seed = WORLDS[settings.world], settings.split, settings.seed
     return [
         *single_prompts(
-            concepts, world=words, per_concept=single_per_concept, split=split, seed=seed
+            concepts, world=world, per_concept=settings.single_per_concept, split=split, seed=seed
         ),
         *multi_prompts(
-            concepts, world=words, pairs=pairs, per_pair=per_pair, seen=seen, split=split, seed=seed
+            concepts,
+            world=world,
+            pairs=settings.pairs,
+            per_pair=settings.per_pair,
+            seen=seen_pairs(list(concepts)),
+            split=split,
+            seed=seed,
         ),
-        *prior_prompts(world=words, count=prior, split=split, seed=seed),
+        *prior_prompts(world=world, count=settings.prior, split=split, seed=seed),
     ]
-
-
-def _check(*, world: str, split: str, per_pair: Mapping[Layout, int], **counts: int | None) -> None:
-    choices: list[tuple[str, Sequence[str], Sequence[str]]] = [
-        ("world", [world], tuple(WORLDS)),
-        ("split", [split], ("tuning", "reporting")),
-        ("per_pair", list(per_pair), ("side", "free", "interaction", "context")),
-    ]
-    for name, found, allowed in choices:
-        for value in found:
-            if value not in allowed:
-                raise ValueError(
-                    f"generation.prompts.{name}: unknown value {value!r}. Choose from"
-                    f" {', '.join(allowed)}."
-                )
-    for key, count in [
-        *counts.items(),
-        *((f"per_pair.{layout}", count) for layout, count in per_pair.items()),
-    ]:
-        if count is not None and (
-            not isinstance(count, int) or isinstance(count, bool) or count < 0
-        ):
-            raise ValueError(
-                f"generation.prompts.{key}: {count!r} is no number of prompts. Give a whole number"
-                " from 0 up."
-            )

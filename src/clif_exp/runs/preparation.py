@@ -100,4 +100,4 @@ def select_prompts(concepts: ConceptSet, settings: PromptSettings) -> list[Evalu
     from clif_exp.prompts.evaluation import build_prompts
 
     class_words = {concept.name: concept.class_word for concept in concepts.concepts}
-    return build_prompts(class_words, **settings.model_dump())
+    return build_prompts(class_words, settings=settings)

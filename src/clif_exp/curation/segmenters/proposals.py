@@ -33,9 +33,7 @@ class Segmenter(Protocol):
     name: str
 
     def propose(self, images: Sequence[np.ndarray]) -> list[Proposals]:
-        """Propose masks of whole things and of their parts for uint8 RGB images [H, W, 3] of any
-        sizes.
-        """
+        """Find masks of things and of their parts for uint8 RGB images [H, W, 3] of any size."""
         ...
 
     def prompt(
@@ -45,5 +43,5 @@ class Segmenter(Protocol):
         point: tuple[int, int] | None = None,
         box: tuple[int, int, int, int] | None = None,
     ) -> Proposals:
-        """Propose masks of what lies at a point or in a box (px), best first."""
+        """Find masks of what lies at a point or in a box (px), best first."""
         ...

@@ -1,6 +1,4 @@
-"""Masks without a trained model: Felzenszwalb regions (scikit-image), and a graph cut over them for
-the whole thing.
-"""
+"""Masks without a trained model: Felzenszwalb's regions, and a graph cut between them."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ class RegionSegmenter:
         sigma: blur in px before segmenting.
         min_size: smallest region as a share of the image.
         rounds: how often the colour models are refitted.
-        centrality: how strongly being in the middle speaks for a region, in nats per pixel.
+        centrality: how much being in the middle counts for a region, in nats per pixel.
         smoothness: weight of colour edges between neighbouring regions against the colour models.
     """
 
@@ -108,8 +106,7 @@ class RegionSegmenter:
         ]
 
     def _cut(self, image: np.ndarray, *, box: tuple[int, int, int, int]) -> np.ndarray:
-        """Minimum cut between inside and outside over fine regions (after GrabCut, Rother et al.
-        2004).
+        """Find the minimum cut between inside and outside (after GrabCut, Rother et al. 2004).
 
         Args:
             image: uint8 RGB [H, W, 3].
@@ -140,8 +137,8 @@ class RegionSegmenter:
         edges, lengths, contrast = _neighbours(labels, image)
         fixed_background = share_inside < 0.5
         central = _central(labels, box, count)
-        # Saturates: near the rim of the box speaks against a region, in the middle is as good as in
-        # the very middle.
+        # Saturates: it counts against a region near the box's border, and equally in its favour
+        # anywhere near the middle.
         prior = self.centrality * np.clip(central - 0.12, -0.12, 0.12) * histograms.sum(axis=1)
         foreground = ~fixed_background & (central > 0.2)
         for _ in range(self.rounds):
@@ -177,9 +174,7 @@ def _central(labels: np.ndarray, box: tuple[int, int, int, int], count: int) -> 
 
 
 def _neighbours(labels: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of touching regions [E, 2], length of their common edge in px [E], and likeness of
-    colour along it [E].
-    """
+    """Touching regions [E, 2], length of their common edge in px [E], likeness along it [E]."""
     smooth = image.astype(np.float32)
     pairs, distances = [], []
     for a, b, colour_a, colour_b in (
@@ -201,9 +196,7 @@ def _neighbours(labels: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.n
 def _log_ratio(
     histograms: np.ndarray, foreground: np.ndarray, background: np.ndarray
 ) -> np.ndarray:
-    """Log-likelihood of each region's pixels under the foreground's colours minus the background's,
-    summed over pixels.
-    """
+    """Log-likelihood ratio of foreground to background colours, summed over a region's pixels."""
 
     def log_density(members: np.ndarray) -> np.ndarray:
         total = histograms[members].sum(axis=0) + 0.05

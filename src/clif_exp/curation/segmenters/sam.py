@@ -241,9 +241,7 @@ class SamSegmenter:
 def _in_parallel(
     work: Callable[[T], Proposals], items: Iterable[T], *, on_cpu: bool
 ) -> Iterator[Proposals]:
-    """Map in order, on a CPU with a core per image: decoding is many small steps, too small to be
-    split among cores.
-    """
+    """Map in order, on a CPU with one core per image: decoding's steps are too small to split."""
     import torch
 
     threads = torch.get_num_threads()
@@ -259,8 +257,7 @@ def _in_parallel(
 
 
 def _rough_boxes(low_NHW: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Boxes at low resolution, float [N, 4], and whether those of the scaled-up masks are the same
-    up to a pixel of these.
+    """Boxes at low resolution, float [N, 4], and whether the full masks' are equal up to a pixel.
 
     Scaled up, a mask lies within its low-resolution box, and holds all between four neighbours that
     it holds. Where both boxes agree and neither is small, nothing that interpolation does can move
@@ -287,9 +284,7 @@ def _areas(logits_NHW: Tensor, threshold: float) -> Tensor:
 
 
 def _boxes(logits_NHW: Tensor, threshold: float) -> Tensor:
-    """Boxes (x0, y0, x1, y1; the last pixels included, as SAM's own) per mask, float [N, 4]; zeros
-    for an empty mask.
-    """
+    """Boxes (x0, y0, x1, y1 inclusive, as SAM's own), float [N, 4]; zeros for an empty mask."""
     import torch
 
     sides = []

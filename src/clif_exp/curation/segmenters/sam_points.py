@@ -1,5 +1,4 @@
-"""SAM's mask decoder for many points of one image: what the points share is computed once, what
-is rejected is not drawn.
+"""SAM's mask decoder for many points of one image, which computes what they share once.
 
 Shape suffixes: P points, T tokens of a point (quality, four masks, the point and its padding), N
 cells of the embedding, D its width, H heads, C width of a head, M masks of a point.
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 
 
 class PointDecoder:
-    """The same masks and qualities as `Sam.mask_decoder` gives (Kirillov et al. 2023, appendix A),
-    by less work.
+    """The masks and qualities of `Sam.mask_decoder` (Kirillov et al. 2023, app. A), by less work.
 
     Until the first layer has written into the embedding, it is the same for all points and not
     repeated. After that a point has a copy of its own, 37 times as long as its list of tokens in a
@@ -98,9 +96,7 @@ class PointDecoder:
     def _attend(
         self, tokens_PTD: Tensor, keys_ND: Tensor, positions_ND: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The two-way transformer: updated tokens [P, T, D] and each point's own embedding [P, N,
-        D].
-        """
+        """Run the two-way transformer: tokens [P, T, D] and each point's embedding [P, N, D]."""
         transformer = self.decoder.transformer
         queries, keys, placed = tokens_PTD, keys_ND, keys_ND + positions_ND
         for layer, read, write in zip(transformer.layers, self.reads, self.writes, strict=True):
@@ -147,8 +143,7 @@ class PointDecoder:
 
 
 class _Read:
-    """Attention from tokens to the embedding, its four projections folded into two on the tokens'
-    side.
+    """Attention from tokens to the embedding, four projections folded into two on the tokens.
 
     q·(Wk x) = (Wkᵀq)·x, and what mixes the cells commutes with Wv. Wk's bias adds the same to all
     cells, which softmax takes away again; Wv's goes through unmixed, as weights sum to 1.
@@ -169,9 +164,7 @@ class _Read:
         )
 
     def __call__(self, queries_PTD: Tensor, placed: Tensor, keys: Tensor) -> Tensor:
-        """What the tokens read, [P, T, D]; `placed` is the embedding with positions, [N, D] or [P,
-        N, D].
-        """
+        """Return what the tokens read, [P, T, D]; `placed` is the embedding with positions."""
         import torch.nn.functional as F
 
         asked = (
@@ -241,9 +234,7 @@ def _bias(projection: Any, heads: int) -> Tensor:
 
 
 def _spread(convolution: Any, x: Tensor) -> Tensor:
-    """A transposed convolution with kernel and stride 2: channels [..., K] of a cell to [..., 2, 2,
-    K'] of its four cells.
-    """
+    """A transposed convolution with kernel and stride 2: [..., K] per cell to [..., 2, 2, K']."""
     import torch.nn.functional as F
 
     weight = convolution.weight  # [K, K', 2, 2]
