@@ -1,4 +1,4 @@
-"""`python -m clif_exp`: compose the config, then hand over to the pipeline.
+"""`python -m clif_exp`: compose the config, then run the job.
 
 Nothing but Hydra is imported until a run starts, so that `--help`, `--cfg job` and shell completion
 answer at once.
@@ -22,9 +22,7 @@ _exit_codes: list[int] = []
 
 
 def sweep_folder_name(overrides: str) -> str:
-    """Shorten one job's overrides to a folder name that stays unique: at most 80 readable
-    characters and 8 hex digits.
-    """
+    """Return a unique folder name of one job: 80 characters of its overrides, 8 hex digits."""
     readable = re.sub(
         r"[^\w.,=+-]", "_", re.sub(r"(?:^|(?<=,))\+*(?:[\w]+[./])*(?=\w+=)", "", overrides)
     )[:80]
@@ -32,9 +30,7 @@ def sweep_folder_name(overrides: str) -> str:
 
 
 def sweep_name(name: str) -> str:
-    """Keep all jobs of a sweep in one folder, also where an experiment among them sets another
-    `name`.
-    """
+    """Return the `name` of a sweep's first job, so that all its jobs share a folder."""
     return os.environ.setdefault("CLIF_EXP_SWEEP_NAME", name)
 
 
@@ -54,14 +50,11 @@ def _run(composed: DictConfig) -> float | None:
 
 
 def main() -> None:
-    """Run the command line; a failure is one line and an exit code (HYDRA_FULL_ERROR=1: with its
-    traceback).
-    """
+    """Run the command line; errors are one line and an exit code, unless HYDRA_FULL_ERROR=1."""
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text())
         return
-    # Hydra raises instead of printing its own several lines; what it raises is put into one line
-    # below.
+    # Makes Hydra raise its errors, which become one line below, instead of printing several.
     os.environ[_FULL_ERROR] = "1"
     try:
         _run()

@@ -1,4 +1,4 @@
-"""How a run can end other than well; light, so that whoever reports an error can import it."""
+"""How a run can fail; without imports, so that reporting an error stays cheap."""
 
 
 class Refused(ValueError):
@@ -10,4 +10,4 @@ class TimeBudgetExhausted(RuntimeError):
 
 
 class RankFailed(RuntimeError):
-    """Another rank of this run failed; says which, and what it reported."""
+    """Another rank of this run failed; the message says which one and what it reported."""

@@ -1,4 +1,4 @@
-"""Which floating-point format pays on a device.
+"""Which floating-point format is fastest on a device.
 
 Where bf16 is only emulated it is up to 70 times slower than fp32.
 """

@@ -1,16 +1,15 @@
-"""What stage 1 may change in a text encoder beside the concepts' rows, a LoRA or its weights, and
-the files that carry it on.
+"""Optional text-encoder fine-tuning in stage 1 (LoRA or full), and its files.
 
-Layers are named as in a CLIP's text tower ("encoder.layers.0.self_attn.q_proj"); files put the
-encoder's name and "text_model." before it, which is what diffusers, ComfyUI and A1111 look for,
-whatever the transformers version at hand calls them.
+Layers are named as in a CLIP's text tower ("encoder.layers.0.self_attn.q_proj"). Files prefix them
+with the encoder's name and "text_model.", which is what diffusers, ComfyUI and A1111 look for,
+whatever the installed transformers version calls them.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,31 +27,31 @@ _TABLE = "embeddings.token_embedding.weight"
 
 @dataclass(frozen=True)
 class TextTuning:
-    """What of a text encoder trains beside the concepts' rows.
+    """What of a text encoder trains besides the concept embeddings.
 
     Args:
-        train: "frozen" (nothing), "lora", or "full" (everything but the token table, whose other
-            rows never move).
+        train: "frozen" (nothing), "lora", or "full" (everything but the token table, whose
+            embeddings of words never move).
         learning_rate: AdamW's peak, for the encoder.
         rank: of the LoRA.
         alpha: the LoRA's update is scaled by alpha / rank.
         target_modules: endings of the layers that get the LoRA.
     """
 
-    train: Literal["frozen", "lora", "full"] = "frozen"
-    learning_rate: float = 1e-4
-    rank: int = 8
-    alpha: float = 8.0
-    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
+    train: Literal["frozen", "lora", "full"]
+    learning_rate: float
+    rank: int
+    alpha: float
+    target_modules: tuple[str, ...]
 
 
-def tower(encoder) -> Any:
+def tower(encoder: Any) -> Any:
     """Return the text tower: CLIPTextModelWithProjection wraps it, CLIPTextModel is it."""
     return getattr(encoder, "text_model", encoder)
 
 
-def make_trainable(text_model, *, tuning: TextTuning, seed: int) -> list[nn.Parameter]:
-    """Make what `tuning` names trainable in a frozen text tower, in fp32 whatever its precision.
+def make_trainable(text_model: Any, *, tuning: TextTuning, seed: int) -> list[nn.Parameter]:
+    """Make what `tuning` names trainable in a frozen text tower, in fp32.
 
     Args:
         text_model: a CLIP's text tower; changes in place.
@@ -69,15 +68,14 @@ def make_trainable(text_model, *, tuning: TextTuning, seed: int) -> list[nn.Para
         _add_lora(text_model, tuning=tuning, seed=seed)
     elif tuning.train == "full":
         for name, parameter in text_model.named_parameters():
-            if (
-                name != _TABLE
-            ):  # a gradient would let weight decay and momentum move every word's row
+            # With a gradient, weight decay and momentum would move every word's embedding.
+            if name != _TABLE:
                 parameter.data = parameter.data.float()
                 parameter.requires_grad_(True)
     return [parameter for parameter in text_model.parameters() if parameter.requires_grad]
 
 
-def _add_lora(text_model, *, tuning: TextTuning, seed: int) -> None:
+def _add_lora(text_model: Any, *, tuning: TextTuning, seed: int) -> None:
     import torch
 
     layers = {
@@ -102,18 +100,19 @@ def _add_lora(text_model, *, tuning: TextTuning, seed: int) -> None:
             parameter.data = parameter.data.float()
 
 
-def _lora_config(rank: int, alpha: float, targets) -> Any:
+def _lora_config(rank: int, alpha: Any, targets: Sequence[str]) -> Any:
+    """Return peft's config; its annotation of alpha says int, but it takes floats."""
     from peft import LoraConfig
 
-    # peft takes floats for alpha.
     return LoraConfig(
         r=rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=sorted(targets)
-    )  # type: ignore[arg-type]
+    )
 
 
-def tuned_state(text_model, *, tuning: TextTuning) -> dict[str, Tensor]:
-    """Return what was trained: layer name -> tensor, detached fp32 copies on the CPU; LoRA names
-    end in `lora_A.weight`.
+def tuned_state(text_model: Any, *, tuning: TextTuning) -> dict[str, Tensor]:
+    """Return what was trained: layer name -> detached fp32 copy on the CPU.
+
+    A LoRA's names end in `lora_A.weight` and `lora_B.weight`.
     """
     if tuning.train == "frozen":
         return {}
@@ -129,12 +128,11 @@ def tuned_state(text_model, *, tuning: TextTuning) -> dict[str, Tensor]:
 def save_text_tuning(
     folder: Path, states: Mapping[str, Mapping[str, Tensor]], *, tuning: TextTuning
 ) -> None:
-    """Write the LoRA or weights of all text encoders, as `text_encoder_lora.safetensors` or
-    `text_encoder_weights.safetensors`.
+    """Write the LoRA or the weights of all text encoders, as LORA_FILE or WEIGHTS_FILE.
 
     Args:
-        folder: where to.
-        states: encoder name -> what `tuned_state` gave; nothing is written if all are empty.
+        folder: the folder to write to.
+        states: encoder name -> what `tuned_state` returned; nothing is written if all are empty.
         tuning: what was trained.
     """
     from safetensors.torch import save_file
@@ -148,7 +146,7 @@ def save_text_tuning(
         return
     metadata = {"format": "pt"}
     if tuning.train == "lora":
-        # The layout of diffusers' own metadata, without which the alpha is lost.
+        # diffusers' own metadata, without which the alpha is lost.
         config = {
             "r": tuning.rank,
             "lora_alpha": tuning.alpha,
@@ -166,8 +164,10 @@ def save_text_tuning(
 
 
 def read_text_lora(folder: Path) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]]]:
-    """Read a folder's text-encoder LoRA: encoder -> (layer name with "text_model." -> tensor, LoRA
-    settings); empty without one.
+    """Read a folder's text-encoder LoRA.
+
+    Returns:
+        Encoder -> (layer name with "text_model." -> tensor, peft's settings); empty without a LoRA.
     """
     from safetensors import safe_open
     from safetensors.torch import load_file
@@ -185,6 +185,7 @@ def read_text_lora(folder: Path) -> dict[str, tuple[dict[str, Tensor], dict[str,
 
 
 def _below(named: Mapping[str, Any], encoder: str) -> dict[str, Any]:
+    """Return the entries of one encoder, without its prefix."""
     return {
         key.removeprefix(f"{encoder}."): value
         for key, value in named.items()
@@ -193,9 +194,7 @@ def _below(named: Mapping[str, Any], encoder: str) -> dict[str, Any]:
 
 
 def copy_text_tuning(source: Path, out: Path) -> None:
-    """Publish what stage 1 changed in the text encoders with a later stage's results, which are all
-    that comes after reads.
-    """
+    """Copy stage 1's text-encoder files to a later stage's results, which are read alone."""
     for name in (LORA_FILE, WEIGHTS_FILE):
         if (source / name).is_file():
             with whole_file(out / name) as partial:
@@ -205,17 +204,16 @@ def copy_text_tuning(source: Path, out: Path) -> None:
 def apply_text_tuning(
     folder: Path, encoders: Mapping[str, Any], *, lora: bool = True, only_these: bool = False
 ) -> None:
-    """Put what stage 1 changed into a pipeline's text encoders; nothing happens where it trained
-    the rows alone.
+    """Load stage 1's text-encoder fine-tuning, if any, into a pipeline's text encoders.
 
     Args:
         folder: what a training stage published.
-        encoders: encoder name -> CLIPTextModel or CLIPTextModelWithProjection; change in place, and
-            stay frozen.
+        encoders: encoder name -> CLIPTextModel or CLIPTextModelWithProjection; changed in place,
+            and still frozen.
         lora: False leaves a LoRA out, for pipelines that load it from
             pytorch_lora_weights.safetensors.
-        only_these: `encoders` holds some of the pipeline's text encoders; what is meant for the
-            others is left out.
+        only_these: `encoders` holds some of the pipeline's text encoders; files for the others are
+            ignored.
 
     Raises:
         ValueError: the files belong to another base model.
@@ -230,8 +228,7 @@ def apply_text_tuning(
         text_model.add_adapter(
             _lora_config(settings["r"], settings["lora_alpha"], settings["target_modules"])
         )
-        # The adapter stays apart from the weights: in half precision a merged update would mostly
-        # be rounded away.
+        # The adapter is not merged: in half precision most of the update would be rounded away.
         own = {key.removeprefix(_PREFIX): value for key, value in layers.items()}
         outcome: Any = set_peft_model_state_dict(text_model, own)
         if outcome.unexpected_keys:
@@ -276,7 +273,7 @@ def _encoder(encoders: Mapping[str, Any], name: str, file: Path) -> Any:
 
 
 def within_pipeline(state: Mapping[str, Tensor], *, layers: int) -> dict[str, Tensor]:
-    """Keep what a pipeline's text encoder has too: SD 2.1's has one layer less than its CLIP."""
+    """Keep the layers that a pipeline's text encoder has: SD 2.1's has one less than its CLIP."""
     return {name: value for name, value in state.items() if _layer(name) < layers}
 
 
@@ -288,14 +285,13 @@ def unread_share(
     alpha: float,
     rank: int,
 ) -> float:
-    """Return which share of a training's change lies in layers that the U-Net does not read, in [0,
-    1].
+    """Return the share of a training's change in layers that the U-Net does not read, in [0, 1].
 
     Args:
         state: from `tuned_state`.
         before: the weights before ("full"), or None for a LoRA, whose update starts at zero.
-        read: number of layers that the U-Net reads: the penultimate layer of SD 2.1 and SDXL lies
-            before the loss's.
+        read: number of layers that the U-Net reads; SD 2.1 and SDXL read the penultimate layer,
+            the contrastive loss the last one.
         alpha: of a LoRA.
         rank: of a LoRA.
 
@@ -317,12 +313,9 @@ def unread_share(
 
 
 def _layer(name: str) -> int:
-    """Number of the transformer layer that a parameter belongs to; what stands before the layers is
-    -1.
-    """
+    """Return the number of a parameter's transformer layer, -1 outside of the layers."""
     parts = name.split(".")
     if "layers" in parts:
         return int(parts[parts.index("layers") + 1])
-    # The final norm comes after all layers, but pipelines that lack the last layer keep and read
-    # it.
+    # The final norm too, though it comes after them: pipelines without the last layer read it.
     return -1

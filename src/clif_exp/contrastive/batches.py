@@ -1,5 +1,4 @@
-"""Batches without the context shortcut: each context, side and scale comes with several concepts
-(DESIGN, section 4).
+"""Batches without the context shortcut: several concepts per context, side and scale.
 
 If every pair of a batch had its own context, frozen context words alone would tell which image
 belongs to which caption, and the loss would fall without teaching the concept tokens anything.
@@ -28,10 +27,10 @@ class GroupedBatches:
         pairs: all pairs.
         batch_size: pairs per step over all ranks; filled with whole groups, the last one cut.
         seed: of the order.
-        ranks: processes that share a batch; the size is rounded down to a multiple.
+        ranks: processes that share a batch; the size is rounded down to a multiple of it.
 
     Raises:
-        ValueError: there are no pairs.
+        ValueError: there are no pairs, or fewer pairs per batch than ranks.
     """
 
     def __init__(
@@ -44,7 +43,7 @@ class GroupedBatches:
         groups: dict[str, list[int]] = {}
         for index, pair in enumerate(pairs):
             groups.setdefault(pair.group, []).append(index)
-        # Groups with one concept teach the shortcut only; they are used when there is nothing else.
+        # Groups with one concept teach the shortcut only: a last resort.
         several = [
             members
             for members in groups.values()
@@ -73,8 +72,7 @@ class GroupedBatches:
             ]
             room = self.batch_size - len(chosen)
             if room == 1 and len(chosen) > 2:
-                # a pair that is alone with its context teaches the shortcut: cut two groups instead
-                # of one
+                # A pair alone with its context teaches the shortcut: cut two groups, not one.
                 chosen.pop()
                 room = 2
             chosen += self._with_several_concepts_first(shuffled)[:room]
@@ -83,9 +81,7 @@ class GroupedBatches:
         return chosen
 
     def _with_several_concepts_first(self, members: list[int]) -> list[int]:
-        """Put each concept's first pair before any concept's second: what is cut off leaves several
-        concepts behind.
-        """
+        """Order pairs so that any cut keeps several concepts: each concept's first pair first."""
         seen: Counter[str] = Counter()
         rounds = []
         for index in members:
@@ -98,20 +94,21 @@ class GroupedBatches:
 
 
 class PairBatches:
-    """Makes the batch of a step: token ids, positions to read, targets, indices of image features.
+    """Builds a step's batch: token ids, positions to read, targets, indices of image features.
 
     Args:
         pairs: all pairs.
         order: which of them a step takes.
-        tokenizer: with the concepts' tokens.
+        tokenizer: a CLIP tokenizer with the concepts' tokens.
         token_ids: concept name -> token ids.
         pooling: kind ("G", "R") -> where text features are read.
         part_features_ND: L2-normalised image features of each pair's part alone, float [N, D];
             None: no parts are compared.
-        identical_part_threshold: cosine from which parts of different concepts are not told apart.
+        identical_part_threshold: cosine from which parts of different concepts are not contrasted;
+            1 contrasts all.
 
     Raises:
-        ValueError: a caption is too long, or does not name what is to be read.
+        ValueError: a caption is too long, or does not name the concept or part to read.
     """
 
     def __init__(
@@ -119,17 +116,15 @@ class PairBatches:
         pairs: Sequence[Pair],
         *,
         order: GroupedBatches,
-        tokenizer,
+        tokenizer: Any,
         token_ids: Mapping[str, Sequence[int]],
-        pooling: Mapping[str, Pooling],
+        pooling: Mapping[Any, Pooling],
         part_features_ND: Tensor | None = None,
         identical_part_threshold: float = 1.0,
     ) -> None:
         self.pairs, self.order, self.pooling = pairs, order, pooling
-        self.part_features_ND, self.identical_part_threshold = (
-            part_features_ND,
-            identical_part_threshold,
-        )
+        self.part_features_ND = part_features_ND
+        self.identical_part_threshold = identical_part_threshold
         self.eos_id = tokenizer.eos_token_id
         self.ids_NL = tokenize(
             tokenizer,
@@ -143,7 +138,8 @@ class PairBatches:
         """Pairs per step over all ranks."""
         return self.order.batch_size
 
-    def _positions(self, tokenizer, token_ids: Mapping[str, Sequence[int]]) -> Tensor:
+    def _positions(self, tokenizer: Any, token_ids: Mapping[str, Sequence[int]]) -> Tensor:
+        """Return the position at which each caption is read, int64 [N]."""
         positions = eos_positions(self.ids_NL, eos_id=self.eos_id)
         for index, pair in enumerate(self.pairs):
             if self.pooling[pair.group[0]] == "concept":
@@ -164,8 +160,11 @@ class PairBatches:
         return {"step": step, **self.batch(self.order(step))}
 
     def batch(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Return the batch of given pairs: `indices`, `ids` [B, L], `positions` [B], `targets` [B,
-        B], `captions`.
+        """Return the batch of given pairs.
+
+        Returns:
+            `indices` int64 [B], `ids` int64 [B, L], `positions` int64 [B], `targets` int8 [B, B],
+            `captions`.
         """
         chosen = torch.as_tensor(indices)
         targets = contrastive_targets(

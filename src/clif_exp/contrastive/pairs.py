@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clif_exp.contrastive.targets import PairMeta
 
@@ -17,9 +18,9 @@ class Pair:
     Args:
         file: the image.
         caption: its caption, concepts as placeholders.
-        meta: what decides about targets.
+        meta: what the targets depend on.
         box: box of the concept (or its part) in the image, px (x0, y0, x1, y1).
-        group: pairs of one group share context, side and scale and differ in the concept.
+        group: pairs of a group share context, side and scale, and differ in the concept.
     """
 
     file: Path
@@ -60,7 +61,9 @@ def read_pairs(manifests: Mapping[str, Path], *, names: set[str]) -> list[Pair]:
     return pairs
 
 
-def _read_pair(line: dict, *, kind: str, folder: Path, names: set[str], where: str) -> Pair:
+def _read_pair(
+    line: dict[str, Any], *, kind: str, folder: Path, names: set[str], where: str
+) -> Pair:
     concepts = [source for source in line["sources"] if source.get("concept")]
     others = [source for source in line["sources"] if not source.get("concept")]
     if len(concepts) != 1:

@@ -1,8 +1,8 @@
 """Where the text feature of a caption is read: at the end of text, or at the concept (CLIF, Eq. 1).
 
-Attention is causal: a token sees what stands before it only. So a concept token never sees the
-words after it, and for a caption about a part ("... and <rick>'s hat ...") concept pooling reads at
-the part word instead.
+Attention is causal: a token attends to earlier tokens only. So a concept token never sees the words
+after it, and for a caption about a part ("... and <rick>'s hat ...") concept pooling reads at the
+part's word instead.
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ Pooling = Literal["eos", "concept"]
 def eos_positions(ids_BL: Tensor, *, eos_id: int) -> Tensor:
     """Return the position of each caption's first end-of-text token, int64 [B].
 
-    Unlike transformers' pooling this does not depend on how the ids are ordered: with `eos_token_id
-    == 2` in a config it pools at the highest id, which is an added token, and every word after the
-    concept is lost.
+    transformers' pooling depends on the order of ids: with `eos_token_id == 2` in a config it pools
+    at the highest id, which is an added token, and every word after the concept is lost.
 
     Raises:
-        ValueError: a caption has no end of text (it was cut).
+        ValueError: a caption has no end of text (it was truncated).
     """
     is_eos_BL = ids_BL == eos_id
     if not bool(is_eos_BL.any(dim=1).all()):
         row = int((~is_eos_BL.any(dim=1)).nonzero()[0])
         raise ValueError(
-            f"caption {row} of the batch holds no end-of-text token {eos_id}: it was cut."
+            f"caption {row} of the batch holds no end-of-text token {eos_id}: it was truncated."
             " Shorten it."
         )
     return is_eos_BL.int().argmax(dim=1)
@@ -43,12 +42,12 @@ def concept_position(
 
     Args:
         ids_L: token ids of the caption.
-        concept_ids: the concept's tokens; the last of them has seen all of them.
-        part_ids: tokens of the part's words, for captions about a part; the last of them, after the
-            concept, is read.
+        concept_ids: the concept's tokens; the last one, which has seen them all, is read.
+        part_ids: tokens of the part's words, for captions about a part; then their last one, after
+            the concept, is read.
 
     Raises:
-        ValueError: the caption does not hold the concept, or not the part after it.
+        ValueError: the caption does not hold the concept, or the part after it.
     """
     ids = list(ids_L)
     start = _find(ids, list(concept_ids), 0)
@@ -69,6 +68,7 @@ def concept_position(
 
 
 def _find(ids: list[int], pattern: list[int], start: int) -> int:
+    """Return where a pattern first begins at or after a position, -1 if nowhere."""
     for i in range(start, len(ids) - len(pattern) + 1):
         if ids[i : i + len(pattern)] == pattern:
             return i
@@ -78,8 +78,7 @@ def _find(ids: list[int], pattern: list[int], start: int) -> int:
 def cut_padding(ids_BL: Tensor, *, eos_id: int) -> Tensor:
     """Cut the columns after the last caption's end of text.
 
-    Exact, not an approximation: attention is causal, so nothing that is read depends on what stands
-    after it.
+    Exact: attention is causal, so nothing that is read depends on later tokens.
     """
     return ids_BL[:, : int(eos_positions(ids_BL, eos_id=eos_id).max()) + 1]
 

@@ -67,17 +67,17 @@ class ContrastiveSettings(StageSettings):
         gradient_clip: gradient norm; None: not clipped.
         pooling: kind of pair -> "eos" (at the true end of text) or "concept" (Eq. 1: at the concept
             token, for R at the part's word).
-        identical_part_threshold: image cosine from which parts of different concepts are not told
-            apart; 1 never.
+        identical_part_threshold: image cosine from which parts of different concepts are not
+            contrasted; 1: all are.
         logit_scale: inverse temperature: "frozen" (CLIP's own) or "learned".
         max_logit_scale: a learned one's cap.
         norm_loss_weight: weight of the term that keeps embeddings near the vocabulary's mean norm.
-        text_encoder: what trains beside the embeddings: nothing, a LoRA, or everything but the
-            other rows of the token table.
+        text_encoder: what trains besides the embeddings: nothing, a LoRA, or everything but the
+            words' embeddings.
         text_encoder_learning_rate: AdamW's, for that.
         lora: with text_encoder=lora.
-        reconstruction: then the embeddings of all encoders by denoising; None: not.
-        control: "random_rows" replaces what was learnt by a random spread of equal size.
+        reconstruction: afterwards train the embeddings of all encoders by denoising; None: do not.
+        control: "random_rows" replaces what was learnt by random displacements of equal length.
     """
 
     VERSION: ClassVar[int] = 3
@@ -120,12 +120,12 @@ class ImageFeatureSettings(StageSettings):
 
     Attributes:
         encoders: whose CLIP encodes them; None: all.
-        parts: also encode the parts alone, to tell which look the same.
+        parts: also encode the parts alone, to find those that look the same.
         device: numbers are promised per hardware class.
     """
 
     VERSION: ClassVar[int] = 2
 
-    encoders: list[str] | None
+    encoders: list[Literal["text_encoder", "text_encoder_2"]] | None
     parts: bool
     device: str

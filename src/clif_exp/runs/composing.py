@@ -1,4 +1,4 @@
-"""A config without a command line, for notebooks, benchmarks and tests."""
+"""Composing a config without a command line, for notebooks, benchmarks and tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def compose(*overrides: str) -> Config:
         overrides: as on the command line: "diffusion.steps=2", "+experiment=clif".
 
     Returns:
-        The rooms' settings.
+        The validated config.
 
     Raises:
         ValueError: names the field, what was found and how to fix it.

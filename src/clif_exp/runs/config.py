@@ -1,7 +1,7 @@
-"""The composed config, checked before anything runs: every key, value and combination.
+"""The composed config, validated before anything runs: every key, value and combination.
 
-Each room states its own settings in its `settings.py`; here they are put together, and what only
-two rooms together can tell is checked.
+Each room defines its settings in its `settings.py`; here they are put together, and combinations
+across rooms are checked.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Config(Strict):
     """The whole config of one job.
 
     Attributes:
-        name: names the run's folder.
+        name: of the run's folder.
         seed: of training; sampling has generation.seeds.
         num_workers: processes that load and compose images.
         objective: metric that a sweep optimises, as in summary.json.
-        stages: those left out are taken from the store.
+        stages: the results of those left out are taken from the store.
     """
 
     name: Name
@@ -181,17 +181,17 @@ class Config(Strict):
 
 
 def validate(config: Mapping[str, Any]) -> Config:
-    """Check a composed and resolved config.
+    """Validate a composed and resolved config.
 
     Returns:
-        The rooms' settings, of the declared types (1 and 1.0 of a float key have one fingerprint).
+        The settings, in the declared types (1 and 1.0 of a float key have one fingerprint).
 
     Raises:
         ValueError: names the field, what was given and how to fix it; several problems are joined
             by "; ".
     """
     checked = _check(Config, config)
-    # What `settings` may hold depends on the name beside it; a user's own segmenter has its own.
+    # What `settings` may hold depends on the name beside it; a user's own segmenter is not checked.
     if checked.segmenter.target is None:
         typed = _check(
             SEGMENTERS[checked.segmenter.name],
@@ -229,7 +229,7 @@ def _describe(problem: Any, model: Any, where: tuple[str, ...]) -> str:
     given = problem["input"]
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error" and isinstance(given, Mapping | BaseModel):
-        return f"{field}.{message}" if field else message  # a combination, which names its field
+        return f"{field}.{message}" if field else message  # of a combination, which names its field
     if problem["type"] == "extra_forbidden":
         if field in RENAMED:
             return f"{field}: is now called {RENAMED[field]}"
@@ -247,7 +247,7 @@ def _describe(problem: Any, model: Any, where: tuple[str, ...]) -> str:
 
 
 def _is_type_tag(part: Any) -> bool:
-    # pydantic puts the tried type of a union into the location
+    # pydantic puts the tried member of a union into the location.
     names = ("int", "float", "str", "bool", *READERS)
     return isinstance(part, str) and (part[:1].isupper() or "[" in part or part in names)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("clif_exp")
 
-# Seconds per unit of work on 2 CPU cores, until the store knows this machine's own rates.
+# Seconds per unit of work on 2 CPU cores, until the store has measured this machine's rates.
 _FIRST_GUESS = {
     "dataset": 0.1,
     "segments": 0.3,
@@ -49,7 +49,7 @@ class Plan:
         store: where artifacts are kept.
         spec: resolved base models.
         base_fingerprint: the base models' identity.
-        dataset: the materialised dataset; None for a user's folder, which is read where it lies.
+        dataset: the materialised dataset; None for a user's folder, which is read in place.
         root: the concept set's folder.
         concepts: the concept set.
         prompts: the evaluation prompts.
@@ -71,9 +71,9 @@ class Plan:
 
 
 class Execution:
-    """One run in progress: its plan, its folder, and the artifacts so far.
+    """A run in progress: its plan, its folder, and the artifacts so far.
 
-    Without a folder it is a forecast: every stage's fingerprint is computed, nothing is built.
+    Without a folder it is a forecast: all fingerprints are computed, nothing is built.
 
     Attributes:
         plan: what to do.
@@ -87,8 +87,8 @@ class Execution:
 
         Args:
             plan: what to do.
-            run: the run's folder; None only forecasts.
-            trackers: where curves go besides.
+            run: the run's folder; None: only forecast.
+            trackers: they get the curves too.
         """
         self.plan, self._run, self._trackers = plan, run, trackers
         self.artifacts: dict[str, Artifact] = {}
@@ -106,14 +106,12 @@ class Execution:
 
     @property
     def trackers(self) -> Trackers:
-        """Where curves go besides."""
+        """The trackers, which get the curves too."""
         assert self._trackers is not None, "a forecast has no trackers"
         return self._trackers
 
     def mode(self, stage: Stage) -> Literal["run", "find", "skip", "forecast"]:
-        """Tell how far a stage goes: "run"; "find" (a later one needs what was published); "skip";
-        or "forecast".
-        """
+        """Return what to do about a stage; "find": a later one needs what it published before."""
         if self.forecasting:
             return "forecast"
         listed = self.plan.config.stages
@@ -123,12 +121,12 @@ class Execution:
         return "find" if STAGES.index(stage) < last else "skip"
 
     def note_parts(self, name: str, parts: Sequence[str]) -> None:
-        """Note in the summary a stage that publishes several artifacts."""
+        """Note a stage that publishes several artifacts in the summary."""
         if not self.forecasting:
             self.run.add_stage_of(name, parts)
 
     def log_curves(self, curves: Mapping[str, Path]) -> None:
-        """Put training stages' metrics.csv into the run's folder and the trackers."""
+        """Copy the training stages' metrics.csv into the run's folder and the trackers."""
         if self.forecasting:
             return
         self.run.write_curves(curves)
@@ -149,26 +147,26 @@ class Execution:
         collective: bool = False,
         contribute: Callable[[Path], None] | None = None,
     ) -> Artifact | None:
-        """Get an artifact as `mode(stage)` says, note it, and say beforehand what it costs.
+        """Get an artifact as `mode(stage)` says, note it, and log its expected cost.
 
         Args:
-            name: the artifact's.
+            name: of the artifact.
             stage: the stage that it belongs to.
             version: see `ArtifactStore.get_or_build`, as for the arguments that follow.
             config: result-relevant settings.
             inputs: name -> fingerprint.
             build: fills a folder.
-            work: how much there is to do.
-            unit: of what.
-            collective: all ranks build together.
+            work: amount of work, for the estimate.
+            unit: what `work` counts.
+            collective: all ranks build it together.
             contribute: takes a share of another process's build.
 
         Returns:
-            The artifact; None where nothing needs it and it is not there.
+            The artifact; None if nothing needs it and the store has none.
 
         Raises:
-            Refused: the stage is not among `stages`, a later one needs its artifact, and the store
-                has none.
+            Refused: the stage is not among `stages`, but a later one needs its artifact, and the
+                store has none.
         """
         store, mode = self.plan.store, self.mode(stage)
         identity: dict[str, Any] = {"version": version, "config": config, "inputs": inputs}
@@ -203,6 +201,7 @@ class Execution:
         return artifact
 
     def _announce(self, name: str, found: Artifact | None, *, work: float, unit: str) -> None:
+        """Log that an artifact is reused, or how long building it will take."""
         if process_rank() > 0:
             return
         amount = f"{work:g} {unit}, " if unit else ""
@@ -221,7 +220,7 @@ class Execution:
 
 
 def duration(seconds: float) -> str:
-    """Write a duration for people."""
+    """Write a duration in a readable unit."""
     if seconds < 1:
         return "1 s"
     if seconds < 120:

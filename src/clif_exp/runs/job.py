@@ -44,8 +44,8 @@ def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None
         The exit code (0: finished), and the metric named by `objective` (NaN if it could not be
         measured, None without an objective).
     """
-    # Importing the libraries creates half a million objects that stay: a garbage collection at every
-    # 700 new ones would cost a second in all.
+    # Importing the libraries creates half a million objects that stay: collecting garbage at every
+    # 700 new ones would cost a second.
     gc.set_threshold(10_000, 10, 10)
     # A progress bar for every file that a library opens would drown the stages' messages.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

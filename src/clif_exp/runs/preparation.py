@@ -1,6 +1,4 @@
-"""What is made and checked before anything expensive runs: the dataset, the concepts' words, the
-prompts.
-"""
+"""Before anything expensive runs: the dataset, checks of the concepts, the evaluation prompts."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.artifacts.store import Artifact, ArtifactStore
-from clif_exp.concepts.settings import DatasetSettings
+from clif_exp.concepts.settings import CAST, DatasetSettings
 from clif_exp.prompts.settings import PromptSettings
 from clif_exp.runs.config import Config
 
@@ -22,7 +20,7 @@ log = logging.getLogger("clif_exp")
 
 
 def materialise_dataset(store: ArtifactStore, settings: DatasetSettings) -> Artifact | None:
-    """Write a data set that makes itself into a folder like a user's; None for a user's folder."""
+    """Write a generated data set in the layout of a user's folder; None for a user's folder."""
     if settings.name == "folder":
         return None
 
@@ -30,7 +28,8 @@ def materialise_dataset(store: ArtifactStore, settings: DatasetSettings) -> Arti
         if settings.name == "toonworld":
             from clif_exp.toonworld.cast import write_cast
 
-            write_cast(out, cast_seed=settings.cast_seed, size=settings.size)
+            size = CAST if settings.size is None else settings.size
+            write_cast(out, cast_seed=settings.cast_seed, size=size)
         else:
             from clif_exp.curation.photos import write_photos
 
@@ -42,15 +41,15 @@ def materialise_dataset(store: ArtifactStore, settings: DatasetSettings) -> Arti
 
 
 def leave_parts_unnamed(config: Config) -> Config:
-    """Turn part names and R-Aug off, for images that the base model knows nothing of.
+    """Switch part names and R-Aug off, for images of a kind that the base model does not know.
 
     Its CLIP would call collars faces.
     """
     model, domain = config.model, config.dataset.domain
     log.warning(
         "model=%s knows images of %s only, dataset.domain is %s: parts stay unnamed and R-Aug is"
-        " left out. A model of such images (model=sd15) names them; if they are drawings of %s,"
-        " say so with dataset.domain=%s",
+        " left out. A model of such images (model=sd15) names them; if they do show %s, set"
+        " dataset.domain=%s",
         *(model.family, model.domain, domain, model.domain, model.domain),
     )
     naming = config.captioner.naming.model_copy(update={"enabled": False})
@@ -69,7 +68,7 @@ def check_concepts(concepts: ConceptSet, *, spec: BaseModels, num_tokens: int) -
     Args:
         concepts: the set.
         spec: resolved base models.
-        num_tokens: tokens per concept, which captions will hold.
+        num_tokens: tokens per concept, which lengthen captions.
 
     Raises:
         ValueError: names the concept, and the image whose caption is too long.

@@ -1,8 +1,8 @@
-"""All ranks of a run on one machine, from its first stage to its last.
+"""Starts, monitors and stops a run's ranks on one machine, from first stage to last.
 
-Lightning would start the others when training begins and let them go when it ends. Here they repeat
-this process's command line at once, so that they take their share of curation, sampling and judging
-too. Ranks that torchrun or SLURM has started are left alone: there nothing is launched.
+Lightning would start the other ranks when training begins and stop them when it ends. Here they run
+this process's command line from the start, so that they share curation, sampling and evaluation
+too. Under torchrun or SLURM, which start the ranks themselves, nothing is launched.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from clif_exp.errors import RankFailed
 from clif_exp.runs.directory import relative
 from clif_exp.training.settings import TrainerSettings
 
-_PARENT = "CLIF_EXP_RANK_0"  # process id of the rank that has started this one
+_PARENT = "CLIF_EXP_RANK_0"  # process id of the rank that started this one
 _POLL_SECONDS, _GRACE_SECONDS, _END_SECONDS = 0.5, 20.0, 120.0
-OUT_OF_TIME = 75  # exit code of a run that `trainer.max_time` has stopped; all ranks stop at once
+OUT_OF_TIME = 75  # exit code of a run stopped by `trainer.max_time`; all ranks stop at once
 
 
 def are_launched() -> bool:
-    """Tell whether this process is already one of several, or one of a launcher's."""
+    """Return whether this process is already a rank of several, or started by a launcher."""
     return (
         "RANK" in os.environ
         or "LOCAL_RANK" in os.environ
@@ -38,7 +38,7 @@ def are_launched() -> bool:
 
 
 def follow_rank_0() -> None:
-    """End this process when the rank that has started it is gone, however it went."""
+    """End this process as soon as the rank that started it has ended, for whatever reason."""
     parent = os.environ.get(_PARENT)
     if parent is None:
         return
@@ -53,15 +53,15 @@ def follow_rank_0() -> None:
 
 @contextlib.contextmanager
 def all_ranks(devices: int, *, folder: Path) -> Iterator[None]:
-    """Run the body as rank 0 (of this machine) of `devices` ranks; the others run the same command
-    line beside it.
+    """Run the body as this machine's first rank; the others run the same command line.
 
     Args:
-        devices: ranks on this machine; with one, or under a launcher, nothing happens.
-        folder: the run's folder; what a further rank prints is in `.rank_N/output.log` there.
+        devices: ranks on this machine; with one, or under a launcher, none is started.
+        folder: the run's folder; rank N's output is in its `.rank_N/output.log`.
 
     Raises:
-        RankFailed: in place of what this made of rank 0: a broken connection, or waiting for ever.
+        RankFailed: another rank failed; in place of its consequence in this rank: a broken
+            connection or a SIGTERM.
     """
     if devices < 2 or are_launched():
         yield
@@ -80,8 +80,7 @@ def all_ranks(devices: int, *, folder: Path) -> Iterator[None]:
         others.wait()
     except BaseException as error:
         failure = others.failure()
-        # What the user can mend says more than the broken connection of a rank that waited for the
-        # one that failed.
+        # The failed rank's error says more than the broken connection of a rank that waited for it.
         if failure and isinstance(error, (SystemExit, RuntimeError)):
             raise RankFailed(failure) from error
         raise
@@ -95,7 +94,7 @@ def all_ranks(devices: int, *, folder: Path) -> Iterator[None]:
 
 
 def _addresses() -> dict[str, str]:
-    """How ranks find each other, where the user (several machines) has not said it."""
+    """Return how ranks find each other, as far as the environment does not say it already."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -104,12 +103,13 @@ def _addresses() -> dict[str, str]:
 
 
 class _Others:
-    """The further ranks on this machine."""
+    """The other ranks on this machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.processes, self.ending = folder, dict[int, subprocess.Popen](), False
 
     def start(self, local: int, *, rank: int, environment: dict[str, str]) -> None:
+        """Start a rank on this command line, in the same run folder."""
         own = self.folder / f".rank_{rank}"
         own.mkdir(parents=True, exist_ok=True)
         places = {
@@ -137,9 +137,7 @@ class _Others:
             )
 
     def watch(self) -> None:
-        """Stop this process if another rank fails and it does not end by itself: it may wait for
-        that rank for ever.
-        """
+        """Stop this process some time after another rank failed, for which it may wait forever."""
         while not self.ending and self.failure() is None:
             time.sleep(_POLL_SECONDS)
         deadline = time.monotonic() + _GRACE_SECONDS
@@ -148,12 +146,12 @@ class _Others:
         if not self.ending:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(_GRACE_SECONDS)
-        if not self.ending:  # deep in a library's collective, where no signal is heard
+        if not self.ending:  # inside a library's collective, which handles no signals
             print(f"clif_exp: error: {self.failure()}", file=sys.stderr, flush=True)
             os._exit(1)
 
     def failure(self) -> str | None:
-        """What the first failed rank said, or None."""
+        """Return what the first failed rank reported, or None."""
         for rank, process in self.processes.items():
             code = process.poll()
             if code and code != OUT_OF_TIME:
@@ -166,18 +164,19 @@ class _Others:
                         said += f": {json.loads((own / 'summary.json').read_text())['error']}"
                 return (
                     f"rank {rank} {said}; its output is in {relative(own / 'output.log')}. The same"
-                    " command goes on."
+                    " command resumes the run."
                 )
         return None
 
     def wait(self) -> None:
-        """Wait until all have ended: at most for the rest of what they had in hand."""
+        """Wait until all have finished their current work, at most _END_SECONDS."""
         deadline = time.monotonic() + _END_SECONDS
         for process in self.processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, deadline - time.monotonic()))
 
     def stop(self) -> None:
+        """Terminate the ranks that still run; kill those that do not react."""
         self.ending = True
         for process in self.processes.values():
             if process.poll() is None:
@@ -190,6 +189,7 @@ class _Others:
 
 
 def _escaped(path: Path) -> str:
+    """Escape a path for single quotes in Hydra's override grammar."""
     return str(path).replace("\\", "\\\\").replace("'", "\\'")
 
 

@@ -1,4 +1,4 @@
-"""Settings of a job that no room owns: where it writes, which method it is, who watches it."""
+"""Settings of a job that no room owns: where it writes, its method, its trackers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from clif_exp.settings import Name, Strict
 
 
 class PathSettings(Strict):
-    """Where things are written.
+    """Where a run writes.
 
     Attributes:
-        root: of the others.
-        artifacts: the store.
-        runs: runs' folders.
-        sweeps: sweeps' folders.
+        root: parent folder of the others.
+        artifacts: the store's folder.
+        runs: parent of runs' folders.
+        sweeps: parent of sweeps' folders.
     """
 
     root: str
@@ -24,7 +24,7 @@ class PathSettings(Strict):
 
 
 class ArtifactSettings(Strict):
-    """The store.
+    """The artifact store.
 
     Attributes:
         root: its folder.
@@ -36,11 +36,11 @@ class ArtifactSettings(Strict):
 
 
 class MethodSettings(Strict):
-    """What makes a method beside the rooms' settings.
+    """What defines a method besides the rooms' settings.
 
     Attributes:
-        name: as in the tables.
-        contrastive: stage 1 runs; else concept embeddings start from the class words.
+        name: as in the result tables.
+        contrastive: run stage 1; otherwise the concept embeddings start from the class words.
     """
 
     name: Name
@@ -48,7 +48,7 @@ class MethodSettings(Strict):
 
 
 class WandbSettings(Strict):
-    """Weights & Biases; its own words."""
+    """Weights & Biases, in its own terms."""
 
     mode: Literal["offline", "online"]
     project: str
@@ -68,14 +68,14 @@ class TensorBoardSettings(Strict):
 
 
 class LoggerSettings(Strict):
-    """Where curves and numbers go besides the run's folder; None: nowhere."""
+    """Trackers that get the curves besides the run's folder; None: not this one."""
 
     wandb: WandbSettings | None
     tensorboard: TensorBoardSettings | None
 
 
 class CallbackSettings(Strict):
-    """What watches a run.
+    """What a run shows.
 
     Attributes:
         progress: progress bars.

@@ -1,6 +1,4 @@
-"""Where a run's curves and numbers go besides its own folder: W&B and TensorBoard, imported only
-when asked for.
-"""
+"""A run's trackers, W&B and TensorBoard; imported only if the config asks for them."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ class Trackers:
     """The trackers of one run, as Lightning loggers; without any, every call does nothing.
 
     Curves are sent once per training stage, from its metrics.csv: so a reused or resumed stage
-    shows the same whole curve as an undisturbed one.
+    shows the same complete curve as an undisturbed one.
     """
 
     def __init__(self, settings: LoggerSettings | None, *, folder: Path, name: str) -> None:
@@ -34,13 +32,13 @@ class Trackers:
         self.loggers: list[Any] = []
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """Open the trackers and tell them the run's config, without secrets."""
+        """Open the trackers and send them the run's config, without secrets."""
         if self._settings and (settings := self._settings.wandb):
             os.environ.setdefault("WANDB_SILENT", "true")
             import wandb
             from lightning.pytorch.loggers import WandbLogger
 
-            # A job's own run: without this, the jobs of a sweep would go on in the first one's.
+            # A run per job: otherwise the jobs of a sweep would continue the first one's.
             experiment = wandb.init(
                 mode=settings.mode,
                 project=settings.project,
@@ -70,14 +68,14 @@ class Trackers:
                     f"{stage}/{name}": float(text) for name, text in row.items() if _is_number(text)
                 }
                 for logger in self.loggers:
-                    # W&B counts one step for the whole run: stage 2 goes on after stage 1.
+                    # W&B has one step counter per run: stage 2 continues after stage 1.
                     logger.log_metrics(
                         numbers | {f"{stage}/step": float(step)}, step=self._offset + step
                     )
         self._offset += step
 
     def finish(self, exit_code: int) -> None:
-        """Close the trackers, whatever happened."""
+        """Close the trackers; the exit code tells them whether the run succeeded."""
         for logger in self.loggers:
             if type(logger).__name__ == "WandbLogger":
                 logger.experiment.finish(exit_code=exit_code)
@@ -87,9 +85,7 @@ class Trackers:
 
 
 def without_secrets(config: Any) -> Any:
-    """Copy a config without what must not leave the machine: values under keys that name a key,
-    token or password.
-    """
+    """Copy a config, with values hidden whose keys name a key, token, secret or password."""
     if isinstance(config, Mapping):
         return {
             key: "<hidden>" if _is_secret(str(key)) and value else without_secrets(value)

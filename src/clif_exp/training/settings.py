@@ -13,14 +13,14 @@ class TrainerSettings(Strict):
     """Lightning's trainer. Precision and the number of ranks change results in the last digits.
 
     Attributes:
-        accelerator: Lightning's name of the hardware.
+        accelerator: Lightning's name for the hardware.
         devices: devices (or CPU processes) per machine.
         num_nodes: machines.
-        strategy: Lightning's name of it.
-        precision: Lightning's name of it, or "auto": bf16-mixed where the hardware multiplies in
+        strategy: Lightning's name for it.
+        precision: Lightning's name for it, or "auto": bf16-mixed where the hardware multiplies in
             bf16, else 32-true.
-        max_time: seconds that one training stage may take in this process; None: no bound.
-        checkpoint_every_n_steps: what a killed run loses at most.
+        max_time: seconds that one training stage may take in this process; None: no limit.
+        checkpoint_every_n_steps: steps that a killed run loses at most.
         num_workers: data loader processes.
         progress: show a progress bar.
     """

@@ -1,4 +1,4 @@
-"""A batch is a pure function of (seed, step): random streams, and the data set of all steps."""
+"""Batches as pure functions of (seed, step): random streams, and the data set of all steps."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from torch.utils.data import Dataset, Sampler
 
 
 def step_generator(seed: int, step: int, *, stream: int = 0) -> torch.Generator:
-    """Return a CPU generator that depends on (seed, stream, step) only; `stream` keeps uses apart
-    (data, noise, ...).
+    """Return a CPU generator that depends on its arguments only.
+
+    Args:
+        seed: of the run.
+        step: of training.
+        stream: separates uses within a step (data, noise, ...).
     """
-    # A 64-bit mix (splitmix64's constants): neighbouring steps must not give correlated streams.
+    # A 64-bit mix (splitmix64's constants): neighbouring steps must not have correlated streams.
     state = (
         seed * 0x9E3779B97F4A7C15 + stream * 0xBF58476D1CE4E5B9 + step * 0x94D049BB133111EB + 1
     ) % 2**64
@@ -22,9 +26,10 @@ def step_generator(seed: int, step: int, *, stream: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed((state ^ (state >> 31)) % 2**63)
 
 
-class Steps(Dataset):
-    """The batch of every step, `parts` times in a row; ``batch["part"]`` says which part of it is
-    to be computed.
+class Steps(Dataset[Any]):
+    """The batch of every step, `parts` times in a row.
+
+    ``batch["part"]`` is (the part of it to compute, `parts`).
     """
 
     def __init__(self, make_batch: Callable[[int], Any], steps: int, parts: int) -> None:
@@ -47,8 +52,8 @@ def ends_step(batch: Mapping[str, Any]) -> bool:
     return part == parts - 1
 
 
-class FromStep(Sampler):
-    """Indices of the batches from a step on."""
+class FromStep(Sampler[int]):
+    """Indices of the batches from a step on, as `Steps` numbers them."""
 
     def __init__(self, start: int, steps: int, parts: int) -> None:
         self.start, self.steps, self.parts = start, steps, parts
@@ -57,4 +62,4 @@ class FromStep(Sampler):
         return iter(range(self.start * self.parts, self.steps * self.parts))
 
     def __len__(self) -> int:
-        return self.steps * self.parts  # Lightning counts those before the resume too.
+        return self.steps * self.parts  # Lightning also counts those before the resume.
