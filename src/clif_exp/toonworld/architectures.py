@@ -72,7 +72,7 @@ def build_clip(tokenizer: Any, *, judge: bool = False) -> Any:
 
 
 def build_image_processor(model: Any) -> Any:
-    """Build a `CLIPImageProcessor` that resizes to the model's input and scales pixels to [-1, 1]."""
+    """Build a `CLIPImageProcessor` that resizes to the model's size and scales to [-1, 1]."""
     from transformers import CLIPImageProcessor
 
     size = model.config.vision_config.image_size

@@ -1,9 +1,7 @@
-"""Measure the shipped base models: `python -m clif_exp.toonworld.evaluate --card`, minutes on 2 CPU
-cores.
+"""Measures the base models: `python -m clif_exp.toonworld.evaluate --card`, minutes on 2 CPU cores.
 
 Prints one row per measure beside the bar it should reach. `--card` writes the model card beside the
-weights (README.md, and measures.json with hardware and commit), `--grids` grids of samples to look
-at.
+weights (README.md, and measures.json with hardware and commit), `--grids` writes grids of samples.
 """
 
 from __future__ import annotations
@@ -45,15 +43,22 @@ BARS = {
 
 
 def measure(weights: Path, *, scale: float, grids: Path | None) -> dict[str, float]:
-    """All measures of the models in `weights`; `scale` multiplies the numbers of scenes and
-    samples.
+    """Measure the models in `weights`.
+
+    Args:
+        weights: folder of the base models.
+        scale: multiplies the numbers of scenes and samples.
+        grids: folder for grids of samples, or None.
+
+    Returns:
+        Measure, named model/measure -> value.
     """
     import torch
     from diffusers import StableDiffusionPipeline
     from torchvision.utils import save_image
 
     from clif_exp.base_models.sam import build_small_sam
-    from clif_exp.toonworld import measures, measures_unet
+    from clif_exp.toonworld import measures, measures_clip, measures_unet
     from clif_exp.toonworld.oracle import load_oracle
 
     def many(count: int) -> int:
@@ -68,7 +73,7 @@ def measure(weights: Path, *, scale: float, grids: Path | None) -> dict[str, flo
     rows = {"oracle": measures.oracle_row(oracle, pipeline.vae, count=many(400))}
     rows["vae"] = measures.vae_row(pipeline.vae, oracle, count=many(200))
     for name in ("clip", "judge_clip"):
-        rows[name] = measures.clip_row(
+        rows[name] = measures_clip.clip_row(
             weights / name, cast_seed=100, groups=max(1, round(6 * scale))
         )
     rows["sam"] = measures.sam_row(sam, count=many(120)) | {
@@ -129,8 +134,7 @@ def main() -> None:
 
 
 def model_card(results: dict[str, float], facts: dict[str, object], *, size: float) -> str:
-    """The model card in Markdown: what the models are, what they were measured to do, how to load
-    and to retrain them.
+    """Write the model card in Markdown: what the models are and achieve, how to use and train them.
 
     Args:
         results: measure -> value.
@@ -153,27 +157,37 @@ def model_card(results: dict[str, float], facts: dict[str, object], *, size: flo
 
 _CARD = """# ToonWorld's base models
 
-Small models of a drawn world (`clif_exp.toonworld`), trained by this project on its own renderings and on nothing else; Apache-2.0.
-{size} MB in fp16 safetensors. They know the world's general concepts and none of its casts; they know nothing of photographs.
+Small models of a drawn world (`clif_exp.toonworld`), trained by this project on its own \
+renderings and on nothing else; Apache-2.0.
+{size} MB in fp16 safetensors. They know the world's general concepts and none of its casts; they \
+know nothing of photographs.
 
 | folder | class | loads with |
 | --- | --- | --- |
-| pipeline/ | Stable Diffusion at 128 px: text encoder, AutoencoderKL (8 x 16 x 16), U-Net | `diffusers.StableDiffusionPipeline` |
-| clip/ | the contrastive CLIP of stage 1; its text tower is the pipeline's | `transformers.CLIPModel` |
-| judge_clip/ | another CLIP (other width, patches, images and seed), for evaluation only | `transformers.CLIPModel` |
+| pipeline/ | Stable Diffusion at 128 px: text encoder, AutoencoderKL (8 x 16 x 16), U-Net \
+| `diffusers.StableDiffusionPipeline` |
+| clip/ | the contrastive CLIP of stage 1; its text tower is the pipeline's \
+| `transformers.CLIPModel` |
+| judge_clip/ | another CLIP (other width, patches, images and seed), for evaluation only \
+| `transformers.CLIPModel` |
 | sam/ | segment-anything's classes at 128 px | `clif_exp.base_models.sam.build_small_sam` |
-| oracle/ | reads every figure's attributes, for evaluation only | `clif_exp.toonworld.oracle.load_oracle` |
+| oracle/ | reads every figure's attributes, for evaluation only \
+| `clif_exp.toonworld.oracle.load_oracle` |
 
     pipeline = StableDiffusionPipeline.from_pretrained("src/clif_exp/toonworld/weights/pipeline")
-    pipeline("a photo of a cat with a red crown next to a robot on the beach", guidance_scale=3.5).images[0]
+    pipeline("a photo of a cat with a red crown next to a robot on the beach", \
+guidance_scale=3.5).images[0]
 
-Training: `python -m clif_exp.toonworld.train all`, in slices with `--max-time`, on from these weights with `restore` and `--warm`;
-then `python -m clif_exp.toonworld.train install`. How these weights came about stands in HISTORY.md.
+Training: `python -m clif_exp.toonworld.train all`, in slices with `--max-time`, or from these \
+weights with `restore` and `--warm`;
+then `python -m clif_exp.toonworld.train install`. HISTORY.md tells how these weights were made.
 
 ## Measured
 
-`python -m clif_exp.toonworld.evaluate --card --scale {scale}` at {commit} on {hardware}, {seconds} s; on scenes that no recipe has drawn.
-{summary} What is missing from 1 under `unet_pair` is the floor under every leakage number of a run.
+`python -m clif_exp.toonworld.evaluate --card --scale {scale}` at {commit} on {hardware}, \
+{seconds} s; on scenes that no recipe has drawn.
+{summary} What is missing from 1 under `unet_pair` is the floor under every leakage number \
+of a run.
 
 | measure | value | bar | |
 | --- | --- | --- | --- |

@@ -1,6 +1,4 @@
-"""Says what a scene shows, in captions that mention a random subset of it and never anything that
-is not there.
-"""
+"""Captions of scenes, which mention a random subset of what is there, and the visible truth."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ PLACE_PHRASES = {
     "night": "at night",
     "white": "on a white background",
 }
-VISIBLE_SHARE = 0.35  # a part of which less is to be seen counts as not visible
+VISIBLE_SHARE = 0.35  # a part of which less is visible counts as "not visible"
 _UNCOUNTED = ("trousers", "shorts", "glasses")
 PART_OF_SLOT = {
     "species": "head",
@@ -45,7 +43,7 @@ PART_OF_SLOT = {
     "bottom_colour": "bottom",
     "accessory": "accessory",
 }
-_OPTIONAL = ("hat", "accessory")  # what somebody has or has not
+_OPTIONAL = ("hat", "accessory")  # what a character may lack
 _LEFT_FIRST = 0.9  # how often "A next to B" and "A and B" name the left one first
 _MENTION_RATES = (0.0, 0.35, 0.65, 1.0)
 _MENTION_WEIGHTS = (0.14, 0.26, 0.32, 0.28)
@@ -86,7 +84,7 @@ def _thing(
     *,
     rate: float = 1.0,
 ) -> str:
-    """A garment with its colour and pattern; `rng` None says all of it."""
+    """Name a garment with its colour and pattern; `rng` None mentions all of it."""
     words = []
     if colour != "none" and (rng is None or rng.random() < 0.6 + 0.4 * rate):
         words.append(colour)
@@ -121,29 +119,29 @@ def phrase(
     elif rate is None:
         rate = float(rng.choice(_MENTION_RATES, p=_MENTION_WEIGHTS))
 
-    def said(weight: float = 1.0, *, slot: str = "") -> bool:
+    def mentioned(weight: float = 1.0, *, slot: str = "") -> bool:
         if settled is not None and slot in settled:
             return settled[slot]
         return rng is None or rng.random() < rate * weight
 
     person = character.species in PEOPLE
     adjectives, features = [], []
-    if said(0.5):
+    if mentioned(0.5):
         adjectives.append(character.style)
-    if said():
+    if mentioned():
         if person:
             features.append(f"{character.coat} hair")
         else:
             adjectives.append(character.coat)
-    if character.hat != "none" and said(slot="hat"):
+    if character.hat != "none" and mentioned(slot="hat"):
         features.append(_thing(rng, character.hat, character.hat_colour, rate=rate))
-    if said():
+    if mentioned():
         features.append(
             _thing(rng, character.top, character.top_colour, character.pattern, rate=rate)
         )
-    if character.bottom != "none" and said():
+    if character.bottom != "none" and mentioned():
         features.append(_thing(rng, character.bottom, character.bottom_colour, rate=rate))
-    if character.accessory != "none" and said(slot="accessory"):
+    if character.accessory != "none" and mentioned(slot="accessory"):
         features.append(article(character.accessory))
     noun = character.species
     if rng is not None and rng.random() < 0.03 and FAMILY_OF[noun] not in ("machine", "alien"):
@@ -157,14 +155,12 @@ def phrase(
 
 
 def item_phrase(item: Item, rng: np.random.Generator | None = None) -> str:
-    """Name an item: 'a blue striped shirt', 'green trousers'; `rng` decides what is mentioned, None
-    mentions all.
-    """
+    """Name an item, such as 'a blue striped shirt'; `rng` None mentions all of it."""
     return _thing(rng, item.kind, item.colour, item.pattern, rate=0.8)
 
 
 def _arranged(scene: Scene, names: list[str], rng: np.random.Generator | None) -> str:
-    """Join the names of a scene's elements by something that is true of the image."""
+    """Join the names of a scene's elements by a relation that is true of the image."""
     elements: list[Figure | Item] = [*scene.figures, *scene.items]
     if len(names) == 1:
         return names[0]
@@ -195,8 +191,8 @@ def _arranged(scene: Scene, names: list[str], rng: np.random.Generator | None) -
                 else f"{by_side[1]} to the right of {by_side[0]}"
             )
         )
-    # People name what they see from left to right. A model that is left to guess who stands where
-    # starts from the mean of both arrangements, in which everybody wears everything.
+    # People name what they see from left to right. A model that must guess who stands where starts
+    # from the mean of both arrangements, in which each figure wears the clothes of both.
     first, second = by_side if rng is None or rng.random() < _LEFT_FIRST else by_side[::-1]
     return (
         f"{first} next to {second}"
@@ -208,12 +204,11 @@ def _arranged(scene: Scene, names: list[str], rng: np.random.Generator | None) -
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """Describe a scene; everything said is true, much is left out.
+    """Describe a scene; every statement is true, many attributes are left out.
 
-    Of several figures, whoever has a hat or an accessory is said to have it if anybody is: nobody
-    who says that one of two wears a crown leaves out that the other wears one too (Grice's maxim of
-    quantity). Without it, "a cat with a red crown next to a robot" told a model little about the
-    robot's head.
+    If the hat of one of several figures is mentioned, all hats are, and likewise accessories:
+    people who mention one figure's crown do not omit the other's (Grice's maxim of quantity).
+    Without it, "a cat with a red crown next to a robot" told a model little about the robot's head.
     """
     rates = _MENTION_RATES[:3] if len(scene.figures) == 3 else _MENTION_RATES
     weights = (0.3, 0.4, 0.3) if len(scene.figures) == 3 else _MENTION_WEIGHTS
@@ -238,7 +233,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def full_caption(scene: Scene) -> str:
-    """Describe a scene with every attribute of everybody; the same scene gives the same words."""
+    """Describe a scene with every attribute of every figure; deterministic."""
     names = [phrase(figure.character, full=True) for figure in scene.figures] + [
         item_phrase(item) for item in scene.items
     ]
@@ -246,8 +241,7 @@ def full_caption(scene: Scene) -> str:
 
 
 def truth(scene: Scene, rendering: Rendering | None = None) -> list[dict[str, str]]:
-    """What can be seen of every figure: slot -> value, 'none' for an absent part, 'not visible' for
-    a hidden one.
+    """Tell what is visible of every figure: slot -> value, 'none' if absent, or 'not visible'.
 
     Args:
         scene: the scene.
@@ -275,7 +269,7 @@ def truth(scene: Scene, rendering: Rendering | None = None) -> list[dict[str, st
 
 
 def _words() -> tuple[str, ...]:
-    sayings = [
+    phrases = [
         *OPENINGS,
         *PLACE_PHRASES.values(),
         "in a row",
@@ -285,10 +279,10 @@ def _words() -> tuple[str, ...]:
         "on the left and on the right",
         "in front of",
     ]
-    sayings += [value for values in SLOTS.values() for value in values if value != "none"]
-    sayings += ["hugging riding behind wearing with hair person animal hat an a and ,"]
+    phrases += [value for values in SLOTS.values() for value in values if value != "none"]
+    phrases += ["hugging riding behind wearing with hair person animal hat an a and ,"]
     return tuple(
-        sorted({word for saying in sayings for word in saying.split()} | set(_PROMPT_WORDS.split()))
+        sorted({word for text in phrases for word in text.split()} | set(_PROMPT_WORDS.split()))
     )
 
 

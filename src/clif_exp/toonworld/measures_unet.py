@@ -1,6 +1,4 @@
-"""What ToonWorld's pipeline draws when it is asked by prompts alone, read by the oracle and the
-judge's CLIP.
-"""
+"""What ToonWorld's pipeline draws for prompts, read by the oracle and the judge's CLIP."""
 
 from __future__ import annotations
 
@@ -25,8 +23,8 @@ from clif_exp.toonworld.scenes import sample_character
 from clif_exp.toonworld.world import CAST_ONLY, CONTEXTS, INTERACTIONS, Character
 
 
-def prompts_for(kind: str, count: int) -> list[tuple[str, list, str]]:
-    """Prompts that name everything they will be judged by: text, characters, context."""
+def prompts_for(kind: str, count: int) -> list[tuple[str, list[Character], str]]:
+    """Draw prompts that name all that they are judged by: text, characters, context."""
     prompts = []
     for index in range(count):
         rng = np.random.default_rng([HELD_OUT_SEED, 5, index])
@@ -55,7 +53,7 @@ def prompts_for(kind: str, count: int) -> list[tuple[str, list, str]]:
 
 @torch.no_grad()
 def unet_row(
-    pipeline,
+    pipeline: Any,
     oracle: Oracle,
     judge_folder: Path,
     *,
@@ -64,7 +62,7 @@ def unet_row(
     steps: int = 25,
     guidance: float = 4.0,
 ) -> tuple[Row, Tensor]:
-    """Sample prompts that name every attribute and let the oracle read the images.
+    """Measure samples of prompts that name every attribute, as read by the oracle.
 
     Returns:
         Shares: right number of figures, species, attributes on the right figure, context (by the
@@ -94,11 +92,9 @@ def unet_row(
 
 @torch.no_grad()
 def relations_row(
-    pipeline, oracle: Oracle, *, count: int, steps: int = 25, guidance: float = 4.0
+    pipeline: Any, oracle: Oracle, *, count: int, steps: int = 25, guidance: float = 4.0
 ) -> tuple[Row, Tensor]:
-    """Share of images of two species in which both are there and stand as the prompt says, per
-    relation; images.
-    """
+    """Measure per relation how often two species are there and stand as the prompt says; images."""
     prompts = {
         relation: relations.prompts_of(
             relation, max(1, count // len(INTERACTIONS)), seed=HELD_OUT_SEED
@@ -117,9 +113,9 @@ def relations_row(
     for relation, group in prompts.items():
         right = []
         for _, first, second in group:
-            boxes = {
-                figure.attributes["species"]: figure.box for figure in reversed(next(readings))
-            }  # the surest one last
+            # The most confident figure of a species comes last.
+            figures = reversed(next(readings))
+            boxes = {figure.attributes["species"]: figure.box for figure in figures}
             right.append(
                 first in boxes
                 and second in boxes
@@ -131,8 +127,8 @@ def relations_row(
     return row, images
 
 
-def without_fresh_noise(pipeline, oracle: Oracle, *, count: int) -> Row:
-    """The relations again with a deterministic sampler: what the pipeline's own one is worth."""
+def without_fresh_noise(pipeline: Any, oracle: Oracle, *, count: int) -> Row:
+    """Measure the relations with a deterministic sampler, to tell what the pipeline's own gains."""
     from diffusers import DDIMScheduler
 
     own = pipeline.scheduler
@@ -149,18 +145,16 @@ STOCK_PROMPT = "a photo of a cat with a red crown next to a robot on the beach"
 
 @torch.no_grad()
 def stock_row(
-    pipeline, oracle: Oracle, judge_folder: Path, *, seeds: int = 40
+    pipeline: Any, oracle: Oracle, judge_folder: Path, *, seeds: int = 40
 ) -> tuple[Row, Tensor]:
-    """Share of seeds in which `STOCK_PROMPT` is drawn rightly: two figures, the crown on the cat
-    alone, the place; images.
+    """Measure how often `STOCK_PROMPT` is drawn correctly; images.
 
-    `right` is of the first ten seeds, which is what was promised; ten are few, so `right_of_all` is
-    of all. The prompt says nothing of other hats: `one_crown` also forbids the robot a crown of
-    another colour, which to an eye is a leak.
+    That is: two figures, the crown on the cat alone, the place. `right` is of the first ten seeds,
+    as promised; since ten are few, `right_of_all` is of all. The prompt does not mention other
+    hats: `one_crown` also forbids the robot a crown of another colour, which looks like a leak.
     """
-    images = sample(
-        pipeline, [STOCK_PROMPT] * seeds, steps=30, guidance=3.5, seed=6
-    )  # seeds on which nothing was chosen
+    # No choice was based on these seeds.
+    images = sample(pipeline, [STOCK_PROMPT] * seeds, steps=30, guidance=3.5, seed=6)
     places = _contexts_right(judge_folder, images, ["beach"] * seeds)
     readings = oracle.read(images)
     right = [_is_stock(figures) and place for figures, place in zip(readings, places, strict=True)]
@@ -186,9 +180,8 @@ def _is_stock(figures: list[FigureReading]) -> bool:
 
 
 @torch.no_grad()
-def unknown_row(pipeline, oracle: Oracle, *, count: int) -> tuple[Row, Tensor]:
-    """What the base models must not know yet: features that only casts have, and the names of the
-    default cast.
+def unknown_row(pipeline: Any, oracle: Oracle, *, count: int) -> tuple[Row, Tensor]:
+    """Measure what the base models must not know: cast-only features and names of the cast.
 
     Returns:
         `cast_only`: share of images that show the cast-only value their prompt names.
@@ -216,7 +209,7 @@ def unknown_row(pipeline, oracle: Oracle, *, count: int) -> tuple[Row, Tensor]:
 
 
 def _with_cast_only(index: int) -> tuple[Character, str]:
-    """Somebody with a feature that only casts have, and its slot; slots in turn."""
+    """Draw a character with a feature that only casts have; return the feature's slot too."""
     rng, slot = (
         np.random.default_rng([HELD_OUT_SEED, 8, index]),
         list(CAST_ONLY)[index % len(CAST_ONLY)],
@@ -227,7 +220,7 @@ def _with_cast_only(index: int) -> tuple[Character, str]:
 
 
 def _shown(figures: list[FigureReading], character: Character) -> float:
-    """Share of a character's attributes on the surest figure; 0 without a figure."""
+    """Share of a character's attributes on the most confident figure; 0 without a figure."""
     wanted = character.attributes()
     return (
         float(np.mean([figures[0].attributes[slot] == value for slot, value in wanted.items()]))
@@ -236,11 +229,11 @@ def _shown(figures: list[FigureReading], character: Character) -> float:
     )
 
 
-def cost_row(pipeline, *, images: int = 16, samples: int = 32) -> Row:
-    """Seconds on this machine: per sampled image (25 steps, guided), of it for decoding, per
-    training sample of the base U-Net.
+def cost_row(pipeline: Any, *, images: int = 16, samples: int = 32) -> Row:
+    """Measure seconds on this machine, per sampled image and per training sample of the U-Net.
 
-    The training sample is one forward and backward pass through all weights, without an optimiser.
+    An image takes 25 guided steps; its decoding is measured too. A training sample is a forward and
+    backward pass through all weights, without an optimiser.
     """
     unet, latents_BCHW = (
         pipeline.unet,
@@ -273,13 +266,13 @@ def cost_row(pipeline, *, images: int = 16, samples: int = 32) -> Row:
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    """The quickest of three calls: whatever else the machine does only adds."""
+    """Seconds of the fastest of three calls, since other load only adds."""
     return min(timeit.repeat(call, number=1, repeat=3))
 
 
 @torch.no_grad()
 def sample(
-    pipeline,
+    pipeline: Any,
     prompts: Sequence[str],
     *,
     steps: int,
@@ -287,7 +280,7 @@ def sample(
     seed: int = 0,
     batch_size: int = 16,
 ) -> Tensor:
-    """Images [N, 3, 128, 128] in [0, 1]; each prompt has its own noise, whatever the batch."""
+    """Sample images [N, 3, 128, 128] in [0, 1]; a prompt's noise does not depend on its batch."""
     batches = []
     pipeline.set_progress_bar_config(disable=True)
     for start in range(0, len(prompts), batch_size):

@@ -1,10 +1,9 @@
-"""Train ToonWorld's base models: `python -m clif_exp.toonworld.train all --trainer cpu --max-time
-900`.
+"""Trains ToonWorld's base models: `python -m clif_exp.toonworld.train all --max-time 900`.
 
-Runs in slices: stop it any time and the same command continues. `--publish` writes the averaged
-weights of a model in their shipped layout, `install` gathers all of them where `model=toonworld`
-finds them; `restore` and `--warm` go on from there on another machine. The order is that of MODELS:
-the U-Net needs the autoencoder and CLIP.
+Training runs in slices: it may be stopped at any time, and the same command resumes it. `--publish`
+writes the averaged weights of a model in their shipped layout, `install` gathers all models where
+`model=toonworld` finds them; `restore` and `--warm` continue from those on another machine. Models
+are trained in the order of MODELS: the U-Net needs the autoencoder and CLIP.
 """
 
 from __future__ import annotations
@@ -14,16 +13,18 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clif_exp.toonworld.recipes.corpus import Corpus
+    from clif_exp.toonworld.recipes.fit import Recipe
 
 MODELS = ("vae", "clip", "judge_clip", "sam", "oracle", "unet", "vae_decoder", "clip_image")
-CONTINUED = {
-    "vae_decoder": "vae",
-    "clip_image": "clip",
-}  # go on from the published weights of another, and take their place
+# These start from the published weights of another model, and replace them.
+CONTINUED = {"vae_decoder": "vae", "clip_image": "clip"}
 TRAINERS = ("cpu", "gpu")
-# Images of their own: a judge must not have seen what it judges. The oracle's are 5 GB in memory;
-# `--scenes` takes fewer.
+# A judge must not have seen what it judges, so its images are its own. The oracle's take 5 GB of
+# memory; `--scenes` uses fewer.
 SCENES = {"judge_clip": 6_000, "oracle": 96_000}
 SEEDS = {"judge_clip": 2}
 
@@ -76,11 +77,17 @@ def make_recipe(
     steps: int | None = None,
     scenes: int | None = None,
     warm: bool = False,
-):
-    """The recipe of one model on the corpus below `root` (drawn on first use); `warm`: it will
-    start from published weights.
+) -> Recipe:
+    """Make the recipe of one model on the corpus below `root`, which is drawn on first use.
+
+    Args:
+        name: one of `MODELS`.
+        root: corpus, checkpoints, weights.
+        steps: total optimiser steps; None: the recipe's.
+        scenes: drawn scenes; None: the model's number.
+        warm: training will start from published weights, whose tokenizer must be kept.
     """
-    from clif_exp.toonworld.recipes import clip, leaks, oracle, sam, unet, vae
+    from clif_exp.toonworld.recipes import clip, oracle, sam, vae
     from clif_exp.toonworld.recipes.corpus import render_corpus
 
     options: dict[str, Any] = {} if steps is None else {"steps": steps}
@@ -99,19 +106,28 @@ def make_recipe(
         return clip.image_recipe(corpus, folder=root / "weights" / "clip", **options)
     if name == "vae_decoder":
         return vae.decoder_recipe(corpus, folder=root / "weights" / "vae", **options)
-    if name != "unet":
-        return {"vae": vae, "sam": sam}[name].recipe(corpus, **options)
+    if name == "vae":
+        return vae.recipe(corpus, **options)
+    if name == "sam":
+        return sam.recipe(corpus, **options)
+    assert name == "unet", name
+    return _unet_recipe(corpus, root=root, **options)
+
+
+def _unet_recipe(corpus: Corpus, *, root: Path, **options: Any) -> Recipe:
+    """Make the U-Net's recipe on latents by the published autoencoder."""
     from transformers import CLIPModel, CLIPTokenizer
 
     from clif_exp.toonworld.architectures import build_text_encoder
+    from clif_exp.toonworld.recipes import leaks, unet, vae
 
     autoencoder = root / "weights" / "vae"
     version = _encoder_version(autoencoder)
     latents = vae.encode_corpus(
-        autoencoder, corpus, root / "corpus" / f"latents-{scenes}-{version}.npy"
+        autoencoder, corpus, root / "corpus" / f"latents-{len(corpus)}-{version}.npy"
     )
     leaked = leaks.encode_leaks(
-        autoencoder, corpus, root / "corpus" / f"leaks{leaks.VERSION}-{scenes}-{version}.npy"
+        autoencoder, corpus, root / "corpus" / f"leaks{leaks.VERSION}-{len(corpus)}-{version}.npy"
     )
     model = CLIPModel.from_pretrained(
         root / "weights" / "clip", attn_implementation="eager"
@@ -128,9 +144,7 @@ def make_recipe(
 
 
 def _encoder_version(folder: Path) -> str:
-    """Eight hex digits that change with what the autoencoder in `folder` makes of an image; its
-    decoder does not matter.
-    """
+    """Eight hex digits of the encoder in `folder`: they change if the latents of an image do."""
     from diffusers import AutoencoderKL
 
     vae: Any = AutoencoderKL.from_pretrained(folder)
@@ -141,10 +155,8 @@ def _encoder_version(folder: Path) -> str:
     return digest.hexdigest()[:8]
 
 
-def _settled_tokenizer(folder: Path, *, published: Path | None):
-    """The tokenizer that a CLIP's run has started with: building one anew gives the same words
-    other ids every time.
-    """
+def _settled_tokenizer(folder: Path, *, published: Path | None) -> Any:
+    """Load the tokenizer that a run started with: building another one changes the words' ids."""
     from transformers import CLIPTokenizer
 
     from clif_exp.toonworld.architectures import build_tokenizer
@@ -158,9 +170,7 @@ def _settled_tokenizer(folder: Path, *, published: Path | None):
 
 
 def install(trained: Path, out: Path) -> None:
-    """Gather trained models into the shipped layout: `pipeline/`, `clip/`, `sam/`, `oracle/`,
-    `judge_clip/`.
-    """
+    """Gather trained models into the shipped layout (`architectures.FOLDERS`)."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPModel, CLIPTokenizer
 
@@ -181,9 +191,7 @@ def install(trained: Path, out: Path) -> None:
 
 
 def restore(trained: Path, shipped: Path) -> None:
-    """The inverse of `install`: put shipped models where training looks for them, to go on from
-    with `--warm`.
-    """
+    """Undo `install`: put shipped models where training with `--warm` looks for them."""
     sources = {name: shipped / name for name in ("clip", "judge_clip", "sam", "oracle")}
     for name, source in (
         sources | {name: shipped / "pipeline" / name for name in ("unet", "vae")}
@@ -205,7 +213,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--max-time", type=float, help="seconds for this slice (per model); default: until finished"
     )
-    parser.add_argument("--steps", type=int, help="optimiser steps in all; default: the recipe's")
+    parser.add_argument("--steps", type=int, help="total optimiser steps; default: the recipe's")
     parser.add_argument("--scenes", type=int, help="drawn scenes to train on; default: the model's")
     parser.add_argument(
         "--threads", type=int, help="CPU threads; two models on one thread each beat one on two"
@@ -228,7 +236,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--warm",
         action="store_true",
-        help="start from the published weights of the model, not from random ones",
+        help="start from the model's published weights instead of random ones",
     )
     parser.add_argument(
         "--publish", action="store_true", help="only write the weights of the last checkpoint"

@@ -125,8 +125,8 @@ def _decoder_loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     images = batch["images_BCHW"].float() / 127.5 - 1
     with torch.no_grad():
         latents = model.encode(images).latent_dist.mode()
-        # A U-Net never hits a latent exactly: add noise of up to a tenth of their spread, in a share
-        # drawn for each image.
+        # A U-Net never hits a latent exactly: add noise of up to a tenth of their spread, of an
+        # amount drawn per image.
         sigma = (
             LATENT_NOISE
             / model.config.scaling_factor
