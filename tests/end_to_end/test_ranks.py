@@ -85,8 +85,10 @@ def running(
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds rank 1 through /proc")
-def test_no_rank_outlives_the_other(base_models, tmp_path):
-    with running(tmp_path, tmp_path / "store", base_models) as (process, helper):
+def test_no_rank_outlives_the_other(clif_exp, base_models, tmp_path, store_with_curation):
+    clif_exp("debug=fast")
+    store = store_with_curation()
+    with running(tmp_path, store, base_models) as (process, helper):
         os.kill(helper, signal.SIGKILL)
         assert process.wait(90) == 1
     said = (tmp_path / "output.txt").read_text()
@@ -95,7 +97,7 @@ def test_no_rank_outlives_the_other(base_models, tmp_path):
     (file,) = tmp_path.glob("runs/*/*/summary.json")
     assert json.loads(file.read_text())["status"] == "failed"
 
-    with running(tmp_path, tmp_path / "store", base_models) as (
+    with running(tmp_path, store, base_models) as (
         process,
         helper,
     ):  # resumes from the last checkpoint
