@@ -58,9 +58,7 @@ def test_killing_and_rerunning_ends_as_if_undisturbed(
     clif_exp, base_models, tmp_path, store_with_curation, stage, how
 ):
     undisturbed = clif_exp("debug=fast").summary()
-    # The stages before stage 2 need not be computed again to kill it.
-    before = stage == "diffusion"
-    store = store_with_curation("contrastive") if before else tmp_path / "store"
+    store = store_with_curation("contrastive") if stage == "diffusion" else tmp_path / "store"
     folder = tmp_path / "killed"
     folder.mkdir()
     left = kill_during(stage, folder=folder, store=store, arguments=base_models, how=how)
