@@ -77,6 +77,23 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "store" / "artifacts"
 
 
+_CURATION = ("dataset", "segments", "contexts", "augment_G", "augment_R", "augment_M")
+
+
+@pytest.fixture
+def store_with_curation(tmp_path: Path, shared_store: Path) -> Callable[..., Path]:
+    """Make a store of the test's own with the shared curation in it, and what stages it names."""
+
+    def make(*stages: str) -> Path:
+        store = tmp_path / "store"
+        store.mkdir()
+        for name in (*_CURATION, *stages):
+            (store / name).symlink_to(shared_store / name)
+        return store
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def base_models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The override that names the base models: none where the package ships them, else random."""

@@ -84,11 +84,6 @@ diffusion:
 """
 
 
-# What the additions must not change comes from a run of the original.
-_UNTOUCHED = (
-    *("dataset", "segments", "contexts", "augment_G", "augment_R", "augment_M"),
-    *("contrastive", "generation_prior"),
-)
 _KNOB_USE = " * settings.my_bias"
 
 
@@ -155,16 +150,13 @@ def copy(tmp_path: Path) -> Copy:
 
 
 def test_a_knob_a_metric_and_a_method_are_added_where_contributing_says(
-    copy: Copy, clif_exp, tmp_path: Path, shared_store: Path
+    copy: Copy, clif_exp, store_with_curation
 ):
     copy.add_knob()
     copy.add_metric()
     copy.add_method()
     original = clif_exp("debug=fast").summary()
-    store = tmp_path / "store"
-    store.mkdir()
-    for name in _UNTOUCHED:
-        (store / name).symlink_to(shared_store / name)
+    store = store_with_curation("contrastive", "generation_prior")
     paths = os.pathsep.join([str(copy.package.parent), str(CHECKOUT / "tests")])
     result = clif_exp(
         *("debug=fast", "method=biases", "diffusion.my_bias=1.5"),

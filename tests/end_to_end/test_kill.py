@@ -55,22 +55,10 @@ def kill_during(
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
 def test_killing_and_rerunning_ends_as_if_undisturbed(
-    clif_exp, base_models, tmp_path, shared_store, stage, how
+    clif_exp, base_models, tmp_path, store_with_curation, stage, how
 ):
     undisturbed = clif_exp("debug=fast").summary()
-    store = tmp_path / "store"
-    if stage == "diffusion":  # the stages before it come from the shared store
-        store.mkdir()
-        for name in (
-            "dataset",
-            "segments",
-            "contexts",
-            "augment_G",
-            "augment_R",
-            "augment_M",
-            "contrastive",
-        ):
-            (store / name).symlink_to(shared_store / name)
+    store = store_with_curation("contrastive") if stage == "diffusion" else tmp_path / "store"
     folder = tmp_path / "killed"
     folder.mkdir()
     left = kill_during(stage, folder=folder, store=store, arguments=base_models, how=how)
@@ -87,9 +75,9 @@ def test_killing_and_rerunning_ends_as_if_undisturbed(
     assert not [left for folder in own for left in folder.glob("*.partial")]
 
 
-def test_a_stage_that_runs_out_of_time_resumes_from_its_checkpoint(clif_exp, tmp_path):
+def test_a_stage_that_runs_out_of_time_resumes_from_its_checkpoint(clif_exp, store_with_curation):
     undisturbed = clif_exp("debug=fast").summary()
-    store = tmp_path / "store"
+    store = store_with_curation()
     first = clif_exp("debug=fast", "trainer.max_time=0.001", store=store)
     assert first.code == 75
     assert first.summary()["status"] == "killed"

@@ -49,9 +49,7 @@ def test_two_ranks_share_every_stage_and_give_one_run(clif_exp, tmp_path, shared
 def running(
     folder: Path, store: Path, base_models: list[str]
 ) -> Iterator[tuple[subprocess.Popen, int]]:
-    """Start a run over two ranks and wait until stage 2 is under way; yields rank 0, and the
-    process id of rank 1.
-    """
+    """Start a run over two ranks; yields rank 0 and rank 1's process id once stage 2 has begun."""
     with open(folder / "output.txt", "w") as output:
         command = [
             sys.executable,
@@ -85,8 +83,10 @@ def running(
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds rank 1 through /proc")
-def test_no_rank_outlives_the_other(base_models, tmp_path):
-    with running(tmp_path, tmp_path / "store", base_models) as (process, helper):
+def test_no_rank_outlives_the_other(clif_exp, base_models, tmp_path, store_with_curation):
+    clif_exp("debug=fast")
+    store = store_with_curation()
+    with running(tmp_path, store, base_models) as (process, helper):
         os.kill(helper, signal.SIGKILL)
         assert process.wait(90) == 1
     said = (tmp_path / "output.txt").read_text()
@@ -95,10 +95,8 @@ def test_no_rank_outlives_the_other(base_models, tmp_path):
     (file,) = tmp_path.glob("runs/*/*/summary.json")
     assert json.loads(file.read_text())["status"] == "failed"
 
-    with running(tmp_path, tmp_path / "store", base_models) as (
-        process,
-        helper,
-    ):  # resumes from the last checkpoint
+    # The second run resumes from the last checkpoint.
+    with running(tmp_path, store, base_models) as (process, helper):
         process.kill()
         process.wait()
         deadline = time.monotonic() + 30
