@@ -1,6 +1,4 @@
-"""The loss against open_clip's, its positives and ignored entries, and two ranks against one
-process.
-"""
+"""The contrastive loss: open_clip's with single positives, ignored entries, two ranks."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ def _diagonal(rows: int) -> torch.Tensor:
     return targets.fill_diagonal_(POSITIVE)
 
 
-def test_with_single_positives_it_is_open_clips_loss_in_value_and_gradient():
+def test_with_single_positives_the_loss_is_open_clips_in_value_and_gradient():
     from open_clip.loss import ClipLoss
 
     ours = [_features(6, seed=s).requires_grad_() for s in (0, 1)]
@@ -51,7 +49,7 @@ def test_several_positives_share_the_probability():
     assert loss.item() == pytest.approx(2 * math.log(2) / 3, abs=1e-4)
 
 
-def test_true_images_are_not_pushed_away():
+def test_matching_images_are_not_pushed_away():
     """With arange labels the gradient would part a caption from another image of the same thing."""
     image = F.normalize(torch.tensor([[1.0, 0.1], [1.0, -0.1], [-1.0, 0.0]]), dim=-1)
     text = F.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.1]]), dim=-1).requires_grad_()

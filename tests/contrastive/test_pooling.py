@@ -15,7 +15,7 @@ BOS, EOS, HAT, CONCEPT = (
 )  # as after adding tokens: the concept's ids are the highest
 
 
-def test_eos_is_found_though_the_concepts_ids_are_higher():
+def test_eos_is_found_although_the_concepts_ids_are_higher():
     ids = torch.tensor([[BOS, 1, 12, 13, HAT, EOS, EOS, EOS], [BOS, 1, 2, 3, 4, 12, 13, EOS]])
     assert eos_positions(ids, eos_id=EOS).tolist() == [5, 7]
 
@@ -28,7 +28,7 @@ def test_an_eos_id_of_two_changes_nothing():
     assert eos_positions(ids, eos_id=2).tolist() == [4]
 
 
-def test_a_caption_that_was_cut_is_refused():
+def test_a_truncated_caption_is_refused():
     with pytest.raises(ValueError, match="caption 1"):
         eos_positions(torch.tensor([[BOS, EOS], [BOS, 1]]), eos_id=EOS)
 

@@ -1,4 +1,4 @@
-"""Positive, negative, ignored: every rule of the design by itself."""
+"""Positive, negative, ignored: each rule of the contrastive targets by itself."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_rules(other, eos, concept):
         assert targets[0, 1] == targets[1, 0] == expected, pooling
 
 
-def test_parts_of_one_concept_are_told_apart():
+def test_different_parts_of_one_concept_are_negatives():
     targets = contrastive_targets(
         [PairMeta("rick", "hat", "a cap", "left"), PairMeta("rick", "coat", "a cap", "left")]
     )
     assert targets[0, 1] == NEGATIVE
 
 
-def test_parts_that_look_the_same_are_not_told_apart():
+def test_parts_that_look_the_same_are_ignored():
     pairs = [PairMeta(name, "hat", "a cap", "left") for name in ("rick", "morty", "jerry")]
     features = F.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.05], [0.0, 1.0]]), dim=-1)
     targets = contrastive_targets(pairs, part_features_ND=features, identical_part_threshold=0.97)
@@ -58,7 +58,7 @@ def test_parts_that_look_the_same_are_not_told_apart():
     )
 
 
-def test_wholes_that_look_the_same_are_still_told_apart():
+def test_wholes_that_look_the_same_are_still_negatives():
     pairs = [PairMeta(name, None, "a chef", "left") for name in ("rick", "morty")]
     features = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     assert (

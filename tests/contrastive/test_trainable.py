@@ -182,7 +182,7 @@ def test_exports_carry_a_trained_text_encoder(family, mode, tmp_path, backbones,
     )
 
 
-def test_an_encoder_that_is_left_out_learns_by_reconstruction(tmp_path, backbones, curated):
+def test_an_encoder_that_stage_1_leaves_out_learns_by_reconstruction(tmp_path, backbones, curated):
     from clif_exp.base_models.tokens import load_concept_embeddings
     from clif_exp.diffusion.stage import train_diffusion
 

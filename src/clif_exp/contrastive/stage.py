@@ -65,7 +65,6 @@ def train_contrastive(
 
     class_words = {concept.name: concept.class_word for concept in concepts.concepts}
     pairs = read_pairs(manifests, names=set(class_words)) if manifests and settings.steps else []
-    tuning = _tuning(settings)
     embeddings, reports, trained = {}, {}, {}
     for encoder in spec.contrastive:
         work = out if encoder == "text_encoder" else out / encoder
@@ -77,20 +76,14 @@ def train_contrastive(
             device=trainer.device,
         )
         if pairs and encoder in (settings.encoders or spec.contrastive):
-            batches, module = _prepare(
+            trained[encoder] = _train_tower(
                 tower,
                 pairs,
+                work,
                 cache=(features or out / "features") / encoder,
-                ranks=trainer.ranks,
+                trainer=trainer,
                 seed=seed,
-                tuning=tuning,
                 settings=settings,
-            )
-            before, after = _train(
-                tower, work, module=module, batches=batches, trainer=trainer, settings=settings
-            )
-            trained[encoder] = _readable_change(
-                tower, before=before, after=after, spec=spec, encoder=encoder, tuning=tuning
             )
         if settings.control == "random_rows":
             tower.displace_at_random(seed=seed)
@@ -99,8 +92,35 @@ def train_contrastive(
     if process_rank() > 0:
         return
     save_concept_embeddings(out / EMBEDDINGS_FILE, embeddings)
-    save_text_tuning(out, trained, tuning=tuning)
+    save_text_tuning(out, trained, tuning=_tuning(settings))
     (out / "embedding_report.json").write_text(json.dumps(reports, indent=1))
+
+
+def _train_tower(
+    tower: TextTower,
+    pairs: Sequence[Pair],
+    work: Path,
+    *,
+    cache: Path,
+    trainer: TrainerSettings,
+    seed: int,
+    settings: ContrastiveSettings,
+) -> dict[str, Tensor]:
+    """Train one tower in the folder `work`; return the change of its encoder, to be published."""
+    tuning = _tuning(settings)
+    batches, module = _prepare(
+        tower,
+        pairs,
+        cache=cache,
+        ranks=trainer.ranks,
+        seed=seed,
+        tuning=tuning,
+        settings=settings,
+    )
+    before, after = _train(
+        tower, work, module=module, batches=batches, trainer=trainer, settings=settings
+    )
+    return _readable_change(tower, before=before, after=after, tuning=tuning)
 
 
 def _tuning(settings: ContrastiveSettings) -> TextTuning:
@@ -218,15 +238,13 @@ def _readable_change(
     *,
     before: dict[str, Tensor] | None,
     after: dict[str, Tensor],
-    spec: BaseModels,
-    encoder: str,
     tuning: TextTuning,
 ) -> dict[str, Tensor]:
     """Keep the layers that the pipeline has; warn about a change that its U-Net does not read."""
     from clif_exp.base_models.loading import text_layers
     from clif_exp.base_models.text_tuning import unread_share, within_pipeline
 
-    kept, read = text_layers(spec, encoder)
+    kept, read = text_layers(tower.spec, tower.encoder)
     unread = unread_share(after, before=before, read=read, alpha=tuning.alpha, rank=tuning.rank)
     tower.unread_change = unread
     if unread > 0.01:
@@ -236,9 +254,9 @@ def _readable_change(
             " effect.",
             tuning.train,
             100 * unread,
-            encoder,
+            tower.encoder,
             read,
-            spec.family,
+            tower.spec.family,
         )
     return within_pipeline(after, layers=kept)
 

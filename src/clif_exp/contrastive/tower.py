@@ -41,6 +41,7 @@ class TextTower:
         num_tokens: int,
         device: str,
     ) -> None:
+        self.spec, self.encoder = spec, encoder
         self.clip, self.tokenizer, self.processor = loading.load_contrastive(
             spec, encoder, device=device
         )

@@ -97,21 +97,17 @@ def fit(
         _claim(folder, run_key)
     path, start = newest_checkpoint(folder) or (None, 0)
     budget = TimeBudget(settings.max_time, folder) if settings.max_time else None
-    watching = [
-        *callbacks,
-        MetricsFile(out / "metrics.csv", metrics, start),
-        *([budget] if budget else []),
-    ]
+    metrics_file = MetricsFile(out / "metrics.csv", metrics, start)
     trainer = _trainer(
         out,
         folder,
         steps=steps,
         settings=settings,
-        callbacks=watching,
+        callbacks=[*callbacks, metrics_file, *([budget] if budget else [])],
         gradient_clip=gradient_clip,
         accumulate=accumulate,
     )
-    loader = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         Steps(make_batch, steps, accumulate),
         batch_size=None,
         sampler=FromStep(start, steps, accumulate),
