@@ -94,7 +94,7 @@ def test_a_written_cast_is_complete_and_the_same_every_time(tmp_path):
         assert len(list((tmp_path / "first" / "held_out" / concept["name"]).glob("*.png"))) == 8
 
 
-def test_a_size_that_no_cast_has_is_refused(tmp_path):
+def test_an_impossible_size_is_refused(tmp_path):
     with pytest.raises(ValueError, match="size=19 is out of range"):
         write_cast(tmp_path, size=19)
 

@@ -74,7 +74,7 @@ def test_labels_agree_with_the_scene(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nobody_leaves_the_image(kind):
+def test_figures_stay_inside_the_image(kind):
     for scene in scenes(kind, count=40, seed=5):
         rendering = render(scene)
         for box in rendering.boxes:

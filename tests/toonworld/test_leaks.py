@@ -1,4 +1,4 @@
-"""What the U-Net is trained out of: pairs in which somebody wears what belongs to the other."""
+"""Pairs with leaked attributes, on which the U-Net learns to correct leaks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clif_exp.toonworld.recipes.leaks import leaked, pairs_of
 from clif_exp.toonworld.scenes import sample_scene
 
 
-def test_what_leaks_comes_from_the_other_and_stays_in_place():
+def test_leaks_come_from_the_other_figure_and_keep_the_layout():
     changed, recoloured = [], 0
     for seed in range(40):
         scene = sample_scene(np.random.default_rng(seed), kind="pair")
@@ -25,9 +25,7 @@ def test_what_leaks_comes_from_the_other_and_stays_in_place():
             )
             assert (now["hat_colour"] == "none") == (now["hat"] == "none")
             if now["hat_colour"] not in (own["hat_colour"], neighbour["hat_colour"]):
-                assert now["hat"] == neighbour["hat"], (
-                    "only what has come over takes another colour"
-                )
+                assert now["hat"] == neighbour["hat"], "only a leaked hat takes another colour"
                 recoloured += 1
         moved = {
             slot
@@ -49,12 +47,10 @@ def test_what_leaks_comes_from_the_other_and_stays_in_place():
         )
     assert {"hat", "top", "coat", "accessory", "species"} <= set().union(*changed)
     assert 3 <= recoloured <= 30
-    assert (
-        np.mean([bool(moved) for moved in changed]) > 0.8
-    )  # look-alikes may have nothing to exchange
+    assert np.mean([bool(moved) for moved in changed]) > 0.8  # look-alikes may have nothing to leak
 
 
-def test_pairs_are_the_scenes_of_two():
+def test_pairs_are_the_scenes_of_two_figures():
     kinds = ("single", "pair", "row", "pair_white")
     scenes = [
         sample_scene(np.random.default_rng(seed), kind=kind) for seed, kind in enumerate(kinds)

@@ -1,4 +1,4 @@
-"""The measures of the model card judge what they say they judge."""
+"""Measures of the model card."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ def figure(species: str, hat: str = "none", hat_colour: str = "none") -> FigureR
         ([figure("cat", "crown", "red")], False),
     ],
 )
-def test_the_stock_prompt_is_right_only_with_the_crown_on_the_cat_alone_beside_one_robot(
-    figures, right
-):
+def test_the_stock_prompt_needs_one_crowned_cat_and_one_robot_without_a_crown(figures, right):
     assert measures_unet._is_stock(figures) is right
     assert set(measures_unet.STOCK_PROMPT.split()) <= set(VOCABULARY)
 
@@ -44,13 +42,13 @@ def test_relation_prompts_name_both_species(relation):
     )
 
 
-def test_prompts_for_unknown_features_take_the_slots_in_turn():
+def test_prompts_for_cast_only_features_take_the_slots_in_turn():
     named = [measures_unet._with_cast_only(index) for index in range(2 * len(CAST_ONLY))]
     assert [slot for _, slot in named] == [*CAST_ONLY, *CAST_ONLY]
     assert all(getattr(who, slot) in CAST_ONLY[slot] for who, slot in named)
 
 
-def test_a_image_without_figures_shows_nothing_of_anybody():
+def test_an_image_without_figures_shows_no_attributes():
     who, _ = measures_unet._with_cast_only(0)
     assert measures_unet._shown([], who) == 0
     assert measures_unet._shown([FigureReading((0, 0, 9, 9), 0.9, who.attributes(), {})], who) == 1

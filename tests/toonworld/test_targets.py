@@ -1,4 +1,4 @@
-"""What the recipes' helper losses ask for is true of captions and of images."""
+"""Targets of the recipes' auxiliary losses agree with captions and images."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ def names(row) -> list[str]:
     return [classes[int(index)] for classes, index in zip(binding.CLASSES, row, strict=True)]
 
 
-def test_every_word_of_a_caption_knows_its_own_colour_pattern_owner_and_place():
+def test_words_are_bound_to_their_colour_pattern_figure_and_place():
     caption = (
         "a photo of a grey cat with a red cap and blue striped trousers next to a man with brown"
         " hair"
     )
     words = caption.split()
     parse = binding.running_parse([words, words[:6]])
-    said = {word: names(parse[0, place]) for place, word in enumerate(words)}
-    assert said["cat"] == ["grey", "none", "cat", "first"]
-    assert said["cap"] == ["red", "none", "cat", "first"]
-    assert said["trousers"] == ["blue", "striped", "cat", "first"]
-    assert said["man"] == ["none", "none", "man", "second"]
-    assert said["hair"] == ["brown", "none", "man", "second"]
+    parsed = {word: names(parse[0, place]) for place, word in enumerate(words)}
+    assert parsed["cat"] == ["grey", "none", "cat", "first"]
+    assert parsed["cap"] == ["red", "none", "cat", "first"]
+    assert parsed["trousers"] == ["blue", "striped", "cat", "first"]
+    assert parsed["man"] == ["none", "none", "man", "second"]
+    assert parsed["hair"] == ["brown", "none", "man", "second"]
     assert (parse[1, 6:] == binding.IGNORED).all()
 
 
-def test_places_tell_what_the_renderer_drew_there():
+def test_places_tell_what_was_drawn_there():
     who = Character(
         "fox",
         "flat",
@@ -70,7 +70,7 @@ def test_places_tell_what_the_renderer_drew_there():
     assert told("part", "legs") == {"legs"}
 
 
-def test_no_scene_lacks_answers():
+def test_every_scene_has_targets():
     for seed in range(40):
         scene = sample_scene(np.random.default_rng(seed))
         rendering = render(scene, size=64)

@@ -1,13 +1,13 @@
-"""The recipes of the base models, a few real steps each: resume, publish, install, restore, and
-stock loaders.
-"""
+"""The recipes, one real step each: resume, publish, install, restore, stock loaders."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 
 from clif_exp.toonworld import train
@@ -15,7 +15,8 @@ from clif_exp.toonworld.recipes import vae
 from clif_exp.toonworld.recipes.corpus import render_corpus
 from clif_exp.toonworld.recipes.fit import fit, load_averaged
 
-SCENES = 64  # one batch of the CLIPs, the largest
+SCENES = 16
+SMALL = ("--steps", 1, "--scenes", SCENES, "--batch-size", 4)
 HARDWARE = {"accelerator": "cpu", "devices": 1, "precision": "32-true"}
 
 
@@ -26,11 +27,25 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Folder after one optimiser step of every model, through the command line."""
+    """Folder after one optimiser step of every model, run from the command line."""
     root = tmp_path_factory.mktemp("toonworld")
     with pytest.MonkeyPatch.context() as patch:
-        run(patch, "all", "--steps", 1, "--scenes", SCENES, "--root", root)
+        run(patch, "all", *SMALL, "--root", root)
     return root
+
+
+def narrow_vae() -> AutoencoderKL:
+    """An autoencoder of half the shipped width."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 32, 64, 128),
+        layers_per_block=1,
+        latent_channels=8,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        scaling_factor=1.5,
+    )
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -65,7 +80,7 @@ def test_installed_weights_load_with_stock_libraries(trained, tmp_path, monkeypa
 def test_restore_is_the_inverse_of_install(trained, tmp_path, monkeypatch):
     run(monkeypatch, "install", "--root", trained, "--out", tmp_path / "shipped")
     run(monkeypatch, "restore", "--root", tmp_path / "root", "--out", tmp_path / "shipped")
-    run(monkeypatch, "sam", "--warm", "--steps", 1, "--scenes", SCENES, "--root", tmp_path / "root")
+    run(monkeypatch, "sam", "--warm", *SMALL, "--root", tmp_path / "root")
     before, after = (
         load_file(root / "weights" / "sam" / "model.safetensors")
         for root in (trained, tmp_path / "root")
@@ -74,7 +89,7 @@ def test_restore_is_the_inverse_of_install(trained, tmp_path, monkeypatch):
     assert 0 < moved < 1e-2  # one more step from there, not a start from random weights
 
 
-def test_the_decoder_is_mended_and_the_encoder_kept(trained):
+def test_decoder_training_keeps_the_encoder(trained):
     whole, mended = (trained / name / "last.ckpt" for name in ("vae", "vae_decoder"))
     before, after = (torch.load(file, weights_only=True)["state_dict"] for file in (whole, mended))
     published = load_file(trained / "weights" / "vae" / "diffusion_pytorch_model.safetensors")
@@ -86,29 +101,18 @@ def test_the_decoder_is_mended_and_the_encoder_kept(trained):
     )
 
 
-def test_a_decoder_is_widened_and_the_latents_stay(trained, tmp_path, monkeypatch):
-    """A wider decoder must not cost the U-Net, and the latents it was trained on, a thing."""
-    from diffusers import AutoencoderKL
-
-    narrow = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 32, 64, 128),
-        layers_per_block=1,
-        latent_channels=8,
-        norm_num_groups=8,
-        mid_block_add_attention=False,
-        scaling_factor=1.5,
-    ).eval()
+def test_widening_the_decoder_keeps_the_latents(trained, tmp_path, monkeypatch):
+    """The U-Net must stay valid, and with it the latents it was trained on."""
+    narrow = narrow_vae().eval()
     (tmp_path / "corpus").symlink_to(trained / "corpus")
     narrow.save_pretrained(tmp_path / "weights" / "vae")
-    images, latents = torch.rand(2, 3, 128, 128) * 2 - 1, torch.randn(2, 8, 16, 16)
+    images, latents = torch.rand(1, 3, 64, 64) * 2 - 1, torch.randn(1, 8, 8, 8)
     recipe = train.make_recipe("vae_decoder", root=tmp_path, steps=1, scenes=SCENES)
     wide = recipe.model.eval()
     with torch.no_grad():
         assert torch.allclose(wide.decode(latents).sample, narrow.decode(latents).sample, atol=1e-4)
         before = narrow.encode(images).latent_dist.mode()
-        run(monkeypatch, "vae_decoder", "--steps", 1, "--scenes", SCENES, "--root", tmp_path)
+        run(monkeypatch, "vae_decoder", *SMALL, "--root", tmp_path)
         mended = AutoencoderKL.from_pretrained(tmp_path / "weights" / "vae")
         assert torch.allclose(mended.encode(images).latent_dist.mode(), before, atol=1e-5)
         assert not torch.allclose(
@@ -118,7 +122,7 @@ def test_a_decoder_is_widened_and_the_latents_stay(trained, tmp_path, monkeypatc
     assert mended.config.block_out_channels[0] == 32
 
 
-def test_a_widened_oracle_reads_as_the_narrow_one_did():
+def test_a_widened_oracle_computes_what_the_narrow_one_did():
     from clif_exp.toonworld.oracle import Oracle
     from clif_exp.toonworld.recipes.widen import widened
 
@@ -130,7 +134,7 @@ def test_a_widened_oracle_reads_as_the_narrow_one_did():
     assert all(torch.allclose(before[name], after[name], atol=1e-4) for name in before)
     copies = wide.state_dict()["hidden.weight"][:, [0, 128]]
     assert not torch.equal(copies[:, 0], copies[:, 1]), (
-        "two copies that are read alike would stay alike"
+        "copies that are read with the same weights would stay identical"
     )
 
 
@@ -144,8 +148,8 @@ def test_a_wide_network_cannot_start_from_a_wider_one():
         widened(Oracle(width=128, depth=3).state_dict(), Oracle(width=128))
 
 
-def test_the_image_tower_goes_on_and_the_text_tower_is_kept(trained):
-    """The U-Net was trained on what the text tower says."""
+def test_image_tower_training_keeps_the_text_tower(trained):
+    """The U-Net was trained on the text tower's outputs."""
     before = torch.load(trained / "clip" / "last.ckpt", weights_only=True)["state_dict"]
     published = load_file(trained / "weights" / "clip" / "model.safetensors")
     whole = {key: before[f"averaged.module.clip.{key}"].half() for key in published}
@@ -158,11 +162,13 @@ def test_the_image_tower_goes_on_and_the_text_tower_is_kept(trained):
     )
 
 
-def test_a_stopped_run_continues_as_if_it_had_not_been(trained, tmp_path):
+def test_a_run_resumed_after_every_step_ends_with_the_same_weights(trained, tmp_path):
     corpus = render_corpus(trained / "corpus", size=SCENES, seed=1)
 
     def recipe():
-        return vae.recipe(corpus, steps=3, batch_size=2)
+        real = vae.recipe(corpus, steps=3, batch_size=2)
+        torch.manual_seed(0)
+        return replace(real, model=narrow_vae())
 
     assert fit(recipe(), folder=tmp_path / "whole", max_time=None, **HARDWARE)
     slices = 0
@@ -175,14 +181,14 @@ def test_a_stopped_run_continues_as_if_it_had_not_been(trained, tmp_path):
     assert same(whole, sliced)
 
 
-def test_nothing_to_start_from_is_said(trained, tmp_path, monkeypatch):
+def test_warm_start_without_weights_is_an_error(trained, tmp_path, monkeypatch):
     (tmp_path / "corpus").symlink_to(trained / "corpus")
     with pytest.raises(FileNotFoundError, match="restore"):
-        run(monkeypatch, "sam", "--warm", "--steps", 1, "--scenes", SCENES, "--root", tmp_path)
+        run(monkeypatch, "sam", "--warm", *SMALL, "--root", tmp_path)
 
 
-def test_words_keep_their_ids_when_a_clip_goes_on(trained, tmp_path, monkeypatch):
-    """Building the tokenizer anew would give them others, and with them other meanings."""
+def test_words_keep_their_ids_when_a_clip_is_trained_further(trained, tmp_path):
+    """Building another tokenizer would change the ids, and with them the words' embeddings."""
     from transformers import CLIPTokenizer
 
     first = CLIPTokenizer.from_pretrained(trained / "weights" / "clip").get_vocab()

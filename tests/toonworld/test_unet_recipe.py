@@ -1,4 +1,4 @@
-"""What the U-Net sees oftener than it comes up."""
+"""Sampling weights of the U-Net's scenes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _pair(interaction: str, *hats: str) -> Scene:
     return Scene(place_pair(rng, *people, interaction), "beach", interaction, "pair", 0)
 
 
-def test_pairs_of_which_one_wears_a_hat_come_up_oftener():
+def test_pairs_with_one_hat_are_sampled_more_often():
     assert (
         _weight(_pair("next to", "crown", "none"))
         == _weight(_pair("next to", "none", "crown"))

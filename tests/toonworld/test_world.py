@@ -8,7 +8,7 @@ from clif_exp.toonworld.scenes import KIND_SHARES, sample_scene
 from clif_exp.toonworld.world import CAST_ONLY, FAMILIES, SLOTS, SPECIES
 
 
-def test_base_scenes_never_show_what_only_a_cast_may_have():
+def test_base_scenes_never_show_cast_only_values():
     rng = np.random.default_rng(0)
     for _ in range(3000):
         scene = sample_scene(rng)
@@ -34,7 +34,7 @@ def test_cast_only_features_are_drawn_when_allowed():
     assert seen == {(slot, value) for slot, values in CAST_ONLY.items() for value in values}
 
 
-def test_kinds_come_in_their_shares():
+def test_kinds_are_drawn_by_their_shares():
     rng = np.random.default_rng(2)
     kinds = [sample_scene(rng).kind for _ in range(3000)]
     for kind, share in KIND_SHARES.items():

@@ -64,93 +64,92 @@ def _character(
     )
 
 
+_DEFAULT_CAST: dict[str, Character] = {
+    "milo": _character(
+        "fox", "flat", "orange", "green beanie", "blue striped hoodie", "brown trousers"
+    ),
+    "otto": _character(
+        "fox",
+        "flat",
+        "orange",
+        "purple feather hat",
+        "yellow jacket",
+        "brown trousers",
+        "necktie",
+    ),
+    "luna": _character(
+        "girl", "shaded", "black", "yellow crown", "teal dotted dress", "none", skin=1
+    ),
+    "bolt": _character(
+        "robot", "textured", "blue", "red top hat", "yellow checked jacket", "black trousers"
+    ),
+    "nell": _character("fox", "flat", "orange", "green cap", "red dotted dress", "none", "glasses"),
+    "ada": _character(
+        "woman",
+        "flat",
+        "brown",
+        "none",
+        "purple starred jacket",
+        "black skirt",
+        "glasses",
+        skin=0,
+    ),
+    "vera": _character(
+        "woman", "flat", "brown", "red beanie", "green jacket", "black skirt", skin=0
+    ),
+    "iris": _character(
+        "woman", "flat", "orange", "none", "purple striped dress", "none", "scarf", skin=0
+    ),
+    "hugo": _character(
+        "bear",
+        "flat",
+        "brown",
+        "grey horned helmet",
+        "red checked shirt",
+        "blue trousers",
+        "eyepatch",
+    ),
+    "pim": _character("mouse", "flat", "grey", "red wizard hat", "purple hoodie", "orange shorts"),
+    "theo": _character(
+        "wolf", "flat", "teal", "none", "orange jacket", "grey trousers", "eyepatch"
+    ),
+    "remy": _character(
+        "boy", "shaded", "yellow", "blue cap", "red striped shirt", "green shorts", skin=0
+    ),
+    "finn": _character(
+        "boy", "shaded", "yellow", "orange cap", "white starred shirt", "teal trousers", skin=0
+    ),
+    "tess": _character(
+        "boy", "shaded", "black", "blue cap", "pink hoodie", "green shorts", "scarf", skin=0
+    ),
+    "koda": _character("cat", "textured", "grey", "purple wizard hat", "green dress", "none"),
+    "juno": _character(
+        "cat",
+        "textured",
+        "grey",
+        "teal wizard hat",
+        "orange checked jacket",
+        "black skirt",
+        "eyepatch",
+    ),
+    "zola": _character(
+        "cat", "textured", "orange", "purple crown", "green striped shirt", "black trousers"
+    ),
+    "edgar": _character(
+        "dog",
+        "textured",
+        "brown",
+        "yellow feather hat",
+        "blue jacket",
+        "white trousers",
+        "moustache",
+    ),
+}
+
+
 def default_cast() -> dict[str, Character]:
     """The cast of `dataset=toonworld`; the first four, two of them look-alikes, make a demo."""
-    return {
-        "milo": _character(
-            "fox", "flat", "orange", "green beanie", "blue striped hoodie", "brown trousers"
-        ),
-        "otto": _character(
-            "fox",
-            "flat",
-            "orange",
-            "purple feather hat",
-            "yellow jacket",
-            "brown trousers",
-            "necktie",
-        ),
-        "luna": _character(
-            "girl", "shaded", "black", "yellow crown", "teal dotted dress", "none", skin=1
-        ),
-        "bolt": _character(
-            "robot", "textured", "blue", "red top hat", "yellow checked jacket", "black trousers"
-        ),
-        "nell": _character(
-            "fox", "flat", "orange", "green cap", "red dotted dress", "none", "glasses"
-        ),
-        "ada": _character(
-            "woman",
-            "flat",
-            "brown",
-            "none",
-            "purple starred jacket",
-            "black skirt",
-            "glasses",
-            skin=0,
-        ),
-        "vera": _character(
-            "woman", "flat", "brown", "red beanie", "green jacket", "black skirt", skin=0
-        ),
-        "iris": _character(
-            "woman", "flat", "orange", "none", "purple striped dress", "none", "scarf", skin=0
-        ),
-        "hugo": _character(
-            "bear",
-            "flat",
-            "brown",
-            "grey horned helmet",
-            "red checked shirt",
-            "blue trousers",
-            "eyepatch",
-        ),
-        "pim": _character(
-            "mouse", "flat", "grey", "red wizard hat", "purple hoodie", "orange shorts"
-        ),
-        "theo": _character(
-            "wolf", "flat", "teal", "none", "orange jacket", "grey trousers", "eyepatch"
-        ),
-        "remy": _character(
-            "boy", "shaded", "yellow", "blue cap", "red striped shirt", "green shorts", skin=0
-        ),
-        "finn": _character(
-            "boy", "shaded", "yellow", "orange cap", "white starred shirt", "teal trousers", skin=0
-        ),
-        "tess": _character(
-            "boy", "shaded", "black", "blue cap", "pink hoodie", "green shorts", "scarf", skin=0
-        ),
-        "koda": _character("cat", "textured", "grey", "purple wizard hat", "green dress", "none"),
-        "juno": _character(
-            "cat",
-            "textured",
-            "grey",
-            "teal wizard hat",
-            "orange checked jacket",
-            "black skirt",
-            "eyepatch",
-        ),
-        "zola": _character(
-            "cat", "textured", "orange", "purple crown", "green striped shirt", "black trousers"
-        ),
-        "edgar": _character(
-            "dog",
-            "textured",
-            "brown",
-            "yellow feather hat",
-            "blue jacket",
-            "white trousers",
-            "moustache",
-        ),
-    }
+    return dict(_DEFAULT_CAST)
 
 
 # Style and members of each group of look-alikes, by place in NAMES; then all others.

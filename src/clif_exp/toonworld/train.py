@@ -54,7 +54,12 @@ def main() -> None:
     hardware["strategy"] = "ddp" if args.devices > 1 else "auto"
     for name in MODELS if args.model == "all" else (args.model,):
         recipe = make_recipe(
-            name, root=args.root, steps=args.steps, scenes=args.scenes, warm=args.warm
+            name,
+            root=args.root,
+            steps=args.steps,
+            scenes=args.scenes,
+            batch_size=args.batch_size,
+            warm=args.warm,
         )
         folder = args.root / name
         if args.warm and name not in CONTINUED and not (folder / "last.ckpt").exists():
@@ -76,6 +81,7 @@ def make_recipe(
     root: Path,
     steps: int | None = None,
     scenes: int | None = None,
+    batch_size: int | None = None,
     warm: bool = False,
 ) -> Recipe:
     """Make the recipe of one model on the corpus below `root`, which is drawn on first use.
@@ -85,12 +91,14 @@ def make_recipe(
         root: corpus, checkpoints, weights.
         steps: total optimiser steps; None: the recipe's.
         scenes: drawn scenes; None: the model's number.
+        batch_size: scenes per step; None: the recipe's.
         warm: training will start from published weights, whose tokenizer must be kept.
     """
     from clif_exp.toonworld.recipes import clip, oracle, sam, vae
     from clif_exp.toonworld.recipes.corpus import render_corpus
 
     options: dict[str, Any] = {} if steps is None else {"steps": steps}
+    options |= {} if batch_size is None else {"batch_size": batch_size}
     scenes = scenes or SCENES.get(name, 40_000)
     if name == "oracle":
         return oracle.recipe(
@@ -215,6 +223,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--steps", type=int, help="total optimiser steps; default: the recipe's")
     parser.add_argument("--scenes", type=int, help="drawn scenes to train on; default: the model's")
+    parser.add_argument("--batch-size", type=int, help="scenes per step; default: the recipe's")
     parser.add_argument(
         "--threads", type=int, help="CPU threads; two models on one thread each beat one on two"
     )

@@ -26,7 +26,7 @@ from clif_exp.toonworld.grammar import article, caption, full_caption, item_phra
 from clif_exp.toonworld.recipes import binding
 from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
-from clif_exp.toonworld.world import PARTS, Item
+from clif_exp.toonworld.world import PARTS, Character, Item
 
 WORD_WEIGHT = 8.0
 CUT_OUTS = 0.25  # share of the images
@@ -218,24 +218,7 @@ def _cut_out(
     image = on_white(corpus.images_NHWC[row], within, margin=rng.uniform(0.03, 0.3)).resize(
         (RESOLUTION,) * 2, Image.Resampling.BILINEAR
     )
-    if part == "whole":
-        partial, full = phrase(who, rng), phrase(who, full=True)
-    elif part in _BODY:
-        partial = full = str(rng.choice(_BODY[part]))
-    else:
-        colour = "none" if part == "accessory" else getattr(who, f"{part}_colour")
-        item = Item(
-            part,
-            getattr(who, part),
-            colour,
-            0.5,
-            0.5,
-            1.0,
-            who.pattern if part == "top" else "plain",
-            who.style,
-        )
-        partial = article(item.kind) if rng.random() < 0.3 else item_phrase(item, rng)
-        full = item_phrase(item)
+    partial, full = _names_of_cut_out(who, part, rng)
     opening = "" if rng.random() < 0.1 else "a photo of "
     ending = " on a white background" if rng.random() < 0.15 else ""
     return (
@@ -243,6 +226,28 @@ def _cut_out(
         f"{opening}{partial}{ending}",
         f"a photo of {full} on a white background",
     )
+
+
+def _names_of_cut_out(who: Character, part: str, rng: np.random.Generator) -> tuple[str, str]:
+    """Name a cut-out partially and in full; `part` "whole" is the figure."""
+    if part == "whole":
+        return phrase(who, rng), phrase(who, full=True)
+    if part in _BODY:
+        name = str(rng.choice(_BODY[part]))
+        return name, name
+    colour = "none" if part == "accessory" else getattr(who, f"{part}_colour")
+    item = Item(
+        part,
+        getattr(who, part),
+        colour,
+        0.5,
+        0.5,
+        1.0,
+        who.pattern if part == "top" else "plain",
+        who.style,
+    )
+    partial = article(item.kind) if rng.random() < 0.3 else item_phrase(item, rng)
+    return partial, item_phrase(item)
 
 
 def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
