@@ -86,17 +86,19 @@ def running(
 def test_no_rank_outlives_the_other(clif_exp, base_models, tmp_path, store_with_curation):
     clif_exp("debug=fast")
     store = store_with_curation()
-    with running(tmp_path, store, base_models) as (process, helper):
+    folder = tmp_path / "two_ranks"
+    folder.mkdir()
+    with running(folder, store, base_models) as (process, helper):
         os.kill(helper, signal.SIGKILL)
         assert process.wait(90) == 1
-    said = (tmp_path / "output.txt").read_text()
+    said = (folder / "output.txt").read_text()
     assert "clif_exp: error: rank 1 was killed by signal 9" in said
     assert "Traceback" not in said
-    (file,) = tmp_path.glob("runs/*/*/summary.json")
+    (file,) = folder.glob("runs/*/*/summary.json")
     assert json.loads(file.read_text())["status"] == "failed"
 
     # The second run resumes from the last checkpoint.
-    with running(tmp_path, store, base_models) as (process, helper):
+    with running(folder, store, base_models) as (process, helper):
         process.kill()
         process.wait()
         deadline = time.monotonic() + 30
