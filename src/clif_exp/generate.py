@@ -163,8 +163,8 @@ def read_card(model: Path) -> dict[str, Any]:
     file = model / "README.md"
     if not file.exists() or not (model / "embeddings").is_dir():
         raise ValueError(
-            f"model: {model} is not an export (README.md or embeddings/ is missing). Name the export"
-            " folder of a run."
+            f"model: {model} is not an export (README.md or embeddings/ is missing). Name the"
+            " export folder of a run."
         )
     text = file.read_text()
     head = text.split("---")[1] if text.startswith("---") else ""

@@ -49,7 +49,7 @@ class Strict(BaseModel):
 
 
 class StageSettings(Strict):
-    """A stage's settings; VERSION is raised when the same settings and inputs give other results."""
+    """A stage's settings; raise VERSION when the same settings and inputs give other results."""
 
     VERSION: ClassVar[int]
 

@@ -126,6 +126,6 @@ class ImageFeatureSettings(StageSettings):
 
     VERSION: ClassVar[int] = 2
 
-    encoders: list[Literal["text_encoder", "text_encoder_2"]] | None
+    encoders: list[str] | None
     parts: bool
     device: str

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 MAX_LENGTH = 77  # as Stable Diffusion's: exports and prompt checks then behave alike
@@ -11,7 +13,7 @@ BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
 
 def build_tokenizer(words: Iterable[str]) -> Any:
-    """Train a `CLIPTokenizer` whose merges make each of `words` a single token.
+    """Build a `CLIPTokenizer` whose merges make each of `words` a single token.
 
     Any other text is encoded in bytes, as by CLIP's own tokenizer. The ids of BOS and EOS are the
     last two, as in CLIP; an EOS of 2 would make transformers pool at the highest id.
@@ -23,27 +25,52 @@ def build_tokenizer(words: Iterable[str]) -> Any:
         `transformers.CLIPTokenizer` with `model_max_length` 77, padding with EOS as Stable
         Diffusion 1.5 does.
     """
-    import json
-
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer
 
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.normalizer = normalizers.Lowercase()
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=30_000,
-        min_frequency=1,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        end_of_word_suffix="</w>",
-        show_progress=False,
-    )
-    bpe.train_from_iterator(sorted(set(words)), trainer)
-    trained = json.loads(bpe.to_str())["model"]
-    merges = [tuple(pair) for pair in trained["merges"]]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = (
-        alphabet + [f"{c}</w>" for c in alphabet] + ["".join(pair) for pair in merges] + [BOS, EOS]
-    )
+    merges = byte_pair_merges(words)
+    alphabet = sorted(ByteLevel.alphabet())
+    tokens = [
+        *alphabet,
+        *(f"{character}</w>" for character in alphabet),
+        *("".join(pair) for pair in merges),
+        BOS,
+        EOS,
+    ]
     vocab = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_LENGTH)  # type: ignore[arg-type]  # stub: files only
+
+
+def byte_pair_merges(words: Iterable[str]) -> list[tuple[str, str]]:
+    """Merge the most frequent pair of neighbours until every word is one token (Sennrich 2016).
+
+    The library's trainer breaks ties in another order in every process; here they fall to the
+    alphabet, so that the same words always get the same ids.
+
+    Args:
+        words: ASCII words, in any order; duplicates do no harm.
+
+    Returns:
+        The pairs, in the order in which they were merged; a word's end carries "</w>".
+    """
+    spelt = [[*word[:-1], f"{word[-1]}</w>"] for word in sorted(set(words))]
+    counts = Counter(pair for parts in spelt for pair in pairwise(parts))
+    merges: list[tuple[str, str]] = []
+    while counts := +counts:
+        best = max(counts, key=lambda pair: (counts[pair], pair))
+        merges.append(best)
+        for parts in spelt:
+            if best in pairwise(parts):
+                counts.subtract(pairwise(parts))
+                _merge(parts, best)
+                counts.update(pairwise(parts))
+    return merges
+
+
+def _merge(parts: list[str], pair: tuple[str, str]) -> None:
+    """Join every occurrence of a pair, in place."""
+    place = 0
+    while place < len(parts) - 1:
+        if (parts[place], parts[place + 1]) == pair:
+            parts[place : place + 2] = ["".join(pair)]
+        place += 1

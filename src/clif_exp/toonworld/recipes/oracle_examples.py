@@ -205,6 +205,6 @@ def render_examples(
         chunks = map_tasks(_draw_chunk, tasks, workers=workers)
         drawn = Example(*(np.concatenate(column) for column in zip(*chunks, strict=True)))
         partial = path.with_name("partial.npz")
-        np.savez(partial, **drawn._asdict())  # type: ignore[arg-type]
+        np.savez(partial, **drawn._asdict())
         partial.replace(path)
     return dict(np.load(path))
