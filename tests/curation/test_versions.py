@@ -39,14 +39,14 @@ CONTEXTS = {
     4: (
         "d213ec00557e5f6d",
         (
-            "e|40Da*Ks?h<$X8gm;UKb%u^=j)ZNQfOeIfYNC>Hkcw`kd2f=4YLJ0$m2+>9e0hzJe1d^(lznfJk8+lu"
-            "W37W~nuTzhl7ESYZk33AgMM^}d~}n8X_bd|i*#<AfOL+Nb%~33fPQX~gm#acT&aq8r+ROgg?opLc9n*2"
-            "ihOa5ba{z<Z<=;+i+6LBe|Lw9Y@LT}k$!TCi*JmaXRwKMih*#Bg?o>jeUy%Ai+^*2baaz<Zk2p-lX`NN"
-            "gLjLNaEOC-e|vU;iF}clZmW-KoP&3aeRh<Ibc&a5sd;aoczcL^X_ta*jdgI2fOd_CbdQ92fqQX`gm;Ob"
-            "Y@CXBe}H#}eSC|GZkU#5qKImmdUcO_Z<>T`mv(cKfO43FbdiB<n16DAihGKLZ;ys@j(=~3mUNqzYMGQ~"
-            "mwt1Qdv=<JW|f0<ig#|6"
+            "kDrW;u8?}Wfr6}zg0O~msd#g$Vtk){g{+HYr*3JmW_X!_m7J7<mxYU<fs3M$iLj4-%71;jgodV%hMk9h"
+            "nRbb*czCIOgQS3Ssc(9&b!nw|gqVzbmwTC?jfk3!kE)f1yo!glh=HwwhpdTyuzYW`VQZgqjH8Z&p?zkc"
+            "Z*QS{keio{n2w5=g^iqvj;xn_wtIxQgo?M2iL#D*v~qQ)czL6Hg`$6Oq;+$yc7UsaiJFduj(~WWdx@Ha"
+            "jjxr4u7icQgM+Dsi?NMsrE_GeXLp@`i>Hr%sCH<rXn>%8ikpyqn}vv<fP|rqi>Z%-tb~8QgNCV%kED-x"
+            "rDJrwY<;GMi?WV<ns;xnY;>b}j-iu;nT&&)fQFlijIEM~td4rNdVscwim{4=qlj~`XnUr4fvJjWt!Q+o"
+            "b9tP4l9-N)oq>p#i;bR*"
         ),
-    ),
+    )
 }
 CAST = {
     3: (
