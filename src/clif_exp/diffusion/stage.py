@@ -275,7 +275,7 @@ def _publish(
     )
     if stage_1:
         copy_text_tuning(stage_1, out)
-    for rows in trained.values():
-        rows.detach()
+    for held in trained.values():
+        held.detach()
     published = published_embeddings(pipeline, token_ids, trained=trained, embeddings=embeddings)
     save_concept_embeddings(out / EMBEDDINGS_FILE, published)
