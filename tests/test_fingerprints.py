@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from clif_exp.contrastive.settings import ReconstructionSettings
-from clif_exp.curation.settings import CAPTIONERS, SEGMENTERS
+from clif_exp.curation.segmenters.settings import SEGMENTERS
+from clif_exp.curation.settings import CAPTIONERS
 from clif_exp.evaluation.settings import READERS
 from clif_exp.runs.config import Config
 from clif_exp.runs.execution import Plan

@@ -20,7 +20,8 @@ from clif_exp.artifacts.files import read_jsonl
 from clif_exp.concepts.concept import Concept, ConceptImage, ConceptSet
 from clif_exp.concepts.settings import DatasetSettings
 from clif_exp.curation import stage
-from clif_exp.curation.settings import ContextSettings, PairSettings, SegmenterSettings
+from clif_exp.curation.segmenters.settings import SegmenterSettings
+from clif_exp.curation.settings import ContextSettings, PairSettings
 from support import settings
 
 PAIRS = {

@@ -17,8 +17,9 @@ from clif_exp.base_models.loading import load_pipeline
 from clif_exp.base_models.spec import BaseModels
 from clif_exp.curation.masks import cut_out, plain_background, write_png
 from clif_exp.curation.segmenters.build import build_segmenter
+from clif_exp.curation.segmenters.settings import SegmenterSettings
 from clif_exp.curation.segmenting import Segmented, find_object
-from clif_exp.curation.settings import ScreenSettings, SegmenterSettings
+from clif_exp.curation.settings import ScreenSettings
 from clif_exp.curation.similarity import RegionText
 from clif_exp.prompts.articles import with_article
 

@@ -18,13 +18,13 @@ from clif_exp.concepts.concept import Concept, ConceptSet
 from clif_exp.concepts.images import mask_box
 from clif_exp.curation.masks import cut_out, write_mask, write_png
 from clif_exp.curation.planning import Library
+from clif_exp.curation.segmenters.settings import SegmenterSettings
 from clif_exp.curation.settings import (
     FIELDS,
     CaptionerSettings,
     ContextSettings,
     Kind,
     PairSettings,
-    SegmenterSettings,
 )
 
 log = logging.getLogger(__name__)

@@ -20,13 +20,8 @@ from clif_exp.base_models.families import FAMILIES
 from clif_exp.base_models.settings import ModelSettings
 from clif_exp.concepts.settings import DatasetSettings
 from clif_exp.contrastive.settings import ContrastiveSettings
-from clif_exp.curation.settings import (
-    CAPTIONERS,
-    SEGMENTERS,
-    AugmentationSettings,
-    CaptionerSettings,
-    SegmenterSettings,
-)
+from clif_exp.curation.segmenters.settings import SEGMENTERS, SegmenterSettings
+from clif_exp.curation.settings import CAPTIONERS, AugmentationSettings, CaptionerSettings
 from clif_exp.diffusion.settings import DiffusionSettings
 from clif_exp.evaluation.metrics import objectives
 from clif_exp.evaluation.settings import READERS, EvaluationSettings

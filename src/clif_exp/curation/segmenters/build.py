@@ -7,7 +7,7 @@ from typing import Any
 
 from clif_exp.base_models.spec import BaseModels
 from clif_exp.curation.segmenters.proposals import Segmenter
-from clif_exp.curation.settings import SegmenterSettings
+from clif_exp.curation.segmenters.settings import SegmenterSettings
 
 
 def build_segmenter(
