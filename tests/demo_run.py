@@ -22,7 +22,7 @@ from clif_exp.contrastive.report import embedding_report
 from clif_exp.evaluation.figures import Figure
 from clif_exp.evaluation.results import write_results, write_thumbnails
 from clif_exp.evaluation.scoring import Row, judge_line
-from clif_exp.prompts.evaluation import EvaluationPrompt, build_prompts
+from clif_exp.prompts.evaluation import EvaluationPrompt, build_prompts, in_class_words
 from clif_exp.runs.composing import compose
 from clif_exp.toonworld.cast import default_cast, write_cast
 from clif_exp.toonworld.drawing.render import render
@@ -87,25 +87,33 @@ def spoil(characters: list[Character], index: int) -> list[Character]:
 
 
 def publish_images(
-    out: Path, prompts: Sequence[EvaluationPrompt], *, truth: dict[str, dict[str, str]]
+    out: Path,
+    prompts: Sequence[EvaluationPrompt],
+    *,
+    truth: dict[str, dict[str, str]],
+    strange: bool = False,
 ) -> list[Row]:
-    """Draw every prompt as a generation artifact, and judge the drawings."""
+    """Draw every prompt as a generation artifact, and judge the drawings.
+
+    With `strange`, somebody else of the concept's species stands for it.
+    """
     cast, rows, lines = default_cast(), [], []
     for index, prompt in enumerate(prompts):
         strangers = [
             replace(sample_character(np.random.default_rng(index)), species=figure["species"])
-            for figure in prompt.expected
+            for figure in prompt.expected or ([truth[name] for name in prompt.concepts])
         ]
-        characters = spoil([cast[name] for name in prompt.concepts] or strangers, index)
+        named = [] if strange else [cast[name] for name in prompt.concepts]
+        characters = spoil(named or strangers, index)
         file = f"images/{prompt.id}-s000.png"
         figures = draw(prompt, characters, out / file, seed=index)
         fields = prompt.to_json()
-        named = {
+        renamed = {
             "prompt_id": fields.pop("id"),
             "prompt": fields.pop("text"),
             "text_for_alignment": fields.pop("class_text"),
         }
-        line = {"file": file, **named, **fields, "seed": 0}
+        line = {"file": file, **renamed, **fields, "seed": 0}
         lines.append(json.dumps(line))
         scores = {
             "text_alignment": 0.6 + 0.01 * (index % 7),
@@ -166,14 +174,14 @@ def publish_distances(out: Path, *, names: Sequence[str]) -> None:
     (out / "distances.json").write_text(json.dumps({"names": list(names), "stages": stages}))
 
 
-def publish_tokens(out: Path) -> None:
+def publish_tokens(out: Path, *, moved: float = 0.8) -> None:
     """What stage 1 writes, of rows that it pulled apart: by the real report, on made-up numbers."""
     generator = torch.Generator().manual_seed(0)
     table_VD = torch.randn(40, 16, generator=generator)
     rows: dict[str, dict[str, torch.Tensor]] = {"before": {}, "after": {}}
     for name in NAMES:
         rows["before"][name] = table_VD[[3, 3]]
-        rows["after"][name] = table_VD[[3, 3]] + 0.8 * torch.randn(2, 16, generator=generator)
+        rows["after"][name] = table_VD[[3, 3]] + moved * torch.randn(2, 16, generator=generator)
     text = {
         when: {name: torch.nn.functional.normalize(r.mean(0), dim=-1) for name, r in named.items()}
         for when, named in rows.items()
@@ -298,6 +306,8 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
         for name in (
             "generation",
             "generation_prior",
+            "generation_class_word",
+            "generation_stage1",
             "evaluation",
             "contrastive",
             "diffusion",
@@ -309,11 +319,18 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
     for folder in artifacts.values():
         folder.mkdir(parents=True, exist_ok=True)
     rows = publish_images(artifacts["generation"], prompts, truth=truth)
-    before = publish_images(
-        artifacts["generation_prior"],
-        [prompt for prompt in prompts if prompt.kind == "prior"],
-        truth=truth,
-    )
+    single = [prompt for prompt in prompts if prompt.kind == "single"]
+    base_rows = {
+        "prior_before": publish_images(
+            artifacts["generation_prior"],
+            [prompt for prompt in prompts if prompt.kind == "prior"],
+            truth=truth,
+        ),
+        "class_word": publish_images(
+            artifacts["generation_class_word"], in_class_words(single), truth=truth, strange=True
+        ),
+        "stage1": publish_images(artifacts["generation_stage1"], single, truth=truth),
+    }
     evaluation = artifacts["evaluation"]
     write_thumbnails(
         evaluation / "references",
@@ -322,7 +339,7 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
     write_results(
         evaluation,
         rows,
-        before,
+        base_rows,
         names=NAMES,
         truth=truth,
         thresholds={"presence": 0.5, "identity": 0.75},

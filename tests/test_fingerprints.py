@@ -172,6 +172,24 @@ def test_every_other_setting_changes_a_fingerprint(plan):
     assert not wrong, "other results would be taken for the same artifact"
 
 
+def test_what_the_base_model_draws_depends_on_stage_1_only_where_it_must(plan):
+    config = plan.config
+    before = fingerprints(plan, config)
+    other = fingerprints(plan, changed(config, ("contrastive", "steps"), 7))
+    assert other["generation_class_word"] == before["generation_class_word"]
+    assert other["generation_stage1"] != before["generation_stage1"]
+    stage_2 = fingerprints(plan, changed(config, ("diffusion", "steps"), 7))
+    assert stage_2["generation_stage1"] == before["generation_stage1"]
+    assert stage_2["generation"] != before["generation"]
+    again = OTHER_VALUES["contrastive.reconstruction"]
+    rebuilt = fingerprints(plan, changed(config, ("contrastive", "reconstruction"), again))
+    assert rebuilt["contrastive"] == before["contrastive"]
+    assert rebuilt["generation_stage1"] != before["generation_stage1"]
+    without = fingerprints(plan, changed(config, ("method", "contrastive"), False))
+    assert not {"generation_class_word", "generation_stage1"} & set(without)
+    assert without["generation_prior"] == before["generation_prior"]
+
+
 def test_what_enters_indirectly_is_known(plan):
     indirect = {".".join(path) for path, _, mark in fields(plan.config) if mark is INDIRECT}
     assert indirect == {"augmentation.canvas", "dataset.root", "dataset.domain"}

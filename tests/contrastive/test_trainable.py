@@ -267,9 +267,54 @@ def test_the_norm_term_keeps_embeddings_near_the_vocabularys_norm(tmp_path, back
             norm_loss_weight=weight,
         )
         report = json.loads((tmp_path / name / "embedding_report.json").read_text())["text_encoder"]
-        norms.append(report["norm"]["rick"] / report["vocabulary_norm"])
+        norms.append(report["norm"]["after"]["rick"] / report["vocabulary_norm"]["mean"])
     free, kept = norms
     assert abs(kept - 1) < 0.5 * abs(free - 1)
+
+
+@pytest.mark.parametrize(("rate", "outside"), [(0.5, ["rick", "morty"]), (1e-4, [])])
+def test_embeddings_that_leave_the_vocabulary_are_warned_about(
+    rate, outside, tmp_path, backbones, curated, caplog
+):
+    spec = backbones("sd15")
+    changes = {"steps": 6, "weight_decay": 0.0, "learning_rate": rate}
+    _train(tmp_path, spec=spec, curated=curated, **changes)
+    report = json.loads((tmp_path / "embedding_report.json").read_text())["text_encoder"]
+    embeddings = load_file(tmp_path / "concept_embeddings.safetensors")
+    for name in ("rick", "morty"):
+        norm = float(embeddings[f"text_encoder.{name}"].norm(dim=1).mean())
+        assert report["norm"]["after"][name] == pytest.approx(norm, abs=1e-4)
+        assert (norm > 2 * report["vocabulary_norm"]["p95"]) == (name in outside)
+    assert report["norm"]["before"]["rick"] == report["norm"]["before"]["morty"]
+    assert report["vocabulary_norm"]["mean"] < report["vocabulary_norm"]["p95"]
+    assert report["outside_vocabulary"] == outside
+    warnings = [r.message for r in caplog.records if "left the vocabulary" in r.message]
+    assert len(warnings) == (1 if outside else 0)
+    for warning in warnings:
+        assert "rick, morty" in warning
+        assert "lower contrastive.learning_rate or raise contrastive.norm_loss_weight" in warning
+
+
+@pytest.mark.parametrize("mode", ["frozen", "lora", "full"])
+def test_the_base_model_can_be_sampled_with_what_stage_1_trained(
+    mode, tmp_path, backbones, curated
+):
+    from clif_exp.base_models.customised import load_customised_pipeline
+    from clif_exp.base_models.loading import load_pipeline
+
+    spec = backbones("sd15")
+    _train(tmp_path, spec=spec, curated=curated, text_encoder=mode)
+    pipeline, num_tokens = load_customised_pipeline(spec, diffusion=tmp_path, device="cpu")
+    base = load_pipeline(spec)
+    assert num_tokens == {"rick": 1, "morty": 1}
+    fresh = base.unet.state_dict()
+    assert all(torch.equal(fresh[key], value) for key, value in pipeline.unet.state_dict().items())
+    text = ["a photo of a man"]  # no concept: only a trained encoder reads it otherwise
+    read = [
+        p.text_encoder(p.tokenizer(text, return_tensors="pt").input_ids).last_hidden_state
+        for p in (base, pipeline)
+    ]
+    assert torch.equal(*read) == (mode == "frozen")
 
 
 def test_a_cut_group_still_holds_several_concepts():

@@ -15,6 +15,13 @@ from clif_exp.evaluation.metrics import objectives
 STAGES = ("curation", "contrastive", "diffusion", "generation", "evaluation")
 # Everything in the table but what only a judge with DINO measures.
 METRICS = {name for name in objectives() if not name.endswith("_dino")}
+# A method with a stage 1 also measures what the untouched base model draws.
+METRICS |= {
+    f"{group}/{name.removeprefix('single/')}"
+    for group in ("class_word", "stage1")
+    for name in METRICS
+    if name.startswith("single/")
+}
 
 
 def test_a_run_leaves_everything_the_readme_promises(clif_exp):
@@ -60,7 +67,7 @@ def test_a_run_leaves_everything_the_readme_promises(clif_exp):
         assert {row["stage"] for row in csv.DictReader(file)} == {"contrastive", "diffusion"}
     assert summary["report"].endswith("report.html")
     assert summary["export"].endswith("export")
-    for shown in ("report.html", "export", "attendance", "leakage"):
+    for shown in ("report.html", "export", "attendance", "leakage", "stage 1", "class"):
         assert shown in result.output, "the table and the paths end the output"
 
 

@@ -40,7 +40,9 @@ def test_jobs_of_a_sweep_share_what_they_have_in_common(clif_exp, tmp_path):
     assert "augment_R" not in ablated["stages"]
     for name in ("contrastive", "diffusion", "generation", "evaluation"):
         assert not ablated["stages"][name]["reused"], name
-    assert ablated["stages"]["generation_prior"]["reused"], "the base model's images are shared"
+    for name in ("generation_prior", "generation_class_word"):
+        assert ablated["stages"][name]["reused"], "the base model's images are shared"
+    assert not ablated["stages"]["generation_stage1"]["reused"]
     folders = [folder.relative_to(tmp_path).parts for folder in result.folders]
     assert {parts[:2] for parts in folders} == {("multirun", "default")}
     assert [parts[2].rsplit("-", 1)[0].startswith("experiment=") for parts in folders] == [

@@ -68,7 +68,7 @@ def computed(*batches: list[Row], before: list[Row]) -> dict[str, float | None]:
     metrics = RunMetrics(names=NAMES, layouts=LAYOUTS)
     for batch in batches:
         metrics.update(batch)
-    metrics.update(before, before=True)
+    metrics.update(before, group="prior_before")
     return metrics.compute()
 
 
@@ -92,6 +92,23 @@ def test_every_value_lies_in_the_range_that_the_table_states():
         ]
         assert values or metric.name == "image_alignment_dino", metric.name
         assert all(low <= value <= (high if high is not None else value) for value in values)
+
+
+def test_the_base_models_images_have_groups_of_their_own_and_change_no_other():
+    rows, others = made_rows(), made_rows(30, seed=1)
+    alone = computed(rows, before=[])
+    metrics = RunMetrics(names=NAMES, layouts=LAYOUTS)
+    metrics.update(rows)
+    metrics.update(others, group="class_word")
+    metrics.update(rows, group="stage1")
+    found = metrics.compute()
+    assert {name: found[name] for name in alone} == alone
+    added = {name for name in found if name not in alone}
+    single = {name.removeprefix("single/") for name in alone if name.startswith("single/")}
+    assert added == {f"{group}/{name}" for group in ("class_word", "stage1") for name in single}
+    for name in single:
+        assert found[f"stage1/{name}"] == alone[f"single/{name}"], "the same images"
+    assert found["class_word/identity"] == computed(others, before=[])["single/identity"]
 
 
 def test_a_group_without_images_has_no_metrics_and_one_without_values_says_so():
@@ -135,7 +152,7 @@ for shared in (True, False):
     for start in range(0, len(mine), 8):
         metrics.update(mine[start : start + 8])
     if rank == 1:
-        metrics.update(made_rows(9, seed=1), before=True)
+        metrics.update(made_rows(9, seed=1), group="prior_before")
     results.append(metrics.compute())
 print(json.dumps(results))
 dist.destroy_process_group()

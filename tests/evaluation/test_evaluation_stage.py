@@ -14,7 +14,7 @@ from clif_exp.concepts.reading import read_concept_set
 from clif_exp.evaluation import stage
 from clif_exp.evaluation.figures import Figure
 from clif_exp.evaluation.settings import READERS, OracleSettings
-from clif_exp.prompts.evaluation import EvaluationPrompt
+from clif_exp.prompts.evaluation import EvaluationPrompt, in_class_words
 from clif_exp.runs.composing import compose
 from clif_exp.toonworld.cast import default_cast, write_cast
 from clif_exp.toonworld.drawing.render import render
@@ -120,6 +120,11 @@ def judged(world, tmp_path_factory):
         (prior, (milo,)),
     ]
     seen = draw(root / "after", jobs) | draw(root / "before", [(prior, (cat,))])
+    # Stage 1's tokens draw milo rightly and otto bare-headed; class words draw no fox at all.
+    bare = replace(otto, hat="none", hat_colour="none")
+    seen |= draw(root / "stage1", [(jobs[0][0], (milo,)), (jobs[1][0], (bare,))])
+    words = in_class_words([jobs[0][0], jobs[1][0]])
+    seen |= draw(root / "class_word", [(words[0], (cat,)), (words[1], ())])
 
     class Faultless:
         def read(self, images):
@@ -131,6 +136,8 @@ def judged(world, tmp_path_factory):
             root / "out",
             generations=root / "after",
             prior_before=root / "before",
+            class_word=root / "class_word",
+            stage_1=root / "stage1",
             concepts=concepts,
             dataset_root=concepts.root,
             spec=spec,
@@ -162,9 +169,25 @@ def test_metrics_have_the_designs_names_and_the_right_values(judged):
     assert metrics["multi/layout_side/pictures"] == 2
 
 
+def test_what_the_base_model_draws_by_class_words_and_by_stage_1_is_measured(judged):
+    metrics = json.loads((judged / "metrics.json").read_text())
+    visible = [slot for slot in CAST["otto"].attributes() if slot != "hat_colour"]
+    assert metrics["stage1/identity"] == pytest.approx((1 + (1 - 1 / len(visible))) / 2, abs=0.05)
+    assert metrics["stage1/identity"] < metrics["single/identity"] == 1.0
+    assert (metrics["stage1/attendance"], metrics["class_word/attendance"]) == (1.0, 0.5)
+    assert metrics["class_word/identity"] < 1.0
+    for name in ("attribute_binding", "text_alignment", "image_alignment", "pictures"):
+        assert metrics[f"stage1/{name}"] is not None
+        assert metrics[f"class_word/{name}"] is not None
+    assert metrics["single/pictures"] == metrics["stage1/pictures"] == 2
+
+
 def test_every_image_has_a_line_and_every_concept_thumbnails(judged):
     lines = [json.loads(line) for line in (judged / "per_image.jsonl").read_text().splitlines()]
-    assert len(lines) == 6
+    groups = ["single"] * 2 + ["multi"] * 2 + ["prior", "prior_before"]
+    groups += ["class_word"] * 2 + ["stage1"] * 2
+    assert [line["group"] for line in lines] == groups
+    assert len({(line["group"], line["file"]) for line in lines}) == len(lines)
     assert [line["judgement"]["confused"] for line in lines[2:4]] == [
         False,
         True,

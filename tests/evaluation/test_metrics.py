@@ -34,6 +34,12 @@ def test_the_promised_names_exist():
     assert promised <= set(objectives())
 
 
+def test_tables_show_what_the_base_model_draws_before_what_was_customised():
+    found = ["single/identity", "stage1/identity", "class_word/identity", "prior_before/identity"]
+    columns, _ = table_of_metrics(found)
+    assert columns == ["class_word", "stage1", "single", "prior_before"]
+
+
 def test_every_metric_is_described_once():
     assert len({metric.name for metric in METRICS}) == len(METRICS)
     assert len({metric.title for metric in METRICS}) == len(METRICS)

@@ -14,7 +14,7 @@ from clif_exp.base_models.spec import BaseModels
 from clif_exp.base_models.tokens import EMBEDDINGS_FILE
 from clif_exp.generation import sampling
 from clif_exp.generation.stage import generate
-from clif_exp.prompts.evaluation import EvaluationPrompt
+from clif_exp.prompts.evaluation import EvaluationPrompt, in_class_words
 from support import settings
 
 PROMPTS = [
@@ -180,6 +180,21 @@ def test_embeddings_alone_leave_prompts_without_a_concept_as_they_were(spec, dif
     before, after = images(tmp_path / "before"), images(tmp_path / "after")
     # The same noise before and after, so what differs in a report is what customising changed.
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_class_words_are_drawn_by_the_base_model_from_the_concepts_noise(spec, tmp_path):
+    words = in_class_words(PROMPTS)
+    assert [prompt.concepts for prompt in words] == [("rick",)] * 3, "judged as the concept"
+    generate(tmp_path / "words", spec=spec, diffusion=None, prompts=words, settings=short(2))
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "words" / "generations.jsonl").read_text().splitlines()
+    ]
+    assert lines[0]["prompt"] == lines[0]["text_for_alignment"] == "a photo of a man"
+    assert [line["noise_seed"] for line in lines] == [
+        sampling.noise_seed(prompt.text, seed) for prompt in PROMPTS for seed in (0, 1)
+    ]
+    assert "noise_text" not in PROMPTS[0].to_json(), "as fingerprints have known them"
 
 
 def test_repeated_prompt_ids_are_refused_before_anything_is_written(spec, tmp_path):

@@ -48,6 +48,7 @@ def customise(pipeline: Any, folder: Path, *, fuse: bool) -> dict[str, int]:
     from clif_exp.base_models.loading import text_encoders_of
     from clif_exp.base_models.text_tuning import apply_text_tuning
     from clif_exp.base_models.tokens import apply_concept_embeddings, load_concept_embeddings
+    from clif_exp.base_models.unet_tuning.lora import LoraTuning
     from clif_exp.base_models.unet_tuning.registry import load_unet_tuning
 
     encoders = text_encoders_of(pipeline)
@@ -56,7 +57,9 @@ def customise(pipeline: Any, folder: Path, *, fuse: bool) -> dict[str, int]:
         for name, embeddings in load_concept_embeddings(folder / EMBEDDINGS_FILE).items():
             apply_concept_embeddings(*encoders[name], embeddings)
             num_tokens |= {concept: len(vectors) for concept, vectors in embeddings.items()}
-    # A LoRA of the text encoders comes with the U-Net's, from the file that stock pipelines load.
-    apply_text_tuning(folder, {name: e for name, (_, e) in encoders.items()}, lora=False)
+    # A LoRA of the text encoders comes with the U-Net's, from the file that stock pipelines load,
+    # which stage 1's own folder does not have.
+    alone = not LoraTuning.published_in(folder)
+    apply_text_tuning(folder, {name: e for name, (_, e) in encoders.items()}, lora=alone)
     load_unet_tuning(pipeline, folder, fuse=fuse)
     return num_tokens

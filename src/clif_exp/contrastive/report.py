@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # Captions that `retrieval_accuracy` reads at most: enough for shares, seconds for a large tower.
 CAPTIONS = 512
+OUTSIDE = 2.0  # Norms beyond this multiple of the vocabulary's 95th percentile are outside of it.
 CLOSE = 0.5  # Pairs below this share of the mean distance are called likely to be confused.
 
 
@@ -41,7 +42,9 @@ def embedding_report(
         JSON-ready: `pairwise_distance` (1 - cosine of the concepts' mean embeddings, in [0, 2],
         nested [A][B]) and `text_distance` (of the text features), before and after;
         `closest_pairs` by text distance after, each `likely_confused` or not; `nearest_words`
-        [(word, cosine)] before and after; `norm` and `vocabulary_norm`.
+        [(word, cosine)] before and after; `norm` (mean over a concept's tokens) before and after;
+        `vocabulary_norm`, its `mean` and 95th percentile (`p95`); `outside_vocabulary`, the
+        concepts whose norm after is beyond OUTSIDE times that percentile.
     """
     ids = torch.tensor(sorted(words))
     vocabulary_VD = table_VD.detach().cpu().float()[ids]
@@ -59,10 +62,21 @@ def embedding_report(
             when: _nearest_words(by_concept, vocabulary_VD, named, count=nearest)
             for when, by_concept in embeddings.items()
         },
-        "norm": {
-            name: round(float(e.norm(dim=1).mean()), 4) for name, e in embeddings["after"].items()
-        },
-        "vocabulary_norm": round(float(vocabulary_VD.norm(dim=1).mean()), 4),
+    } | _norms(embeddings, vocabulary_VD)
+
+
+def _norms(embeddings: Mapping[str, Mapping[str, Tensor]], vocabulary_VD: Tensor) -> dict[str, Any]:
+    """Return the concepts' norms beside the vocabulary's, and who is outside of it."""
+    norm = {
+        when: {name: round(float(e.norm(dim=1).mean()), 4) for name, e in by_concept.items()}
+        for when, by_concept in embeddings.items()
+    }
+    norms_V = vocabulary_VD.norm(dim=1)
+    high = float(norms_V.quantile(0.95))
+    return {
+        "norm": norm,
+        "vocabulary_norm": {"mean": round(float(norms_V.mean()), 4), "p95": round(high, 4)},
+        "outside_vocabulary": [name for name, n in norm["after"].items() if n > OUTSIDE * high],
     }
 
 

@@ -80,7 +80,7 @@ class ContrastiveSettings(StageSettings):
         control: "random_rows" replaces what was learnt by random displacements of equal length.
     """
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     num_tokens: Annotated[int, Field(ge=1, le=16)]
     encoders: Annotated[list[Word], Field(min_length=1)] | None

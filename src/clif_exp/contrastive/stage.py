@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,6 +94,22 @@ def train_contrastive(
     save_concept_embeddings(out / EMBEDDINGS_FILE, embeddings)
     save_text_tuning(out, trained, tuning=_tuning(settings))
     (out / "embedding_report.json").write_text(json.dumps(reports, indent=1))
+    for encoder, report in reports.items():
+        _warn_outside(report, encoder=encoder)
+
+
+def _warn_outside(report: Mapping[str, Any], *, encoder: str) -> None:
+    """Warn about concepts whose embeddings have left the vocabulary."""
+    if not report["outside_vocabulary"]:
+        return
+    _LOG.warning(
+        "contrastive: in %s the embeddings of %s have left the vocabulary (norms beyond twice the"
+        " 95th percentile of its words', %.3f), and the U-Net may not be able to read them: lower"
+        " contrastive.learning_rate or raise contrastive.norm_loss_weight.",
+        encoder,
+        ", ".join(report["outside_vocabulary"]),
+        report["vocabulary_norm"]["p95"],
+    )
 
 
 def _train_tower(

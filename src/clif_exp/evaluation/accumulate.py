@@ -11,7 +11,7 @@ import torchmetrics
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
-from clif_exp.evaluation.metrics import IMAGE_COUNT, METRICS, Metric, kind_of_group
+from clif_exp.evaluation.metrics import BASE_GROUPS, IMAGE_COUNT, METRICS, Metric, kind_of_group
 from clif_exp.evaluation.scoring import Row
 
 _NO_PAIR = -1
@@ -40,7 +40,7 @@ class RunMetrics(torchmetrics.Metric):
         self.groups = [
             *("single", "multi", "multi/pairs_seen", "multi/pairs_unseen"),
             *(f"multi/layout_{layout}" for layout in sorted(set(layouts))),
-            *("prior", "prior_before"),
+            *("prior", *BASE_GROUPS),
         ]
         counts_G = torch.zeros(len(self.groups), dtype=torch.int64)
         self.add_state("images", counts_G, dist_reduce_fx="sum")
@@ -55,17 +55,18 @@ class RunMetrics(torchmetrics.Metric):
         # A rank without images must still gather columns, in double precision.
         self.values = [torch.zeros(0, 4, dtype=torch.float64, device=self.device)]
 
-    def update(self, rows: Sequence[Row], *, before: bool = False) -> None:
+    def update(self, rows: Sequence[Row], *, group: str | None = None) -> None:
         """Take in a batch of images.
 
         Args:
             rows: scored and judged images.
-            before: they are the base model's images of the prior prompts.
+            group: one of `metrics.BASE_GROUPS`, if they are the base model's; images of a kind that
+                the group does not have are left out.
         """
         lines: list[tuple[float, float, float, float]] = []
         for row in rows:
-            for group in self._groups_of(row.line, before=before):
-                place = self.groups.index(group)
+            for name in self._groups_of(row.line, group=group):
+                place = self.groups.index(name)
                 self.images[place] += 1
                 self.judged[place] += row.judgement is not None
                 lines += [
@@ -101,10 +102,10 @@ class RunMetrics(torchmetrics.Metric):
         return metrics
 
     @staticmethod
-    def _groups_of(line: Mapping[str, Any], *, before: bool) -> list[str]:
+    def _groups_of(line: Mapping[str, Any], *, group: str | None) -> list[str]:
         kind = line["kind"]
-        if before:
-            return ["prior_before"] if kind == "prior" else []
+        if group is not None:
+            return [group] if kind == kind_of_group(group) else []
         if kind != "multi":
             return [kind]
         groups = ["multi", f"multi/layout_{line['layout']}"]

@@ -16,8 +16,19 @@ from clif_exp.evaluation.confusion import Judgement, Values
 
 Group = Literal["single", "multi", "prior"]
 
-GROUPS = ("single", "multi", "prior_before", "prior")
-"""Groups in summary.json, in the order of tables; `prior_before` is the base model's `prior`."""
+BASE_GROUPS: dict[str, Group] = {
+    "prior_before": "prior",
+    "class_word": "single",
+    "stage1": "single",
+}
+"""Groups of the untouched base model's images -> the kind of their prompts.
+
+`prior_before` is its `prior`, `class_word` its `single` with class words for concepts, and `stage1`
+its `single` with nothing but what stage 1 trained.
+"""
+
+GROUPS = ("class_word", "stage1", "single", "multi", "prior_before", "prior")
+"""Groups in summary.json, in the order of tables."""
 
 IMAGE_COUNT = "pictures"
 """Name in summary.json of the number of images behind a group's metrics."""
@@ -30,7 +41,7 @@ class Metric:
     Attributes:
         name: its name in summary.json, behind the group.
         title: its name in the report.
-        groups: where it exists; `prior_before` has what `prior` has.
+        groups: where it exists; those of BASE_GROUPS have what their prompts' kind has.
         better: which direction is better.
         range: the least and the largest possible value; None: no bound.
         meaning: one or two sentences for users.
@@ -191,8 +202,8 @@ METRICS: tuple[Metric, ...] = (
 
 
 def kind_of_group(group: str) -> str:
-    """The kind of a group's prompts: `multi` for `multi/pairs_seen`, `prior` for `prior_before`."""
-    return group.split("/")[0].removesuffix("_before")
+    """The kind of a group's prompts: `multi` for `multi/pairs_seen`, `single` for `stage1`."""
+    return BASE_GROUPS.get(group, group.split("/")[0])
 
 
 def objectives() -> tuple[str, ...]:

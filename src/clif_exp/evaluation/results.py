@@ -16,7 +16,7 @@ from clif_exp.evaluation.scoring import Row, open_image
 def write_results(
     out: Path,
     rows: Sequence[Row],
-    before: Sequence[Row],
+    base_rows: Mapping[str, Sequence[Row]],
     *,
     names: Sequence[str],
     truth: Truth | None,
@@ -27,7 +27,7 @@ def write_results(
     Args:
         out: folder to write into.
         rows: the customised model's images.
-        before: the base model's images of the prior prompts.
+        base_rows: group -> the base model's images (`metrics.BASE_GROUPS`).
         names: all concepts.
         truth: concept -> slot -> value; None: no matrices.
         thresholds: `presence` and `identity`, for readers of the matrices.
@@ -45,17 +45,19 @@ def write_results(
             report[kind]["attendance"] = matrices.attendance_per_concept(judgements)
             report[kind]["pairs"] = matrices.confusion_per_pair(judgements)
     write_json(out / "confusion_matrix.json", report)
-    write_jsonl(out / "per_image.jsonl", [describe(row) for row in [*rows, *before]])
-    write_json(out / "metrics.json", collect_metrics(rows, before, names=names))
+    lines = [describe(row, group=row.line["kind"]) for row in rows]
+    lines += [describe(row, group=group) for group, found in base_rows.items() for row in found]
+    write_jsonl(out / "per_image.jsonl", lines)
+    write_json(out / "metrics.json", collect_metrics(rows, base_rows, names=names))
 
 
 def collect_metrics(
-    rows: Sequence[Row], before: Sequence[Row], *, names: Sequence[str]
+    rows: Sequence[Row], base_rows: Mapping[str, Sequence[Row]], *, names: Sequence[str]
 ) -> dict[str, float | None]:
     """Return the flat metrics of a run, of images that this process has all seen.
 
-    Groups are `single/`, `multi/` (also by seen and unseen pairs and by layout), `prior/` and
-    `prior_before/`.
+    Groups are `single/`, `multi/` (also by seen and unseen pairs and by layout), `prior/`, and the
+    base model's.
     """
     from clif_exp.evaluation.accumulate import RunMetrics
 
@@ -63,13 +65,14 @@ def collect_metrics(
     # The processes shared the images through the folder, so the other ranks have nothing to add.
     metrics = RunMetrics(names=names, layouts=layouts, sync_on_compute=False)
     metrics.update(rows)
-    metrics.update(before, before=True)
+    for group, found in base_rows.items():
+        metrics.update(found, group=group)
     return metrics.compute()
 
 
-def describe(row: Row) -> dict[str, Any]:
-    """Return an image's line of `per_image.jsonl`."""
-    line = {
+def describe(row: Row, *, group: str) -> dict[str, Any]:
+    """Return an image's line of `per_image.jsonl`; file names are unique within a group."""
+    line = {"group": group} | {
         key: row.line[key]
         for key in ("file", "prompt_id", "prompt", "kind", "layout", "concepts", "sides", "seed")
     }

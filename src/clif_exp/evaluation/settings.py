@@ -153,7 +153,7 @@ class EvaluationSettings(StageSettings):
         batch_size: images at a time.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     judge: JudgeSettings
     reader: Annotated[ReaderSettings, Field(discriminator="kind")]

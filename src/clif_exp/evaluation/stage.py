@@ -33,6 +33,8 @@ def evaluate(
     dataset_root: Path,
     spec: BaseModels,
     settings: EvaluationSettings,
+    class_word: Path | None = None,
+    stage_1: Path | None = None,
     contrastive: Path | None = None,
     diffusion: Path | None = None,
     device: str = "cpu",
@@ -52,6 +54,8 @@ def evaluate(
             else.
         spec: base models; the judge must be none of them.
         settings: evaluation's.
+        class_word: the base model's images of the single prompts in class words, or None.
+        stage_1: its images of the single prompts with what stage 1 trained alone, or None.
         contrastive: what stage 1 published, for the embedding distances, or None.
         diffusion: what stage 2 published, likewise.
         device: torch device.
@@ -77,20 +81,21 @@ def evaluate(
     if finalize:
         out.mkdir(parents=True, exist_ok=True)
     rows = evaluator.score_images(generations, work=out / "scored")
-    before = (
-        evaluator.score_images(prior_before, work=out / "scored_prior")
-        if prior_before is not None
-        else []
-    )
+    folders = {"prior_before": prior_before, "class_word": class_word, "stage1": stage_1}
+    base_rows = {
+        group: evaluator.score_images(folder, work=out / f"scored_{group}")
+        for group, folder in folders.items()
+        if folder is not None
+    }
     if not finalize:
         return
-    for work in ("scored", "scored_prior"):
+    for work in ("scored", *(f"scored_{group}" for group in base_rows)):
         shutil.rmtree(out / work, ignore_errors=True)
     write_thumbnails(out / "references", references)
     stages = {"after stage 1": contrastive, "after stage 2": diffusion}
     write_distances(out, stages, spec=spec, concepts=concepts, device=device)
     thresholds = {"presence": settings.presence_threshold, "identity": settings.identity_threshold}
-    write_results(out, rows, before, names=names, truth=truth, thresholds=thresholds)
+    write_results(out, rows, base_rows, names=names, truth=truth, thresholds=thresholds)
 
 
 def check_settings(spec: BaseModels, settings: EvaluationSettings) -> None:

@@ -76,7 +76,7 @@ def generate(
     """
     _check_ids(prompts)
     images = [
-        ImageJob(prompt, seed, noise_seed(prompt.text, seed))
+        ImageJob(prompt, seed, noise_seed(prompt.noise_text or prompt.text, seed))
         for prompt in prompts
         for seed in settings.seeds
     ]

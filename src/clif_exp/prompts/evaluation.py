@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from clif_exp.concepts.pairs import seen_pairs
@@ -58,6 +58,7 @@ class EvaluationPrompt:
             multi.
         expected: prior prompts of ToonWorld: slot -> value per figure that the prompt asks for.
         split: settings are tuned on "tuning" prompts and reported once on "reporting" prompts.
+        noise_text: the text that seeds its images' initial noise; None: its own.
     """
 
     id: str
@@ -71,13 +72,20 @@ class EvaluationPrompt:
     seen: bool | None = None
     expected: tuple[Mapping[str, str], ...] = ()
     split: Split = "reporting"
+    noise_text: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and strings, for fingerprints and `generations.jsonl`."""
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
+            if key != "noise_text" or value is not None  # the usual case is not worth a word
         }
+
+
+def in_class_words(prompts: Sequence[EvaluationPrompt]) -> list[EvaluationPrompt]:
+    """Ask for the same concepts by their class words, from the same noise."""
+    return [replace(prompt, text=prompt.class_text, noise_text=prompt.text) for prompt in prompts]
 
 
 def _rng(seed: int, *path: object) -> random.Random:

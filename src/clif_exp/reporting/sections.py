@@ -25,6 +25,8 @@ HEADLINES = (
 """The metrics at the top of the page."""
 
 GROUP_TITLES = {
+    "class_word": "class word",
+    "stage1": "stage 1",
     "single": "one concept",
     "multi": "several concepts",
     "prior_before": "no concept, before",
@@ -72,15 +74,23 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
     return read_jsonl(file) if file.exists() else []
 
 
-def read_judged(generation: Path | None, evaluation: Path | None) -> list[Judged]:
-    """Read the generated images in the order of their manifest, with what evaluation found."""
+def read_judged(
+    generation: Path | None, evaluation: Path | None, *, group: str | None = None
+) -> list[Judged]:
+    """Read the generated images in the order of their manifest, with what evaluation found.
+
+    Args:
+        generation: a generation artifact, or None.
+        evaluation: what evaluation published, or None.
+        group: of the images in `per_image.jsonl`; None: the customised model's.
+    """
     if generation is None:
         return []
-    verdicts = (
-        {line["file"]: line for line in reversed(_read_lines(evaluation / "per_image.jsonl"))}
-        if evaluation
-        else {}
-    )
+    verdicts = {
+        line["file"]: line
+        for line in (_read_lines(evaluation / "per_image.jsonl") if evaluation else [])
+        if line["group"] == (group or line["kind"])
+    }
     lines = _read_lines(generation / "generations.jsonl")
     return [
         Judged(line, verdicts.get(line["file"], {}), generation / line["file"]) for line in lines
@@ -98,6 +108,23 @@ def single_rows(judged: Sequence[Judged], evaluation: Path | None, *, per_concep
         files = sorted((evaluation / "references" / name).glob("*.png"))[:2] if evaluation else []
         result.append((name, [*[Tile(file, "reference") for file in files], *tiles[:per_concept]]))
     return result
+
+
+def stage_1_rows(artifacts: Mapping[str, Path], *, per_set: int = 2) -> Rows:
+    """One row per concept: the base model's images of its class word and of stage 1, references."""
+    rows: dict[str, list[Tile]] = {}
+    evaluation = artifacts.get("evaluation")
+    for group in ("class_word", "stage1"):
+        shown: dict[str, list[Tile]] = {}
+        for image in read_judged(artifacts.get(f"generation_{group}"), evaluation, group=group):
+            shown.setdefault(image.line["concepts"][0], []).append(image.tile)
+        for name, tiles in shown.items():
+            rows.setdefault(name, []).extend(tiles[:per_set])
+    if evaluation:
+        for name, tiles in rows.items():
+            files = sorted((evaluation / "references" / name).glob("*.png"))[:per_set]
+            tiles += [Tile(file, "reference") for file in files]
+    return list(rows.items())
 
 
 def pair_rows(judged: Sequence[Judged], *, per_pair: int = 5, limit: int = 12) -> Rows:

@@ -10,7 +10,7 @@ from typing import Any
 from clif_exp.artifacts.files import write_text
 from clif_exp.reporting import charts, sections
 from clif_exp.reporting.images import data_uri, write_grid, write_strips
-from clif_exp.reporting.tokens import token_tables
+from clif_exp.reporting.tokens import drawn_table, readability_warnings, token_tables
 from clif_exp.reporting.trackers import log_to_trackers
 
 
@@ -31,7 +31,8 @@ def write_report(
         run_dir: the run's folder.
         summary: what `summary.json` holds.
         artifacts: published folders by name: augment_G, augment_R, augment_M, contrastive,
-            diffusion, generation, generation_prior, evaluation; all optional.
+            diffusion, generation, generation_prior, generation_class_word, generation_stage1,
+            evaluation; all optional.
         guide: the metrics in the order of tables, each with `name`, `title`, `arrow`, `better`,
             `range` and `meaning`.
         config_yaml: the resolved configuration.
@@ -63,6 +64,8 @@ def write_report(
             distance_plots=charts.distance_plots(distances, matrices),
             loss_plots=charts.loss_plots(artifacts),
             tokens=token_tables(artifacts.get("contrastive")),
+            drawn=drawn_table(metrics, guide),
+            token_warnings=readability_warnings(artifacts.get("contrastive"), metrics),
             training=_training_samples(run_dir, artifacts.get("diffusion")),
             stages=sections.stage_rows(summary),
             config=config_yaml,
@@ -77,6 +80,7 @@ def _grids(artifacts: Mapping[str, Path]) -> dict[str, sections.Rows]:
     judged = sections.read_judged(generation, evaluation)
     return {
         "concepts": sections.single_rows(judged, evaluation),
+        "stage_1": sections.stage_1_rows(artifacts),
         "pairs": sections.pair_rows(judged),
         "prior": sections.prior_rows(generation, artifacts.get("generation_prior")),
         "augmented": sections.augmented_rows(artifacts),

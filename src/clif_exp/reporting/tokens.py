@@ -1,11 +1,68 @@
-"""Stage 1 on the page: concepts before and after it, and which are likely to be confused."""
+"""Stage 1 on the page: what became of the concepts, and whether the base model can draw them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+DRAWN = ("identity", "attendance", "attribute_binding", "image_alignment")
+"""Metrics of what the untouched base model draws."""
+
+
+def drawn_table(
+    metrics: Mapping[str, float | None], guide: Sequence[Mapping[str, str]]
+) -> list[dict[str, str]]:
+    """Return what the base model draws by class words and by stage 1: title, arrow and values.
+
+    Empty without a stage 1; what was measured of neither is left out.
+    """
+    titles = {row["name"]: row for row in guide}
+    rows = []
+    for name in DRAWN:
+        values = [metrics.get(f"{group}/{name}") for group in ("class_word", "stage1")]
+        if name in titles and any(value is not None for value in values):
+            shown = ["–" if value is None else f"{value:.3f}" for value in values]
+            row = {key: titles[name][key] for key in ("title", "arrow", "better")}
+            rows.append(row | {"class_word": shown[0], "stage_1": shown[1]})
+    return rows
+
+
+def readability_warnings(
+    contrastive: Path | None, metrics: Mapping[str, float | None]
+) -> list[str]:
+    """Return what is wrong with stage 1's embeddings as words that the base model reads.
+
+    Args:
+        contrastive: what stage 1 published, or None.
+        metrics: of the run. Identity is compared, or image alignment where no figures were read.
+    """
+    warnings = [
+        f"{encoder}: the embeddings of {', '.join(report['outside_vocabulary'])} have left the"
+        f" vocabulary: their norms are beyond twice {report['vocabulary_norm']['p95']:.3f}, the"
+        " 95th percentile of its words' norms. Lower contrastive.learning_rate or raise"
+        " contrastive.norm_loss_weight."
+        for encoder, report in _read_reports(contrastive).items()
+        if report["outside_vocabulary"]
+    ]
+    for name in ("identity", "image_alignment"):
+        word, learnt = metrics.get(f"class_word/{name}"), metrics.get(f"stage1/{name}")
+        if word is not None and learnt is not None:
+            if learnt < word:
+                warnings.append(
+                    "The untouched base model draws less of the concepts from what stage 1 learnt"
+                    f" than from their class words: {name.replace('_', ' ')} {learnt:.3f} instead"
+                    f" of {word:.3f}. Stage 2 has to learn the concepts by itself."
+                )
+            break
+    return warnings
+
+
+def _read_reports(contrastive: Path | None) -> dict[str, Any]:
+    """Return text encoder -> its report."""
+    file = contrastive / "embedding_report.json" if contrastive else None
+    return json.loads(file.read_text()) if file is not None and file.is_file() else {}
 
 
 def token_tables(contrastive: Path | None) -> list[dict[str, Any]]:
@@ -15,20 +72,16 @@ def token_tables(contrastive: Path | None) -> list[dict[str, Any]]:
         contrastive: what stage 1 published, or None.
 
     Returns:
-        One table per text encoder: `encoder`, `rows` (concept, nearest words, norm, nearest concept
-        before and after), `pairs` (the closest ones), `notes` (measured over all concepts).
+        One table per text encoder: `encoder`, `rows` (concept, nearest words, norm and nearest
+        concept before and after), `pairs` (the closest ones), `notes` (measured over all concepts).
     """
-    file = contrastive / "embedding_report.json" if contrastive else None
-    if file is None or not file.is_file():
-        return []
-    reports = json.loads(file.read_text())
     return [
         {"encoder": name, "rows": _rows(report), "pairs": _pairs(report), "notes": _notes(report)}
-        for name, report in reports.items()
+        for name, report in _read_reports(contrastive).items()
     ]
 
 
-def _rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
+def _rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for name, words in report["nearest_words"]["after"].items():
         nearest = {
@@ -39,7 +92,9 @@ def _rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
             {
                 "name": name,
                 "words": ", ".join(f"{word} {cosine:.2f}" for word, cosine in words[:3]),
-                "norm": f"{report['norm'][name] / report['vocabulary_norm']:.2f}",
+                "norm_before": f"{report['norm']['before'][name]:.3f}",
+                "norm_after": f"{report['norm']['after'][name]:.3f}",
+                "outside": name in report["outside_vocabulary"],
                 "before": nearest["before"],
                 "after": nearest["after"],
             }
@@ -78,7 +133,11 @@ def _pairs(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _notes(report: Mapping[str, Any]) -> list[str]:
-    notes = []
+    norm = report["vocabulary_norm"]
+    notes = [
+        f"Norms of the vocabulary's embeddings: mean {norm['mean']:.3f}, 95th percentile"
+        f" {norm['p95']:.3f}."
+    ]
     if mistaken := report.get("mistaken"):
         before, after = mistaken["before"], mistaken["after"]
         if after["accuracy"] is not None:

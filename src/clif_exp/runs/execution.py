@@ -35,6 +35,8 @@ _FIRST_GUESS = {
     "diffusion": 0.3,
     "generation": 0.4,
     "generation_prior": 0.4,
+    "generation_class_word": 0.4,
+    "generation_stage1": 0.4,
     "evaluation": 0.05,
     "export": 3.0,
 }

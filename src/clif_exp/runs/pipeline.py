@@ -127,7 +127,7 @@ def show_results(run: RunDirectory) -> None:
     if rows:
         table = Table(
             "",
-            *(column.replace("_", " ") for column in columns),
+            *(column.replace("_", " ").replace("stage1", "stage 1") for column in columns),
             title=f"{run.summary['experiment']}, seed {run.summary['seed']}",
         )
         arrows = {metric.name: f" {metric.arrow}" for metric in METRICS}

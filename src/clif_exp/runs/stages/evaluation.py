@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
     from clif_exp.runs.execution import Execution
 
-_READS = ("generation", "generation_prior", "contrastive", "diffusion")
+_READS = (
+    *("generation", "generation_prior", "generation_class_word", "generation_stage1"),
+    *("contrastive", "diffusion"),
+)
 
 
 def evaluate(execution: Execution) -> None:
@@ -37,6 +40,8 @@ def evaluate(execution: Execution) -> None:
             dataset_root=plan.root,
             spec=plan.spec,
             prior_before=paths.get("generation_prior"),
+            class_word=paths.get("generation_class_word"),
+            stage_1=paths.get("generation_stage1"),
             contrastive=paths.get("contrastive"),
             diffusion=paths.get("diffusion"),
             device=plan.config.trainer.device,

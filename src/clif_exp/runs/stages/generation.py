@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.store import Artifact
+from clif_exp.prompts.evaluation import in_class_words
 
 if TYPE_CHECKING:
     from clif_exp.prompts.evaluation import EvaluationPrompt
@@ -18,12 +19,19 @@ if TYPE_CHECKING:
 def generate(execution: Execution) -> None:
     """Sample the evaluation prompts.
 
-    The prior prompts are also drawn by the untouched base model, once for all its runs.
+    The prior prompts are also drawn by the untouched base model, once for all its runs. So are the
+    prompts of single concepts, if the method has a stage 1: by their class words, once for all
+    runs, and with nothing but what stage 1 trained.
     """
-    plan, diffusion = execution.plan, execution.artifacts.get("diffusion")
+    plan, made = execution.plan, execution.artifacts
+    diffusion, stage_1 = made.get("diffusion"), made.get("reconstruction", made.get("contrastive"))
     prior = [prompt for prompt in plan.prompts if prompt.kind == "prior"]
     if prior:
         _sample(execution, "generation_prior", model=None, prompts=prior)
+    single = [prompt for prompt in plan.prompts if prompt.kind == "single"]
+    if single and stage_1 is not None:
+        _sample(execution, "generation_class_word", model=None, prompts=in_class_words(single))
+        _sample(execution, "generation_stage1", model=stage_1, prompts=single)
     if plan.prompts and diffusion is not None:
         _sample(execution, "generation", model=diffusion, prompts=plan.prompts)
 
@@ -58,8 +66,7 @@ def _sample(
         version=settings.VERSION,
         # The prompts themselves, instead of what chose them.
         config={**settings.relevant(), "prompts": described},
-        inputs={"base": plan.base_fingerprint}
-        | ({"diffusion": model.fingerprint} if model else {}),
+        inputs={"base": plan.base_fingerprint} | ({model.name: model.fingerprint} if model else {}),
         build=build,
         contribute=partial(build, finalize=False),
         work=len(prompts) * len(settings.seeds),
