@@ -208,12 +208,12 @@ class Execution:
             return
         amount = f"{work:g} {unit}, " if unit else ""
         if found is not None:
-            log.info("%-16s reused (%sbuilt in %s)", name, amount, duration(found.seconds))
+            log.info("%-21s reused (%sbuilt in %s)", name, amount, duration(found.seconds))
             return
         known = self.plan.store.estimate_seconds(name, work=work)
         expected = known if known is not None else _FIRST_GUESS.get(name, 1.0) * work
         log.info(
-            "%-16s %sabout %s%s",
+            "%-21s %sabout %s%s",
             name,
             amount,
             duration(expected),

@@ -117,7 +117,7 @@ def _walk(execution: Execution) -> None:
 def show_results(run: RunDirectory) -> None:
     """Print the metrics, and the paths of the report and of the export."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from clif_exp.evaluation.metrics import METRICS, table_of_metrics
 
@@ -126,7 +126,7 @@ def show_results(run: RunDirectory) -> None:
     console = Console()
     if rows:
         table = Table(
-            "",
+            Column("", no_wrap=True),  # of what does not fit, the titles of the groups give way
             *(column.replace("_", " ").replace("stage1", "stage 1") for column in columns),
             title=f"{run.summary['experiment']}, seed {run.summary['seed']}",
         )

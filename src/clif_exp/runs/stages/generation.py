@@ -66,7 +66,8 @@ def _sample(
         version=settings.VERSION,
         # The prompts themselves, instead of what chose them.
         config={**settings.relevant(), "prompts": described},
-        inputs={"base": plan.base_fingerprint} | ({model.name: model.fingerprint} if model else {}),
+        inputs={"base": plan.base_fingerprint}
+        | ({model.stage: model.fingerprint} if model else {}),
         build=build,
         contribute=partial(build, finalize=False),
         work=len(prompts) * len(settings.seeds),
