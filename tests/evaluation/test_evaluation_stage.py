@@ -120,7 +120,8 @@ def judged(world, tmp_path_factory):
         (prior, (milo,)),
     ]
     seen = draw(root / "after", jobs) | draw(root / "before", [(prior, (cat,))])
-    # Stage 1's tokens draw milo rightly and otto bare-headed; class words draw a cat, and nobody who is like otto.
+    # Stage 1's tokens draw milo rightly and otto bare-headed; class words draw a cat, and somebody
+    # who has nothing in common with otto.
     bare = replace(otto, hat="none", hat_colour="none")
     seen |= draw(root / "stage1", [(jobs[0][0], (milo,)), (jobs[1][0], (bare,))])
     words = in_class_words([jobs[0][0], jobs[1][0]])
