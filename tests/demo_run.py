@@ -25,10 +25,10 @@ from clif_exp.evaluation.scoring import Row, judge_line
 from clif_exp.prompts.evaluation import EvaluationPrompt, build_prompts, in_class_words
 from clif_exp.runs.composing import compose
 from clif_exp.toonworld.cast import default_cast, write_cast
+from clif_exp.toonworld.characters import sample_character
 from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.grammar import truth as visible_truth
 from clif_exp.toonworld.placing import place_pair
-from clif_exp.toonworld.scenes import sample_character
 from clif_exp.toonworld.world import Character, Scene
 from clif_exp.toonworld.world import Figure as Placed
 

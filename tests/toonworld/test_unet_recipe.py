@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from clif_exp.toonworld.characters import sample_character
 from clif_exp.toonworld.placing import place_pair
 from clif_exp.toonworld.recipes.unet import BEHIND, ONE_HAT, PAIR_WEIGHT, _weight
-from clif_exp.toonworld.scenes import sample_character
 from clif_exp.toonworld.world import Scene
 
 

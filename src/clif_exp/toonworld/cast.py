@@ -15,9 +15,9 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from clif_exp.toonworld.characters import look_alike, sample_character
 from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.placing import place_single
-from clif_exp.toonworld.scenes import look_alike, sample_character
 from clif_exp.toonworld.world import CAST_ONLY, PEOPLE, SKIN_TONES, SPECIES, Character, Scene
 
 HELD_OUT_IMAGES = 8

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from clif_exp.toonworld.drawing.render import Rendering, render
+from clif_exp.toonworld.names import NAMES, name_of
 from clif_exp.toonworld.world import FAMILY_OF, PEOPLE, SLOTS, Character, Figure, Item, Scene
 
 OPENINGS = {
@@ -45,6 +46,7 @@ PART_OF_SLOT = {
 }
 _OPTIONAL = ("hat", "accessory")  # what a character may lack
 _LEFT_FIRST = 0.9  # how often "A next to B" and "A and B" name the left one first
+NAMED_RATE = 0.6  # how often a character who has a name is called by it, and by nothing else
 _MENTION_RATES = (0.0, 0.35, 0.65, 1.0)
 _MENTION_WEIGHTS = (0.14, 0.26, 0.32, 0.28)
 # Words of prompts that captions themselves do not need.
@@ -118,6 +120,10 @@ def phrase(
         raise ValueError("phrase needs an rng unless full=True.")
     elif rate is None:
         rate = float(rng.choice(_MENTION_RATES, p=_MENTION_WEIGHTS))
+
+    name = None if rng is None else name_of(character)
+    if rng is not None and name is not None and rng.random() < NAMED_RATE:
+        return name
 
     def mentioned(weight: float = 1.0, *, slot: str = "") -> bool:
         if settled is not None and slot in settled:
@@ -282,7 +288,11 @@ def _words() -> tuple[str, ...]:
     phrases += [value for values in SLOTS.values() for value in values if value != "none"]
     phrases += ["hugging riding behind wearing with hair person animal hat an a and ,"]
     return tuple(
-        sorted({word for text in phrases for word in text.split()} | set(_PROMPT_WORDS.split()))
+        sorted(
+            {word for text in phrases for word in text.split()}
+            | set(_PROMPT_WORDS.split())
+            | set(NAMES)
+        )
     )
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from clif_exp.base_models.precision import cpu_autocast
 from clif_exp.toonworld import relations
 from clif_exp.toonworld.cast import default_cast
+from clif_exp.toonworld.characters import sample_character
 from clif_exp.toonworld.grammar import PLACE_PHRASES, phrase
 from clif_exp.toonworld.measures import HELD_OUT_SEED, Row
 from clif_exp.toonworld.oracle import FigureReading, Oracle
-from clif_exp.toonworld.scenes import sample_character
 from clif_exp.toonworld.world import CAST_ONLY, CONTEXTS, INTERACTIONS, Character
 
 

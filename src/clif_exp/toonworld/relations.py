@@ -7,9 +7,10 @@ from collections import defaultdict
 import numpy as np
 
 from clif_exp.toonworld.architectures import RESOLUTION
+from clif_exp.toonworld.characters import sample_character
 from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.grammar import PLACE_PHRASES, phrase
-from clif_exp.toonworld.scenes import sample_character, sample_scene
+from clif_exp.toonworld.scenes import sample_scene
 from clif_exp.toonworld.world import CONTEXTS, INTERACTIONS, Character
 
 Box = tuple[float, float, float, float]

@@ -27,6 +27,8 @@ TRAINERS = ("cpu", "gpu")
 # memory; `--scenes` uses fewer.
 SCENES = {"judge_clip": 6_000, "oracle": 96_000}
 SEEDS = {"judge_clip": 2}
+# Share of the characters who have a name, where texts and images are learnt together.
+NAMED = 0.4
 
 
 def main() -> None:
@@ -104,7 +106,8 @@ def make_recipe(
         return oracle.recipe(
             root / "corpus", scenes=scenes, vae_folder=root / "weights" / "vae", **options
         )
-    corpus = render_corpus(root / "corpus", size=scenes, seed=SEEDS.get(name, 1))
+    named = NAMED if name in ("clip", "clip_image", "unet") else 0.0
+    corpus = render_corpus(root / "corpus", size=scenes, seed=SEEDS.get(name, 1), named=named)
     if name in ("clip", "judge_clip"):
         tokenizer = _settled_tokenizer(
             root / name / "tokenizer", published=root / "weights" / name if warm else None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from clif_exp.toonworld.names import named_characters
 from clif_exp.toonworld.world import BASE_SLOTS
 
 _OPENS_A_PHRASE = frozenset(("a", "an", ",", "and", "with", "wearing", "in", "on", "at"))
@@ -50,8 +51,11 @@ def _parse(words: Sequence[str]) -> list[list[int]]:
             known[0] = COLOURS.index(word)
         elif word in PATTERNS[1:]:
             known[1] = PATTERNS.index(word)
-        elif word in SPECIES[1:]:
-            known[2] = SPECIES.index(word)
+        elif word in SPECIES[1:] or word in named_characters():
+            named = named_characters().get(word)
+            if named is not None:  # a name begins a phrase of its own
+                known[:2] = [0, 0]
+            known[2] = SPECIES.index(word if named is None else named.species)
             known[3] = min(known[3] + 1, len(FIGURES) - 1)
         parsed.append(list(known))
     return parsed

@@ -23,14 +23,16 @@ from clif_exp.concepts.images import on_white
 from clif_exp.toonworld.architectures import RESOLUTION, build_clip, write_clip
 from clif_exp.toonworld.drawing.render import LABELS_PER_FIGURE
 from clif_exp.toonworld.grammar import article, caption, full_caption, item_phrase, phrase
+from clif_exp.toonworld.names import name_of
 from clif_exp.toonworld.recipes import binding
 from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
 from clif_exp.toonworld.world import PARTS, Character, Item
 
 WORD_WEIGHT = 8.0
-CUT_OUTS = 0.25  # share of the images
+CUT_OUTS = 0.35  # share of the images
 CUT_OUTS_ALONE = 0.6  # when the image tower is trained alone
+OWNERS = 0.5  # share of the parts of whoever has a name that are called "NAME's hat"
 SMALLEST = 40  # pixels of a part that is cut out
 _COVERED = {
     "hat": ("hat",),
@@ -186,7 +188,9 @@ def example(
         cut_out = _cut_out(corpus, row, rng)
         if cut_out is not None:
             return cut_out
-    return corpus.images_NHWC[row], caption(scene, rng), full_caption(scene)
+    names = [name_of(figure.character) or "" for figure in scene.figures]
+    full = " ".join([full_caption(scene), *names])
+    return corpus.images_NHWC[row], caption(scene, rng), full
 
 
 def _cut_out(
@@ -231,7 +235,7 @@ def _cut_out(
 def _names_of_cut_out(who: Character, part: str, rng: np.random.Generator) -> tuple[str, str]:
     """Name a cut-out partially and in full; `part` "whole" is the figure."""
     if part == "whole":
-        return phrase(who, rng), phrase(who, full=True)
+        return phrase(who, rng), f"{phrase(who, full=True)} {name_of(who) or ''}"
     if part in _BODY:
         name = str(rng.choice(_BODY[part]))
         return name, name
@@ -247,6 +251,8 @@ def _names_of_cut_out(who: Character, part: str, rng: np.random.Generator) -> tu
         who.style,
     )
     partial = article(item.kind) if rng.random() < 0.3 else item_phrase(item, rng)
+    if (owner := name_of(who)) is not None and rng.random() < OWNERS:
+        partial = f"{owner} 's {item.kind}"
     return partial, item_phrase(item)
 
 

@@ -36,8 +36,10 @@ class Corpus:
         return len(self.scenes)
 
 
-def _draw_chunk(task: tuple[int, int, int, bool]) -> tuple[np.ndarray, np.ndarray, list[Scene]]:
-    seed, start, count, allow_cast_only = task
+def _draw_chunk(
+    task: tuple[int, int, int, bool, float],
+) -> tuple[np.ndarray, np.ndarray, list[Scene]]:
+    seed, start, count, allow_cast_only, named = task
     images = np.empty((count, RESOLUTION, RESOLUTION, 3), np.uint8)
     labels = np.empty((count, RESOLUTION, RESOLUTION), np.uint8)
     scenes = []
@@ -45,7 +47,9 @@ def _draw_chunk(task: tuple[int, int, int, bool]) -> tuple[np.ndarray, np.ndarra
         # One generator per scene: the corpus does not depend on chunks or on the number of
         # processes.
         scene = sample_scene(
-            np.random.default_rng([seed, start + offset]), allow_cast_only=allow_cast_only
+            np.random.default_rng([seed, start + offset]),
+            allow_cast_only=allow_cast_only,
+            named=named,
         )
         rendering = render(scene, size=RESOLUTION)
         images[offset], labels[offset] = rendering.image, rendering.labels
@@ -54,7 +58,13 @@ def _draw_chunk(task: tuple[int, int, int, bool]) -> tuple[np.ndarray, np.ndarra
 
 
 def render_corpus(
-    folder: Path, *, size: int, seed: int, allow_cast_only: bool = False, workers: int = 2
+    folder: Path,
+    *,
+    size: int,
+    seed: int,
+    allow_cast_only: bool = False,
+    named: float = 0.0,
+    workers: int = 2,
 ) -> Corpus:
     """Draw `size` scenes into `folder`, or open those of an earlier call.
 
@@ -64,9 +74,11 @@ def render_corpus(
         seed: scene i derives from (seed, i).
         allow_cast_only: also draw attributes that only casts have (the oracle must read those, base
             models never see them).
+        named: share of the characters who have a name (`names`).
         workers: processes.
     """
-    folder = folder / f"{'all' if allow_cast_only else 'base'}-seed{seed}-{size}"
+    drawn = ("all" if allow_cast_only else "base") + (f"-named{named:g}" if named else "")
+    folder = folder / f"{drawn}-seed{seed}-{size}"
     finished = folder / "scenes.pickle"
     if not finished.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,14 +90,14 @@ def render_corpus(
             folder / "labels.npy", mode="w+", dtype=np.uint8, shape=shape
         )
         tasks = [
-            (seed, start, min(_CHUNK, size - start), allow_cast_only)
+            (seed, start, min(_CHUNK, size - start), allow_cast_only, named)
             for start in range(0, size, _CHUNK)
         ]
         scenes: list[Scene] = []
-        for drawn in map_tasks(_draw_chunk, tasks, workers=workers):
-            chunk = slice(len(scenes), len(scenes) + len(drawn[2]))
-            images[chunk], labels[chunk] = drawn[:2]
-            scenes += drawn[2]
+        for part in map_tasks(_draw_chunk, tasks, workers=workers):
+            chunk = slice(len(scenes), len(scenes) + len(part[2]))
+            images[chunk], labels[chunk] = part[:2]
+            scenes += part[2]
         images.flush()
         labels.flush()
         # Last: its presence says that the arrays are complete.

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from clif_exp.toonworld.architectures import RESOLUTION
+from clif_exp.toonworld.characters import PAINTS
 from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.recipes import vae
 from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.recipes.processes import map_tasks
-from clif_exp.toonworld.scenes import PAINTS
 from clif_exp.toonworld.world import Character, Scene
 
 VERSION = 2  # part of the cached file's name: raise it when `leaked` changes

@@ -15,12 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from clif_exp.toonworld.architectures import RESOLUTION
+from clif_exp.toonworld.characters import sample_character
 from clif_exp.toonworld.drawing.render import LABELS_PER_FIGURE, Rendering, render
 from clif_exp.toonworld.grammar import PART_OF_SLOT, truth
 from clif_exp.toonworld.oracle import AMBIGUOUS, ANSWERS, NOT_VISIBLE, STRIDE
 from clif_exp.toonworld.recipes import places
 from clif_exp.toonworld.recipes.processes import map_tasks
-from clif_exp.toonworld.scenes import KIND_SHARES, sample_character, sample_scene
+from clif_exp.toonworld.scenes import KIND_SHARES, sample_scene
 from clif_exp.toonworld.world import PARTS, Scene
 
 SEED = 3
