@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Captions that `retrieval_accuracy` reads at most: enough for shares, seconds for a large tower.
 CAPTIONS = 512
-OUTSIDE = 2.0  # Norms beyond this multiple of the vocabulary's 95th percentile are outside of it.
+OUTSIDE = 1.5  # Norms beyond this multiple of the vocabulary's 95th percentile are outside of it.
 CLOSE = 0.5  # Pairs below this share of the mean distance are called likely to be confused.
 
 
@@ -43,8 +43,8 @@ def embedding_report(
         nested [A][B]) and `text_distance` (of the text features), before and after;
         `closest_pairs` by text distance after, each `likely_confused` or not; `nearest_words`
         [(word, cosine)] before and after; `norm` (mean over a concept's tokens) before and after;
-        `vocabulary_norm`, its `mean` and 95th percentile (`p95`); `outside_vocabulary`, the
-        concepts whose norm after is beyond OUTSIDE times that percentile.
+        `vocabulary_norm`, its `mean`, 95th percentile (`p95`) and `limit`, OUTSIDE times that;
+        `outside_vocabulary`, the concepts whose norm after is beyond the limit.
     """
     ids = torch.tensor(sorted(words))
     vocabulary_VD = table_VD.detach().cpu().float()[ids]
@@ -73,10 +73,11 @@ def _norms(embeddings: Mapping[str, Mapping[str, Tensor]], vocabulary_VD: Tensor
     }
     norms_V = vocabulary_VD.norm(dim=1)
     high = float(norms_V.quantile(0.95))
+    known = {"mean": float(norms_V.mean()), "p95": high, "limit": OUTSIDE * high}
     return {
         "norm": norm,
-        "vocabulary_norm": {"mean": round(float(norms_V.mean()), 4), "p95": round(high, 4)},
-        "outside_vocabulary": [name for name, n in norm["after"].items() if n > OUTSIDE * high],
+        "vocabulary_norm": {name: round(value, 4) for name, value in known.items()},
+        "outside_vocabulary": [name for name, n in norm["after"].items() if n > known["limit"]],
     }
 
 

@@ -103,11 +103,12 @@ def _warn_outside(report: Mapping[str, Any], *, encoder: str) -> None:
     if not report["outside_vocabulary"]:
         return
     _LOG.warning(
-        "contrastive: in %s the embeddings of %s have left the vocabulary (norms beyond twice the"
-        " 95th percentile of its words', %.3f), and the U-Net may not be able to read them: lower"
-        " contrastive.learning_rate or raise contrastive.norm_loss_weight.",
+        "contrastive: in %s the embeddings of %s have left the vocabulary (norms beyond"
+        " %.3f; 95 %% of its words are within %.3f), and the U-Net may not be able to read them:"
+        " lower contrastive.learning_rate or raise contrastive.norm_loss_weight.",
         encoder,
         ", ".join(report["outside_vocabulary"]),
+        report["vocabulary_norm"]["limit"],
         report["vocabulary_norm"]["p95"],
     )
 

@@ -40,9 +40,9 @@ def readability_warnings(
     """
     warnings = [
         f"{encoder}: the embeddings of {', '.join(report['outside_vocabulary'])} have left the"
-        f" vocabulary: their norms are beyond twice {report['vocabulary_norm']['p95']:.3f}, the"
-        " 95th percentile of its words' norms. Lower contrastive.learning_rate or raise"
-        " contrastive.norm_loss_weight."
+        f" vocabulary: their norms are beyond {report['vocabulary_norm']['limit']:.3f}; 95 % of"
+        f" its words are within {report['vocabulary_norm']['p95']:.3f}. Lower"
+        " contrastive.learning_rate or raise contrastive.norm_loss_weight."
         for encoder, report in _read_reports(contrastive).items()
         if report["outside_vocabulary"]
     ]
