@@ -40,12 +40,12 @@ CONTEXTS = {
     4: (
         "d213ec00557e5f6d",
         (
-            "kDrW;u8?}Wfr6}zg0O~msd#g$Vtk){g{+HYr*3JmW_X!_m7J7<mxYU<fs3M$iLj4-%71;jgodV%hMk9h"
-            "nRbb*czCIOgQS3Ssc(9&b!nw|gqVzbmwTC?jfk3!kE)f1yo!glh=HwwhpdTyuzYW`VQZgqjH8Z&p?zkc"
-            "Z*QS{keio{n2w5=g^iqvj;xn_wtIxQgo?M2iL#D*v~qQ)czL6Hg`$6Oq;+$yc7UsaiJFduj(~WWdx@Ha"
-            "jjxr4u7icQgM+Dsi?NMsrE_GeXLp@`i>Hr%sCH<rXn>%8ikpyqn}vv<fP|rqi>Z%-tb~8QgNCV%kED-x"
-            "rDJrwY<;GMi?WV<ns;xnY;>b}j-iu;nT&&)fQFlijIEM~td4rNdVscwim{4=qlj~`XnUr4fvJjWt!Q+o"
-            "b9tP4l9-N)oq>p#i;bR*"
+            "dXaXDhJ%KKdw++5e}#RpgnPVkcZ_(Bg^qaBc5=diZkK<JeUN*Xe|VaKe1wLAc8zzda)p+HeSd?6pNng^"
+            "b#tJIe3F2Qk%W7rih9a+agl+BdXRmKg@vqwa)E<|d6RUua(9-3f{BNOnu>F}fn%S5f}wwekcxY*bcC;a"
+            "f}nzbd60XAjeC=Ve}aIBgNk;zf^@EidW?dIpnG`4Z+owKe2R&Jo`!a@e0iUNe};dEg^+uVk9T{Fdx3|B"
+            "iGz2idVHULeTRmFnT&GEd1<wVc8Y$BiHvo%fPA@md!K!XcaMFDhJS{Setm<0fr@>fcYvXNfQo~Mevfyz"
+            "cYV)#W{ZG_caV3UdWFq-ZJvIGc9eL5gouHLe|wC9gNT2OfrXlcf`f#Dlz@P(dWE-me2j{Pg^qW|fOybt"
+            "XsC6OdzE#6jeMDnaD;|@"
         ),
     )
 }
@@ -211,8 +211,8 @@ def test_general_concepts_change_only_with_the_version(tmp_path, spec):
     found = digest(json.dumps(said).encode()), sketch([tmp_path / line["image"] for line in lines])
     pinned = CONTEXTS[ContextSettings.VERSION]
     assert found[0] == pinned[0], changed("ContextSettings", found)
-    # An untrained tokenizer numbers its words in one of several orders, which moves 3 levels;
-    # another seed moves 42, a step more 28.
+    # Another seed moves 42 levels, a step more 28. (Another vocabulary of ToonWorld moves the
+    # untrained model's images too: then pin again, without another VERSION.)
     assert is_alike(found[1], pinned[1], levels=5), changed("ContextSettings", found)
 
 
