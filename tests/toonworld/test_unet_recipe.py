@@ -8,7 +8,7 @@ import numpy as np
 
 from clif_exp.toonworld.characters import sample_character
 from clif_exp.toonworld.placing import place_pair
-from clif_exp.toonworld.recipes.unet import BEHIND, ONE_HAT, PAIR_WEIGHT, _weight
+from clif_exp.toonworld.recipes.unet import ONE_HAT, OVERLAPS, PAIR_WEIGHT, _weight
 from clif_exp.toonworld.world import Scene
 
 
@@ -32,5 +32,5 @@ def test_pairs_with_one_hat_are_sampled_more_often():
         == _weight(_pair("next to", "none", "none"))
         == PAIR_WEIGHT
     )
-    assert _weight(_pair("behind", "crown", "none")) == PAIR_WEIGHT * ONE_HAT * BEHIND
+    assert _weight(_pair("behind", "crown", "none")) == PAIR_WEIGHT * ONE_HAT * OVERLAPS["behind"]
     assert _weight(replace(_pair("next to", "crown", "none"), figures=())) == 1.0

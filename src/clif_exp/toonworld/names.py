@@ -8,13 +8,14 @@ names cannot learn it.
 from __future__ import annotations
 
 from functools import cache
+from itertools import product
 
 import numpy as np
 
 from clif_exp.toonworld.characters import sample_character
 from clif_exp.toonworld.world import Character
 
-_NAMES = (
+_GIVEN = (
     "abel adam agnes alba alec alma amir amos anya arlo asta axel baldo basil bea bela bert"
     " betty bibi bjorn bob boris brenda bruno caleb carla carmen cedric celia chen chloe clara"
     " claude cleo colin cora curt cyril daisy dana dario darla daphne dean delia dexter diego"
@@ -35,13 +36,22 @@ _NAMES = (
     " vaughn velma vic viola vito wally wanda wendy wilma winston xenia yannick yara york yuri"
     " yvonne zach zara zeno zoe"
 )
-NAMES: tuple[str, ...] = tuple(_NAMES.split())
+_COINED = 712
 FEWEST_DIFFERENCES = 4  # attributes between any two of them
 
 
-def _differences(one: Character, other: Character) -> int:
-    mine, yours = one.attributes(), other.attributes()
-    return sum(mine[slot] != yours[slot] for slot in mine)
+def _coined() -> tuple[str, ...]:
+    """Coin names of two syllables: with few names a U-Net learns each by heart, not to read one."""
+    names = [
+        "".join(parts)
+        for parts in product("bdfgjklmnprstvz", "aeiou", ("b", "d", "k", "l", "m", "v", "x"), "aiu")
+    ]
+    fresh = sorted(set(names) - set(_GIVEN.split()))
+    chosen = np.random.default_rng(1126).permutation(len(fresh))[:_COINED]
+    return tuple(fresh[place] for place in sorted(chosen))
+
+
+NAMES: tuple[str, ...] = (*_GIVEN.split(), *_coined())
 
 
 @cache
@@ -49,11 +59,14 @@ def named_characters() -> dict[str, Character]:
     """Name -> its look, drawn once and for all from what base models may know."""
     rng = np.random.default_rng(20261126)
     looks: dict[str, Character] = {}
+    taken_NA = np.zeros((0, len(sample_character(np.random.default_rng(0)).attributes())), object)
     for name in NAMES:
         while name not in looks:
             look = sample_character(rng)
-            if all(_differences(look, other) >= FEWEST_DIFFERENCES for other in looks.values()):
+            attributes_A = np.array(list(look.attributes().values()), object)
+            if ((taken_NA != attributes_A).sum(1) >= FEWEST_DIFFERENCES).all():
                 looks[name] = look
+                taken_NA = np.vstack([taken_NA, attributes_A])
     return looks
 
 

@@ -9,6 +9,7 @@ are trained in the order of MODELS: the U-Net needs the autoencoder and CLIP.
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import os
 import shutil
@@ -65,7 +66,13 @@ def main() -> None:
         )
         folder = args.root / name
         if args.warm and name not in CONTINUED and not (folder / "last.ckpt").exists():
-            load_published(recipe, folder=args.root / "weights" / name)
+            published = args.root / "weights" / name
+            translate = (
+                functools.partial(_learn_words, published=published, own=folder / "tokenizer")
+                if name in ("clip", "judge_clip")
+                else None
+            )
+            load_published(recipe, folder=published, translate=translate)
         finished = args.publish or fit(recipe, folder=folder, max_time=args.max_time, **hardware)
         if (args.publish or finished) and int(os.environ.get("LOCAL_RANK", 0)) == 0:
             out = args.root / "weights" / CONTINUED.get(name, name)
@@ -167,17 +174,35 @@ def _encoder_version(folder: Path) -> str:
 
 
 def _settled_tokenizer(folder: Path, *, published: Path | None) -> Any:
-    """Load the tokenizer that a run started with: building another one changes the words' ids."""
+    """Load the tokenizer that a run started with: building another one changes the words' ids.
+
+    A published one is kept unless the world has words by now that it lacks.
+    """
     from transformers import CLIPTokenizer
 
     from clif_exp.toonworld.architectures import build_tokenizer
+    from clif_exp.toonworld.grammar import VOCABULARY
 
     if not folder.exists():
-        tokenizer = (
-            build_tokenizer() if published is None else CLIPTokenizer.from_pretrained(published)
-        )
+        tokenizer = None if published is None else CLIPTokenizer.from_pretrained(published)
+        if tokenizer is None or not {f"{word}</w>" for word in VOCABULARY} <= set(
+            tokenizer.get_vocab()
+        ):
+            tokenizer = build_tokenizer()
         tokenizer.save_pretrained(folder)
     return CLIPTokenizer.from_pretrained(folder)
+
+
+def _learn_words(state: dict[str, Any], *, published: Path, own: Path) -> None:
+    """Move a published CLIP's token embeddings to the rows that they have in our tokenizer."""
+    from transformers import CLIPTokenizer
+
+    from clif_exp.toonworld.recipes.widen import with_new_words
+
+    table = "text_model.embeddings.token_embedding.weight"
+    old, new = (CLIPTokenizer.from_pretrained(folder).get_vocab() for folder in (published, own))
+    if old != new:
+        state[table] = with_new_words(state[table], old=old, new=new)
 
 
 def install(trained: Path, out: Path) -> None:

@@ -2,7 +2,8 @@
 
 In so small a world the contrastive loss alone starts slowly. Predicting from the image, and from
 the caption, which words a full caption would contain speeds it up. The second loss asks each word
-what it belongs to (`binding`). The heads are discarded. Some images are cut-outs on white, as in
+what it belongs to (`binding`), and each name what it looks like: a U-Net reads single words, so the
+whole look has to be at the name. The heads are discarded. Some images are cut-outs on white, as in
 the paper's region augmentation. The image tower can be trained further alone (`image_recipe`),
 mostly on cut-outs; the text tower, which the U-Net reads, stays frozen.
 """
@@ -23,13 +24,13 @@ from clif_exp.concepts.images import on_white
 from clif_exp.toonworld.architectures import RESOLUTION, build_clip, write_clip
 from clif_exp.toonworld.drawing.render import LABELS_PER_FIGURE
 from clif_exp.toonworld.grammar import article, caption, full_caption, item_phrase, phrase
-from clif_exp.toonworld.names import name_of
+from clif_exp.toonworld.names import name_of, named_characters
 from clif_exp.toonworld.recipes import binding
 from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
 from clif_exp.toonworld.world import PARTS, Character, Item
 
-WORD_WEIGHT = 8.0
+WORD_WEIGHT = 8.0  # of the sum over the vocabulary's words, in thousands
 CUT_OUTS = 0.35  # share of the images
 CUT_OUTS_ALONE = 0.6  # when the image tower is trained alone
 OWNERS = 0.5  # share of the parts of whoever has a name that are called "NAME's hat"
@@ -61,6 +62,7 @@ class _WithWords(nn.Module):
             nn.Linear(clip.config.text_config.hidden_size, len(classes))
             for classes in binding.CLASSES
         )
+        self.from_names = nn.Linear(clip.config.text_config.hidden_size, words)
 
 
 def recipe(
@@ -73,6 +75,7 @@ def recipe(
     torch.manual_seed(4321 if judge else 1234)
     model = _WithWords(build_clip(tokenizer, judge=judge), len(tokenizer))
     resolution = model.clip.config.vision_config.image_size
+    looks = _looks(tokenizer)
 
     def batch(step: int) -> Batch:
         rng = np.random.default_rng([3 + judge, step])
@@ -88,8 +91,16 @@ def recipe(
             tokenizer.convert_ids_to_tokens(ids[1 : int(mask.sum()) - 1].tolist())
             for ids, mask in zip(*text.values(), strict=True)
         ]
+        named = [
+            (row, place, looks[word])
+            for row, caption in enumerate(tokens)
+            for place, token in enumerate(caption)
+            if (word := token.removesuffix("</w>")) in looks
+        ]
         return {
             "images_BCHW": torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
+            "named_K2": torch.tensor([place for *place, _ in named], dtype=torch.long).view(-1, 2),
+            "looks_KV": torch.stack([words[0] * 0, *(look for *_, look in named)])[1:],
             "input_ids": text.input_ids,
             "attention_mask": text.attention_mask,
             "words": words,
@@ -115,6 +126,15 @@ def recipe(
         weight_decay=0.05,
         core="clip",
     )
+
+
+def _looks(tokenizer: Any) -> dict[str, Tensor]:
+    """Name -> float32 [V], 1 at each word of the full phrase for its character."""
+    looks = {}
+    for name, character in named_characters().items():
+        looks[name] = torch.zeros(len(tokenizer))
+        looks[name][tokenizer(phrase(character, full=True)).input_ids] = 1
+    return looks
 
 
 def image_recipe(
@@ -271,12 +291,8 @@ def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     logits = model.clip.logit_scale.exp().clamp(max=100) * text_ND @ image_ND.T
     labels = torch.arange(len(logits))
     contrastive = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
-    words = torch.stack(
-        [
-            F.binary_cross_entropy_with_logits(head(features).float(), batch["words"])
-            for head, features in ((model.from_image, image), (model.from_text, text))
-        ]
-    ).sum()
+    words = _words_missed(model.from_image(image), batch["words"])
+    words = words + _words_missed(model.from_text(text), batch["words"])
     # After the start token.
     states = read.last_hidden_state[:, 1 : 1 + batch["parse_BL4"].shape[1]]
     bound = torch.stack(
@@ -289,11 +305,20 @@ def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
             for index, head in enumerate(model.from_words)
         ]
     ).sum()
+    at_names = states[batch["named_K2"][:, 0], batch["named_K2"][:, 1]]
+    named = _words_missed(model.from_names(at_names), batch["looks_KV"])
     top1 = logits.argmax(1).eq(labels).float().mean()
     scalars = {
         "contrastive": contrastive.detach(),
         "words": words.detach(),
         "bound": bound.detach(),
+        "named": named.detach(),
         "top1": top1,
     }
-    return contrastive + WORD_WEIGHT * words + bound, scalars
+    return contrastive + WORD_WEIGHT * (words + named) + bound, scalars
+
+
+def _words_missed(logits_NV: Tensor, words_NV: Tensor) -> Tensor:
+    """Binary cross-entropy, in thousands of the vocabulary's words; 0 where there is no row."""
+    entropies = F.binary_cross_entropy_with_logits(logits_NV.float(), words_NV, reduction="sum")
+    return entropies / max(1, len(words_NV)) / 1_000

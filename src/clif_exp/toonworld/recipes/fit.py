@@ -211,8 +211,15 @@ def fit(recipe: Recipe, *, folder: Path, max_time: float | None, **trainer_optio
     return trainer.global_step >= recipe.steps
 
 
-def load_published(recipe: Recipe, *, folder: Path) -> None:
+def load_published(
+    recipe: Recipe, *, folder: Path, translate: Callable[[dict[str, Tensor]], None] | None = None
+) -> None:
     """Load weights that `publish` wrote to `folder`, widened for a wider model (`widen`).
+
+    Args:
+        recipe: whose model takes them.
+        folder: safetensors.
+        translate: changes the weights in place first.
 
     Raises:
         FileNotFoundError: the folder holds no weights.
@@ -225,6 +232,8 @@ def load_published(recipe: Recipe, *, folder: Path) -> None:
             " weights first."
         )
     state = {key: value.float() for file in files for key, value in load_file(file).items()}
+    if translate is not None:
+        translate(state)
     core = recipe.model if recipe.core is None else recipe.model.get_submodule(recipe.core)
     core.load_state_dict(widened(state, core))
 

@@ -1,4 +1,4 @@
-"""Starts a wide network from a narrow one (Net2WiderNet: Chen et al. 2016, Algorithm 1)."""
+"""Starts a wide network from a narrow one, or a text encoder from one that knew fewer words."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 def widened(narrow: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Return weights with which `model` computes what a narrower network of the same modules does.
+
+    After Net2WiderNet (Chen et al. 2016, Algorithm 1).
 
     Trained layers get copies of channels, whose readers split the original's weight between the
     copies in random shares, so that the copies can diverge. Frozen layers get channels that are
@@ -64,3 +66,22 @@ def _padded(narrow: Tensor, like: Tensor) -> Tensor:
     weight = torch.zeros_like(like, dtype=narrow.dtype)
     weight[tuple(slice(size) for size in narrow.shape)] = narrow
     return weight
+
+
+def with_new_words(table_VC: Tensor, *, old: dict[str, int], new: dict[str, int]) -> Tensor:
+    """Return token embeddings for another vocabulary: known tokens keep theirs, by name.
+
+    New ones are drawn around the mean of the known words, with their spread.
+
+    Args:
+        table_VC: token embeddings, float [V, C].
+        old: token -> row of `table_VC`.
+        new: token -> row of the result.
+    """
+    words_WC = table_VC[[row for token, row in old.items() if len(token) > len("x</w>")]]
+    noise = torch.randn(len(new), table_VC.shape[1], generator=torch.Generator().manual_seed(0))
+    grown = words_WC.mean(0) + words_WC.std(0) * noise
+    for token, row in new.items():
+        if token in old:
+            grown[row] = table_VC[old[token]]
+    return grown
