@@ -1,10 +1,11 @@
-"""Compares variants at the default budget over seeds, in one store; writes a table of means.
+"""Compares variants over seeds and casts, in one store; writes a table of means.
 
-python benchmarks/compare.py --out experiments/methods \
-    clif: "joint_lora: method=joint_lora" "random rows: method=random_rows" --seeds 0 1
+python benchmarks/compare.py --out experiments/methods --seeds 0 1 --casts 100 101 \
+    --against clif clif: "joint_lora: method=joint_lora" "random rows: method=random_rows"
 
 A variant is a name, a colon and its overrides. results.json is written after every run, and a run
-that it already holds is not repeated, so a stopped command resumes.
+that it already holds is not repeated, so a stopped command resumes. With --against every other
+variant is compared with that one, run by run of the same cast and seed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,18 +23,23 @@ from typing import Any
 from clif_exp.artifacts.provenance import git_commit, hardware
 
 COLUMNS = {
+    "stage1/identity": "stage 1 alone",
+    "class_word/identity": "class word",
     "single/identity": "identity",
     "multi/identity": "pairs: identity",
     "multi/attendance": "attendance",
     "multi/leakage": "leakage",
     "multi/confusion": "confusion",
+    "multi/intact": "intact",
+    "multi/layout_interaction/attendance": "interactions: attendance",
+    "multi/layout_interaction/leakage": "interactions: leakage",
     "prior/identity": "prior",
     "told_apart": "told apart",
 }
 
 
 def run(overrides: list[str], *, seed: int, common: list[str], store: Path) -> dict[str, Any]:
-    """Run the pipeline once; returns its metrics, and stage 1's retrieval accuracy."""
+    """Run the pipeline once; returns its metrics, stages' seconds and retrieval accuracy."""
     with tempfile.TemporaryDirectory() as name:
         places = [f"artifacts.root={store}", f"hydra.run.dir={name}"]
         command = [
@@ -50,6 +57,9 @@ def run(overrides: list[str], *, seed: int, common: list[str], store: Path) -> d
             raise SystemExit(f"{' '.join(overrides)}: {done.stderr[-2000:]}")
         summary = json.loads(Path(name, "summary.json").read_text())
     metrics = summary["metrics"]
+    for stage, facts in summary["stages"].items():
+        if stage in ("contrastive", "diffusion") and not facts["reused"]:
+            metrics[f"seconds/{stage}"] = round(facts["seconds"], 1)
     if "contrastive" in summary["stages"]:
         report = json.loads(
             (
@@ -65,16 +75,52 @@ def run(overrides: list[str], *, seed: int, common: list[str], store: Path) -> d
 
 
 def table(results: dict[str, Any]) -> str:
-    """Means over the seeds as a Markdown table, with their range."""
-    lines = [f"| | seeds | {' | '.join(COLUMNS.values())} |", "| --- " * (2 + len(COLUMNS)) + "|"]
-    for name, seeds in results["runs"].items():
+    """Means over the runs as a Markdown table, with their range."""
+    shown = {
+        metric: title
+        for metric, title in COLUMNS.items()
+        if any(
+            run.get(metric) is not None
+            for runs in results["runs"].values()
+            for run in runs.values()
+        )
+    }
+    lines = [f"| | runs | {' | '.join(shown.values())} |", "| --- " * (2 + len(shown)) + "|"]
+    for name, runs in results["runs"].items():
         cells = []
-        for metric in COLUMNS:
-            values = [found[metric] for found in seeds.values() if found.get(metric) is not None]
+        for metric in shown:
+            values = [found[metric] for found in runs.values() if found.get(metric) is not None]
             spread = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
             cells.append(f"{fmean(values):.2f}{spread}" if values else "")
-        lines.append(f"| {name} | {len(seeds)} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+    if results.get("against"):
+        lines += ["", *_differences(results["runs"], against=results["against"], shown=shown)]
     return "\n".join(lines)
+
+
+def _differences(
+    runs: dict[str, dict[str, Any]], *, against: str, shown: dict[str, str]
+) -> list[str]:
+    """Mean difference to a variant over the runs that both have, with Wilcoxon's signed-rank p."""
+    from scipy.stats import wilcoxon
+
+    lines = [
+        f"| difference to {against} | runs | {' | '.join(shown.values())} |",
+        "| --- " * (2 + len(shown)) + "|",
+    ]
+    for name in runs:
+        common = [key for key in runs[name] if name != against and key in runs.get(against, {})]
+        cells = []
+        for metric in shown:
+            pairs = [
+                (runs[name][key].get(metric), runs[against][key].get(metric)) for key in common
+            ]
+            found = [a - b for a, b in pairs if a is not None and b is not None]
+            p = f" (p {wilcoxon(found).pvalue:.3f})" if len(found) > 1 and any(found) else ""
+            cells.append(f"{fmean(found):+.2f}{p}" if found else "")
+        if common:
+            lines.append(f"| {name} | {len(common)} | {' | '.join(cells)} |")
+    return lines
 
 
 def main() -> None:
@@ -85,6 +131,8 @@ def main() -> None:
     parser.add_argument("variants", nargs="+", help="name: overrides")
     parser.add_argument("--common", default="", help="overrides of all variants")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--casts", type=int, nargs="+", help="dataset.cast_seed; default: none set")
+    parser.add_argument("--against", help="variant with which the others are compared")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for results.json and table.md"
     )
@@ -101,30 +149,27 @@ def main() -> None:
         "commit": git_commit(digits=7),
         "common": args.common.split(),
         "variants": variants,
+        "against": args.against,
     }
     file = args.out / "results.json"
     results: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"runs": {}}
     results |= facts
     args.out.mkdir(parents=True, exist_ok=True)
-    for seed in args.seeds:
+    store = (args.store or Path("artifacts")).absolute()
+    for seed, cast in product(args.seeds, args.casts or [None]):
+        key = str(seed) if cast is None else f"cast {cast}, seed {seed}"
+        common = facts["common"] + ([] if cast is None else [f"dataset.cast_seed={cast}"])
         for name, overrides in variants.items():
-            seeds = results["runs"].setdefault(name, {})
-            if str(seed) in seeds:
+            runs = results["runs"].setdefault(name, {})
+            if key in runs:
                 continue
-            metrics = run(
-                overrides,
-                seed=seed,
-                common=facts["common"],
-                store=(args.store or Path("artifacts")).absolute(),
-            )
-            seeds[str(seed)] = metrics | {
-                "commit": facts["commit"]
-            }  # of this run: the table may be finished by a later one
+            metrics = run(overrides, seed=seed, common=common, store=store)
+            # Of this run: the table may be finished by a later commit.
+            runs[key] = metrics | {"commit": facts["commit"]}
             file.write_text(json.dumps(results, indent=1) + "\n")
             (args.out / "table.md").write_text(table(results) + "\n")
             print(
-                f"{name}, seed {seed}:"
-                f" { {metric: seeds[str(seed)].get(metric) for metric in COLUMNS} }",
+                f"{name}, {key}: { {metric: runs[key].get(metric) for metric in COLUMNS} }",
                 flush=True,
             )
     print(table(results))

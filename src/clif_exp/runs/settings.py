@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from clif_exp.settings import Name, Strict
 
@@ -41,10 +43,21 @@ class MethodSettings(Strict):
     Attributes:
         name: as in the result tables.
         contrastive: run stage 1; otherwise the concept embeddings start from the class words.
+        diffusion: run stage 2; otherwise the untouched base model draws from stage 1's embeddings.
     """
 
     name: Name
     contrastive: bool
+    diffusion: bool
+
+    @model_validator(mode="after")
+    def _something_trains(self) -> Self:
+        if not self.contrastive and not self.diffusion:
+            raise ValueError(
+                "diffusion: found false with method.contrastive=false: nothing would train; set one"
+                " of them to true"
+            )
+        return self
 
 
 class WandbSettings(Strict):

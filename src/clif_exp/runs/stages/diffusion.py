@@ -20,7 +20,9 @@ def train(execution: Execution) -> None:
 
     Their curves go to the run's metrics.csv and the trackers.
     """
-    _train_diffusion(execution, train_contrastive(execution))
+    contrastive = train_contrastive(execution)
+    if execution.plan.config.method.diffusion:
+        _train_diffusion(execution, contrastive)
     curves = {
         name: artifact.path / "metrics.csv"
         for name, artifact in execution.artifacts.items()
@@ -29,7 +31,7 @@ def train(execution: Execution) -> None:
     execution.log_curves(curves)
 
 
-def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> Artifact | None:
+def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> None:
     plan, config = execution.plan, execution.plan.config
     settings = config.diffusion
     reads = {
@@ -57,7 +59,7 @@ def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> Arti
             settings=settings,
         )
 
-    return execution.artifact(
+    execution.artifact(
         "diffusion",
         stage="diffusion",
         version=settings.VERSION,

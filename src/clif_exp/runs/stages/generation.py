@@ -32,8 +32,9 @@ def generate(execution: Execution) -> None:
     if single and stage_1 is not None:
         _sample(execution, "generation_class_word", model=None, prompts=in_class_words(single))
         _sample(execution, "generation_stage1", model=stage_1, prompts=single)
-    if plan.prompts and diffusion is not None:
-        _sample(execution, "generation", model=diffusion, prompts=plan.prompts)
+    last = diffusion if plan.config.method.diffusion else stage_1
+    if plan.prompts and last is not None:
+        _sample(execution, "generation", model=last, prompts=plan.prompts)
 
 
 def _sample(
