@@ -183,6 +183,10 @@ def test_what_a_choice_sets_at_the_top_level_holds():
             ["method=mix_only", "contrastive.control=random_rows"],
             ["contrastive.control", "mix_only"],
         ),
+        (
+            ["method=mix_only", "method.diffusion=false"],
+            ["method.diffusion", "method.contrastive=false"],
+        ),
         (["model=sd15", "generation=default"], ["generation.prompts.world", "generation=real"]),
         (["model=sd15", "evaluation=default"], ["evaluation.reader.kind", "evaluation=real"]),
         (["generation.seeds=[0,0]"], ["generation.seeds", "repetitions"]),

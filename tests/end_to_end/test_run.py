@@ -167,3 +167,16 @@ def test_make_run_in_full(clif_exp):
     summary = result.summary()
     assert summary["metrics"]["multi/attendance"] > 0.5
     json.dumps(summary, allow_nan=False)
+
+
+def test_without_stage_2_the_base_model_draws_from_stage_1s_tokens(clif_exp):
+    result = clif_exp("debug=fast", "method=stage1_only")
+    assert result.code == 0, result.errors
+    summary = result.summary()
+    assert "diffusion" not in summary["stages"]
+    assert summary["export"] is None
+    metrics = summary["metrics"]
+    for name in ("identity", "attendance", "image_alignment"):
+        # Batches are cut differently, so the images differ in rounding.
+        assert metrics[f"single/{name}"] == pytest.approx(metrics[f"stage1/{name}"], abs=1e-4)
+    assert metrics["prior/identity"] == pytest.approx(metrics["prior_before/identity"])
