@@ -205,7 +205,7 @@ def compose_pairs(
 
     library = read_library(segments, contexts)
     if settings.num_pairs:
-        _check_library(kind, library, canvas=settings.canvas)
+        _check_library(kind, library, background_share=settings.background_share)
     roots = {"segments": segments, "contexts": segments if contexts is None else contexts}
     job = Job(kind=kind, seed=seed, library=library, settings=settings, roots=roots, out=out)
     if finalize:
@@ -272,7 +272,7 @@ def _write_segmented(out: Path, concept: Concept, number: int, found: Any) -> li
     return lines
 
 
-def _check_library(kind: Kind, library: Library, *, canvas: str) -> None:
+def _check_library(kind: Kind, library: Library, *, background_share: float) -> None:
     """Refuse to compose a kind for which there is nothing to place."""
     field = FIELDS[kind]
     off = f"Or leave it out with augmentation.{field}.num_pairs=0."
@@ -295,8 +295,8 @@ def _check_library(kind: Kind, library: Library, *, canvas: str) -> None:
         raise ValueError(
             f"augmentation.{field}: mixing needs two concepts, found {len(library.wholes)}. {off}"
         )
-    if canvas == "generated" and not library.backgrounds:
+    if background_share and not library.backgrounds:
         raise ValueError(
-            f"augmentation.{field}.canvas: generated, but there are no backgrounds. Give"
-            " augmentation.contexts.backgrounds."
+            f"augmentation.{field}.background_share: found {background_share}, but there are no"
+            " backgrounds. Give augmentation.contexts.backgrounds."
         )
