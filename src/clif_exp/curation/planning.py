@@ -7,6 +7,7 @@ at the context.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -257,6 +258,15 @@ def _arranged(
             for source, side, box in zip(line["sources"], sides, boxes, strict=True)
         ],
     }
+
+
+def can_stand_together(names: Sequence[str], count: int) -> bool:
+    """Return whether there are so many concepts of which M-Aug may show every pair."""
+    seen = seen_pairs(names)
+    return any(
+        all(frozenset(pair) in seen for pair in itertools.combinations(chosen, 2))
+        for chosen in itertools.combinations(names, count)
+    )
 
 
 def _phrase(cutout: Cutout) -> str:

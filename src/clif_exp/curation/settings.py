@@ -186,7 +186,8 @@ class PairSettings(StageSettings):
             draws; the others are white.
         name_background: say the place in the caption, as contexts.backgrounds words it.
         resolution: side of the images in px.
-        figures: number of figures -> its share.
+        figures: number of figures -> its share; a pair to which no seen concept can be added stays
+            a pair.
         group_size: concepts that share a context, its side and all sizes, so that nothing can be
             read off the context.
     """
