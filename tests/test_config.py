@@ -178,7 +178,10 @@ def test_what_a_choice_sets_at_the_top_level_holds():
         ),
         (["augmentation.global.num_pairs=-1"], ["augmentation.global.num_pairs", "-1"]),
         (["+augmentation.global.num_pair=1"], ["augmentation.global.num_pair", "'num_pairs'"]),
-        (["augmentation.canvas=generated"], ["augmentation.global.canvas", "backgrounds"]),
+        (
+            ["augmentation.background_share=0.5"],
+            ["augmentation.global.background_share", "contexts.backgrounds"],
+        ),
         (
             ["method=mix_only", "contrastive.control=random_rows"],
             ["contrastive.control", "mix_only"],

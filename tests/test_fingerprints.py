@@ -192,7 +192,7 @@ def test_what_the_base_model_draws_depends_on_stage_1_only_where_it_must(plan):
 
 def test_what_enters_indirectly_is_known(plan):
     indirect = {".".join(path) for path, _, mark in fields(plan.config) if mark is INDIRECT}
-    assert indirect == {"augmentation.canvas", "dataset.root", "dataset.domain"}
+    assert indirect == {"augmentation.background_share", "dataset.root", "dataset.domain"}
 
 
 def test_the_data_sets_own_settings_identify_it():

@@ -116,6 +116,33 @@ def cutouts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return segments, contexts
 
 
+@pytest.fixture(scope="session")
+def cast_cutouts(drawn: ConceptSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Segments artifact of `drawn`, cut out by the true masks."""
+    root = tmp_path_factory.mktemp("cast_cutouts")
+    (root / "cutouts").mkdir()
+    lines = []
+    for concept in drawn.concepts:
+        for number, image in enumerate(concept.images):
+            assert image.mask is not None
+            pixels = np.asarray(Image.open(image.file).convert("RGB"))
+            cutout, _ = cut_out(pixels, np.asarray(Image.open(image.mask)) > 127)
+            file = f"cutouts/{concept.name}_{number}.png"
+            write_png(root / file, cutout)
+            lines.append(
+                {
+                    "concept": concept.name,
+                    "image": number,
+                    "kind": "whole",
+                    "part": None,
+                    "cutout": file,
+                    "cutout_size": list(cutout.size),
+                }
+            )
+    write_jsonl(root / "segments.jsonl", lines)
+    return root
+
+
 def _shape(
     root: Path, stem: str, colour: int, size: tuple[int, int], **fields: Any
 ) -> dict[str, Any]:

@@ -61,12 +61,12 @@ def mask_of(out: Path, source: dict) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["G", "R", "M"])
 @pytest.mark.parametrize("overlap", [0.0, 0.3])
 def test_left_is_left_and_everything_stands_inside_the_image(tmp_path, cutouts, kind, overlap):
-    for line in compose(tmp_path, cutouts, kind, max_overlap=overlap, figures={2: 0.5, 3: 0.5}):
+    for line in compose(tmp_path, cutouts, kind, max_overlap=overlap):
         masks = [mask_of(tmp_path, source) for source in line["sources"]]
         centres = [np.flatnonzero(mask.any(axis=0)).mean() for mask in masks]
         assert centres == sorted(centres)
         for slot, (source, mask) in enumerate(zip(line["sources"], masks, strict=True)):
-            assert source["side"] == (("left", "right")[slot] if len(masks) == 2 else slot)
+            assert source["side"] == ("left", "right")[slot]
             assert mask.any()
             assert not (mask[0].any())
             assert not (mask[-1].any())
@@ -78,12 +78,7 @@ def test_left_is_left_and_everything_stands_inside_the_image(tmp_path, cutouts, 
             assert not outside.any()
         assert (sum(mask.astype(int) for mask in masks) <= 1).all()
         names = [source["name"] for source in line["sources"]]
-        if len(names) == 2:
-            assert (
-                line["caption"] == f"a photo of {names[0]} on the left and {names[1]} on the right"
-            )
-        else:
-            assert line["caption"] == f"a photo of {names[0]}, {names[1]} and {names[2]} in a row"
+        assert line["caption"] == f"a photo of {names[0]} on the left and {names[1]} on the right"
 
 
 def test_images_are_white_where_nothing_stands_and_edges_are_soft(tmp_path, cutouts):
@@ -154,7 +149,7 @@ def test_mixed_images_show_seen_pairs_only_each_both_ways(tmp_path, cutouts):
     assert len(seen) == 4
     assert set().union(*seen) == {"ann", "ben", "cleo", "dan"}
     assert seen == seen_pairs(["dan", "cleo", "ben", "ann"])
-    lines = compose(tmp_path, cutouts, "M", figures={2: 0.7, 3: 0.3})
+    lines = compose(tmp_path, cutouts, "M")
     ordered = set()
     for line in lines:
         names = [source["concept"] for source in line["sources"]]
@@ -223,10 +218,20 @@ def test_a_full_disk_names_the_file_and_the_remedy_and_what_is_finished_is_kept(
         ("global.max_overlap=0.6", "augmentation.global.max_overlap: found 0.6"),
         ("+region.size=3", "augmentation.region.size: no such key"),
         ("mix.templates=[a photo]", "augmentation.mix.templates.0: found 'a photo'"),
-        ("mix.canvas=green", "augmentation.mix.canvas: found 'green'"),
-        ("mix.canvas=generated", "augmentation.mix.canvas: found 'generated'"),
+        ("mix.background_share=1.5", "augmentation.mix.background_share: found 1.5"),
+        ("mix.background_share=0.5", "augmentation.mix.background_share: found 0.5 without"),
         ("+mix.figures={9: 1.0}", "augmentation.mix.figures.9"),
-        ("mix.figures={2: 0.0}", "augmentation.mix.figures: found {2: 0.0}"),
+        ("mix.figures={2: 0.0}", "augmentation.mix.figures: found {2: 0.0"),
+        ("mix.arrangements={side: 0.0}", "augmentation.mix.arrangements: found {'side': 0.0"),
+        ("mix.arrangements.behind=-1.0", "augmentation.mix.arrangements.behind: found -1"),
+        ("+mix.arrangements.riding=1.0", "augmentation.mix.arrangements.riding"),
+        ("mix.min_visible=1.0", "augmentation.mix.min_visible: found 1"),
+        (
+            "mix.arrangement_templates.above=[a photo]",
+            "augmentation.mix.arrangement_templates.above.0: found 'a photo'",
+        ),
+        ("+global.arrangements={behind: 1.0}", "augmentation.global.arrangements: no such key"),
+        ("+region.arrangements={behind: 1.0}", "augmentation.region.arrangements: no such key"),
     ],
 )
 def test_unfit_settings_are_refused_with_the_field(changes, expected):
@@ -259,7 +264,15 @@ def test_what_cannot_be_composed_is_refused_before_anything_is_drawn(
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_generated_canvas_needs_backgrounds(tmp_path, cutouts):
-    with pytest.raises(ValueError, match=r"mix\.canvas: generated, but there are no backgrounds"):
-        compose(tmp_path, cutouts, "M", canvas="generated")
+def test_backgrounds_must_be_there(tmp_path, cutouts):
+    with pytest.raises(ValueError, match=r"mix\.background_share: .* there are no backgrounds"):
+        compose(tmp_path, cutouts, "M", background_share=0.5)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_arrangement_needs_a_caption():
+    with pytest.raises(ValueError, match=r"arrangements\.hugging: found 0\.5 without a caption"):
+        default_config(
+            "augmentation.mix.arrangements.hugging=0.5",
+            "augmentation.mix.arrangement_templates.hugging=[]",
+        )

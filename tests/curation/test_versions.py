@@ -21,11 +21,16 @@ from clif_exp.concepts.concept import Concept, ConceptImage, ConceptSet
 from clif_exp.concepts.settings import DatasetSettings
 from clif_exp.curation import stage
 from clif_exp.curation.segmenters.settings import SegmenterSettings
-from clif_exp.curation.settings import ContextSettings, PairSettings
+from clif_exp.curation.settings import ContextSettings, MixSettings, PairSettings
 from support import settings
 
 PAIRS = {
-    4: {"G": "97b34ff16688bbb9", "R": "0e86935976f04739", "M": "3b407f9e5cc697b5"},
+    4: {
+        "G": "97b34ff16688bbb9",
+        "R": "0e86935976f04739",
+        "M": "3b407f9e5cc697b5",
+        "M arranged": "e8f27cff4112468a",
+    },
 }
 # Kind, how, box in px, share of the image in percent.
 SEGMENTS: dict[int, list[list[Any]]] = {
@@ -77,12 +82,23 @@ LAYOUT = PairSettings(
     vertical=[0.2, 1.0],
     max_overlap=0.1,
     flip=0.5,
-    canvas="white",
+    background_share=0.0,
     name_background=False,
     resolution=64,
     figures={2: 0.5, 3: 0.5},
     group_size=3,
 )
+MIX = {"arrangements": {"side": 1.0}, "arrangement_templates": {}, "min_visible": 0.4}
+ARRANGED = {
+    "arrangements": {"side": 1.0, "behind": 1.0, "hugging": 1.0, "above": 1.0},
+    "arrangement_templates": {
+        "behind": ["{first} behind {second}"],
+        "hugging": ["{first} hugging {second}", "{first} and {second} hugging"],
+        "above": ["{first} above {second}"],
+    },
+    "min_visible": 0.6,
+    "figures": {2: 1.0},
+}
 REGIONS = {
     "scales": [60.0, 150.0, 400.0],
     "sigma": 0.6,
@@ -160,15 +176,19 @@ def is_alike(found: str, pinned: str, *, levels: int) -> bool:
     return a.shape == b.shape and bool((abs(a - b) <= levels).all())
 
 
-@pytest.mark.parametrize("kind", ["G", "R", "M"])
-def test_augmented_images_change_only_with_the_version(tmp_path, cutouts, kind):
+@pytest.mark.parametrize("pinned", list(PAIRS[PairSettings.VERSION]))
+def test_augmented_images_change_only_with_the_version(tmp_path, cutouts, pinned):
+    kind, layout = pinned[0], LAYOUT
+    if kind == "M":
+        changes = ARRANGED if pinned == "M arranged" else {}
+        layout = MixSettings.model_validate(LAYOUT.model_dump() | MIX | changes)
     stage.compose_pairs(
-        tmp_path, kind=kind, segments=cutouts[0], contexts=cutouts[1], settings=LAYOUT, seed=3
+        tmp_path, kind=kind, segments=cutouts[0], contexts=cutouts[1], settings=layout, seed=3
     )
     files = sorted(tmp_path.rglob("*.png"))
     assert len(files) >= 3 * LAYOUT.num_pairs
     found = digest((tmp_path / "manifest.jsonl").read_bytes(), *map(pixels, files))
-    assert found == PAIRS[PairSettings.VERSION][kind], changed("PairSettings", found)
+    assert found == PAIRS[PairSettings.VERSION][pinned], changed("PairSettings", found)
 
 
 def doll(file: Path) -> None:

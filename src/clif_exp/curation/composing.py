@@ -1,4 +1,4 @@
-"""Drawing planned images (CLIF, Fig. 4): clean cut-outs side by side, in several processes."""
+"""Drawing planned images (CLIF, Fig. 4): clean cut-outs on one canvas, in several processes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import numpy as np
 from PIL import Image
 
 from clif_exp.artifacts.sharing import claim, share
+from clif_exp.curation.arranging import keep_visible
 from clif_exp.curation.masks import write_mask, write_png
 from clif_exp.curation.planning import Library, image_file, plan_pair
-from clif_exp.curation.settings import Kind, PairSettings
+from clif_exp.curation.settings import Kind, MixSettings, PairSettings
 
 log = logging.getLogger(__name__)
 _CHUNK = 64  # images per task
@@ -75,7 +76,7 @@ def draw(
     """Draw one planned image.
 
     Args:
-        line: a manifest line from `plan_pair`.
+        line: a manifest line, as `_plan` makes it.
         roots: artifact folders that hold the cut-outs.
         resolution: side of the canvas in px.
 
@@ -96,12 +97,10 @@ def draw(
     for slot in order:
         source = sources[slot]
         x0, y0, x1, y1 = source["box"]
-        figure = _cutout(roots[source["root"]] / source["source"], source["flip"]).resize(
-            (x1 - x0, y1 - y0), Image.Resampling.LANCZOS
-        )
+        figure = _figure(source, roots)
         canvas.alpha_composite(figure, (x0, y0))
         covered = np.zeros((resolution, resolution), bool)
-        covered[y0:y1, x0:x1] = np.asarray(figure.getchannel("A")) > 127
+        covered[y0:y1, x0:x1] = _shape(figure)
         for other in masks:
             other &= ~covered
         masks[slot] |= covered
@@ -117,10 +116,29 @@ def _compose_chunk(job: Job, chunk: range) -> list[dict[str, Any]]:
 
 
 def _plan(job: Job, chunk: range) -> list[dict[str, Any]]:
-    return [
+    lines = [
         plan_pair(job.kind, index, library=job.library, settings=job.settings, seed=job.seed)
         for index in chunk
     ]
+    return [_uncovered(job, line) if "arrangement" in line else line for line in lines]
+
+
+def _uncovered(job: Job, line: dict[str, Any]) -> dict[str, Any]:
+    """Move two figures apart until as much of both is visible as the settings ask for."""
+    settings = job.settings
+    assert isinstance(settings, MixSettings)
+    boxes = keep_visible(
+        [source["box"] for source in line["sources"]],
+        [_shape(_figure(source, job.roots)) for source in line["sources"]],
+        front=line["front"],
+        min_visible=settings.min_visible,
+        resolution=settings.resolution,
+        margin=round(settings.margin * settings.resolution),
+    )
+    sources = [
+        source | {"box": list(box)} for source, box in zip(line["sources"], boxes, strict=True)
+    ]
+    return line | {"sources": sources}
 
 
 def _draw_chunk(job: Job, lines: list[dict[str, Any]]) -> None:
@@ -139,6 +157,19 @@ def _key(chunk: range) -> str:
 
 def _is_drawn(job: Job, chunk: range) -> bool:
     return all((job.out / image_file(index)).is_file() for index in chunk)
+
+
+def _figure(source: Mapping[str, Any], roots: Mapping[str, Path]) -> Image.Image:
+    """A source's cut-out in the size of its box, RGBA."""
+    x0, y0, x1, y1 = source["box"]
+    return _cutout(roots[source["root"]] / source["source"], source["flip"]).resize(
+        (x1 - x0, y1 - y0), Image.Resampling.LANCZOS
+    )
+
+
+def _shape(figure: Image.Image) -> np.ndarray:
+    """What a figure covers, bool [h, w]."""
+    return np.asarray(figure.getchannel("A")) > 127
 
 
 @functools.lru_cache(maxsize=256)

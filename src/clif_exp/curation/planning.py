@@ -7,6 +7,7 @@ at the context.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from clif_exp.concepts.pairs import KIND_CODES, derived_rng, seen_pairs
-from clif_exp.curation.settings import Kind, PairSettings
+from clif_exp.curation.arranging import SIDES, arrange
+from clif_exp.curation.settings import Arrangement, Kind, MixSettings, PairSettings
 from clif_exp.prompts.articles import with_article
 
 
@@ -69,8 +71,9 @@ def plan_pair(
         seed: the augmentation's seed.
 
     Returns:
-        The line of the manifest: file, caption, kind, seed, group, canvas and sources with px
-        boxes.
+        The line of the manifest: file, caption, kind, seed, group, background, the source in front
+        and all sources with px boxes; from left to right, or, with the key `arrangement`, as that
+        names them.
     """
     code = KIND_CODES[kind]
     member_rng = derived_rng(seed, code, index)
@@ -102,14 +105,12 @@ def plan_pair(
     phrases = [_phrase(cutout) for cutout in cutouts]
     background = (
         library.backgrounds[int(group_rng.integers(len(library.backgrounds)))]
-        if settings.canvas == "generated"
+        if settings.background_share
+        and derived_rng(seed, code, group, 4).random() < settings.background_share
         else None
     )
     caption = _caption(phrases, settings, group_rng)
-    if background and settings.name_background:
-        caption = f"{caption} {background[1]}"
-    stem = f"{index:06d}"
-    return {
+    line: dict[str, Any] = {
         "file": image_file(index),
         "caption": caption,
         "kind": kind,
@@ -125,11 +126,16 @@ def plan_pair(
                 slot=slot,
                 slots=len(cutouts),
                 phrase=phrases[slot],
-                mask=f"masks/{stem}_{slot}.png",
+                mask=f"masks/{index:06d}_{slot}.png",
             )
             for slot, (cutout, place) in enumerate(zip(cutouts, places, strict=True))
         ],
     }
+    if isinstance(settings, MixSettings) and len(cutouts) == 2:
+        line |= _arranged(line, cutouts, places, settings, derived_rng(seed, code, index, 5))
+    if background and settings.name_background:
+        line["caption"] = f"{line['caption']} {background[1]}"
+    return line
 
 
 def image_file(index: int) -> str:
@@ -210,6 +216,59 @@ def _mixed(index: int, library: Library, figures: Mapping[int, float], seed: int
     return [library.wholes[name][int(rng.integers(len(library.wholes[name])))] for name in chosen]
 
 
+def _arranged(
+    line: Mapping[str, Any],
+    cutouts: Sequence[Cutout],
+    places: Sequence[Place],
+    settings: MixSettings,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """What changes in the line of two figures that do not stand side by side; else nothing.
+
+    The choice has its own stream: with arrangements, images of pairs side by side stay the same.
+    """
+    shares = np.array(list(settings.arrangements.values()), float)
+    chosen: Arrangement = list(settings.arrangements)[
+        int(rng.choice(len(shares), p=shares / shares.sum()))
+    ]
+    if chosen == "side":
+        return {}
+    margin = round(settings.margin * settings.resolution)
+    half = settings.resolution / 2 - 1.5 * margin
+    boxes = arrange(
+        chosen,
+        [
+            _size(cutout, place, half, settings.resolution - 2 * margin)
+            for cutout, place in zip(cutouts, places, strict=True)
+        ],
+        settings=settings,
+        place=(places[0].x, places[0].y),
+        rng=rng,
+    )
+    order = np.argsort([box[0] + box[2] for box in boxes], kind="stable").tolist()
+    sides = SIDES.get(chosen) or tuple(side_name(order.index(slot), 2) for slot in range(2))
+    templates = settings.arrangement_templates[chosen]
+    first, second = (source["name"] for source in line["sources"])
+    return {
+        "caption": templates[int(rng.integers(len(templates)))].format(first=first, second=second),
+        "arrangement": chosen,
+        "front": 1 if chosen == "behind" else line["front"],
+        "sources": [
+            source | {"side": side, "box": list(box)}
+            for source, side, box in zip(line["sources"], sides, boxes, strict=True)
+        ],
+    }
+
+
+def can_stand_together(names: Sequence[str], count: int) -> bool:
+    """Return whether there are so many concepts of which M-Aug may show every pair."""
+    seen = seen_pairs(names)
+    return any(
+        all(frozenset(pair) in seen for pair in itertools.combinations(chosen, 2))
+        for chosen in itertools.combinations(names, count)
+    )
+
+
 def _phrase(cutout: Cutout) -> str:
     if cutout.concept is None:
         return with_article(cutout.context or "")
@@ -240,11 +299,7 @@ def _source(
     reach = settings.max_overlap * width / 2
     left = max(margin, slot * width - reach + (margin / 2 if slot else 0))
     right = min(side - margin, (slot + 1) * width + reach - (margin / 2 if slot < slots - 1 else 0))
-    fit = min((right - left) / cutout.width, (side - 2 * margin) / cutout.height)
-    w, h = (
-        max(1, math.floor(place.scale * fit * cutout.width)),
-        max(1, math.floor(place.scale * fit * cutout.height)),
-    )
+    w, h = _size(cutout, place, right - left, side - 2 * margin)
     x0 = math.floor(left + place.x * (right - left - w))
     # The middle of a figure stays in its own slot, however far it reaches over: left is left.
     x0 = min(max(x0, math.ceil(slot * width - w / 2)), math.floor((slot + 1) * width - w / 2))
@@ -263,3 +318,12 @@ def _source(
         "box": [x0, y0, x0 + w, y0 + h],
         "mask": mask,
     }
+
+
+def _size(cutout: Cutout, place: Place, width: float, height: float) -> tuple[int, int]:
+    """Width and height in px of a figure, from its share of the largest size that fits."""
+    fit = min(width / cutout.width, height / cutout.height)
+    return (
+        max(1, math.floor(place.scale * fit * cutout.width)),
+        max(1, math.floor(place.scale * fit * cutout.height)),
+    )

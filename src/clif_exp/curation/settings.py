@@ -20,6 +20,7 @@ from clif_exp.settings import (
 )
 
 Kind = Literal["G", "R", "M"]
+Arrangement = Literal["side", "behind", "hugging", "above"]
 
 
 class ProvidedSettings(Strict):
@@ -148,7 +149,7 @@ class ContextSettings(StageSettings):
         batch_size: images sampled at once.
         seed: of sampling; not the run's, so that a sweep's jobs share their general concepts.
         template: prompt, with {name} (which brings its article).
-        backgrounds: places, for canvas=generated; kept whole.
+        backgrounds: places as captions say them ("on the beach"), for background_share.
         background_template: their prompt, with {name}.
         screen: what a cut-out must fulfil.
     """
@@ -181,10 +182,12 @@ class PairSettings(StageSettings):
         vertical: highest and lowest place; 0 is the top, 1 the bottom.
         max_overlap: share of a figure's width that may be covered.
         flip: probability of mirroring a figure.
-        canvas: "white", or "generated": on backgrounds that the base model draws.
-        name_background: say the place in the caption.
+        background_share: share of images (G and R: of groups) on backgrounds that the base model
+            draws; the others are white.
+        name_background: say the place in the caption, as contexts.backgrounds words it.
         resolution: side of the images in px.
-        figures: number of figures -> its share.
+        figures: number of figures -> its share; a pair to which no seen concept can be added stays
+            a pair.
         group_size: concepts that share a context, its side and all sizes, so that nothing can be
             read off the context.
     """
@@ -202,7 +205,7 @@ class PairSettings(StageSettings):
     vertical: Range
     max_overlap: Annotated[float, Field(ge=0, le=0.5)]
     flip: Share
-    canvas: Literal["white", "generated"]
+    background_share: Share
     name_background: bool
     resolution: Positive
     figures: dict[Annotated[int, Field(ge=2, le=6)], NotNegative]
@@ -223,12 +226,45 @@ class PairSettings(StageSettings):
         return self
 
 
+class MixSettings(PairSettings):
+    """M-Aug: how two concepts are arranged, besides a pair's layout.
+
+    G and R stand side by side: the contrast of their captions rests on the sides.
+
+    Attributes:
+        arrangements: arrangement of two concepts -> its share; more of them stand in a row.
+        arrangement_templates: arrangement but for "side" -> captions with {first} and {second}.
+        min_visible: smallest share of a figure that stays visible where another one covers it.
+    """
+
+    arrangements: dict[Arrangement, NotNegative]
+    arrangement_templates: dict[
+        Literal["behind", "hugging", "above"],
+        list[Annotated[str, Field(pattern=r"\{first\}.*\{second\}|\{second\}.*\{first\}")]],
+    ]
+    min_visible: Annotated[float, Field(ge=0, le=0.9)]
+
+    @model_validator(mode="after")
+    def _arrangements(self) -> Self:
+        if not sum(self.arrangements.values()):
+            raise ValueError(
+                f"arrangements: found {self.arrangements}; give an arrangement a share above 0"
+            )
+        for name, share in self.arrangements.items():
+            if share and name != "side" and not self.arrangement_templates.get(name):
+                raise ValueError(
+                    f"arrangements.{name}: found {share} without a caption; give one in"
+                    f" arrangement_templates.{name}"
+                )
+        return self
+
+
 class AugmentationSettings(Strict):
     """conf/augmentation.
 
     Attributes:
         seed: of all random choices here; not the run's, so that a sweep's jobs share their images.
-        canvas: what the three kinds' `canvas` refers to.
+        background_share: what the three kinds' `background_share` refers to.
         contexts: general concepts.
         global_: a concept next to a general concept (G-Aug).
         region: a concept's part next to a general part (R-Aug).
@@ -236,24 +272,24 @@ class AugmentationSettings(Strict):
     """
 
     seed: Count
-    canvas: Annotated[Literal["white", "generated"], INDIRECT]
+    background_share: Annotated[Share, INDIRECT]
     contexts: ContextSettings
     global_: PairSettings = Field(alias="global")
     region: PairSettings
-    mix: PairSettings
+    mix: MixSettings
 
     def of(self, kind: Kind) -> PairSettings:
         """Return the settings of one kind of augmentation."""
         return {"G": self.global_, "R": self.region, "M": self.mix}[kind]
 
     @model_validator(mode="after")
-    def _canvas(self) -> Self:
+    def _backgrounds(self) -> Self:
         for kind, field in FIELDS.items():
             pairs = self.of(kind)
-            if pairs.canvas == "generated" and pairs.num_pairs and not self.contexts.backgrounds:
+            if pairs.background_share and pairs.num_pairs and not self.contexts.backgrounds:
                 raise ValueError(
-                    f"{field}.canvas: found 'generated' without augmentation.contexts.backgrounds;"
-                    " name some places there"
+                    f"{field}.background_share: found {pairs.background_share} without"
+                    " augmentation.contexts.backgrounds; give some places there"
                 )
         return self
 

@@ -17,7 +17,7 @@ from clif_exp.base_models.spec import BaseModels
 from clif_exp.concepts.concept import Concept, ConceptSet
 from clif_exp.concepts.images import mask_box
 from clif_exp.curation.masks import cut_out, write_mask, write_png
-from clif_exp.curation.planning import Library
+from clif_exp.curation.planning import Library, can_stand_together
 from clif_exp.curation.segmenters.settings import SegmenterSettings
 from clif_exp.curation.settings import (
     FIELDS,
@@ -205,7 +205,7 @@ def compose_pairs(
 
     library = read_library(segments, contexts)
     if settings.num_pairs:
-        _check_library(kind, library, canvas=settings.canvas)
+        _check_library(kind, library, settings=settings)
     roots = {"segments": segments, "contexts": segments if contexts is None else contexts}
     job = Job(kind=kind, seed=seed, library=library, settings=settings, roots=roots, out=out)
     if finalize:
@@ -272,7 +272,7 @@ def _write_segmented(out: Path, concept: Concept, number: int, found: Any) -> li
     return lines
 
 
-def _check_library(kind: Kind, library: Library, *, canvas: str) -> None:
+def _check_library(kind: Kind, library: Library, *, settings: PairSettings) -> None:
     """Refuse to compose a kind for which there is nothing to place."""
     field = FIELDS[kind]
     off = f"Or leave it out with augmentation.{field}.num_pairs=0."
@@ -295,8 +295,15 @@ def _check_library(kind: Kind, library: Library, *, canvas: str) -> None:
         raise ValueError(
             f"augmentation.{field}: mixing needs two concepts, found {len(library.wholes)}. {off}"
         )
-    if canvas == "generated" and not library.backgrounds:
+    wanted = max(count for count, weight in settings.figures.items() if weight)
+    if kind == "M" and not can_stand_together(list(library.wholes), wanted):
         raise ValueError(
-            f"augmentation.{field}.canvas: generated, but there are no backgrounds. Give"
-            " augmentation.contexts.backgrounds."
+            f"augmentation.{field}.figures: {wanted} figures, but among {len(library.wholes)}"
+            " concepts there are not so many of which M-Aug shows every pair; three need five"
+            f" concepts. Leave {wanted} out. {off}"
+        )
+    if settings.background_share and not library.backgrounds:
+        raise ValueError(
+            f"augmentation.{field}.background_share: found {settings.background_share}, but there"
+            " are no backgrounds. Give augmentation.contexts.backgrounds."
         )

@@ -7,6 +7,10 @@ from pathlib import Path
 
 # Keys of earlier versions -> their names now.
 RENAMED = {
+    "augmentation.canvas": "augmentation.background_share",
+    "augmentation.global.canvas": "augmentation.global.background_share",
+    "augmentation.mix.canvas": "augmentation.mix.background_share",
+    "augmentation.region.canvas": "augmentation.region.background_share",
     "contrastive.identical_parts": "contrastive.identical_part_threshold",
     "contrastive.max_scale": "contrastive.max_logit_scale",
     "contrastive.norm_weight": "contrastive.norm_loss_weight",

@@ -68,9 +68,7 @@ def _contexts(execution: Execution) -> Artifact | None:
     # Mixed pairs need them on generated backgrounds only.
     kinds = [config.augmentation.of(kind) for kind in FIELDS if kind != "M"]
     mix = config.augmentation.mix
-    if not any(kind.num_pairs for kind in kinds) and not (
-        mix.num_pairs and mix.canvas == "generated"
-    ):
+    if not any(kind.num_pairs for kind in kinds) and not (mix.num_pairs and mix.background_share):
         return None
 
     def build(out: Path, *, finalize: bool = True) -> None:
@@ -109,7 +107,7 @@ def _compose(
     if not settings.num_pairs or segments is None or too_few:
         return
     # Mixed pairs on white need no contexts, and so do not wait for them.
-    needed = contexts if kind != "M" or settings.canvas == "generated" else None
+    needed = contexts if kind != "M" or settings.background_share else None
     inputs = {"segments": segments.fingerprint}
     inputs |= {"contexts": needed.fingerprint} if needed else {}
 

@@ -1,0 +1,234 @@
+"""Arrangements: figures stand as their caption says, and enough of each is visible."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clif_exp.artifacts.files import read_jsonl, write_jsonl
+from clif_exp.concepts.pairs import seen_pairs
+from clif_exp.curation.manifest import read_manifest
+from clif_exp.curation.stage import compose_pairs
+from clif_exp.toonworld.relations import holds
+from support import settings
+
+OTHERS = ("behind", "hugging", "above")
+SIDE = {"side": 1.0, "behind": 0.0, "hugging": 0.0, "above": 0.0}
+ALL = dict.fromkeys(SIDE, 1.0)
+
+
+def only(arrangement: str) -> dict[str, float]:
+    return dict.fromkeys(SIDE, 0.0) | {arrangement: 1.0}
+
+
+def compose(out: Path, segments: Path, **changes) -> list[dict]:
+    layout = {"num_pairs": 48, "resolution": 128} | changes
+    out.mkdir(exist_ok=True)
+    compose_pairs(
+        out,
+        kind="M",
+        segments=segments,
+        contexts=None,
+        settings=settings("augmentation.mix", **layout),
+        seed=0,
+    )
+    return read_manifest(out)
+
+
+def visible(out: Path, source: dict) -> np.ndarray:
+    return np.asarray(Image.open(out / source["mask"])) > 127
+
+
+def whole(segments: Path, source: dict, side: int = 128) -> np.ndarray:
+    """What the cut-out would cover of the image if nothing stood in front of it."""
+    x0, y0, x1, y1 = source["box"]
+    cutout = Image.open(segments / source["source"]).convert("RGBA")
+    if source["flip"]:
+        cutout = cutout.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    cutout = cutout.resize((x1 - x0, y1 - y0), Image.Resampling.LANCZOS)
+    covered = np.zeros((side, side), bool)
+    covered[y0:y1, x0:x1] = np.asarray(cutout.getchannel("A")) > 127
+    return covered
+
+
+def bounds(mask: np.ndarray) -> tuple[float, float, float, float]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+@pytest.mark.parametrize("arrangement", ["behind", "hugging"])
+def test_the_judges_of_interactions_agree_with_the_caption(tmp_path, cast_cutouts, arrangement):
+    lines = compose(tmp_path, cast_cutouts, arrangements=only(arrangement))
+    agreed = [
+        holds(arrangement, *(bounds(whole(cast_cutouts, source)) for source in line["sources"]))
+        for line in lines
+    ]
+    assert np.mean(agreed) >= 0.9
+
+
+def test_captions_name_the_first_one_as_the_arrangement_does(tmp_path, cast_cutouts):
+    lines = compose(tmp_path, cast_cutouts, arrangements=ALL)
+    assert {line.get("arrangement") for line in lines} == {None, *OTHERS}
+    said = set()
+    for line in lines:
+        names = [source["name"] for source in line["sources"]]
+        text = line["caption"].removeprefix("a photo of ")
+        for number, name in enumerate(names):
+            text = text.replace(name, "AB"[number])
+        if "arrangement" in line:
+            said.add((line["arrangement"], text))
+    assert said == {
+        ("behind", "A behind B"),
+        ("behind", "B in front of A"),
+        ("hugging", "A hugging B"),
+        ("hugging", "A and B hugging"),
+        ("above", "A above B"),
+    }
+
+
+def test_the_second_one_stands_in_front_of_who_is_behind_it_and_either_hugs_in_front(
+    tmp_path, cast_cutouts
+):
+    lines = compose(tmp_path, cast_cutouts, arrangements=ALL)
+    fronts = {name: set() for name in OTHERS}
+    for line in lines:
+        if "arrangement" not in line:
+            continue
+        covers = [whole(cast_cutouts, source) for source in line["sources"]]
+        seen = [visible(tmp_path, source) for source in line["sources"]]
+        front = line["front"]
+        fronts[line["arrangement"]].add(front)
+        np.testing.assert_array_equal(seen[front], covers[front])
+        np.testing.assert_array_equal(seen[1 - front], covers[1 - front] & ~covers[front])
+    assert fronts["behind"] == {1}
+    assert fronts["hugging"] == {0, 1}
+
+
+def test_masks_are_the_pixels_of_their_figures(tmp_path, cast_cutouts):
+    for line in compose(tmp_path, cast_cutouts, num_pairs=16, arrangements=only("behind")):
+        pixels = np.asarray(Image.open(tmp_path / line["file"])).astype(int)
+        for source in line["sources"]:
+            x0, y0, x1, y1 = source["box"]
+            cutout = Image.open(cast_cutouts / source["source"]).convert("RGBA")
+            if source["flip"]:
+                cutout = cutout.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            drawn = np.full_like(pixels, -1)
+            own = cutout.resize((x1 - x0, y1 - y0), Image.Resampling.LANCZOS)
+            drawn[y0:y1, x0:x1] = np.asarray(own)[..., :3]
+            solid = np.zeros(pixels.shape[:2], bool)
+            solid[y0:y1, x0:x1] = np.asarray(own.getchannel("A")) == 255
+            mask = visible(tmp_path, source)
+            same = (abs(pixels - drawn) <= 1).all(axis=2)
+            # Soft edges of the one in front lie over the one behind.
+            assert same[mask & solid].mean() > 0.8
+        nobody = ~np.any([visible(tmp_path, source) for source in line["sources"]], axis=0)
+        assert (pixels[nobody] == 255).all(axis=1).mean() > 0.9
+
+
+@pytest.mark.parametrize("bound", [0.4, 0.85])
+@pytest.mark.parametrize("resolution", [64, 128])
+def test_enough_of_every_figure_is_visible(tmp_path, cast_cutouts, bound, resolution):
+    lines = compose(
+        tmp_path, cast_cutouts, arrangements=ALL, min_visible=bound, resolution=resolution
+    )
+    shares = []
+    for line in lines:
+        for source in line["sources"]:
+            mask = visible(tmp_path, source)
+            assert not (mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
+            shares.append(mask.sum() / whole(cast_cutouts, source, resolution).sum())
+    assert bound <= min(shares) < 1
+
+
+def test_a_lower_bound_hides_more(tmp_path, cast_cutouts):
+    def least(bound: float) -> float:
+        out = tmp_path / str(bound)
+        lines = compose(out, cast_cutouts, arrangements=only("behind"), min_visible=bound)
+        return min(
+            visible(out, line["sources"][0]).sum() / whole(cast_cutouts, line["sources"][0]).sum()
+            for line in lines
+        )
+
+    assert least(0.2) < 0.5 <= least(0.5)
+
+
+def test_the_first_one_is_above(tmp_path, cast_cutouts):
+    for line in compose(tmp_path, cast_cutouts, arrangements=only("above")):
+        upper, lower = (bounds(visible(tmp_path, source)) for source in line["sources"])
+        assert upper[3] < lower[1]
+        assert [source["side"] for source in line["sources"]] == ["above", "below"]
+
+
+def test_arrangements_leave_the_images_side_by_side_as_they_were(tmp_path, cast_cutouts):
+    alone = compose(tmp_path / "alone", cast_cutouts, arrangements=SIDE)
+    mixed = compose(tmp_path / "mixed", cast_cutouts, arrangements=ALL)
+    assert not any("arrangement" in line for line in alone)
+    kept = [number for number, line in enumerate(mixed) if "arrangement" not in line]
+    assert len(kept) >= 4
+    assert [alone[number] for number in kept] == [mixed[number] for number in kept]
+    others = [number for number in range(len(mixed)) if number not in kept]
+    assert all(
+        [s["concept"] for s in alone[number]["sources"]]
+        == [s["concept"] for s in mixed[number]["sources"]]
+        for number in others
+    )
+
+
+def test_shares_are_those_of_the_settings(tmp_path, cast_cutouts):
+    shares = SIDE | {"side": 0.5, "behind": 0.5}
+    lines = compose(tmp_path, cast_cutouts, num_pairs=200, resolution=32, arrangements=shares)
+    assert 70 <= sum("arrangement" in line for line in lines) <= 130
+
+
+@pytest.fixture(scope="module")
+def seven(tmp_path_factory, cast_cutouts) -> Path:
+    """The cast's cut-outs under the names of seven concepts, so that some threes are all seen."""
+    root = tmp_path_factory.mktemp("seven") / "segments"
+    shutil.copytree(cast_cutouts, root)
+    lines = read_jsonl(root / "segments.jsonl")
+    write_jsonl(
+        root / "segments.jsonl",
+        [lines[number % len(lines)] | {"concept": f"c{number}"} for number in range(7)],
+    )
+    return root
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.3])
+def test_three_stand_in_a_row_from_left_to_right_and_all_are_visible(tmp_path, seven, overlap):
+    layout = {"figures": {2: 0.2, 3: 0.8}, "max_overlap": overlap}
+    lines = compose(tmp_path, seven, arrangements=only("behind"), **layout)
+    rows = [line for line in lines if len(line["sources"]) == 3]
+    assert len(rows) > 20
+    assert all("arrangement" in line for line in lines if len(line["sources"]) == 2)
+    seen = seen_pairs([f"c{number}" for number in range(7)])
+    for line in rows:
+        a, b, c = (source["name"] for source in line["sources"])
+        assert line["caption"] == f"a photo of {a}, {b} and {c} in a row"
+        concepts = [source["concept"] for source in line["sources"]]
+        assert {frozenset(pair) for pair in itertools.combinations(concepts, 2)} <= seen
+        middles = []
+        for source in line["sources"]:
+            mask = visible(tmp_path, source)
+            assert mask.sum() >= (1 - 2 * overlap) * whole(seven, source).sum() > 0
+            assert source["side"] == len(middles)
+            middles.append(np.flatnonzero(mask.any(axis=0)).mean())
+        assert middles == sorted(middles)
+
+
+def test_three_figures_need_three_concepts_of_which_all_pairs_are_seen(tmp_path, cutouts):
+    with pytest.raises(ValueError, match=r"augmentation\.mix\.figures: 3 figures, but among 4"):
+        compose(tmp_path, cutouts[0], figures={2: 0.5, 3: 0.5})
+    assert not list(tmp_path.iterdir())
+
+
+def test_sides_of_the_manifest_are_those_of_the_image(tmp_path, cast_cutouts):
+    for line in compose(tmp_path, cast_cutouts, arrangements=only("hugging")):
+        middles = {
+            source["side"]: source["box"][0] + source["box"][2] for source in line["sources"]
+        }
+        assert middles["left"] < middles["right"]
