@@ -113,7 +113,7 @@ def usual_difference(one, other) -> float:
         {"caption_dropout": 0.9},
         {"flip": True},
         {"pair_share": 0.0},
-        {"prior_share": 0.5, "prior_images": 1},
+        {"prior_share": 0.5},
         {"ema_decay": 0.5},
         {"weight_decay": 5.0},
         {"gradient_clip": 1e-3},
@@ -128,8 +128,6 @@ def test_every_option_acts_on_what_is_published(option, train, plain):
         assert all(".to_k." in name for name in load_file(folder / WEIGHTS))
     else:
         assert difference(folder, plain) > 1e-6
-    if "prior_share" in option:
-        assert [file.name for file in (folder / "prior" / "man").iterdir()] == ["0000.png"]
 
 
 def test_the_published_average_is_the_average_of_the_weights(train):
