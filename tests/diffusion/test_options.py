@@ -34,7 +34,7 @@ SHORT = {
 
 
 @pytest.fixture(scope="module")
-def train(backbones, curated, tmp_path_factory):
+def train(backbones, curated, prior_images, tmp_path_factory):
     """Train on two concepts whose masks are the images' left half; returns the stage's folder."""
     from PIL import Image
 
@@ -64,6 +64,7 @@ def train(backbones, curated, tmp_path_factory):
             trainer=trainer,
             seed=seed,
             settings=settings("diffusion", **SHORT | changes),
+            prior=prior_images if changes.get("prior_share") else None,
         )
         return out
 
@@ -114,6 +115,7 @@ def usual_difference(one, other) -> float:
         {"flip": True},
         {"pair_share": 0.0},
         {"prior_share": 0.5},
+        {"prior_target": "teacher", "prior_share": 0.5},
         {"ema_decay": 0.5},
         {"weight_decay": 5.0},
         {"gradient_clip": 1e-3},
