@@ -192,7 +192,25 @@ def test_what_the_base_model_draws_depends_on_stage_1_only_where_it_must(plan):
 
 def test_what_enters_indirectly_is_known(plan):
     indirect = {".".join(path) for path, _, mark in fields(plan.config) if mark is INDIRECT}
-    assert indirect == {"augmentation.background_share", "dataset.root", "dataset.domain"}
+    prior = {f"diffusion.prior.{name}" for name in type(plan.config.diffusion.prior).model_fields}
+    assert indirect == {"augmentation.background_share", "dataset.root", "dataset.domain"} | prior
+
+
+def test_prior_images_depend_on_the_base_model_and_on_their_settings_only(plan):
+    assert "prior_images" not in fingerprints(plan, plan.config)
+    config = changed(plan.config, ("diffusion", "prior_share"), 0.3)
+    config = changed(config, ("diffusion", "prior", "images"), 4)
+    before = fingerprints(plan, config)
+    for path, kind, _ in fields(config):
+        if path[0] not in (*ROOMS, "seed"):
+            continue
+        found = fingerprints(plan, variant(config, path, kind))
+        own = path[:2] == ("diffusion", "prior") and path[-1] != "batch_size"
+        same = {name: found.get(name) == before[name] for name in ("prior_images", "diffusion")}
+        assert same["prior_images"] != own, path
+        assert not (own and same["diffusion"]), path
+    real = dataclasses.replace(plan, base_fingerprint="another")
+    assert fingerprints(real, config)["prior_images"] != before["prior_images"]
 
 
 def test_the_data_sets_own_settings_identify_it():

@@ -6,7 +6,13 @@ import re
 
 import pytest
 
-from clif_exp.prompts.evaluation import TRAINING_TEMPLATES, build_prompts, select_pairs
+from clif_exp.prompts.evaluation import (
+    TRAINING_TEMPLATES,
+    build_prompts,
+    prior_capacity,
+    prior_prompts,
+    select_pairs,
+)
 from clif_exp.prompts.worlds import WORLDS
 from support import default_config, settings
 
@@ -94,7 +100,7 @@ def test_toonworld_knows_every_word_of_its_prompts_and_templates():
 
     texts = [template.format("") for template in TRAINING_TEMPLATES]
     for split in ("tuning", "reporting"):
-        prompts = prompt_set({"ann": "alien", "rex": "dog"}, split=split, **ALL | {"prior": 100})
+        prompts = prompt_set({"ann": "alien", "rex": "dog"}, split=split, **ALL | {"prior": 160})
         texts += [prompt.class_text for prompt in prompts]
         for prompt in prompts:
             for figure in prompt.expected:
@@ -104,6 +110,35 @@ def test_toonworld_knows_every_word_of_its_prompts_and_templates():
                 )
     unknown = {word for text in texts for word in text.split()} - set(VOCABULARY)
     assert not unknown
+
+
+@pytest.mark.parametrize("split", ["tuning", "reporting"])
+@pytest.mark.parametrize("world", list(WORLDS))
+def test_prompts_without_a_concept_all_differ_and_take_turns(world, split):
+    words = WORLDS[world]
+    most = prior_capacity(words, split)
+    assert most >= 2 * settings("generation.prompts").prior >= 64
+    texts = [p.text for p in prior_prompts(world=words, count=most, split=split, seed=0)]
+    assert len(set(texts)) == most
+    phrases = [phrase for phrase, _ in words.figures[split]]
+    named = [sum(phrase in text for phrase in phrases) for text in texts[: 2 * len(phrases)]]
+    assert named == [1, 2] * len(phrases), "one figure and two in turn"
+    assert all(sum(p in text for text in texts[: 2 * len(phrases)]) == 3 for p in phrases)
+    with pytest.raises(ValueError, match=rf"prior: found {most + 1}, but .* has {most} different"):
+        prompt_set(CONCEPTS, **ALL | {"prior": most + 1, "world": world, "split": split})
+
+
+@pytest.mark.parametrize("world", list(WORLDS))
+def test_splits_share_no_figure_without_a_concept(world):
+    figures = WORLDS[world].figures
+    for split, others in ((a, b) for a in ("tuning", "reporting") for b in figures if a != b):
+        prompts = prior_prompts(world=WORLDS[world], count=40, split=others, seed=0)
+        assert not [
+            (phrase, prompt.text)
+            for phrase, _ in figures[split]
+            for prompt in prompts
+            if phrase in prompt.text
+        ]
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,8 @@ class MixedBatches:
         """Return a step's batch, all ranks' shares of it, on the CPU.
 
         Keys: `step`, `latents` and `noise` float32 [B, C, h, w], `timesteps` and `caption_indices`
-        int64 [B], `captions` (strings), and `weights` float32 [B, 1, h, w] where the loss has any.
+        int64 [B], `captions` (strings), `prior` bool [B] (prior images), and `weights` float32
+        [B, 1, h, w] where the loss has any.
         """
         generator = step_generator(self.mixture.seed, step, stream=2)
         chosen, captions, rows = [], [], []
@@ -109,6 +110,7 @@ class MixedBatches:
             "timesteps": self._timesteps(generator),
             "caption_indices": torch.tensor([self._caption_index[caption] for caption in captions]),
             "captions": captions,
+            "prior": torch.tensor([self.images[index].kind == PRIOR for index in chosen]),
         }
         if self.weights_N1HW is not None:
             weights = self.weights_N1HW[chosen]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.base_models.spec import is_local
+from clif_exp.diffusion.prior import general_prompts
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
@@ -22,9 +23,11 @@ def check_settings(spec: BaseModels, settings: DiffusionSettings) -> None:
         settings: of stage 2.
 
     Raises:
-        ValueError: target modules, a rank, a scheduler or a loss weighting that does not fit; names
-            the field and how to fix it.
+        ValueError: target modules, a rank, a scheduler, a loss weighting or a number of prior
+            images that does not fit; names the field and how to fix it.
     """
+    if settings.prior_share:
+        general_prompts(spec.record.world, settings=settings.prior)
     folder = _folder(spec)
     if (tuning := settings.unet_tuning()) is not None:
         tuning.check(linear_layers(folder / "unet"))

@@ -30,8 +30,7 @@ class TrainingImage:
     Attributes:
         file: the image.
         kind: SINGLE, PAIR or PRIOR.
-        subject: concept of a single, class word of a prior image, "" for pairs; subjects of a kind
-            are drawn equally often.
+        subject: concept of a single, "" for others; subjects of a kind are drawn equally often.
         captions: captions that are true of it; one is drawn each time.
         masks: where its concepts are (white), joined; empty: everywhere.
     """
@@ -52,15 +51,13 @@ def training_images(
         concepts: whose reference images.
         manifest: folder of the M pairs, or None.
         segments: folder of curation's segments, for masks that the user did not give; or None.
-        prior: folder that `prior.draw_prior` filled, or None.
+        prior: folder of the prior images, or None.
     """
     images = single_images(concepts, masks=segment_masks(segments) if segments else {})
     if manifest is not None:
         images += pair_images(manifest, names={concept.name for concept in concepts.concepts})
-    for file in sorted(prior.glob("*/*.png")) if prior else ():
-        word = file.parent.name.replace("_", " ")
-        captions = tuple(template.format(word) for template in TRAINING_TEMPLATES)
-        images.append(TrainingImage(file, PRIOR, word, captions))
+    for line in read_jsonl(prior / "generations.jsonl") if prior else ():
+        images.append(TrainingImage(prior / line["file"], PRIOR, "", (line["prompt"],)))
     return images
 
 

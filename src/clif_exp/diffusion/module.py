@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from clif_exp.base_models.tokens import ConceptEmbeddings
+from clif_exp.base_models.unet_tuning.kind import UNetTuning
 from clif_exp.diffusion.conditioning import TextEncoders
 from clif_exp.diffusion.targets import NoiseSchedule
 from clif_exp.training.callbacks import require_finite
@@ -63,6 +64,7 @@ class DiffusionModule(L.LightningModule):
         caption_ids: Mapping[str, Tensor],
         optimisation: DiffusionOptimisation,
         compiled: bool = False,
+        teacher: UNetTuning | None = None,
     ) -> None:
         """Take what trains, and the cached work of what does not.
 
@@ -77,6 +79,8 @@ class DiffusionModule(L.LightningModule):
             caption_ids: token ids of all captions per encoder, int64 [K, 77].
             optimisation: how to train.
             compiled: run the U-Net through torch.compile.
+            teacher: what prepared the U-Net, which without it is the teacher on prior images; None:
+                they are learnt like all others.
         """
         super().__init__()
         self.unet = unet
@@ -84,6 +88,7 @@ class DiffusionModule(L.LightningModule):
         # uncompiled U-Net.
         self.predict = torch.compile(unet.forward) if compiled else unet.forward
         self.schedule, self.text, self.optimisation = schedule, text, optimisation
+        self.teacher = teacher
         self.embeddings, self.encoded, self.caption_ids = embeddings, encoded, caption_ids
         self.first_metrics: dict[str, float] = {}
         self.row_weights = nn.ParameterDict({name: e.weight for name, e in embeddings.items()})
@@ -103,37 +108,51 @@ class DiffusionModule(L.LightningModule):
         """Return the weights that train, in a fixed order."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    def conditioning(self, caption_indices_B: Tensor) -> dict[str, Any]:
-        """Return the U-Net's arguments for captions given by index, int64 [B].
+    def encode(self, caption_indices_B: Tensor) -> dict[str, Tensor]:
+        """Return the encoded captions of these indices, int64 [B], as `TextEncoders.encode` does.
 
         They come from the cache, or are encoded with the embeddings as they are now.
         """
+        indices = caption_indices_B.cpu()
         if self.encoded is not None:
-            indices = caption_indices_B.cpu()
-            encoded = {
+            return {
                 key: value[indices].to(self.device, non_blocking=True)
                 for key, value in self.encoded.items()
             }
-        else:
-            encoded = self.text.encode(
-                {name: ids[caption_indices_B.cpu()] for name, ids in self.caption_ids.items()}
-            )
-        return self.text.unet_arguments(encoded)
+        return self.text.encode({name: ids[indices] for name, ids in self.caption_ids.items()})
 
     def per_image_loss(self, batch: Mapping[str, Any]) -> Tensor:
-        """Return every image's squared error (Eq. 4), weighed by its mask if any, float32 [B]."""
+        """Return every image's squared error (Eq. 4), weighed by its mask if any, float32 [B].
+
+        With a teacher, the error of a prior image is that to the base's prediction.
+        """
         latents, noise, timesteps = batch["latents"], batch["noise"], batch["timesteps"]
         noisy = self.schedule.add_noise(latents, noise, timesteps).to(self.unet.dtype)
-        target = self.schedule.target(latents, noise, timesteps)
-        predicted = self.predict(
-            noisy,
-            self.schedule.model_timesteps(timesteps),
-            **self.conditioning(batch["caption_indices"]),
-        ).sample
-        error_BCHW = (predicted.float() - target.float()) ** 2
+        target = self.schedule.target(latents, noise, timesteps).float()
+        times = self.schedule.model_timesteps(timesteps)
+        encoded = self.encode(batch["caption_indices"])
+        if self.teacher is not None and "prior" in batch and bool(batch["prior"].any()):
+            rows = batch["prior"]
+            taught = {key: value[rows] for key, value in encoded.items()}
+            predicted = self._base_prediction(noisy[rows], times[rows], taught)
+            target = target.index_put((rows,), predicted.float())
+        predicted = self.predict(noisy, times, **self.text.unet_arguments(encoded)).sample
+        error_BCHW = (predicted.float() - target) ** 2
         if "weights" in batch:
             error_BCHW = error_BCHW * batch["weights"]
         return error_BCHW.mean(dim=(1, 2, 3))
+
+    @torch.no_grad()
+    def _base_prediction(
+        self, noisy_PCHW: Tensor, times_P: Tensor, encoded: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return what the U-Net would predict without what was trained in it, [P, C, h, w]."""
+        assert self.teacher is not None
+        with self.teacher.switched_off(self.unet):
+            # not compiled: the number of prior images varies from step to step
+            return self.unet.forward(
+                noisy_PCHW, times_P, **self.text.unet_arguments(encoded)
+            ).sample
 
     def denoising_loss(self, batch: dict[str, Any]) -> Tensor:
         """Return the loss, a scalar, of this rank's share of a part of a `MixedBatches` batch."""

@@ -1,58 +1,48 @@
-"""Prior preservation (DreamBooth): the base model's own images of the concepts' class words."""
+"""Prior preservation (DreamBooth): what the untouched base model draws from general prompts.
+
+The prompts depend on the world that the base model knows and on their own settings only, so that
+all runs of a base model share the images, whatever their cast, method and seed.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-
-from clif_exp.artifacts.files import whole_file
-from clif_exp.artifacts.sharing import share
+from clif_exp.prompts.evaluation import EvaluationPrompt, prior_capacity, prior_prompts
+from clif_exp.prompts.worlds import WORLDS
 
 if TYPE_CHECKING:
-    from clif_exp.concepts.concept import ConceptSet
+    from clif_exp.diffusion.settings import PriorSettings
 
 
-def draw_prior(folder: Path, pipeline: Any, concepts: ConceptSet, *, count: int, seed: int) -> None:
-    """Draw each class word with the base model; ranks share the work, existing images are kept.
+def general_prompts(world: str, *, settings: PriorSettings) -> list[EvaluationPrompt]:
+    """Return prompts of one figure and of two, with relations and places, none of them twice.
+
+    No figure of the evaluation's prompts without a concept is in them, of neither split: what they
+    measure is not what training has seen.
 
     Args:
-        folder: for `<class word>/NNNN.png`.
-        pipeline: stock, without the concepts.
-        concepts: whose class words.
-        count: images per class word.
-        seed: of their noise.
+        world: name in `prompts.worlds.WORLDS` of what the base model knows.
+        settings: how many, and their seed.
+
+    Raises:
+        ValueError: there are not as many.
     """
-    words = {
-        word: folder / word.replace(" ", "_")
-        for word in sorted({concept.class_word for concept in concepts.concepts})
-    }
-    for target in words.values():
-        target.mkdir(parents=True, exist_ok=True)
-    tasks = {
-        f"{target.name}_{index:04d}": (word, index)
-        for word, target in words.items()
-        for index in range(count)
-    }
+    words = WORLDS[world]
+    if world != "toonworld":
+        if settings.images > (most := prior_capacity(words, "training")):
+            raise ValueError(
+                f"diffusion.prior.images: found {settings.images}, but there are {most} general"
+                " prompts; lower it."
+            )
+        return prior_prompts(
+            world=words, count=settings.images, split="training", seed=settings.seed
+        )
+    from clif_exp.toonworld.prompts import sample_prompts
 
-    def file_of(key: str) -> Path:
-        word, index = tasks[key]
-        return words[word] / f"{index:04d}.png"
-
-    def work(key: str) -> None:
-        word, index = tasks[key]
-        generator = torch.Generator().manual_seed(seed * 100_003 + index)
-        image = pipeline(
-            prompt=f"a photo of a {word}", generator=generator, num_inference_steps=25
-        ).images[0]
-        with whole_file(file_of(key)) as partial:
-            image.save(partial, format="PNG")
-
-    share(
-        folder,
-        tasks,
-        done=lambda key: file_of(key).is_file(),
-        work=work,
-        description="drawing prior images",
-    )
+    judged = [phrase for figures in words.figures.values() for phrase, _ in figures]
+    texts = sample_prompts(settings.images, seed=settings.seed, avoid=judged)
+    return [
+        EvaluationPrompt(f"prior-{index:02d}", text, "prior", "free", (), text, split="training")
+        for index, text in enumerate(texts)
+    ]

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from clif_exp.base_models.unet_tuning.kind import UNetTuning
 from clif_exp.base_models.unet_tuning.lora import LoraTuning
 from clif_exp.settings import (
+    INDIRECT,
     SPEED,
     AboveZero,
     Count,
@@ -51,6 +52,26 @@ class ValidationSettings(Strict):
     timesteps: Positive
 
 
+class PriorSettings(Strict):
+    """Images of general prompts that the untouched base model draws, an artifact of their own.
+
+    Attributes:
+        images: how many, each of a prompt of its own.
+        num_inference_steps: denoising steps.
+        guidance_scale: classifier-free guidance; 1 switches it off.
+        batch_size: images at a time.
+        mixed_precision: bf16 where the CPU multiplies it in hardware.
+        seed: of the prompts and of the noise.
+    """
+
+    images: Positive
+    num_inference_steps: Positive
+    guidance_scale: Annotated[float, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1), SPEED]
+    mixed_precision: bool
+    seed: Count
+
+
 class DiffusionSettings(StageSettings):
     """One LoRA for all concepts, from single images and M pairs (CLIF, section 4.3, Eq. 4).
 
@@ -77,9 +98,11 @@ class DiffusionSettings(StageSettings):
         min_snr_gamma: min-SNR weighting (Hang et al. 2023); None: none.
         offset_noise: strength of a per-channel noise offset.
         timestep_bias: above 1, noisy timesteps are drawn more often; 1 draws all alike.
-        prior_share: share of images that the base model itself draws of the class words (prior
-            preservation).
-        prior_images: such images per class word.
+        prior_share: share of images that the base model itself draws from general prompts (prior
+            preservation); 0 draws none.
+        prior_target: what the U-Net learns on them: "images", to denoise them, or "teacher", to
+            predict what the base's U-Net predicts of them.
+        prior: how they are drawn; enters by the images.
         ema_decay: averages the trained weights; 0 switches it off.
         gradient_checkpointing: trades time for memory; the same result bit for bit.
         accumulate: parts that a batch is computed in, one after the other: less memory, the same
@@ -116,7 +139,8 @@ class DiffusionSettings(StageSettings):
     offset_noise: NotNegative
     timestep_bias: Annotated[float, Field(ge=1, le=4)]
     prior_share: Annotated[float, Field(ge=0, lt=1)]
-    prior_images: Positive
+    prior_target: Literal["images", "teacher"]
+    prior: Annotated[PriorSettings, INDIRECT]
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     gradient_checkpointing: Annotated[bool, SPEED]
     accumulate: Positive
@@ -138,6 +162,15 @@ class DiffusionSettings(StageSettings):
             raise ValueError(
                 "rank: found 0 with diffusion.train_embeddings=false: nothing would train; change"
                 " one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_teach(self) -> Self:
+        if self.rank == 0 and self.prior_target == "teacher":
+            raise ValueError(
+                "prior_target: found 'teacher' with diffusion.rank=0, where the U-Net stays the"
+                " base's anyway; use prior_target=images or a higher rank"
             )
         return self
 

@@ -17,7 +17,6 @@ from clif_exp.diffusion.concept_tokens import TokenIds, insert_concepts, publish
 from clif_exp.diffusion.encoding import encode_inputs
 from clif_exp.diffusion.images import training_images
 from clif_exp.diffusion.module import DiffusionModule, DiffusionOptimisation, WeightAverage
-from clif_exp.diffusion.prior import draw_prior
 from clif_exp.diffusion.samples import SampleGrids, sample_prompts
 from clif_exp.diffusion.targets import noise_schedule
 from clif_exp.diffusion.validation import FixedLoss, fixed_batch
@@ -53,6 +52,7 @@ def train_diffusion(
     trainer: TrainerSettings,
     seed: int,
     settings: DiffusionSettings,
+    prior: Path | None = None,
 ) -> None:
     """Train the U-Net and, optionally, the concept embeddings on single images and M pairs.
 
@@ -71,6 +71,7 @@ def train_diffusion(
         trainer: how to run.
         seed: of everything random.
         settings: what to train, and how.
+        prior: folder of the base model's images of general prompts, or None.
 
     Raises:
         ValueError: settings that the base model has no place for, broken inputs, or a loss that is
@@ -81,9 +82,6 @@ def train_diffusion(
     pipeline = loading.load_pipeline(
         spec, device=trainer.device, dtype=frozen_parts.base_dtype(trainer)
     )
-    prior = out / "prior" if settings.prior_share else None
-    if prior is not None:
-        draw_prior(prior, pipeline, concepts, count=settings.prior_images, seed=seed)
     token_ids = insert_concepts(
         pipeline, concepts, embeddings=embeddings, num_tokens=settings.num_tokens
     )
@@ -160,6 +158,7 @@ def _prepare(
         caption_ids=inputs.caption_ids,
         optimisation=_optimisation(settings),
         compiled=settings.compile,
+        teacher=settings.unet_tuning() if settings.prior_target == "teacher" else None,
     )
     batches = MixedBatches(
         images,

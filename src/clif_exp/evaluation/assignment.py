@@ -98,7 +98,7 @@ def match_present(
     truth: Truth,
     sides: Sequence[str] | None,
     threshold: float,
-) -> tuple[dict[str, int], int]:
+) -> tuple[dict[str, int], list[tuple[str, ...]]]:
     """Find which named concepts are in the image, wherever they stand.
 
     A figure stands for the named concept (or, where hidden parts leave it open, concepts) that it
@@ -107,11 +107,11 @@ def match_present(
     missing. Occluded is not missing: hidden parts are left out.
 
     Returns:
-        Concept -> index of the figure that stands for it, and how many further figures stand for a
-        named concept (duplicates).
+        Concept -> index of the figure that stands for it; and, for every further figure that stands
+        for a named concept (a duplicate), the concepts that it could stand for.
     """
     if not figures or not named:
-        return {}, 0
+        return {}, []
     scores = [[agreement(figure, name, truth) for figure in figures] for name in named]
     best = [max(row[index] for row in scores) for index in range(len(figures))]
     eligible = [
@@ -129,8 +129,12 @@ def match_present(
     present = {
         name: index for name, index in found.items() if eligible[list(named).index(name)][index]
     }
-    standing = {index for row in eligible for index, ok in enumerate(row) if ok}
-    return present, len(standing - set(present.values()))
+    surplus = [
+        tuple(name for name, row in zip(named, eligible, strict=True) if row[index])
+        for index in range(len(figures))
+        if index not in present.values()
+    ]
+    return present, [names for names in surplus if names]
 
 
 def _best_assignment(

@@ -49,8 +49,8 @@ class Judgement:
         duplicates: figures that stand for a named concept beyond the one asked for.
         sides: (positions kept, positions asked) among neighbours in the prompted order that are
             both there.
-        confused: False only if every named concept is there once, with enough identity and without
-            a leaked attribute.
+        intact: the named concepts that are there exactly once, with enough identity and without a
+            leaked attribute.
     """
 
     named: tuple[str, ...]
@@ -63,7 +63,12 @@ class Judgement:
     moved: int = 0
     duplicates: int = 0
     sides: tuple[int, int] = (0, 0)
-    confused: bool = True
+    intact: frozenset[str] = frozenset()
+
+    @property
+    def confused(self) -> bool:
+        """Whether anything is wrong with any of the named concepts."""
+        return not self.named or len(self.intact) < len(self.named)
 
 
 def judge_image(
@@ -90,7 +95,7 @@ def judge_image(
             in [0, 1].
     """
     assigned = assign(figures, named, truth=truth, sides=sides)
-    present, duplicated = match_present(
+    present, surplus = match_present(
         figures, named, truth=truth, sides=sides, threshold=presence_threshold
     )
     leaks: dict[tuple[str, str], tuple[float, int]] = {}
@@ -108,9 +113,13 @@ def judge_image(
         for name, i in assigned.items()
         if _readable(figures[i], name, truth)
     }
-    all_once = len(present) == len(named) and not duplicated
-    recognisable = all(shown.get(name, 0.0) >= identity_threshold for name in named)
-    leaked = any(count for count, _ in leaks.values())
+    duplicated = {name for names in surplus for name in names}
+    leaked = {name for (name, _), (count, _) in leaks.items() if count}
+    intact = {
+        name
+        for name in present
+        if shown.get(name, 0.0) >= identity_threshold and name not in duplicated | leaked
+    }
     return Judgement(
         named=tuple(named),
         figures=len(figures),
@@ -120,9 +129,9 @@ def judge_image(
         leaks=leaks,
         bound=bound,
         moved=moved,
-        duplicates=duplicated,
+        duplicates=len(surplus),
         sides=count_sides(figures, named, sides, present),
-        confused=not (all_once and recognisable and not leaked),
+        intact=frozenset(intact),
     )
 
 
@@ -247,3 +256,13 @@ def side(judgement: Judgement) -> Values:
 def confusion(judgement: Judgement) -> Values:
     """1 unless every named concept is there once, recognisable and without a leaked attribute."""
     return {(): float(judgement.confused)} if judgement.named else {}
+
+
+def intact(judgement: Judgement) -> Values:
+    """Share of the named concepts that are there once, recognisable and without a leak, in [0, 1].
+
+    `confusion` in grades: 1 where that is 0. A surplus figure counts against every concept that it
+    could stand for.
+    """
+    named = len(judgement.named)
+    return {(): len(judgement.intact) / named} if named else {}

@@ -161,6 +161,16 @@ METRICS: tuple[Metric, ...] = (
         judged=confusion.confusion,
     ),
     Metric(
+        name="intact",
+        title="Intact",
+        groups=("multi",),
+        better="higher",
+        range=(0, 1),
+        meaning="Confusion in grades: the share of the named concepts that are there once,"
+        " recognisable and without a leaked attribute, also where another one is not.",
+        judged=confusion.intact,
+    ),
+    Metric(
         name="text_alignment",
         title="Text alignment",
         groups=("single", "multi", "prior"),

@@ -149,11 +149,11 @@ class EvaluationSettings(StageSettings):
         judge: alignment.
         reader: what finds the figures; its kind is one of READERS.
         presence_threshold: agreement from which a figure can stand for a concept.
-        identity_threshold: identity that `confusion` asks of every concept.
+        identity_threshold: identity that `confusion` and `intact` ask of every concept.
         batch_size: images at a time.
     """
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     judge: JudgeSettings
     reader: Annotated[ReaderSettings, Field(discriminator="kind")]

@@ -57,7 +57,8 @@ class EvaluationPrompt:
         seen: whether M-Aug trained on this pair (`concepts.pairs.seen_pairs`); None unless kind is
             multi.
         expected: prior prompts of ToonWorld: slot -> value per figure that the prompt asks for.
-        split: settings are tuned on "tuning" prompts and reported once on "reporting" prompts.
+        split: settings are tuned on "tuning" prompts and reported once on "reporting" prompts;
+            "training" ones are what stage 2's prior images are drawn from.
         noise_text: the text that seeds its images' initial noise; None: its own.
     """
 
@@ -249,13 +250,34 @@ def prompted_sides(body: str) -> tuple[str, ...] | None:
 def prior_prompts(
     *, world: PromptWorld, count: int, split: Split, seed: int
 ) -> list[EvaluationPrompt]:
-    """Prompts without any concept: what customisation may have broken."""
-    texts = _cycle(range(len(world.prior[split])), count, _rng(seed, "prior"))
+    """Prompts without any concept, of one figure and of two in turn: what training may have broken.
+
+    All differ, and a figure comes again only when all others have come, in another place or with
+    another partner.
+
+    Args:
+        world: whose words.
+        count: how many, at most `prior_capacity`.
+        split: of the words.
+        seed: of the order.
+    """
+    assert count <= prior_capacity(world, split)
+    rng = _rng(seed, "prior")
+    figures = rng.sample(world.figures[split], len(world.figures[split]))
+    places = rng.sample(("", *world.places[split]), len(world.places[split]) + 1)
+    of_pairs = _cycle(places, count, _rng(seed, "prior", "places"))
+    relations = _cycle(_relations(world, split), count, _rng(seed, "prior", "relations"))
     prompts = []
-    for index, which in enumerate(texts):
-        body, expected = world.prior[split][which]
-        text = f"{world.stems[split]} {body}"
-        sides = prompted_sides(body) if len(expected) == 2 else None
+    for index in range(count):
+        lap, turn = divmod(index // 2, len(figures))
+        if index % 2 == 0:
+            shown = [figures[turn]]
+            body, place = "{a}", places[(turn + lap) % len(places)]
+        else:
+            shown = [figures[turn], figures[(turn + lap + 1) % len(figures)]]
+            body, place = relations[index // 2], of_pairs[index // 2]
+        named = body.format(**dict(zip("ab", (phrase for phrase, _ in shown), strict=False)))
+        text = f"{world.stems[split]} {named} {place}".strip()
         prompts.append(
             EvaluationPrompt(
                 f"prior-{index:02d}",
@@ -264,12 +286,24 @@ def prior_prompts(
                 "free",
                 (),
                 text,
-                sides,
-                expected=expected,
+                prompted_sides(body) if all(slots for _, slots in shown) else None,
+                expected=tuple(slots for _, slots in shown if slots),
                 split=split,
             )
         )
     return prompts
+
+
+def prior_capacity(world: PromptWorld, split: Split) -> int:
+    """How many different prompts without a concept a world has."""
+    figures, places = len(world.figures[split]), len(world.places[split]) + 1
+    return 2 * figures * min(places, figures - 1)
+
+
+def _relations(world: PromptWorld, split: Split) -> list[str]:
+    """Sentences of two figures: as often without a position, with one, and doing something."""
+    interactions = world.interactions[split]
+    return [body for doing in interactions for body in (world.free[split], world.side, doing)]
 
 
 def build_prompts(
@@ -280,8 +314,16 @@ def build_prompts(
     Args:
         concepts: name -> class word, in the order of the concept set.
         settings: whose words, which split, and how many of each kind.
+
+    Raises:
+        ValueError: more prompts without a concept than the world has.
     """
     world, split, seed = WORLDS[settings.world], settings.split, settings.seed
+    if settings.prior > (most := prior_capacity(world, split)):
+        raise ValueError(
+            f"generation.prompts.prior: found {settings.prior}, but {settings.world} has {most}"
+            f" different {split} prompts without a concept; lower it."
+        )
     return [
         *single_prompts(
             concepts, world=world, per_concept=settings.single_per_concept, split=split, seed=seed

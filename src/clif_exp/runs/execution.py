@@ -32,6 +32,7 @@ _FIRST_GUESS = {
     "augment_M": 0.01,
     "contrastive": 0.08,
     "reconstruction": 0.3,
+    "prior_images": 0.4,
     "diffusion": 0.3,
     "generation": 0.4,
     "generation_prior": 0.4,

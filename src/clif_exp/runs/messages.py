@@ -17,6 +17,7 @@ RENAMED = {
     "contrastive.scale": "contrastive.logit_scale",
     "diffusion.noise_bias": "diffusion.timestep_bias",
     "diffusion.pair_weight": "diffusion.pair_share",
+    "diffusion.prior_images": "diffusion.prior.images",
     "diffusion.prior_weight": "diffusion.prior_share",
     "diffusion.validation.pictures": "diffusion.validation.images",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -51,6 +52,10 @@ class UNetTuning(Protocol):
 
     def prepare(self, unet: Any, *, seed: int) -> list[nn.Parameter]:
         """Make a frozen U-Net trainable, in place; return what trains, in fp32."""
+        ...
+
+    def switched_off(self, unet: Any) -> AbstractContextManager[None]:
+        """Make a prepared U-Net compute, inside, what it computed before `prepare`."""
         ...
 
     def save(self, unet: Any, out: Path, *, pipeline_class: Any, text_lora: TextLora) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -94,6 +95,15 @@ class LoraTuning:
             unet.add_adapter(config)
         cast_training_params(unet, dtype=torch.float32)
         return [parameter for parameter in unet.parameters() if parameter.requires_grad]
+
+    @contextmanager
+    def switched_off(self, unet: Any) -> Iterator[None]:
+        """Leave the LoRA out inside, whose weights do not train there."""
+        unet.disable_adapters()
+        try:
+            yield
+        finally:
+            unet.enable_adapters()
 
     def save(self, unet: Any, out: Path, *, pipeline_class: Any, text_lora: TextLora) -> None:
         """Write the LoRA, and that of the text encoders into the same file (`save_lora`)."""

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.store import Artifact
 from clif_exp.base_models.tokens import EMBEDDINGS_FILE
+from clif_exp.diffusion.prior import general_prompts
 from clif_exp.runs.stages.contrastive import train_contrastive
+from clif_exp.runs.stages.generation import sample_images
 
 if TYPE_CHECKING:
     from clif_exp.runs.execution import Execution
@@ -37,6 +39,7 @@ def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> None
     reads = {
         "manifest": execution.artifacts.get("augment_M"),
         "segments": execution.artifacts.get("segments"),
+        "prior": _prior_images(execution),
         "embeddings": contrastive,
     }
     inputs = {"concepts": plan.concepts_fingerprint, "base": plan.base_fingerprint} | {
@@ -53,6 +56,7 @@ def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> None
             concepts=plan.concepts,
             manifest=paths["manifest"],
             segments=paths["segments"],
+            prior=paths["prior"],
             embeddings=contrastive.path / EMBEDDINGS_FILE if contrastive else None,
             trainer=config.trainer,
             seed=config.seed,
@@ -73,4 +77,28 @@ def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> None
         work=settings.steps,
         unit="steps",
         collective=True,
+    )
+
+
+def _prior_images(execution: Execution) -> Artifact | None:
+    """General images of the base model: the same for every concept set, seed and method."""
+    plan, config = execution.plan, execution.plan.config
+    settings = config.diffusion.prior
+    if not config.diffusion.prior_share:
+        return None
+    sampling = config.generation.model_copy(
+        update={
+            "seeds": [settings.seed],
+            "num_inference_steps": settings.num_inference_steps,
+            "guidance_scale": settings.guidance_scale,
+            "batch_size": settings.batch_size,
+            "mixed_precision": settings.mixed_precision,
+        }
+    )
+    return sample_images(
+        execution,
+        "prior_images",
+        prompts=general_prompts(plan.spec.record.world, settings=settings),
+        stage="diffusion",
+        settings=sampling,
     )

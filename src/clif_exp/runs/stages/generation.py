@@ -12,7 +12,9 @@ from clif_exp.artifacts.store import Artifact
 from clif_exp.prompts.evaluation import in_class_words
 
 if TYPE_CHECKING:
+    from clif_exp.generation.settings import GenerationSettings
     from clif_exp.prompts.evaluation import EvaluationPrompt
+    from clif_exp.runs.config import Stage
     from clif_exp.runs.execution import Execution
 
 
@@ -27,25 +29,37 @@ def generate(execution: Execution) -> None:
     diffusion, stage_1 = made.get("diffusion"), made.get("reconstruction", made.get("contrastive"))
     prior = [prompt for prompt in plan.prompts if prompt.kind == "prior"]
     if prior:
-        _sample(execution, "generation_prior", model=None, prompts=prior)
+        sample_images(execution, "generation_prior", prompts=prior)
     single = [prompt for prompt in plan.prompts if prompt.kind == "single"]
     if single and stage_1 is not None:
-        _sample(execution, "generation_class_word", model=None, prompts=in_class_words(single))
-        _sample(execution, "generation_stage1", model=stage_1, prompts=single)
+        sample_images(execution, "generation_class_word", prompts=in_class_words(single))
+        sample_images(execution, "generation_stage1", model=stage_1, prompts=single)
     last = diffusion if plan.config.method.diffusion else stage_1
     if plan.prompts and last is not None:
-        _sample(execution, "generation", model=last, prompts=plan.prompts)
+        sample_images(execution, "generation", model=last, prompts=plan.prompts)
 
 
-def _sample(
+def sample_images(
     execution: Execution,
     name: str,
     *,
-    model: Artifact | None,
     prompts: Sequence[EvaluationPrompt],
-) -> None:
+    model: Artifact | None = None,
+    stage: Stage = "generation",
+    settings: GenerationSettings | None = None,
+) -> Artifact | None:
+    """Get an artifact of images of prompts.
+
+    Args:
+        execution: the run so far.
+        name: of the artifact.
+        prompts: what to draw.
+        model: what draws them; None: the untouched base model.
+        stage: the stage that needs them.
+        settings: how to sample; None: as the config says.
+    """
     plan = execution.plan
-    settings = plan.config.generation
+    settings = settings or plan.config.generation
 
     def build(out: Path, *, finalize: bool = True) -> None:
         from clif_exp.generation.stage import generate as sample
@@ -61,9 +75,9 @@ def _sample(
         )
 
     described = [json.loads(json.dumps(prompt.to_json())) for prompt in prompts]
-    execution.artifact(
+    return execution.artifact(
         name,
-        stage="generation",
+        stage=stage,
         version=settings.VERSION,
         # The prompts themselves, instead of what chose them.
         config={**settings.relevant(), "prompts": described},
