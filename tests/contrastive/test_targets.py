@@ -72,3 +72,11 @@ def test_pooling_may_differ_between_captions():
     targets = contrastive_targets([BASE, other], pooling=["concept", "eos"])
     assert targets[0, 1] == POSITIVE
     assert targets[1, 0] == NEGATIVE
+
+
+def test_a_stranger_is_a_negative_of_the_concept_whose_place_it_takes():
+    concept = PairMeta(concept="rick", part=None, context="a dog", side="left")
+    stranger = PairMeta("a cat", None, "a dog", "left", stranger=True)
+    again = PairMeta("a cat", None, "a dog", "left", stranger=True)
+    targets = contrastive_targets([concept, stranger, again])
+    assert targets.tolist() == [[1, 0, 0], [0, 1, 1], [0, 1, 1]]

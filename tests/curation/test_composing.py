@@ -144,6 +144,63 @@ def test_a_group_shares_everything_but_the_concept(tmp_path, cutouts, kind):
     )
 
 
+@pytest.mark.parametrize("kind", ["G", "R"])
+def test_strangers_stand_where_the_concepts_of_their_group_stand(tmp_path, cutouts, kind):
+    plain = compose(tmp_path / "plain", cutouts, kind, group_size=2)
+    lines = compose(tmp_path / "all", cutouts, kind, group_size=2, strangers=1)
+    own = [line for line in lines if "stranger" not in line]
+    assert len(own) == 2 * len(lines) // 3
+    # A group has the concepts and captions that it has without strangers.
+    said = [(line["group"], line["caption"]) for line in plain]
+    assert [(line["group"], line["caption"]) for line in own] == said[: len(own)]
+    groups = defaultdict(list)
+    for line in lines:
+        groups[line["group"]].append(line)
+    for members in groups.values():
+        stranger = next(line for line in members if "stranger" in line)
+        place = stranger["stranger"]
+        assert [source["concept"] for source in stranger["sources"]] == [None, None]
+        names = [source["context"] for source in stranger["sources"]]
+        assert len(set(names)) == 2, "a stranger is not called what stands beside it is called"
+        assert all(source["name"] in stranger["caption"] for source in stranger["sources"])
+        for line in members:
+            assert (
+                line["sources"][1 - place]["source"] == (stranger["sources"][1 - place]["source"])
+            )
+            assert line["sources"][place]["scale"] == stranger["sources"][place]["scale"]
+
+
+@pytest.mark.parametrize("pooling", ["eos", "concept"])
+def test_stage_1_reads_strangers_as_pairs_without_a_concept(tmp_path, cutouts, pooling):
+    from clif_exp.contrastive.batches import GroupedBatches, PairBatches
+    from clif_exp.contrastive.pairs import read_pairs
+    from clif_exp.toonworld.tokenizer import build_tokenizer
+
+    for kind in "GR":
+        compose(tmp_path / kind, cutouts, kind, group_size=2, strangers=1)
+    lines = [line for kind in "GR" for line in read_manifest(tmp_path / kind)]
+    names = {s["concept"] for line in lines for s in line["sources"] if s["concept"]}
+    pairs = read_pairs({kind: tmp_path / kind for kind in "GR"}, names=names)
+    assert [pair.meta.stranger for pair in pairs] == ["stranger" in line for line in lines]
+    tokenizer = build_tokenizer([word for pair in pairs for word in pair.caption.split()])
+    tokens = [f"<{name}>" for name in sorted(names)]
+    tokenizer.add_tokens(tokens)
+    batches = PairBatches(
+        pairs,
+        order=GroupedBatches(pairs, batch_size=12, seed=0),
+        tokenizer=tokenizer,
+        token_ids={token[1:-1]: [tokenizer.convert_tokens_to_ids(token)] for token in tokens},
+        pooling={"G": pooling, "R": pooling},
+    )
+    for number, pair in enumerate(pairs):
+        if not pair.meta.stranger:
+            continue
+        place = int(batches.positions_N[number])
+        read = tokenizer.convert_ids_to_tokens(int(batches.ids_NL[number, place]))
+        noun = pair.meta.concept.split()[-1]
+        assert read == (f"{noun}</w>" if pooling == "concept" else tokenizer.eos_token)
+
+
 def test_mixed_images_show_seen_pairs_only_each_both_ways(tmp_path, cutouts):
     seen = seen_pairs(["ann", "ben", "cleo", "dan"])
     assert len(seen) == 4

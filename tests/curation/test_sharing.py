@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from clif_exp.artifacts.store import ArtifactStore
 from clif_exp.curation import composing, stage
-from clif_exp.curation.settings import PairSettings
+from clif_exp.curation.settings import ContrastSettings
 
 root, segments, contexts, own, other = map(Path, sys.argv[1:6])
 drawn, real = [], composing.draw
@@ -31,7 +31,7 @@ def counted(line, **arguments):
     return real(line, **arguments)
 composing.draw = counted
 def build(out, finalize=True):
-    settings = PairSettings.model_validate_json(sys.argv[6])
+    settings = ContrastSettings.model_validate_json(sys.argv[6])
     stage.compose_pairs(
         out, kind="G", segments=segments, contexts=contexts, settings=settings, seed=0,
         finalize=finalize,

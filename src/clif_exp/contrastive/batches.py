@@ -142,17 +142,16 @@ class PairBatches:
         """Return the position at which each caption is read, int64 [N]."""
         positions = eos_positions(self.ids_NL, eos_id=self.eos_id)
         for index, pair in enumerate(self.pairs):
-            if self.pooling[pair.group[0]] == "concept":
-                part = (
-                    tokenizer(pair.meta.part, add_special_tokens=False).input_ids
-                    if pair.meta.part
-                    else ()
-                )
-                positions[index] = concept_position(
-                    self.ids_NL[index].tolist(),
-                    concept_ids=token_ids[pair.meta.concept],
-                    part_ids=part,
-                )
+            if self.pooling[pair.group[0]] != "concept":
+                continue
+            if pair.meta.stranger:
+                own, part = _ids(tokenizer, pair.meta.concept.removeprefix("a ")), []
+            else:
+                own = list(token_ids[pair.meta.concept])
+                part = _ids(tokenizer, pair.meta.part) if pair.meta.part else []
+            positions[index] = concept_position(
+                self.ids_NL[index].tolist(), concept_ids=own, part_ids=part
+            )
         return positions
 
     def __call__(self, step: int) -> dict[str, Any]:
@@ -182,3 +181,8 @@ class PairBatches:
             "targets": targets,
             "captions": [self.pairs[i].caption for i in indices],
         }
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+    return ids

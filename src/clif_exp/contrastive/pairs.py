@@ -35,7 +35,7 @@ def read_pairs(manifests: Mapping[str, Path], *, names: set[str]) -> list[Pair]:
 
     Args:
         manifests: kind ("G", "R") -> folder with manifest.jsonl.
-        names: the concepts being customised.
+        names: the concepts being customised; pairs with a stranger in their place name none.
 
     Raises:
         ValueError: a manifest is missing or a line is not such a pair; names file and line.
@@ -64,19 +64,25 @@ def read_pairs(manifests: Mapping[str, Path], *, names: set[str]) -> list[Pair]:
 def _read_pair(
     line: dict[str, Any], *, kind: str, folder: Path, names: set[str], where: str
 ) -> Pair:
-    concepts = [source for source in line["sources"] if source.get("concept")]
-    others = [source for source in line["sources"] if not source.get("concept")]
-    if len(concepts) != 1:
+    stranger = line.get("stranger")
+    if stranger is None:
+        own = [source for source in line["sources"] if source.get("concept")]
+    else:
+        own = [line["sources"][stranger]]
+    others = [source for source in line["sources"] if source not in own]
+    if len(own) != 1:
         raise ValueError(
-            f"{where}: found {len(concepts)} concepts, a {kind} pair has exactly one customised"
-            " concept."
+            f"{where}: found {len(own)} concepts, a {kind} pair has exactly one customised concept."
         )
-    concept = concepts[0]
-    if concept["concept"] not in names:
+    concept = own[0]
+    if stranger is None and concept["concept"] not in names:
         raise ValueError(
             f"{where}: concept {concept['concept']!r} is not in the concept set"
             f" ({', '.join(sorted(names))})."
         )
+    if stranger is not None:
+        part = concept["context"] if kind == "R" else None
+        concept = concept | {"concept": f"a {concept['context']}", "part": part}
     context = (
         "; ".join(str(source.get("name") or source.get("context")) for source in others) or None
     )
@@ -85,6 +91,7 @@ def _read_pair(
         part=concept.get("part") or None,
         context=context,
         side=str(concept["side"]) if concept.get("side") is not None else None,
+        stranger=stranger is not None,
     )
     group = line.get("group")
     if group is None:

@@ -139,9 +139,10 @@ def retrieval_accuracy(
     found: Counter[tuple[str, str]] = Counter()
     chance, read = 0.0, 0
     device = module.embedding_weight.device  # before training Lightning does not know it
-    for members in batches.order.groups:
+    for group in batches.order.groups:
         if read >= CAPTIONS:
             break
+        members = [i for i in group if not batches.pairs[i].meta.stranger]
         concepts = [batches.pairs[i].meta.concept for i in members]
         if len(set(concepts)) < 2:
             continue

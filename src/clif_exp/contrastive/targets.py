@@ -22,16 +22,20 @@ class PairMeta:
     """What a pair's targets depend on.
 
     Args:
-        concept: name of the customised concept.
+        concept: name of the customised concept; of a stranger in its place "a " and the
+            general concept, which no concept can be called.
         part: name of its part, or None for the whole concept.
         context: the general concept beside it, as its phrase.
         side: side or row index of the concept.
+        stranger: a general concept stands in the concept's place, and nothing of its caption
+            trains.
     """
 
     concept: str
     part: str | None
     context: str | None
     side: str | None
+    stranger: bool = False
 
 
 def contrastive_targets(

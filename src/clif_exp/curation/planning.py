@@ -17,7 +17,13 @@ import numpy as np
 
 from clif_exp.concepts.pairs import KIND_CODES, derived_rng, seen_pairs
 from clif_exp.curation.arranging import SIDES, arrange
-from clif_exp.curation.settings import Arrangement, Kind, MixSettings, PairSettings
+from clif_exp.curation.settings import (
+    Arrangement,
+    ContrastSettings,
+    Kind,
+    MixSettings,
+    PairSettings,
+)
 from clif_exp.prompts.articles import with_article
 
 
@@ -73,7 +79,8 @@ def plan_pair(
     Returns:
         The line of the manifest: file, caption, kind, seed, group, background, the source in front
         and all sources with px boxes; from left to right, or, with the key `arrangement`, as that
-        names them.
+        names them. Where a stranger stands in the concept's place, the key `stranger` says which
+        source it is.
     """
     code = KIND_CODES[kind]
     member_rng = derived_rng(seed, code, index)
@@ -81,26 +88,11 @@ def plan_pair(
         cutouts = _mixed(index, library, settings.figures, seed)
         places = [_place(member_rng, settings) for _ in cutouts]
         group, group_rng = index, member_rng
+        stranger = None
     else:
-        size = max(
-            1, min(settings.group_size, len(library.wholes) if kind == "G" else len(library.parts))
-        )
-        group, member = divmod(index, size)
-        group_rng = derived_rng(seed, code, group, 1)
-        general, side = _general(
-            library.contexts if kind == "G" else library.context_parts, group, seed, code
-        )
-        own = _own(kind, library, group_rng, member, member_rng)
-        # Shared by the group: the general concept with its flip, and both sizes and places. The
-        # concept's flip is its own.
-        general_place, own_place = _place(group_rng, settings), _place(group_rng, settings)
-        own_place = Place(
-            own_place.scale, own_place.x, own_place.y, bool(member_rng.random() < settings.flip)
-        )
-        cutouts, places = (
-            ([general, own], [general_place, own_place])
-            if side == 0
-            else ([own, general], [own_place, general_place])
+        assert isinstance(settings, ContrastSettings)
+        cutouts, places, (group, group_rng), stranger = _contrasted(
+            kind, index, library, settings, seed, member_rng
         )
     phrases = [_phrase(cutout) for cutout in cutouts]
     background = (
@@ -133,9 +125,55 @@ def plan_pair(
     }
     if isinstance(settings, MixSettings) and len(cutouts) == 2:
         line |= _arranged(line, cutouts, places, settings, derived_rng(seed, code, index, 5))
+    if stranger is not None:
+        line["stranger"] = stranger
     if background and settings.name_background:
         line["caption"] = f"{line['caption']} {background[1]}"
     return line
+
+
+def _contrasted(
+    kind: Kind,
+    index: int,
+    library: Library,
+    settings: ContrastSettings,
+    seed: int,
+    member_rng: np.random.Generator,
+) -> tuple[list[Cutout], list[Place], tuple[int, np.random.Generator], int | None]:
+    """A G or R image's cut-outs and places from the left, its group, and its stranger's slot."""
+    code = KIND_CODES[kind]
+    whole = kind == "G"
+    generals = library.contexts if whole else library.context_parts
+    size = max(1, min(settings.group_size, len(library.wholes if whole else library.parts)))
+    group, member = divmod(index, size + settings.strangers)
+    group_rng = derived_rng(seed, code, group, 1)
+    general, side = _general(generals, group, seed, code)
+    own = _own(kind, library, group_rng, member % size, member_rng)
+    if member >= size:
+        own = _stranger(
+            generals, member - size, beside=general, rng=derived_rng(seed, code, group, 6)
+        )
+    # Shared by the group: the general concept with its flip, and both sizes and places. The
+    # concept's flip is its own.
+    general_place, own_place = _place(group_rng, settings), _place(group_rng, settings)
+    own_place = Place(
+        own_place.scale, own_place.x, own_place.y, bool(member_rng.random() < settings.flip)
+    )
+    slot = 1 if side == 0 else 0
+    cutouts, places = (
+        ([general, own], [general_place, own_place])
+        if slot
+        else ([own, general], [own_place, general_place])
+    )
+    return cutouts, places, (group, group_rng), slot if member >= size else None
+
+
+def _stranger(
+    generals: Sequence[Cutout], number: int, *, beside: Cutout, rng: np.random.Generator
+) -> Cutout:
+    """The group's number-th general concept in the concept's place; not of the name beside it."""
+    others = [cutout for cutout in generals if cutout.context != beside.context] or list(generals)
+    return others[int(rng.permutation(len(others))[number % len(others)])]
 
 
 def image_file(index: int) -> str:

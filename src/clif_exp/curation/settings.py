@@ -226,6 +226,18 @@ class PairSettings(StageSettings):
         return self
 
 
+class ContrastSettings(PairSettings):
+    """G- and R-Aug: what the concepts are contrasted with, besides a pair's layout.
+
+    Attributes:
+        strangers: general concepts (R: general parts) per group that stand in the concept's place,
+            counted by `num_pairs`. Without them a concept is told apart from the other concepts
+            only, and nothing asks for what it shares with none or with all of them.
+    """
+
+    strangers: Count
+
+
 class MixSettings(PairSettings):
     """M-Aug: how two concepts are arranged, besides a pair's layout.
 
@@ -274,8 +286,8 @@ class AugmentationSettings(Strict):
     seed: Count
     background_share: Annotated[Share, INDIRECT]
     contexts: ContextSettings
-    global_: PairSettings = Field(alias="global")
-    region: PairSettings
+    global_: ContrastSettings = Field(alias="global")
+    region: ContrastSettings
     mix: MixSettings
 
     def of(self, kind: Kind) -> PairSettings:

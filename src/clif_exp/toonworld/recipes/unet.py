@@ -219,9 +219,7 @@ def _weight(scene: Scene) -> float:
         return 1.0
     hats = sum(figure.character.hat != "none" for figure in scene.figures)
     return (
-        PAIR_WEIGHT
-        * (ONE_HAT if hats == 1 else 1.0)
-        * OVERLAPS.get(scene.interaction or "", 1.0)
+        PAIR_WEIGHT * (ONE_HAT if hats == 1 else 1.0) * OVERLAPS.get(scene.interaction or "", 1.0)
     )
 
 
