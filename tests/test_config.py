@@ -194,6 +194,7 @@ def test_what_a_choice_sets_at_the_top_level_holds():
         (["model=sd15", "evaluation=default"], ["evaluation.reader.kind", "evaluation=real"]),
         (["generation.seeds=[0,0]"], ["generation.seeds", "repetitions"]),
         (["name=a/b"], ["name", "'a/b'"]),
+        (["objective=stage1/identity", "method=mix_only"], ["objective", "no stage 1"]),
         (["objective=multi/confusoin"], ["objective", "multi/confusion"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and "=" in value[0] else "",

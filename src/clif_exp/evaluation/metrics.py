@@ -220,9 +220,9 @@ def objectives() -> tuple[str, ...]:
     """What a sweep can optimise: `group/name` of every metric, as in summary.json."""
     return tuple(
         f"{group}/{metric.name}"
-        for group in ("single", "multi", "prior")
+        for group in ("single", "multi", "prior", "stage1")
         for metric in METRICS
-        if group in metric.groups
+        if kind_of_group(group) in metric.groups
     )
 
 

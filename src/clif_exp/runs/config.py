@@ -98,6 +98,11 @@ class Config(Strict):
                 f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(OBJECTIVES)}"
             )
             raise ValueError(f"objective: found {self.objective!r}; {remedy}")
+        if str(self.objective).startswith("stage1/") and not self.method.contrastive:
+            raise ValueError(
+                f"objective: found {self.objective!r}, but method={self.method.name} has no stage 1;"
+                " choose a metric of another group"
+            )
         return self
 
     @model_validator(mode="after")
