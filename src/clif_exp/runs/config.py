@@ -100,8 +100,8 @@ class Config(Strict):
             raise ValueError(f"objective: found {self.objective!r}; {remedy}")
         if str(self.objective).startswith("stage1/") and not self.method.contrastive:
             raise ValueError(
-                f"objective: found {self.objective!r}, but method={self.method.name} has no stage 1;"
-                " choose a metric of another group"
+                f"objective: found {self.objective!r}, but method={self.method.name} has no stage"
+                " 1; choose a metric of another group"
             )
         return self
 
