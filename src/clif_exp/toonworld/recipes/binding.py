@@ -7,7 +7,9 @@ linear probe at "trousers" could not tell their colour in "a cat with a red cap 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,3 +61,15 @@ def _parse(words: Sequence[str]) -> list[list[int]]:
             known[3] = min(known[3] + 1, len(FIGURES) - 1)
         parsed.append(list(known))
     return parsed
+
+
+def with_colours_exchanged(caption: str, rng: np.random.Generator) -> str | None:
+    """Exchange two different colours of a caption; None if it has no two."""
+    words = caption.split()
+    places = [place for place, word in enumerate(words) if word in COLOURS[1:]]
+    pairs = [(a, b) for a, b in combinations(places, 2) if words[a] != words[b]]
+    if not pairs:
+        return None
+    a, b = pairs[int(rng.integers(len(pairs)))]
+    words[a], words[b] = words[b], words[a]
+    return " ".join(words)

@@ -2,8 +2,10 @@
 
 In so small a world the contrastive loss alone starts slowly. Predicting from the image, and from
 the caption, which words a full caption would contain speeds it up. The second loss asks each word
-what it belongs to (`binding`), and each name what it looks like: a U-Net reads single words, so the
-whole look has to be at the name. The heads are discarded. Some images are cut-outs on white, as in
+what it belongs to (`binding`), and each name and each image of one figure what it looks like, slot
+by slot: a U-Net reads single words, so the whole look has to be at the name. Captions with two
+colours exchanged are negatives as well (NegCLIP: Yuksekgonul et al. 2023), or features are bags of
+words. The heads are discarded. Some images are cut-outs on white, as in
 the paper's region augmentation. The image tower can be trained further alone (`image_recipe`),
 mostly on cut-outs; the text tower, which the U-Net reads, stays frozen.
 """
@@ -28,9 +30,10 @@ from clif_exp.toonworld.names import name_of, named_characters
 from clif_exp.toonworld.recipes import binding
 from clif_exp.toonworld.recipes.corpus import Corpus
 from clif_exp.toonworld.recipes.fit import Batch, Recipe
-from clif_exp.toonworld.world import PARTS, Character, Item
+from clif_exp.toonworld.world import BASE_SLOTS, PARTS, Character, Item, Scene
 
 WORD_WEIGHT = 8.0  # of the sum over the vocabulary's words, in thousands
+LOOK_WEIGHT = 0.3  # of the sum over a character's slots
 CUT_OUTS = 0.35  # share of the images
 CUT_OUTS_ALONE = 0.6  # when the image tower is trained alone
 OWNERS = 0.5  # share of the parts of whoever has a name that are called "NAME's hat"
@@ -62,7 +65,13 @@ class _WithWords(nn.Module):
             nn.Linear(clip.config.text_config.hidden_size, len(classes))
             for classes in binding.CLASSES
         )
-        self.from_names = nn.Linear(clip.config.text_config.hidden_size, words)
+        self.looks_of_names, self.looks_of_images = (
+            nn.ModuleList(nn.Linear(width, len(values)) for values in BASE_SLOTS.values())
+            for width in (
+                clip.config.text_config.hidden_size,
+                clip.config.vision_config.hidden_size,
+            )
+        )
 
 
 def recipe(
@@ -75,7 +84,7 @@ def recipe(
     torch.manual_seed(4321 if judge else 1234)
     model = _WithWords(build_clip(tokenizer, judge=judge), len(tokenizer))
     resolution = model.clip.config.vision_config.image_size
-    looks = _looks(tokenizer)
+    looks = {name: _look(character) for name, character in named_characters().items()}
 
     def batch(step: int) -> Batch:
         rng = np.random.default_rng([3 + judge, step])
@@ -83,13 +92,21 @@ def recipe(
         images, captions, full_captions = zip(
             *(example(corpus, int(row), rng) for row in rows), strict=True
         )
-        text = tokenizer(list(captions), padding=True, return_tensors="pt")
+        exchanged = [binding.with_colours_exchanged(caption, rng) for caption in captions]
+        text = tokenizer(
+            [
+                *captions,
+                *(wrong or right for wrong, right in zip(exchanged, captions, strict=True)),
+            ],
+            padding=True,
+            return_tensors="pt",
+        )
         words = torch.zeros(batch_size, len(tokenizer))
         for row, ids in enumerate(tokenizer(list(full_captions)).input_ids):
             words[row, ids] = 1
         tokens = [
             tokenizer.convert_ids_to_tokens(ids[1 : int(mask.sum()) - 1].tolist())
-            for ids, mask in zip(*text.values(), strict=True)
+            for ids, mask in zip(*(values[:batch_size] for values in text.values()), strict=True)
         ]
         named = [
             (row, place, looks[word])
@@ -97,10 +114,18 @@ def recipe(
             for place, token in enumerate(caption)
             if (word := token.removesuffix("</w>")) in looks
         ]
+        alone = [
+            (place, _look(who))
+            for place, (row, full) in enumerate(zip(rows, full_captions, strict=True))
+            if (who := _alone(corpus.scenes[row])) is not None and who.species in full.split()
+        ]
         return {
             "images_BCHW": torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
             "named_K2": torch.tensor([place for *place, _ in named], dtype=torch.long).view(-1, 2),
-            "looks_KV": torch.stack([words[0] * 0, *(look for *_, look in named)])[1:],
+            "looks_KS": _stacked([look for *_, look in named]),
+            "alone_M": torch.tensor([place for place, _ in alone], dtype=torch.long),
+            "looks_MS": _stacked([look for _, look in alone]),
+            "exchanged_N": torch.tensor([wrong is not None for wrong in exchanged]),
             "input_ids": text.input_ids,
             "attention_mask": text.attention_mask,
             "words": words,
@@ -128,13 +153,18 @@ def recipe(
     )
 
 
-def _looks(tokenizer: Any) -> dict[str, Tensor]:
-    """Name -> float32 [V], 1 at each word of the full phrase for its character."""
-    looks = {}
-    for name, character in named_characters().items():
-        looks[name] = torch.zeros(len(tokenizer))
-        looks[name][tokenizer(phrase(character, full=True)).input_ids] = 1
-    return looks
+def _alone(scene: Scene) -> Character | None:
+    """Return whom a scene shows, if nobody and nothing else."""
+    return scene.figures[0].character if len(scene.figures) == 1 and not scene.items else None
+
+
+def _stacked(looks: list[list[int]]) -> Tensor:
+    return torch.tensor(looks, dtype=torch.long).view(-1, len(BASE_SLOTS))
+
+
+def _look(character: Character) -> list[int]:
+    """Return the index of each attribute among its slot's values."""
+    return [values.index(getattr(character, slot)) for slot, values in BASE_SLOTS.items()]
 
 
 def image_recipe(
@@ -285,16 +315,21 @@ def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     read = model.clip.text_model(
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
     )
-    text = read.pooler_output
+    text = read.pooler_output[: len(image)]
     image_ND = F.normalize(model.clip.visual_projection(image).float(), dim=-1)
-    text_ND = F.normalize(model.clip.text_projection(text).float(), dim=-1)
-    logits = model.clip.logit_scale.exp().clamp(max=100) * text_ND @ image_ND.T
+    # The captions, then the same with two colours exchanged, or as they were if they have none.
+    text_TD = F.normalize(model.clip.text_projection(read.pooler_output).float(), dim=-1)
+    logits_TN = model.clip.logit_scale.exp().clamp(max=100) * text_TD @ image_ND.T
+    logits, wrong = logits_TN.split(len(image))
+    wrong = wrong.masked_fill(~batch["exchanged_N"][:, None], -torch.inf)
     labels = torch.arange(len(logits))
-    contrastive = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+    contrastive = (
+        F.cross_entropy(logits, labels) + F.cross_entropy(torch.cat([logits, wrong]).T, labels)
+    ) / 2
     words = _words_missed(model.from_image(image), batch["words"])
     words = words + _words_missed(model.from_text(text), batch["words"])
     # After the start token.
-    states = read.last_hidden_state[:, 1 : 1 + batch["parse_BL4"].shape[1]]
+    states = read.last_hidden_state[: len(image), 1 : 1 + batch["parse_BL4"].shape[1]]
     bound = torch.stack(
         [
             F.cross_entropy(
@@ -306,16 +341,30 @@ def loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         ]
     ).sum()
     at_names = states[batch["named_K2"][:, 0], batch["named_K2"][:, 1]]
-    named = _words_missed(model.from_names(at_names), batch["looks_KV"])
+    named = _misread(model.looks_of_names, at_names, batch["looks_KS"])
+    seen = _misread(model.looks_of_images, image[batch["alone_M"]], batch["looks_MS"])
     top1 = logits.argmax(1).eq(labels).float().mean()
     scalars = {
         "contrastive": contrastive.detach(),
         "words": words.detach(),
         "bound": bound.detach(),
         "named": named.detach(),
+        "seen": seen.detach(),
+        "told_exchanged": (logits.diagonal() > wrong.diagonal())[batch["exchanged_N"]]
+        .float()
+        .mean(),
         "top1": top1,
     }
-    return contrastive + WORD_WEIGHT * (words + named) + bound, scalars
+    return contrastive + WORD_WEIGHT * words + bound + LOOK_WEIGHT * (named + seen), scalars
+
+
+def _misread(heads: nn.ModuleList, features_NC: Tensor, looks_NS: Tensor) -> Tensor:
+    """Cross-entropy of a look, summed over its slots; 0 where there is none."""
+    entropies = [
+        F.cross_entropy(head(features_NC).float(), looks_NS[:, slot], reduction="sum")
+        for slot, head in enumerate(heads)
+    ]
+    return torch.stack(entropies).sum() / max(1, len(looks_NS))
 
 
 def _words_missed(logits_NV: Tensor, words_NV: Tensor) -> Tensor:
