@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
+from clif_exp.toonworld.architectures import build_tokenizer
 from clif_exp.toonworld.cast import NAMES as CAST_NAMES
 from clif_exp.toonworld.cast import cast, default_cast
 from clif_exp.toonworld.grammar import VOCABULARY, caption, full_caption
 from clif_exp.toonworld.names import NAMES, name_of, named_characters
-from clif_exp.toonworld.recipes.binding import FIGURES, SPECIES, running_parse
+from clif_exp.toonworld.recipes import clip
+from clif_exp.toonworld.recipes.binding import (
+    FIGURES,
+    SPECIES,
+    running_parse,
+    with_colours_exchanged,
+)
+from clif_exp.toonworld.recipes.corpus import render_corpus
+from clif_exp.toonworld.recipes.widen import with_new_words
 from clif_exp.toonworld.scenes import sample_scene
 from clif_exp.toonworld.world import BASE_SLOTS
 
@@ -61,3 +71,49 @@ def test_a_name_is_parsed_as_a_figure_of_its_species():
     colour, pattern, species, figure = running_parse([words])[0, -1].tolist()
     assert (colour, pattern) == (0, 0)
     assert (SPECIES[species], FIGURES[figure]) == (look.species, "second")
+
+
+def test_exchanged_colours_say_something_else_with_the_same_words():
+    rng = np.random.default_rng(0)
+    caption = "a photo of a red cat with a blue hat and a blue scarf"
+    found = {with_colours_exchanged(caption, rng) for _ in range(20)}
+    assert found == {
+        "a photo of a blue cat with a red hat and a blue scarf",
+        "a photo of a blue cat with a blue hat and a red scarf",
+    }
+    assert with_colours_exchanged("a red cat with a red hat", rng) is None
+    assert with_colours_exchanged("a photo of abel", rng) is None
+
+
+def test_clips_batches_ask_for_the_look_at_a_name_and_of_a_figure_alone(tmp_path):
+    corpus = render_corpus(tmp_path, size=48, seed=1, named=1.0, workers=1)
+    tokenizer = build_tokenizer()
+    batch = clip.recipe(corpus, tokenizer=tokenizer, steps=1, batch_size=48).batch(0)
+    values = list(BASE_SLOTS.values())
+    assert len(batch["named_K2"]) == len(batch["looks_KS"]) > 5
+    for (row, place), look in zip(batch["named_K2"].tolist(), batch["looks_KS"], strict=True):
+        word = tokenizer.convert_ids_to_tokens(int(batch["input_ids"][row, 1 + place]))
+        character = named_characters()[word.removesuffix("</w>")]
+        assert [values[s][i] for s, i in enumerate(look)] == list(character.attributes().values())
+    assert len(batch["alone_M"]) == len(batch["looks_MS"]) > 5
+    rows = np.sort(
+        np.random.default_rng([3, 0]).choice(len(corpus), 48, replace=False)
+    )  # as the recipe draws them: all of them, in order
+    for place, look in zip(batch["alone_M"].tolist(), batch["looks_MS"], strict=True):
+        (figure,) = corpus.scenes[rows[place]].figures
+        assert values[0][look[0]] == figure.character.species
+    right, wrong = batch["input_ids"].split(48)
+    assert (right != wrong).any(1).tolist() == batch["exchanged_N"].tolist()
+    assert 0 < batch["exchanged_N"].sum() < 48
+
+
+def test_a_text_encoder_that_learns_words_keeps_those_it_had():
+    old = {"a</w>": 0, "cat</w>": 1, "dog</w>": 2, "wolf</w>": 3}
+    new = {"wolf</w>": 0, "abel</w>": 1, "a</w>": 2, "dog</w>": 3, "cat</w>": 4}
+    table = torch.arange(12.0).view(4, 3)
+    grown = with_new_words(table, old=old, new=new)
+    for word, row in old.items():
+        assert torch.equal(grown[new[word]], table[row])
+    # Words count, single letters do not: around their mean, within a few times their spread.
+    words = table[1:]
+    assert ((grown[1] - words.mean(0)).abs() < 5 * words.std(0)).all()
