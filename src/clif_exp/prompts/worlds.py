@@ -1,6 +1,7 @@
 """The words that prompts use, per family of base models.
 
-Tuning and reporting share no place, no interaction and no opening.
+Tuning and reporting share no place and no opening, and word interactions differently, but for
+riding, for which ToonWorld's captions know one sentence only.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ PriorPrompt = tuple[str, tuple[Mapping[str, str], ...]]
 class PromptWorld:
     """The words that one family of base models understands.
 
-    `{a}` and `{b}` stand for the concepts in the order in which they are named. Tuning and
+    `{a}`, `{b}` and `{c}` stand for the concepts in the order in which they are named. Tuning and
     reporting differ in everything but the sentence that prompts positions, so that settings tuned
     on the one are not tuned on the other.
 
@@ -27,17 +28,19 @@ class PromptWorld:
         stems: how prompts open.
         places: where a prompt can set the scene.
         free: two concepts without a position.
-        interactions: two concepts that do something.
+        interactions: relation -> two concepts that do something; metrics are broken down by it.
         prior: prompts without a concept.
         side: two concepts with positions.
+        row: three concepts.
     """
 
     stems: Mapping[Split, str]
     places: Mapping[Split, tuple[str, ...]]
     free: Mapping[Split, str]
-    interactions: Mapping[Split, tuple[str, ...]]
+    interactions: Mapping[Split, Mapping[str, str]]
     prior: Mapping[Split, tuple[PriorPrompt, ...]]
     side: str = "{a} on the left and {b} on the right"
+    row: str = "{a}, {b} and {c} in a row"
 
 
 def _plain(*texts: str) -> tuple[PriorPrompt, ...]:
@@ -53,8 +56,16 @@ TOONWORLD = PromptWorld(
     },
     free={"tuning": "{a} and {b}", "reporting": "{a} next to {b}"},
     interactions={
-        "tuning": ("{a} and {b} hugging", "{b} in front of {a}"),
-        "reporting": ("{a} hugging {b}", "{a} behind {b}", "{a} riding {b}"),
+        "tuning": {
+            "hugging": "{a} and {b} hugging",
+            "behind": "{b} in front of {a}",
+            "riding": "{a} riding {b}",
+        },
+        "reporting": {
+            "hugging": "{a} hugging {b}",
+            "behind": "{a} behind {b}",
+            "riding": "{a} riding {b}",
+        },
     },
     prior={
         "tuning": (
@@ -133,8 +144,12 @@ GENERIC = PromptWorld(
     },
     free={"tuning": "{b} beside {a}", "reporting": "{a} next to {b}"},
     interactions={
-        "tuning": ("{a} dancing with {b}", "{a} sitting behind {b}"),
-        "reporting": ("{a} hugging {b}", "{a} standing behind {b}", "{a} shaking hands with {b}"),
+        "tuning": {"dancing": "{a} dancing with {b}", "behind": "{a} sitting behind {b}"},
+        "reporting": {
+            "hugging": "{a} hugging {b}",
+            "behind": "{a} standing behind {b}",
+            "shaking_hands": "{a} shaking hands with {b}",
+        },
     },
     prior={
         "tuning": _plain(
