@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import Counter
 
 import pytest
 
+from clif_exp.concepts.pairs import seen_pairs
 from clif_exp.prompts.evaluation import (
     TRAINING_TEMPLATES,
     build_prompts,
@@ -21,6 +24,7 @@ ALL = {
     "pairs": None,
     "single_per_concept": 3,
     "per_pair": {"side": 1, "free": 1, "interaction": 2, "context": 2},
+    "triples": 4,
     "prior": 5,
 }
 
@@ -63,6 +67,51 @@ def test_sides_are_those_of_the_sentence():
         assert prompt.sides == ("left", "right")
 
 
+@pytest.mark.parametrize("split", ["tuning", "reporting"])
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_interactions_take_turns_over_the_pairs(split, count):
+    prompts = [
+        prompt
+        for prompt in prompt_set(CONCEPTS, pairs=9, split=split, per_pair={"interaction": count})
+        if prompt.layout == "interaction"
+    ]
+    relations = Counter(prompt.relation for prompt in prompts)
+    assert relations == dict.fromkeys(["hugging", "behind", "riding"], 3 * count)
+    words = WORLDS["toonworld"].interactions[split]
+    for prompt in prompts:
+        a, b = (f"<{name}>" for name in prompt.concepts)
+        assert prompt.text.endswith(words[prompt.relation].format(a=a, b=b))
+    for pair in {frozenset(prompt.concepts) for prompt in prompts}:
+        own = Counter(p.relation for p in prompts if frozenset(p.concepts) == pair)
+        assert max(own.values()) - min(own.values()) <= 1
+        assert len(own) == min(count, 3)
+
+
+def test_only_interactions_have_a_relation():
+    for prompt in prompt_set(CONCEPTS, **ALL):
+        assert (prompt.relation is not None) == (prompt.layout == "interaction")
+        assert ("relation" in prompt.to_json()) == (prompt.layout == "interaction")
+
+
+def test_three_in_a_row_are_named_from_left_to_right_seen_and_unseen_in_turn():
+    rows = [p for p in prompt_set(CONCEPTS, triples=100) if p.layout == "row"]
+    assert len(rows) == 10, "of five concepts"
+    assert len({frozenset(row.concepts) for row in rows}) == 10
+    seen = seen_pairs(list(CONCEPTS))
+    for row in rows:
+        a, b, c = row.concepts
+        assert row.text == f"a photo of <{a}>, <{b}> and <{c}> in a row"
+        assert row.class_text.count(" a") + row.class_text.count(" an") >= 3
+        assert row.sides == ("0", "1", "2")
+        pairs = {frozenset(pair) for pair in itertools.combinations(row.concepts, 2)}
+        assert row.seen == (pairs <= seen)
+    assert rows[0].seen
+    assert not rows[1].seen
+    fewer = prompt_set(CONCEPTS, triples=2)
+    assert [p for p in fewer if p.layout == "row"] == rows[:2]
+    assert [p for p in fewer if p.layout != "row"] == prompt_set(CONCEPTS, triples=0)
+
+
 def test_the_same_seed_gives_the_same_prompts_and_another_seed_others():
     assert prompt_set(CONCEPTS, **ALL, seed=3) == prompt_set(CONCEPTS, **ALL, seed=3)
     assert prompt_set(CONCEPTS, **ALL, seed=3) != prompt_set(CONCEPTS, **ALL, seed=4)
@@ -100,7 +149,8 @@ def test_toonworld_knows_every_word_of_its_prompts_and_templates():
 
     texts = [template.format("") for template in TRAINING_TEMPLATES]
     for split in ("tuning", "reporting"):
-        prompts = prompt_set({"ann": "alien", "rex": "dog"}, split=split, **ALL | {"prior": 160})
+        concepts = {"ann": "alien", "rex": "dog", "rick": "man"}
+        prompts = prompt_set(concepts, split=split, **ALL | {"prior": 160})
         texts += [prompt.class_text for prompt in prompts]
         for prompt in prompts:
             for figure in prompt.expected:
@@ -108,7 +158,7 @@ def test_toonworld_knows_every_word_of_its_prompts_and_templates():
                     value in SLOTS[slot] and (value in prompt.text)
                     for slot, value in figure.items()
                 )
-    unknown = {word for text in texts for word in text.split()} - set(VOCABULARY)
+    unknown = {word for text in texts for word in text.replace(",", " ,").split()} - set(VOCABULARY)
     assert not unknown
 
 

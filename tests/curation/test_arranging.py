@@ -12,7 +12,9 @@ from PIL import Image
 
 from clif_exp.artifacts.files import read_jsonl, write_jsonl
 from clif_exp.concepts.pairs import seen_pairs
+from clif_exp.curation.backgrounds import emptied
 from clif_exp.curation.manifest import read_manifest
+from clif_exp.curation.masks import write_png
 from clif_exp.curation.stage import compose_pairs
 from clif_exp.toonworld.relations import holds
 from support import settings
@@ -26,14 +28,14 @@ def only(arrangement: str) -> dict[str, float]:
     return dict.fromkeys(SIDE, 0.0) | {arrangement: 1.0}
 
 
-def compose(out: Path, segments: Path, **changes) -> list[dict]:
+def compose(out: Path, segments: Path, *, contexts: Path | None = None, **changes) -> list[dict]:
     layout = {"num_pairs": 48, "resolution": 128} | changes
     out.mkdir(exist_ok=True)
     compose_pairs(
         out,
         kind="M",
         segments=segments,
-        contexts=None,
+        contexts=contexts,
         settings=settings("augmentation.mix", **layout),
         seed=0,
     )
@@ -224,6 +226,53 @@ def test_three_figures_need_three_concepts_of_which_all_pairs_are_seen(tmp_path,
     with pytest.raises(ValueError, match=r"augmentation\.mix\.figures: 3 figures, but among 4"):
         compose(tmp_path, cutouts[0], figures={2: 0.5, 3: 0.5})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_share_stands_on_backgrounds_that_the_caption_names(tmp_path, cast_cutouts):
+    contexts = tmp_path / "contexts"
+    (contexts / "cutouts").mkdir(parents=True)
+    lines = []
+    for name, colour in (("on the beach", (200, 180, 90)), ("at night", (10, 10, 60))):
+        file = f"cutouts/{name[-5:]}.png"
+        write_png(contexts / file, Image.new("RGB", (32, 32), colour))
+        lines.append({"kind": "background", "name": name, "cutout": file, "kept": True})
+    write_jsonl(contexts / "contexts.jsonl", lines)
+
+    def composed(share: float) -> list[dict]:
+        layout = {"background_share": share, "arrangements": ALL}
+        return compose(tmp_path / str(share), cast_cutouts, contexts=contexts, **layout)
+
+    white, some, everywhere = composed(0.0), composed(0.5), composed(1.0)
+    assert not any(line["background"] for line in white)
+    assert all(line["background"] for line in everywhere)
+    assert 10 < sum(line["background"] is not None for line in some) < 38
+    for without, line in zip(white, some, strict=True):
+        corner = np.asarray(Image.open(tmp_path / "0.5" / line["file"]))[0, 0].tolist()
+        if line["background"] is None:
+            assert line == without
+            assert corner == [255, 255, 255]
+        else:
+            night = "night" in line["background"]
+            assert line["caption"].endswith(" at night" if night else " on the beach")
+            assert corner == ([10, 10, 60] if night else [200, 180, 90])
+
+
+def test_whoever_stands_in_a_background_is_painted_over():
+    place = np.full((50, 60, 3), (90, 160, 220), np.uint8)
+    place[30:] = (210, 190, 120)
+    image = place.copy()
+    image[10:45, 25:35] = (200, 20, 20)
+    image[15:45, 40:50] = (20, 20, 20)
+    strangers = [np.zeros((50, 60), bool) for _ in range(2)]
+    strangers[0][10:45, 25:35] = strangers[1][15:45, 40:50] = True
+    left = list(strangers)
+    found, empty = emptied(image, lambda _: left.pop() if left else None)
+    assert empty
+    # The first one was painted over in the colours of the other, who stood next to it.
+    assert np.abs(found.astype(int) - place).mean() < 3
+    still, empty = emptied(image, lambda _: strangers[0])
+    assert not empty
+    assert still.shape == image.shape
 
 
 def test_sides_of_the_manifest_are_those_of_the_image(tmp_path, cast_cutouts):

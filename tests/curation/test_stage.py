@@ -31,7 +31,7 @@ CONTEXTS = settings(
     images_per_name=1,
     num_inference_steps=2,
     guidance_scale=2.0,
-    backgrounds=["beach"],
+    backgrounds=["on the beach"],
     screen=dict(default_config().augmentation.contexts.screen) | {"keep_best": True},
     batch_size=4,
 )
@@ -111,7 +111,7 @@ def test_curation_walks_from_images_to_pairs_and_a_page(tmp_path, spec, drawn, c
 def test_contexts_come_from_the_base_model_and_are_the_same_again(tmp_path, spec, contexts):
     kept = read_contexts(contexts)
     assert {line["name"] for line in kept if line["kind"] == "whole"} <= {"cat", "dog"}
-    assert [line["name"] for line in kept if line["kind"] == "background"] == ["beach"]
+    assert [line["name"] for line in kept if line["kind"] == "background"] == ["on the beach"]
     prompts = {line["prompt"] for line in kept}
     assert "a photo of a blue hat on a white background" in prompts
     again = tmp_path / "again"

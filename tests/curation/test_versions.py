@@ -47,15 +47,15 @@ SEGMENTS: dict[int, list[list[Any]]] = {
     ],
 }
 CONTEXTS = {
-    4: (
+    5: (
         "d213ec00557e5f6d",
         (
-            "dXaXDhJ%KKdw++5e}#RpgnPVkcZ_(Bg^qaBc5=diZkK<JeUN*Xe|VaKe1wLAc8zzda)p+HeSd?6pNng^"
-            "b#tJIe3F2Qk%W7rih9a+agl+BdXRmKg@vqwa)E<|d6RUua(9-3f{BNOnu>F}fn%S5f}wwekcxY*bcC;a"
-            "f}nzbd60XAjeC=Ve}aIBgNk;zf^@EidW?dIpnG`4Z+owKe2R&Jo`!a@e0iUNe};dEg^+uVk9T{Fdx3|B"
-            "iGz2idVHULeTRmFnT&GEd1<wVc8Y$BiHvo%fPA@md!K!XcaMFDhJS{Setm<0fr@>fcYvXNfQo~Mevfyz"
-            "cYV)#W{ZG_caV3UdWFq-ZJvIGc9eL5gouHLe|wC9gNT2OfrXlcf`f#Dlz@P(dWE-me2j{Pg^qW|fOybt"
-            "XsC6OdzE#6jeMDnaD;|@"
+            "j*@tUsBe0vXp56`cA{)!z;#}`YJQ(`Y@~2Q(QHJ}WP+P?iH~-Bn{s-laEFd?l8tzBtY>hxZH<m{Z?ASz$!"
+            "kT-ZhW6>Y^!Hm!d`EvXM~(@cAa&1opp$nZjXt0fT(eIuVsXqXN-__a-w)xx@=9#Z-St2dZ2Mi%w}4}WP+z"
+            "?hM9VIqH%thaD<R?hL?1AqiKGYc#n#Ba<6bt#&%$}YlD+@ZM0%I)?;X{YKom`b)$25pK^YlXpfL|YqW25s"
+            "dag*YLSm{VY6ycy>x4^YJZq<X0~K$t7>+!Xoj40fS7Y~sBMItbcvF1hLn1Ev153vWsI0}eV2Jd$zxu=Yl4"
+            "<>cdTk=v~OO$WO1x$gqeDQpmb}iY=)I_j*EGPrgeX)YkHe)exY%1v1VbtaeJ6<TE1dY%WGP_Z-tq5eVJ-~"
+            "pL1KeWrmh<"
         ),
     )
 }
@@ -94,7 +94,12 @@ LAYOUT = ContrastSettings(
     group_size=3,
     strangers=0,
 )
-MIX = {"arrangements": {"side": 1.0}, "arrangement_templates": {}, "min_visible": 0.4}
+MIX = {
+    "arrangements": {"side": 1.0},
+    "arrangement_templates": {},
+    "min_visible": 0.4,
+    "figures": {2: 1.0},
+}
 ARRANGED = {
     "arrangements": {"side": 1.0, "behind": 1.0, "hugging": 1.0, "above": 1.0},
     "arrangement_templates": {

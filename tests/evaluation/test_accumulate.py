@@ -13,6 +13,7 @@ import pytest
 from clif_exp.evaluation.accumulate import RunMetrics
 from clif_exp.evaluation.figures import AMBIGUOUS, NOT_VISIBLE, Figure
 from clif_exp.evaluation.metrics import METRICS
+from clif_exp.evaluation.results import collect_metrics
 from clif_exp.evaluation.scoring import Row, judge_line
 
 NAMES, LAYOUTS = ["a", "b", "c"], ["side", "free"]
@@ -119,6 +120,30 @@ def test_a_group_without_images_has_no_metrics_and_one_without_values_says_so():
     found = computed([Row(line, {}, [], judgement)], before=[])
     assert {name.rpartition("/")[0] for name in found} == {"multi", "multi/layout_side"}
     assert (found["multi/identity"], found["multi/attendance"]) == (None, 0.0)
+
+
+def test_interactions_are_measured_apart_from_each_other():
+    def row(relation: str | None, figures: list[Figure]) -> Row:
+        line = {"kind": "multi", "layout": "interaction", "concepts": ["a", "b"], "sides": None}
+        line |= {"seen": True} | ({"relation": relation} if relation else {})
+        judgement = judge_line(
+            line,
+            figures,
+            names=NAMES,
+            truth=TRUTH,
+            presence_threshold=0.5,
+            identity_threshold=0.75,
+        )
+        return Row(line, {}, figures, judgement)
+
+    shown = Figure((0.1, 0.2, 0.4, 0.9), 0.9, dict(TRUTH["a"]))
+    rows = [row("riding", []), row("hugging", [shown]), row(None, [shown])]
+    found = collect_metrics(rows, {}, names=NAMES)
+    assert found["multi/interaction_riding/attendance"] == 0.0
+    assert found["multi/interaction_hugging/attendance"] == 0.5
+    assert found["multi/interaction_riding/pictures"] == 1
+    assert found["multi/layout_interaction/pictures"] == 3
+    assert not any("interaction_behind" in name for name in found)
 
 
 def test_a_reset_metric_starts_again():

@@ -154,7 +154,7 @@ class ContextSettings(StageSettings):
         screen: what a cut-out must fulfil.
     """
 
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
 
     names: list[Word]
     part_names: list[Word]

@@ -120,7 +120,8 @@ def generate_contexts(
     """Sample general concepts from the base model, cut out and screen them (CLIF, section 4.1).
 
     Writes `contexts.jsonl` (one line per image: name, kind whole|part|background, cutout,
-    cutout_size, seed, prompt, similarity, kept, reason), `images/` and `cutouts/`.
+    cutout_size, seed, prompt, similarity, kept, reason), `images/` and `cutouts/`. Figures in
+    backgrounds are painted over.
 
     Args:
         out: folder to fill; images sampled by an earlier, killed run are kept.
@@ -134,6 +135,7 @@ def generate_contexts(
         ValueError: not a single general concept passed the screen.
     """
     from clif_exp.curation import contexts
+    from clif_exp.curation.backgrounds import empty_backgrounds
 
     candidates = contexts.list_candidates(
         names=settings.names,
@@ -164,6 +166,16 @@ def generate_contexts(
     contexts.keep_best_of_each(
         lines, wanted=settings.images_per_name, keep_best=settings.screen.keep_best
     )
+    empty_backgrounds(
+        out,
+        lines,
+        names=[*settings.names, *settings.part_names],
+        spec=spec,
+        segmenter=segmenter,
+        device=device,
+        keep_best=settings.screen.keep_best,
+    )
+    _check_kept(lines, kind="background", names=settings.backgrounds)
     _check_kept(lines, kind="whole", names=settings.names)
     _check_kept(lines, kind="part", names=settings.part_names)
     write_jsonl(out / "contexts.jsonl", lines)

@@ -26,6 +26,7 @@ class RunMetrics(torchmetrics.Metric):
     Args:
         names: all concepts.
         layouts: layouts of the prompts; every rank must name the same ones.
+        relations: interactions that the prompts ask for, likewise.
         arguments: of `torchmetrics.Metric`, such as `sync_on_compute`.
     """
 
@@ -34,12 +35,20 @@ class RunMetrics(torchmetrics.Metric):
     judged: Tensor
     values: list[Tensor]
 
-    def __init__(self, *, names: Sequence[str], layouts: Sequence[str], **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        names: Sequence[str],
+        layouts: Sequence[str],
+        relations: Sequence[str] = (),
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
         self.names = list(names)
         self.groups = [
             *("single", "multi", "multi/pairs_seen", "multi/pairs_unseen"),
             *(f"multi/layout_{layout}" for layout in sorted(set(layouts))),
+            *(f"multi/interaction_{relation}" for relation in sorted(set(relations))),
             *("prior", *BASE_GROUPS),
         ]
         counts_G = torch.zeros(len(self.groups), dtype=torch.int64)
@@ -109,6 +118,8 @@ class RunMetrics(torchmetrics.Metric):
         if kind != "multi":
             return [kind]
         groups = ["multi", f"multi/layout_{line['layout']}"]
+        if line.get("relation") is not None:
+            groups.append(f"multi/interaction_{line['relation']}")
         if line.get("seen") is not None:
             groups.append("multi/pairs_seen" if line["seen"] else "multi/pairs_unseen")
         return groups

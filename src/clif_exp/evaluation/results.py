@@ -56,14 +56,15 @@ def collect_metrics(
 ) -> dict[str, float | None]:
     """Return the flat metrics of a run, of images that this process has all seen.
 
-    Groups are `single/`, `multi/` (also by seen and unseen pairs and by layout), `prior/`, and the
-    base model's.
+    Groups are `single/`, `multi/` (also by seen and unseen pairs, layout and interaction),
+    `prior/`, and the base model's.
     """
     from clif_exp.evaluation.accumulate import RunMetrics
 
     layouts = [row.line["layout"] for row in rows if row.line["kind"] == "multi"]
+    relations = [row.line["relation"] for row in rows if row.line.get("relation") is not None]
     # The processes shared the images through the folder, so the other ranks have nothing to add.
-    metrics = RunMetrics(names=names, layouts=layouts, sync_on_compute=False)
+    metrics = RunMetrics(names=names, layouts=layouts, relations=relations, sync_on_compute=False)
     metrics.update(rows)
     for group, found in base_rows.items():
         metrics.update(found, group=group)

@@ -19,7 +19,8 @@ from clif_exp.prompts.settings import PromptSettings
 from clif_exp.prompts.worlds import WORLDS, PromptWorld, Split
 
 Kind = Literal["single", "multi", "prior"]
-Layout = Literal["side", "free", "interaction", "context"]
+PairLayout = Literal["side", "free", "interaction", "context"]
+Layout = Literal[PairLayout, "row"]
 
 # The templates of textual inversion (Gal et al., 2022), cut to those whose words are true of any
 # reference image: "dirty", "small", "cropped", "dark" and their like teach that the words mean
@@ -47,19 +48,21 @@ class EvaluationPrompt:
         id: stable, unique within a set, usable as a file name.
         text: the prompt, concepts as `<name>`.
         kind: single (one concept), multi (several) or prior (none).
-        layout: side (positions prompted), free, interaction, or context (free plus a place).
+        layout: side (positions prompted), free, interaction, context (free plus a place), or row
+            (three concepts from left to right).
         concepts: the named concepts in the order of the text; empty for prior.
         sides: "left"/"right" (or a row index as text) per concept where the prompt fixes positions,
             else None.
         context: the place as written in the prompt, or None.
         class_text: the same sentence with class words for concepts: what text alignment compares
             with.
-        seen: whether M-Aug trained on this pair (`concepts.pairs.seen_pairs`); None unless kind is
-            multi.
+        seen: whether M-Aug trained on this pair, or on all pairs of a row
+            (`concepts.pairs.seen_pairs`); None unless kind is multi.
         expected: prior prompts of ToonWorld: slot -> value per figure that the prompt asks for.
         split: settings are tuned on "tuning" prompts and reported once on "reporting" prompts;
             "training" ones are what stage 2's prior images are drawn from.
         noise_text: the text that seeds its images' initial noise; None: its own.
+        relation: what the concepts do, by `PromptWorld.interactions`; None but for interactions.
     """
 
     id: str
@@ -74,13 +77,15 @@ class EvaluationPrompt:
     expected: tuple[Mapping[str, str], ...] = ()
     split: Split = "reporting"
     noise_text: str | None = None
+    relation: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and strings, for fingerprints and `generations.jsonl`."""
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
-            if key != "noise_text" or value is not None  # the usual case is not worth a word
+            # The usual case is not worth a word.
+            if key not in ("noise_text", "relation") or value is not None
         }
 
 
@@ -146,7 +151,7 @@ def _fill(
     template: str, names: Sequence[str], concepts: Mapping[str, str], **words: str
 ) -> tuple[str, str]:
     """The prompt and its class-word version."""
-    slots = dict(zip("ab", names, strict=False))
+    slots = dict(zip("abc", names, strict=False))
     text = template.format(**{slot: f"<{name}>" for slot, name in slots.items()}, **words)
     class_text = template.format(
         **{slot: indefinite(concepts[name]) for slot, name in slots.items()}, **words
@@ -193,18 +198,24 @@ def multi_prompts(
     *,
     world: PromptWorld,
     pairs: int | None,
-    per_pair: Mapping[Layout, int],
+    per_pair: Mapping[PairLayout, int],
     seen: set[frozenset[str]],
     split: Split,
     seed: int,
 ) -> list[EvaluationPrompt]:
-    """Prompts that name two concepts, `per_pair[layout]` of each layout for each chosen pair."""
+    """Prompts that name two concepts, `per_pair[layout]` of each layout for each chosen pair.
+
+    Interactions take turns over all pairs, so that each is asked for as often.
+    """
     prompts = []
+    used = dict.fromkeys(world.interactions[split], 0)
     for pair in select_pairs(concepts, count=pairs, seen=seen, seed=seed):
         rng = _rng(seed, "multi", *pair)
         for layout, count in per_pair.items():
-            bodies = _bodies(world, layout, split)
-            for index, (body, place) in enumerate(_cycle(bodies, count, rng)):
+            bodies = _cycle(_bodies(world, layout, split), count, rng)
+            if layout == "interaction" and count:
+                bodies = _least_used(bodies, world.interactions[split], count=count, used=used)
+            for index, (body, place, relation) in enumerate(bodies):
                 # Every second prompt of a layout names the pair the other way round.
                 named = pair if index % 2 == 0 else pair[::-1]
                 text, class_text = _fill(
@@ -222,22 +233,85 @@ def multi_prompts(
                         context=place,
                         seen=frozenset(pair) in seen,
                         split=split,
+                        relation=relation,
                     )
                 )
     return prompts
 
 
-def _bodies(world: PromptWorld, layout: Layout, split: Split) -> list[tuple[str, str | None]]:
-    """The sentences of a layout, each with its place."""
+def row_prompts(
+    concepts: Mapping[str, str],
+    *,
+    world: PromptWorld,
+    count: int,
+    seen: set[frozenset[str]],
+    split: Split,
+    seed: int,
+) -> list[EvaluationPrompt]:
+    """Prompts that name three concepts from left to right, as many different threes as there are.
+
+    Those whose pairs were all seen and the others take turns.
+    """
+    rng = _rng(seed, "row", *sorted(concepts))
+    threes = [tuple(rng.sample(three, 3)) for three in itertools.combinations(sorted(concepts), 3)]
+    rng.shuffle(threes)
+    known = {
+        three: all(frozenset(pair) in seen for pair in itertools.combinations(three, 2))
+        for three in threes
+    }
+    turns = itertools.zip_longest(
+        [three for three in threes if known[three]], [three for three in threes if not known[three]]
+    )
+    chosen = [three for turn in turns for three in turn if three is not None][:count]
+    prompts = []
+    for named in chosen:
+        text, class_text = _fill(f"{world.stems[split]} {world.row}", named, concepts)
+        prompts.append(
+            EvaluationPrompt(
+                id=f"multi-{'-'.join(named)}-row-0",
+                text=text,
+                kind="multi",
+                layout="row",
+                concepts=named,
+                class_text=class_text,
+                sides=("0", "1", "2"),
+                seen=known[named],
+                split=split,
+            )
+        )
+    return prompts
+
+
+Body = tuple[str, str | None, str | None]  # sentence, place, relation
+
+
+def _bodies(world: PromptWorld, layout: PairLayout, split: Split) -> list[Body]:
+    """The sentences of a layout, each with its place or relation."""
     if layout == "side":
-        return [(world.side, None)]
+        return [(world.side, None, None)]
     if layout == "interaction":
-        return [(body, None) for body in world.interactions[split]]
+        return [(body, None, relation) for relation, body in world.interactions[split].items()]
     places = world.places[split] if layout == "context" else (None,)
     return [
-        (world.free[split] if place is None else world.free[split] + " {where}", place)
+        (world.free[split] if place is None else world.free[split] + " {where}", place, None)
         for place in places
     ]
+
+
+def _least_used(
+    preferred: Sequence[Body], interactions: Mapping[str, str], *, count: int, used: dict[str, int]
+) -> list[Body]:
+    """Take the interactions that were used least, in place of the preferred ones; counts them.
+
+    No interaction comes twice for a pair before all came once.
+    """
+    order = list(dict.fromkeys([*(body[2] or "" for body in preferred), *interactions]))
+    taken: list[str] = []
+    for _ in range(count):
+        relation = min(order, key=lambda name: (taken.count(name), used[name]))
+        taken.append(relation)
+        used[relation] += 1
+    return [(interactions[relation], None, relation) for relation in taken]
 
 
 def prompted_sides(body: str) -> tuple[str, ...] | None:
@@ -302,7 +376,7 @@ def prior_capacity(world: PromptWorld, split: Split) -> int:
 
 def _relations(world: PromptWorld, split: Split) -> list[str]:
     """Sentences of two figures: as often without a position, with one, and doing something."""
-    interactions = world.interactions[split]
+    interactions = world.interactions[split].values()
     return [body for doing in interactions for body in (world.free[split], world.side, doing)]
 
 
@@ -333,6 +407,14 @@ def build_prompts(
             world=world,
             pairs=settings.pairs,
             per_pair=settings.per_pair,
+            seen=seen_pairs(list(concepts)),
+            split=split,
+            seed=seed,
+        ),
+        *row_prompts(
+            concepts,
+            world=world,
+            count=settings.triples,
             seen=seen_pairs(list(concepts)),
             split=split,
             seed=seed,

@@ -16,7 +16,9 @@ class PromptSettings(Strict):
             stem in common.
         single_per_concept: prompts per concept; the first one plain, the others in places.
         pairs: pairs of concepts, look-alikes first, seen and unseen ones in turn; None takes all.
-        per_pair: layout -> prompts per pair.
+        per_pair: layout -> prompts per pair; interactions (hugging, behind, riding, ...) take turns
+            over the pairs.
+        triples: prompts of three concepts in a row.
         prior: prompts without a concept.
         seed: of the selection.
     """
@@ -26,5 +28,6 @@ class PromptSettings(Strict):
     single_per_concept: Count
     pairs: Count | None
     per_pair: dict[Literal["side", "free", "interaction", "context"], Count]
+    triples: Count
     prior: Count
     seed: Count

@@ -1,6 +1,7 @@
 """The words that prompts use, per family of base models.
 
-Splits share no place, no interaction, no opening and no figure.
+Tuning and reporting share no place, no opening and no figure, and word interactions differently,
+but for riding, for which ToonWorld's captions know one sentence only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ PriorFigure = tuple[str, Mapping[str, str]]
 class PromptWorld:
     """The words that one family of base models understands.
 
-    `{a}` and `{b}` stand for the concepts in the order in which they are named. Tuning and
+    `{a}`, `{b}` and `{c}` stand for the concepts in the order in which they are named. Tuning and
     reporting differ in everything but the sentence that prompts positions, so that settings tuned
     on the one are not tuned on the other. "training" is what stage 2's prior images are drawn
     from; ToonWorld has none here, its training prompts are captions (`toonworld.prompts`).
@@ -27,18 +28,20 @@ class PromptWorld:
         stems: how prompts open.
         places: where a prompt can set the scene.
         free: two concepts without a position.
-        interactions: two concepts that do something.
+        interactions: relation -> two concepts that do something; metrics are broken down by it.
         figures: whom prompts without a concept show. None of them is named in training, whatever
             the seed (`diffusion.prior`).
         side: two concepts with positions.
+        row: three concepts.
     """
 
     stems: Mapping[Split, str]
     places: Mapping[Split, tuple[str, ...]]
     free: Mapping[Split, str]
-    interactions: Mapping[Split, tuple[str, ...]]
+    interactions: Mapping[Split, Mapping[str, str]]
     figures: Mapping[Split, tuple[PriorFigure, ...]]
     side: str = "{a} on the left and {b} on the right"
+    row: str = "{a}, {b} and {c} in a row"
 
 
 def _plain(*phrases: str) -> tuple[PriorFigure, ...]:
@@ -54,8 +57,16 @@ TOONWORLD = PromptWorld(
     },
     free={"tuning": "{a} and {b}", "reporting": "{a} next to {b}"},
     interactions={
-        "tuning": ("{a} and {b} hugging", "{b} in front of {a}"),
-        "reporting": ("{a} hugging {b}", "{a} behind {b}", "{a} riding {b}"),
+        "tuning": {
+            "hugging": "{a} and {b} hugging",
+            "behind": "{b} in front of {a}",
+            "riding": "{a} riding {b}",
+        },
+        "reporting": {
+            "hugging": "{a} hugging {b}",
+            "behind": "{a} behind {b}",
+            "riding": "{a} riding {b}",
+        },
     },
     figures={
         "tuning": (
@@ -196,9 +207,13 @@ GENERIC = PromptWorld(
         "training": "{a} and {b} together",
     },
     interactions={
-        "tuning": ("{a} dancing with {b}", "{a} sitting behind {b}"),
-        "reporting": ("{a} hugging {b}", "{a} standing behind {b}", "{a} shaking hands with {b}"),
-        "training": ("{a} in front of {b}", "{a} near {b}"),
+        "tuning": {"dancing": "{a} dancing with {b}", "behind": "{a} sitting behind {b}"},
+        "reporting": {
+            "hugging": "{a} hugging {b}",
+            "behind": "{a} standing behind {b}",
+            "shaking_hands": "{a} shaking hands with {b}",
+        },
+        "training": {"front": "{a} in front of {b}", "near": "{a} near {b}"},
     },
     figures={
         "tuning": _plain(

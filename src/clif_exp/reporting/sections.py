@@ -215,7 +215,7 @@ def headline_tiles(metrics: Mapping[str, float | None], guide: Guide) -> list[di
 
 
 def metric_tables(metrics: Mapping[str, float | None], guide: Guide) -> dict[str, Any]:
-    """The tables of all metrics: `main` by group of images, `splits` by kind of pair and layout.
+    """The tables of all metrics: `main` by group of images, `splits` by pair, layout and relation.
 
     Returns:
         Per table its `columns`, `rows` (`guide`, `values`) and `counts` of images; None for a table
@@ -224,6 +224,11 @@ def metric_tables(metrics: Mapping[str, float | None], guide: Guide) -> dict[str
     layouts = sorted({name.split("/")[1] for name in metrics if name.startswith("multi/layout_")})
     splits = {"multi/pairs_seen": "pairs seen", "multi/pairs_unseen": "pairs unseen"}
     splits |= {f"multi/{layout}": layout.removeprefix("layout_") for layout in layouts}
+    found = {name.split("/")[1] for name in metrics if name.startswith("multi/interaction_")}
+    splits |= {
+        f"multi/{relation}": relation.removeprefix("interaction_").replace("_", " ")
+        for relation in sorted(found)
+    }
     return {
         "main": _table(metrics, guide, groups=GROUP_TITLES),
         "splits": _table(metrics, guide, groups=splits),
