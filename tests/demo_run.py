@@ -59,7 +59,7 @@ def draw(
             Placed(who, float(x), 0.95, 0.6 if len(characters) == 1 else 0.4)
             for who, x in zip(characters, spots, strict=True)
         )
-    scene = Scene(figures, context, interaction, seed=seed)
+    scene = Scene(figures, context, interaction if len(figures) == 2 else None, seed=seed)
     rendering = render(scene)
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(rendering.image).save(file)

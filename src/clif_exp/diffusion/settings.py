@@ -101,7 +101,7 @@ class DiffusionSettings(StageSettings):
         prior_share: share of images that the base model itself draws from general prompts (prior
             preservation); 0 draws none.
         prior_target: what the U-Net learns on them: "images", to denoise them, or "teacher", to
-            predict what the base's U-Net predicts of them.
+            predict what the base's U-Net predicts of them, which reads the same encoded captions.
         prior: how they are drawn; enters by the images.
         ema_decay: averages the trained weights; 0 switches it off.
         gradient_checkpointing: trades time for memory; the same result bit for bit.

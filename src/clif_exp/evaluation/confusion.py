@@ -51,6 +51,7 @@ class Judgement:
             both there.
         intact: the named concepts that are there exactly once, with enough identity and without a
             leaked attribute.
+        confused: whether a named concept is not intact.
     """
 
     named: tuple[str, ...]
@@ -63,12 +64,8 @@ class Judgement:
     moved: int = 0
     duplicates: int = 0
     sides: tuple[int, int] = (0, 0)
-    intact: frozenset[str] = frozenset()
-
-    @property
-    def confused(self) -> bool:
-        """Whether anything is wrong with any of the named concepts."""
-        return not self.named or len(self.intact) < len(self.named)
+    intact: tuple[str, ...] = ()
+    confused: bool = True
 
 
 def judge_image(
@@ -115,11 +112,13 @@ def judge_image(
     }
     duplicated = {name for names in surplus for name in names}
     leaked = {name for (name, _), (count, _) in leaks.items() if count}
-    intact = {
+    intact = tuple(
         name
-        for name in present
-        if shown.get(name, 0.0) >= identity_threshold and name not in duplicated | leaked
-    }
+        for name in named
+        if name in present
+        and shown.get(name, 0.0) >= identity_threshold
+        and name not in duplicated | leaked
+    )
     return Judgement(
         named=tuple(named),
         figures=len(figures),
@@ -131,7 +130,8 @@ def judge_image(
         moved=moved,
         duplicates=len(surplus),
         sides=count_sides(figures, named, sides, present),
-        intact=frozenset(intact),
+        intact=intact,
+        confused=len(intact) < len(named),
     )
 
 
