@@ -127,6 +127,7 @@ class Setting:
         self.module = ContrastiveModule(
             clip,
             embeddings=self.embeddings,
+            basis=None,
             image_features_ND=features_ND,
             tuning=TextTuning(
                 train="frozen", learning_rate=1e-4, rank=8, alpha=8.0, target_modules=()

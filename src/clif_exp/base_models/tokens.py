@@ -223,7 +223,8 @@ class ConceptEmbeddings:
         token_ids: concept name -> token ids.
 
     Attributes:
-        weight: the trainable parameter, float32 [all concepts' tokens, D].
+        weight: the trainable parameter, or what `place` has put in its place, float32 [all
+            concepts' tokens, D].
         flat_ids: the token id of each of its rows, int64.
     """
 
@@ -238,7 +239,7 @@ class ConceptEmbeddings:
         )
         self.flat_ids = flat
         # fp32 whatever the encoder's precision: steps of 1e-3 vanish in half precision.
-        self.weight = nn.Parameter(self.embedding.weight.detach()[flat].float().clone())
+        self.weight: Tensor = nn.Parameter(self.embedding.weight.detach()[flat].float().clone())
         self._index_of_id = torch.full(
             (self.embedding.num_embeddings,), -1, dtype=torch.long, device=flat.device
         )
@@ -254,6 +255,10 @@ class ConceptEmbeddings:
         index_BL = self._index_of_id[inputs[0]]
         inserted = F.embedding(index_BL.clamp(min=0), self.weight).to(output.dtype)
         return torch.where((index_BL >= 0).unsqueeze(-1), inserted, output)
+
+    def place(self, weight_TD: Tensor) -> None:
+        """Use embeddings that are computed from something else that trains."""
+        self.weight = weight_TD
 
     def by_concept(self) -> dict[str, Tensor]:
         """Return concept name -> its embeddings now, float32 [T, D], detached CPU copies."""

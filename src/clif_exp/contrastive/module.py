@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from clif_exp.base_models.text_tuning import TextTuning, make_trainable, tuned_state
 from clif_exp.base_models.tokens import ConceptEmbeddings
+from clif_exp.contrastive.basis import WordBasis
 from clif_exp.contrastive.loss import gather_with_gradient, symmetric_info_nce
 from clif_exp.contrastive.pooling import pool
 from clif_exp.training.callbacks import require_finite
@@ -31,6 +32,8 @@ class ContrastiveModule(L.LightningModule):
             projection stays frozen: the U-Net reads the states before it, so what it learnt would
             be lost.
         embeddings: the concept embeddings, inserted into that tower.
+        basis: the embeddings train as coordinates in it, which start at zero; None: they train
+            themselves.
         image_features_ND: L2-normalised features of all pairs, float32 [N, D].
         tuning: what of the text tower trains besides the embeddings.
         seed: of a LoRA's initial weights.
@@ -46,13 +49,14 @@ class ContrastiveModule(L.LightningModule):
     """
 
     image_features_ND: Tensor
-    initial_embeddings: Tensor
+    initial_weight: Tensor
 
     def __init__(
         self,
         clip: Any,
         *,
         embeddings: ConceptEmbeddings,
+        basis: WordBasis | None,
         image_features_ND: Tensor,
         tuning: TextTuning,
         seed: int,
@@ -70,7 +74,13 @@ class ContrastiveModule(L.LightningModule):
         self.encoder_weights = make_trainable(self.text_model, tuning=tuning, seed=seed)
         self.text_projection = clip.text_projection.requires_grad_(False)
         self.embeddings = embeddings
-        self.embedding_weight = embeddings.weight
+        self.basis = basis
+        # What trains: the embeddings, or their coordinates.
+        self.trained_weight = (
+            embeddings.weight
+            if basis is None
+            else nn.Parameter(torch.zeros(len(embeddings.weight), len(basis.components_RD)))
+        )
         self.tuning = tuning
         self.steps, self.warmup_steps, self.schedule = steps, warmup_steps, schedule
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
@@ -81,10 +91,10 @@ class ContrastiveModule(L.LightningModule):
         )
         self.vocabulary_norm = _vocabulary_norm(embeddings)
         self.register_buffer("image_features_ND", image_features_ND, persistent=False)
-        initial = embeddings.weight.detach().clone()
-        self.register_buffer("initial_embeddings", initial, persistent=True)
-        # A checkpoint must hold them: on resume `embeddings.weight` is what was trained so far.
-        self.extra_state_names = ("initial_embeddings",)
+        initial = self.trained_weight.detach().clone()
+        self.register_buffer("initial_weight", initial, persistent=True)
+        # A checkpoint must hold it: on resume `trained_weight` is what was trained so far.
+        self.extra_state_names = ("initial_weight",)
         self.strict_loading = False
 
     def text_features(self, ids_BL: Tensor, positions_B: Tensor) -> Tensor:
@@ -97,6 +107,9 @@ class ContrastiveModule(L.LightningModule):
         Returns:
             L2-normalised, float32 [B, D].
         """
+        if self.basis is not None:
+            basis = self.basis.to(self.trained_weight.device)
+            self.embeddings.place(basis.embeddings(self.trained_weight))
         hidden_BLD = self.text_model(input_ids=ids_BL).last_hidden_state
         return F.normalize(self.text_projection(pool(hidden_BLD, positions_B)).float(), dim=-1)
 
@@ -130,7 +143,7 @@ class ContrastiveModule(L.LightningModule):
         require_finite(contrast, stage="contrastive", step=step, batch=batch["captions"])
         total = contrast
         if self.norm_loss_weight:
-            deviation_T = self.embedding_weight.norm(dim=1) / self.vocabulary_norm - 1
+            deviation_T = self.embeddings.weight.norm(dim=1) / self.vocabulary_norm - 1
             total = total + self.norm_loss_weight * (deviation_T**2).mean()
         metrics = {"loss": contrast.item(), "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
         if baseline is not None:
@@ -145,17 +158,23 @@ class ContrastiveModule(L.LightningModule):
     @torch.no_grad()
     def _loss_with_initial_embeddings(self, batch: dict[str, Any]) -> float:
         """Return the loss that context words alone reach on the same batch."""
-        trained = self.embedding_weight.detach().clone()
-        self.embedding_weight.copy_(self.initial_embeddings)
+        trained = self.trained_weight.detach().clone()
+        self.trained_weight.copy_(self.initial_weight)
         try:
             return self._loss_here(batch).item()
         finally:
-            self.embedding_weight.copy_(trained)
+            self.trained_weight.copy_(trained)
+
+    def on_train_end(self) -> None:
+        """Leave the embeddings where the last step has put them."""
+        if self.basis is not None:
+            basis = self.basis.to(self.trained_weight.device)
+            self.embeddings.place(basis.embeddings(self.trained_weight.detach()))
 
     def configure_optimizers(self) -> Any:
         """Return AdamW over everything that trains; a learned logit scale never decays."""
         groups: list[dict[str, Any]] = [
-            {"params": [self.embedding_weight], "weight_decay": self.weight_decay}
+            {"params": [self.trained_weight], "weight_decay": self.weight_decay}
         ]
         if self.encoder_weights:
             groups.append(

@@ -138,7 +138,7 @@ def retrieval_accuracy(
     asked: Counter[str] = Counter()
     found: Counter[tuple[str, str]] = Counter()
     chance, read = 0.0, 0
-    device = module.embedding_weight.device  # before training Lightning does not know it
+    device = module.trained_weight.device  # before training Lightning does not know it
     for group in batches.order.groups:
         if read >= CAPTIONS:
             break

@@ -51,16 +51,31 @@ class ReconstructionSettings(Strict):
     accumulate: Positive
 
 
+class BasisSettings(Strict):
+    """Concept embeddings within the span of words that stand for whole looks, as in Celeb Basis.
+
+    Attributes:
+        words: single tokens, such as names; None: the names that the base models know.
+        rank: principal components that are kept.
+    """
+
+    words: Annotated[list[Word], Field(min_length=2)] | None
+    rank: Positive
+
+
 class ContrastiveSettings(StageSettings):
     """Contrastive fine-tuning of the concept tokens (CLIF, section 4.2, Eq. 5).
 
     Attributes:
-        num_tokens: tokens per concept, each initialised from its class word.
+        num_tokens: tokens per concept, each initialised from its class word or the basis.
         encoders: text encoders that are trained, None: all; the others' embeddings stay at their
             class words.
         steps: optimiser steps; 0 leaves the embeddings where their class words put them.
         batch_size: pairs per step over all ranks; whole groups of one context, side and scale.
-        learning_rate: AdamW's, for the embeddings, its peak.
+        basis: keeps the embeddings within the span of some words, starting from these words' mean;
+            None: embeddings are free and start from their class words.
+        learning_rate: AdamW's, for the embeddings, its peak; with a basis in standard deviations of
+            its words.
         weight_decay: AdamW's, on what trains only.
         warmup_steps: linear warm-up.
         schedule: after the warm-up.
@@ -86,6 +101,7 @@ class ContrastiveSettings(StageSettings):
     encoders: Annotated[list[Word], Field(min_length=1)] | None
     steps: Count
     batch_size: Annotated[int, Field(ge=2)]
+    basis: BasisSettings | None
     learning_rate: AboveZero
     weight_decay: NotNegative
     warmup_steps: Count

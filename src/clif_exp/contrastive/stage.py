@@ -74,6 +74,7 @@ def train_contrastive(
             class_words=class_words,
             num_tokens=settings.num_tokens,
             device=trainer.device,
+            basis=settings.basis,
         )
         if pairs and encoder in (settings.encoders or spec.contrastive):
             trained[encoder] = _train_tower(
@@ -183,6 +184,7 @@ def _prepare(
     module = ContrastiveModule(
         tower.clip,
         embeddings=tower.embeddings,
+        basis=tower.basis,
         image_features_ND=image_ND,
         tuning=tuning,
         seed=seed,

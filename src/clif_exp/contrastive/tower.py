@@ -12,8 +12,10 @@ from torch import Tensor
 from clif_exp.base_models import loading
 from clif_exp.base_models.spec import BaseModels
 from clif_exp.base_models.tokens import ConceptEmbeddings, add_concept_tokens, tokenize
+from clif_exp.contrastive.basis import WordBasis, basis_words, word_basis
 from clif_exp.contrastive.pooling import cut_padding, eos_positions, pool
 from clif_exp.contrastive.report import embedding_report, random_displacement
+from clif_exp.contrastive.settings import BasisSettings
 
 
 class TextTower:
@@ -25,8 +27,11 @@ class TextTower:
         class_words: concept name -> class word, from which its embeddings start.
         num_tokens: tokens per concept.
         device: torch device.
+        basis: settings of the span of words in which the embeddings lie and from whose mean they
+            start; None: from their class words.
 
     Attributes:
+        basis: that span.
         retrieval: what `report.retrieval_accuracy` found before and after training; empty if the
             tower was not trained.
         unread_change: share of the encoder's change that the U-Net does not read, in [0, 1].
@@ -40,6 +45,7 @@ class TextTower:
         class_words: Mapping[str, str],
         num_tokens: int,
         device: str,
+        basis: BasisSettings | None = None,
     ) -> None:
         self.spec, self.encoder = spec, encoder
         self.clip, self.tokenizer, self.processor = loading.load_contrastive(
@@ -55,6 +61,16 @@ class TextTower:
             self.tokenizer, self.clip.text_model, concepts=class_words, num_tokens=num_tokens
         )
         self.embeddings = ConceptEmbeddings(self.clip.text_model, token_ids=token_ids)
+        self.basis: WordBasis | None = None
+        if basis is not None:
+            self.basis = word_basis(
+                self._table_VD,
+                tokenizer=self.tokenizer,
+                words=basis_words(spec, words=basis.words),
+                rank=basis.rank,
+            )
+            with torch.no_grad():
+                self.embeddings.weight.copy_(self.basis.mean_D.expand_as(self.embeddings.weight))
         self._embeddings_before = self.embeddings.by_concept()
         self._text_before = self._text_features()
         self.retrieval: list[dict[str, Any]] = []
@@ -65,8 +81,7 @@ class TextTower:
         displaced = random_displacement(
             before=self._embeddings_before, after=self.embeddings.by_concept(), seed=seed
         )
-        with torch.no_grad():
-            self.embeddings.weight.copy_(torch.cat(list(displaced.values())))
+        self.embeddings.place(torch.cat(list(displaced.values())).to(self._table_VD.device))
         self.retrieval = []
 
     def report(self) -> dict[str, Any]:
