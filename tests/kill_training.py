@@ -39,7 +39,12 @@ def run(stage: str, out: Path, *, backbone: dict, data: Path, precision: str = "
             features=None,
             seed=3,
             settings=settings(
-                "contrastive", steps=40, batch_size=6, weight_decay=0.1, logit_scale="learned"
+                "contrastive",
+                basis={"words": ["man", "dog", "cat", "woman", "photo"], "rank": 3},
+                steps=40,
+                batch_size=6,
+                weight_decay=0.1,
+                logit_scale="learned",
             ),
         )
     else:

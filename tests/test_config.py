@@ -171,6 +171,10 @@ def test_what_a_choice_sets_at_the_top_level_holds():
             ["contrastive=full", "method=mix_only"],
             ["contrastive.text_encoder", "'full'", "mix_only"],
         ),
+        (
+            ["model=sd15", "contrastive.basis={words: null, rank: 3}"],
+            ["contrastive.basis.words", "sd15 comes with no list of names"],
+        ),
         (["contrastive.encoders=[text_encoder_2]"], ["contrastive.encoders", "toonworld has one"]),
         (
             ["+experiment=clif_sdxl", "trainer=ddp", "trainer.devices=8", "diffusion.accumulate=2"],

@@ -9,7 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from clif_exp.base_models.loading import load_contrastive
 from clif_exp.base_models.text_tuning import LORA_FILE, WEIGHTS_FILE
+from clif_exp.base_models.tokens import load_concept_embeddings
 from clif_exp.contrastive.batches import GroupedBatches
 from clif_exp.contrastive.pairs import Pair
 from clif_exp.contrastive.stage import train_contrastive
@@ -24,6 +26,8 @@ PROMPT = "a photo of <rick> on the left and <morty> on the right"
 
 def _train(out, *, spec, curated, trainer=FP32, features=None, **changes):
     changes = {
+        "basis": None,
+        "learning_rate": 5e-3,
         "steps": 4,
         "batch_size": 6,
         "weight_decay": 0.5,
@@ -97,8 +101,8 @@ def test_checkpoints_hold_trainable_weights_only(tmp_path, backbones, curated):
     (file,) = (tmp_path / "checkpoints").glob("*.ckpt")
     state = torch.load(file, weights_only=True)["state_dict"]
     assert {key for key in state if "lora_" not in key} == {
-        "embedding_weight",
-        "initial_embeddings",
+        "trained_weight",
+        "initial_weight",
     }
     assert sum("lora_" in key for key in state) == 2 * 2 * 2, "two layers, two modules, down and up"
 
@@ -333,3 +337,48 @@ def test_a_cut_group_still_holds_several_concepts():
             for index in chosen:
                 together.setdefault(pairs[index].group, set()).add(pairs[index].meta.concept)
             assert all(len(concepts) > 1 for concepts in together.values()), (size, step)
+
+
+def test_with_a_basis_embeddings_stay_within_the_span_of_its_words(tmp_path, backbones, curated):
+    spec = backbones("sd15")
+    words = ["man", "dog", "cat", "woman", "photo"]
+    clip, tokenizer, _ = load_contrastive(spec)
+    ids = [tokenizer(word, add_special_tokens=False).input_ids for word in words]
+    assert all(len(one) == 1 for one in ids)
+    table = clip.text_model.get_input_embeddings().weight.detach()
+    words_WD = table[torch.tensor([one[0] for one in ids])]
+    trained = []
+    for steps in (1, 12):
+        _train(
+            tmp_path / str(steps),
+            spec=spec,
+            curated=curated,
+            basis={"words": words, "rank": 3},
+            steps=steps,
+            learning_rate=0.3,
+            warmup_steps=0,
+        )
+        file = tmp_path / str(steps) / "concept_embeddings.safetensors"
+        found = load_concept_embeddings(file)["text_encoder"]
+        trained.append(torch.cat([found["rick"], found["morty"]]))
+    mean = words_WD.mean(0)
+    _, lengths, directions = torch.linalg.svd(words_WD - mean, full_matrices=False)
+    for embeddings in trained:
+        offsets = embeddings - mean
+        within = offsets @ directions[:3].T @ directions[:3]
+        assert torch.allclose(offsets, within, atol=1e-5)
+        assert offsets.norm() > 0
+    # One step of Adam moves every coordinate by the learning rate, in standard deviations.
+    coordinates = (trained[0] - mean) @ directions[:3].T / (lengths[:3] / len(words) ** 0.5)
+    assert torch.allclose(coordinates.abs(), torch.full_like(coordinates, 0.3), atol=0.02)
+    report = json.loads((tmp_path / "12" / "embedding_report.json").read_text())["text_encoder"]
+    assert report["text_distance"]["before"]["rick"]["morty"] == 0, "both start at the mean"
+    assert report["loss"] < report["loss_frozen_rows"]
+
+
+def test_a_basis_needs_words_of_one_token(tmp_path, backbones, curated):
+    spec = backbones("sd15")
+    with pytest.raises(ValueError, match="of 2 words 0 are"):
+        _train(
+            tmp_path, spec=spec, curated=curated, basis={"words": ["qqqqzz", "xyxyx"], "rank": 3}
+        )

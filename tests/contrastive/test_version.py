@@ -111,6 +111,7 @@ def test_what_stage_1_computes_changes_only_with_the_version(tmp_path, pinned_mo
         settings=settings(
             "contrastive",
             num_tokens=2,
+            basis=None,
             steps=6,
             batch_size=9,
             warmup_steps=2,

@@ -99,7 +99,7 @@ def test_one_step_of_each_stage_runs_at_full_size(
         trainer=BF16,
         features=None,
         seed=0,
-        settings=settings("contrastive", steps=1, batch_size=4),
+        settings=settings("contrastive", basis=None, steps=1, batch_size=4),
     )
     file = tmp_path / "one" / "concept_embeddings.safetensors"
     widths = {name: rows["rick"].shape[1] for name, rows in load_concept_embeddings(file).items()}

@@ -75,7 +75,7 @@ def test_checkpoints_of_another_run_are_refused(tmp_path, backbones, curated):
         "seed": 0,
         "trainer": settings("trainer", precision="32-true", max_time=1e-6),
     }
-    five, six = (settings("contrastive", steps=steps, batch_size=4) for steps in (5, 6))
+    five, six = (settings("contrastive", basis=None, steps=steps, batch_size=4) for steps in (5, 6))
     with pytest.raises(TimeBudgetExhausted, match="at step 1 of 5"):
         train_contrastive(tmp_path, settings=five, **arguments)
     assert list((tmp_path / "checkpoints").glob("*.ckpt")), (

@@ -58,21 +58,14 @@ def basis_words(spec: BaseModels, *, words: Sequence[str] | None) -> tuple[str, 
 
     Args:
         spec: resolved base models.
-        words: as set; None: the base models' own names.
-
-    Raises:
-        ValueError: there are none to choose by default.
+        words: as set; None: the base models' own names, which only ToonWorld's are known to have
+            (`runs.config` refuses it for others).
     """
     from clif_exp.base_models.families import family_named
 
     if words is not None:
         return tuple(words)
-    if family_named(spec.family).world != "toonworld":
-        raise ValueError(
-            f"contrastive.basis.words: found null, but {spec.family} comes with no list of names;"
-            " list words that stand for whole looks, such as famous people's names, or set"
-            " contrastive.basis=null"
-        )
+    assert family_named(spec.family).world == "toonworld", spec.family
     from clif_exp.toonworld.names import NAMES
 
     return NAMES

@@ -128,6 +128,18 @@ class Config(Strict):
                     f"contrastive.encoders: found {encoder!r}, but {family} has {has}; choose from"
                     f" [{', '.join(known)}] or use null for all"
                 )
+        basis = contrastive.basis
+        if (
+            self.method.contrastive
+            and basis is not None
+            and basis.words is None
+            and FAMILIES[family].world != "toonworld"
+        ):
+            raise ValueError(
+                f"contrastive.basis.words: found null, but {family} comes with no list of names;"
+                " list words that stand for whole looks, such as famous people's names, or use"
+                " contrastive.basis=null"
+            )
         return self
 
     @model_validator(mode="after")
