@@ -22,7 +22,8 @@ from clif_exp.contrastive.report import embedding_report
 from clif_exp.evaluation.figures import Figure
 from clif_exp.evaluation.results import write_results, write_thumbnails
 from clif_exp.evaluation.scoring import Row, judge_line
-from clif_exp.prompts.evaluation import EvaluationPrompt, build_prompts, in_class_words
+from clif_exp.prompts.building import build_prompts
+from clif_exp.prompts.evaluation import EvaluationPrompt, in_class_words
 from clif_exp.runs.composing import compose
 from clif_exp.toonworld.cast import default_cast, write_cast
 from clif_exp.toonworld.characters import sample_character

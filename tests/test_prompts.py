@@ -9,13 +9,9 @@ from collections import Counter
 import pytest
 
 from clif_exp.concepts.pairs import seen_pairs
-from clif_exp.prompts.evaluation import (
-    TRAINING_TEMPLATES,
-    build_prompts,
-    prior_capacity,
-    prior_prompts,
-    select_pairs,
-)
+from clif_exp.prompts.building import build_prompts, select_pairs
+from clif_exp.prompts.evaluation import TRAINING_TEMPLATES
+from clif_exp.prompts.prior import prior_capacity, prior_prompts
 from clif_exp.prompts.worlds import WORLDS
 from support import default_config, settings
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clif_exp.prompts.evaluation import EvaluationPrompt, prior_capacity, prior_prompts
+from clif_exp.prompts.evaluation import EvaluationPrompt
+from clif_exp.prompts.prior import prior_capacity, prior_prompts
 from clif_exp.prompts.worlds import WORLDS
 
 if TYPE_CHECKING:

@@ -96,7 +96,7 @@ def check_concepts(concepts: ConceptSet, *, spec: BaseModels, num_tokens: int) -
 
 def select_prompts(concepts: ConceptSet, settings: PromptSettings) -> list[EvaluationPrompt]:
     """Build the evaluation prompts."""
-    from clif_exp.prompts.evaluation import build_prompts
+    from clif_exp.prompts.building import build_prompts
 
     class_words = {concept.name: concept.class_word for concept in concepts.concepts}
     return build_prompts(class_words, settings=settings)
