@@ -80,7 +80,7 @@ def measure(weights: Path, *, scale: float, grids: Path | None) -> dict[str, flo
         "parts_found": measures.sam_coverage(sam, count=many(60))
     }
     judge, drawn = weights / "judge_clip", {}
-    for kind in ("single", "pair"):
+    for kind in ("single", "pair", "named"):
         rows[f"unet_{kind}"], drawn[kind] = measures_unet.unet_row(
             pipeline, oracle, judge, kind=kind, count=many(96)
         )

@@ -19,20 +19,29 @@ from clif_exp.toonworld.cast import default_cast
 from clif_exp.toonworld.characters import sample_character
 from clif_exp.toonworld.grammar import PLACE_PHRASES, phrase
 from clif_exp.toonworld.measures import HELD_OUT_SEED, Row
+from clif_exp.toonworld.names import NAMES, named_characters
 from clif_exp.toonworld.oracle import FigureReading, Oracle
 from clif_exp.toonworld.world import CAST_ONLY, CONTEXTS, INTERACTIONS, Character
 
 
 def prompts_for(kind: str, count: int) -> list[tuple[str, list[Character], str]]:
-    """Draw prompts that name all that they are judged by: text, characters, context."""
+    """Draw prompts that name all that they are judged by: text, characters, context.
+
+    A `kind` of "named" calls a character by its name alone.
+    """
     prompts = []
+    named = named_characters()
     for index in range(count):
         rng = np.random.default_rng([HELD_OUT_SEED, 5, index])
         context = CONTEXTS[index % (len(CONTEXTS) - 1)]
         first, second = (sample_character(rng) for _ in range(2))
         while second.species == first.species:
             second = sample_character(rng)
-        if kind == "single":
+        if kind == "named":
+            name = NAMES[int(rng.integers(len(NAMES)))]
+            text = f"a photo of {name} {PLACE_PHRASES[context]}"
+            prompts.append((text, [named[name]], context))
+        elif kind == "single":
             prompts.append(
                 (
                     f"a photo of {phrase(first, full=True)} {PLACE_PHRASES[context]}",
