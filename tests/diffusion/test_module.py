@@ -124,6 +124,7 @@ def test_only_what_is_trained_moves_and_both_stages_run(
         seed=0,
         settings=settings(
             "contrastive",
+            basis=None,
             steps=3,
             batch_size=4,
             weight_decay=0.1,

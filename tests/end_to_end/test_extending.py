@@ -79,6 +79,7 @@ METHOD = """# @package _global_
 method:
   name: biases
   contrastive: true
+  diffusion: true
 diffusion:
   tuning: biases
 """
