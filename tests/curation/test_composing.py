@@ -40,7 +40,10 @@ def compose(
         kind=kind,
         segments=segments,
         contexts=contexts,
-        settings=settings(f"augmentation.{FIELDS[kind]}", **LAYOUT | changes),
+        settings=settings(
+            f"augmentation.{FIELDS[kind]}",
+            **LAYOUT | ({} if kind == "M" else {"strangers": 0}) | changes,
+        ),
         seed=seed,
         num_workers=workers,
     )
