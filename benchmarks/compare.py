@@ -37,6 +37,8 @@ COLUMNS = {
     "told_apart": "told apart",
 }
 
+_FEWEST = 6  # runs from which a p-value is shown: with five, the smallest possible one is 0.06
+
 
 def run(overrides: list[str], *, seed: int, common: list[str], store: Path) -> dict[str, Any]:
     """Run the pipeline once; returns its metrics, stages' seconds and retrieval accuracy."""
@@ -116,7 +118,7 @@ def _differences(
                 (runs[name][key].get(metric), runs[against][key].get(metric)) for key in common
             ]
             found = [a - b for a, b in pairs if a is not None and b is not None]
-            p = f" (p {wilcoxon(found).pvalue:.3f})" if len(found) > 1 and any(found) else ""
+            p = f" (p {wilcoxon(found).pvalue:.3f})" if len(found) >= _FEWEST and any(found) else ""
             cells.append(f"{fmean(found):+.2f}{p}" if found else "")
         if common:
             lines.append(f"| {name} | {len(common)} | {' | '.join(cells)} |")
