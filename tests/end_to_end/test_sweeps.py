@@ -53,7 +53,7 @@ def test_jobs_of_a_sweep_share_what_they_have_in_common(clif_exp, tmp_path):
 
 def test_seeds_share_the_base_models_prior_images(clif_exp):
     budget = ("debug=fast", "stages=[curation,contrastive,diffusion]")
-    kept = ("diffusion.prior_share=0.3", "diffusion.prior_target=teacher")
+    kept = ("diffusion.prior.seed=7", "diffusion.prior_target=teacher")
     result = clif_exp("-m", *budget, *kept, "seed=0,1")
     assert result.code == 0, result.errors
     first, second = result.summary(0)["stages"], result.summary(1)["stages"]
