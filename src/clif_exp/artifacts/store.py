@@ -23,6 +23,7 @@ from typing import Any
 from clif_exp.artifacts.files import remove_folder
 from clif_exp.artifacts.locks import process_lock
 from clif_exp.artifacts.provenance import git_commit
+from clif_exp.artifacts.sharing import forget
 
 RECORD = "artifact.json"
 _VERSIONED = ("clif_exp", "torch", "diffusers", "transformers", "lightning", "peft")
@@ -154,6 +155,7 @@ class ArtifactStore:
             if rebuild:
                 remove_folder(path)
             os.rename(partial, path)
+            forget(path)  # what a helper claimed after the work was done
             _sync(path.parent)
             self._fresh.add(digest)
         return Artifact(stage, digest, path, False, seconds, peak)
