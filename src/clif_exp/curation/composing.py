@@ -16,8 +16,9 @@ from PIL import Image
 
 from clif_exp.artifacts.sharing import claim, share
 from clif_exp.curation.arranging import keep_visible
+from clif_exp.curation.library import Library
 from clif_exp.curation.masks import write_mask, write_png
-from clif_exp.curation.planning import Library, image_file, plan_pair
+from clif_exp.curation.planning import image_file, plan_pair
 from clif_exp.curation.settings import Kind, MixSettings, PairSettings
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clif_exp.artifacts.files import read_jsonl
-from clif_exp.curation.planning import Cutout, Library
+from clif_exp.curation.library import Cutout, Library
 
 
 def read_manifest(folder: Path) -> list[dict[str, Any]]:

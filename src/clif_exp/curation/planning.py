@@ -10,13 +10,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from clif_exp.concepts.pairs import KIND_CODES, derived_rng, seen_pairs
 from clif_exp.curation.arranging import SIDES, arrange
+from clif_exp.curation.contrasting import contrasted
+from clif_exp.curation.library import Cutout, Library, Place, draw_place
 from clif_exp.curation.settings import (
     Arrangement,
     ContrastSettings,
@@ -25,43 +26,6 @@ from clif_exp.curation.settings import (
     PairSettings,
 )
 from clif_exp.prompts.articles import with_article
-
-
-@dataclass(frozen=True)
-class Cutout:
-    """A cut-out image that can be placed.
-
-    `file` is relative to its artifact, `root` says which: segments or contexts.
-    """
-
-    file: str
-    root: Literal["segments", "contexts"]
-    width: int
-    height: int
-    concept: str | None = None
-    context: str | None = None
-    part: str | None = None
-
-
-@dataclass(frozen=True)
-class Library:
-    """Everything that can be placed, in a fixed order."""
-
-    wholes: Mapping[str, tuple[Cutout, ...]]  # concept -> its images
-    parts: Mapping[tuple[str, str], tuple[Cutout, ...]]  # (concept, part) -> its images
-    contexts: tuple[Cutout, ...] = ()
-    context_parts: tuple[Cutout, ...] = ()
-    backgrounds: tuple[tuple[str, str], ...] = ()  # (file, phrase)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Size and position of a figure whose aspect is still unknown: shares of what fits, [0, 1]."""
-
-    scale: float
-    x: float
-    y: float
-    flip: bool
 
 
 def plan_pair(
@@ -86,12 +50,12 @@ def plan_pair(
     member_rng = derived_rng(seed, code, index)
     if kind == "M":
         cutouts = _mixed(index, library, settings.figures, seed)
-        places = [_place(member_rng, settings) for _ in cutouts]
+        places = [draw_place(member_rng, settings) for _ in cutouts]
         group, group_rng = index, member_rng
         stranger = None
     else:
         assert isinstance(settings, ContrastSettings)
-        cutouts, places, (group, group_rng), stranger = _contrasted(
+        cutouts, places, (group, group_rng), stranger = contrasted(
             kind, index, library, settings, seed, member_rng
         )
     phrases = [_phrase(cutout) for cutout in cutouts]
@@ -132,50 +96,6 @@ def plan_pair(
     return line
 
 
-def _contrasted(
-    kind: Kind,
-    index: int,
-    library: Library,
-    settings: ContrastSettings,
-    seed: int,
-    member_rng: np.random.Generator,
-) -> tuple[list[Cutout], list[Place], tuple[int, np.random.Generator], int | None]:
-    """A G or R image's cut-outs and places from the left, its group, and its stranger's slot."""
-    code = KIND_CODES[kind]
-    whole = kind == "G"
-    generals = library.contexts if whole else library.context_parts
-    size = max(1, min(settings.group_size, len(library.wholes if whole else library.parts)))
-    group, member = divmod(index, size + settings.strangers)
-    group_rng = derived_rng(seed, code, group, 1)
-    general, side = _general(generals, group, seed, code)
-    own = _own(kind, library, group_rng, member % size, member_rng)
-    if member >= size:
-        own = _stranger(
-            generals, member - size, beside=general, rng=derived_rng(seed, code, group, 6)
-        )
-    # Shared by the group: the general concept with its flip, and both sizes and places. The
-    # concept's flip is its own.
-    general_place, own_place = _place(group_rng, settings), _place(group_rng, settings)
-    own_place = Place(
-        own_place.scale, own_place.x, own_place.y, bool(member_rng.random() < settings.flip)
-    )
-    slot = 1 if side == 0 else 0
-    cutouts, places = (
-        ([general, own], [general_place, own_place])
-        if slot
-        else ([own, general], [own_place, general_place])
-    )
-    return cutouts, places, (group, group_rng), slot if member >= size else None
-
-
-def _stranger(
-    generals: Sequence[Cutout], number: int, *, beside: Cutout, rng: np.random.Generator
-) -> Cutout:
-    """The group's number-th general concept in the concept's place; not of the name beside it."""
-    others = [cutout for cutout in generals if cutout.context != beside.context] or list(generals)
-    return others[int(rng.permutation(len(others))[number % len(others)])]
-
-
 def image_file(index: int) -> str:
     """Return the path of this index's image in its artifact."""
     return f"images/{index:06d}.png"
@@ -184,48 +104,6 @@ def image_file(index: int) -> str:
 def side_name(slot: int, slots: int) -> str | int:
     """Name a place: left or right of two, the index from the left in a row of more."""
     return ("left", "right")[slot] if slots == 2 else slot
-
-
-def _place(rng: np.random.Generator, settings: PairSettings) -> Place:
-    scale, x, y, flip = rng.random(4)
-    low, high = settings.scale
-    top, bottom = settings.vertical
-    return Place(
-        round(float(low + (high - low) * scale), 4),
-        float(x),
-        float(top + (bottom - top) * y),
-        bool(flip < settings.flip),
-    )
-
-
-def _general(cutouts: Sequence[Cutout], group: int, seed: int, code: int) -> tuple[Cutout, int]:
-    """Go through all general cut-outs in rounds, with sides swapped in every second round."""
-    turn, position = divmod(group, len(cutouts))
-    order = derived_rng(seed, code, turn // 2, 2).permutation(len(cutouts))
-    sides = derived_rng(seed, code, turn // 2, 3).integers(2, size=len(cutouts))
-    chosen = int(order[position])
-    return cutouts[chosen], int(sides[chosen] + turn) % 2
-
-
-def _own(
-    kind: Kind,
-    library: Library,
-    group_rng: np.random.Generator,
-    member: int,
-    member_rng: np.random.Generator,
-) -> Cutout:
-    """The concept's side of a G or R pair: the group's member-th concept, in one of its images."""
-    if kind == "G":
-        names = list(library.wholes)
-        options = library.wholes[names[int(group_rng.permutation(len(names))[member])]]
-    else:
-        # Same part, several owners: that is what tells V's hat from a hat. Other parts fill the
-        # group up.
-        keys = list(library.parts)
-        wanted = keys[int(group_rng.integers(len(keys)))][1]
-        shuffled = [keys[i] for i in group_rng.permutation(len(keys))]
-        options = library.parts[sorted(shuffled, key=lambda key: key[1] != wanted)[member]]
-    return options[int(member_rng.integers(len(options)))]
 
 
 def _mixed(index: int, library: Library, figures: Mapping[int, float], seed: int) -> list[Cutout]:

@@ -16,8 +16,9 @@ from clif_exp.artifacts.sharing import forget, share
 from clif_exp.base_models.spec import BaseModels
 from clif_exp.concepts.concept import Concept, ConceptSet
 from clif_exp.concepts.images import mask_box
+from clif_exp.curation.library import Library
 from clif_exp.curation.masks import cut_out, write_mask, write_png
-from clif_exp.curation.planning import Library, can_stand_together
+from clif_exp.curation.planning import can_stand_together
 from clif_exp.curation.segmenters.settings import SegmenterSettings
 from clif_exp.curation.settings import (
     FIELDS,
