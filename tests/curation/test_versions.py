@@ -81,7 +81,6 @@ TEMPLATES = ["a photo of {left} on the left and {right} on the right", "{left} a
 LAYOUT = ContrastSettings(
     num_pairs=8,
     templates=TEMPLATES,
-    row_template="a photo of {row} in a row",
     scale=[0.6, 1.0],
     margin=0.03,
     vertical=[0.2, 1.0],
@@ -90,17 +89,18 @@ LAYOUT = ContrastSettings(
     background_share=0.0,
     name_background=False,
     resolution=64,
-    figures={2: 0.5, 3: 0.5},
     group_size=3,
     strangers=0,
 )
 MIX = {
+    "row_template": "a photo of {row} in a row",
     "arrangements": {"side": 1.0},
     "arrangement_templates": {},
     "min_visible": 0.4,
     "figures": {2: 1.0},
 }
 ARRANGED = {
+    "row_template": "a photo of {row} in a row",
     "arrangements": {"side": 1.0, "behind": 1.0, "hugging": 1.0, "above": 1.0},
     "arrangement_templates": {
         "behind": ["{first} behind {second}"],

@@ -48,7 +48,7 @@ def plan_pair(
     """
     code = KIND_CODES[kind]
     member_rng = derived_rng(seed, code, index)
-    if kind == "M":
+    if isinstance(settings, MixSettings):
         cutouts = _mixed(index, library, settings.figures, seed)
         places = [draw_place(member_rng, settings) for _ in cutouts]
         group, group_rng = index, member_rng
@@ -195,6 +195,7 @@ def _caption(phrases: Sequence[str], settings: PairSettings, rng: np.random.Gene
     if len(phrases) == 2:
         template = settings.templates[int(rng.integers(len(settings.templates)))]
         return template.format(left=phrases[0], right=phrases[1])
+    assert isinstance(settings, MixSettings), "G and R show two things"
     return settings.row_template.format(row=", ".join(phrases[:-1]) + f" and {phrases[-1]}")
 
 

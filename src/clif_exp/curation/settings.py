@@ -176,7 +176,6 @@ class PairSettings(StageSettings):
     Attributes:
         num_pairs: images to compose; 0 leaves this augmentation out.
         templates: captions with {left} and {right}.
-        row_template: caption of three and more figures, with {row}.
         scale: smallest and largest size, of the largest that fits.
         margin: free border, share of the side.
         vertical: highest and lowest place; 0 is the top, 1 the bottom.
@@ -186,8 +185,6 @@ class PairSettings(StageSettings):
             draws; the others are white.
         name_background: say the place in the caption, as contexts.backgrounds words it.
         resolution: side of the images in px.
-        figures: number of figures -> its share; a pair to which no seen concept can be added stays
-            a pair.
         group_size: concepts that share a context, its side and all sizes, so that nothing can be
             read off the context.
     """
@@ -199,7 +196,6 @@ class PairSettings(StageSettings):
         list[Annotated[str, Field(pattern=r"\{left\}.*\{right\}|\{right\}.*\{left\}")]],
         Field(min_length=1),
     ]
-    row_template: Annotated[str, Field(pattern=r"\{row\}")]
     scale: Range
     margin: Annotated[float, Field(ge=0, le=0.2)]
     vertical: Range
@@ -208,7 +204,6 @@ class PairSettings(StageSettings):
     background_share: Share
     name_background: bool
     resolution: Positive
-    figures: dict[Annotated[int, Field(ge=2, le=6)], NotNegative]
     group_size: Positive
 
     @model_validator(mode="after")
@@ -219,10 +214,6 @@ class PairSettings(StageSettings):
                 raise ValueError(f"{name}: found [{low}, {high}]; write the smaller number first")
         if self.scale[0] == 0:
             raise ValueError(f"scale: found {self.scale}; figures need a size above 0")
-        if not sum(self.figures.values()):
-            raise ValueError(
-                f"figures: found {self.figures}; give a number of figures a share above 0"
-            )
         return self
 
 
@@ -239,16 +230,21 @@ class ContrastSettings(PairSettings):
 
 
 class MixSettings(PairSettings):
-    """M-Aug: how two concepts are arranged, besides a pair's layout.
+    """M-Aug: how many concepts an image shows and how they are arranged, besides a pair's layout.
 
-    G and R stand side by side: the contrast of their captions rests on the sides.
+    G and R show two things side by side: the contrast of their captions rests on the sides.
 
     Attributes:
+        figures: number of figures -> its share; a pair to which no seen concept can be added stays
+            a pair.
+        row_template: caption of three and more figures, with {row}.
         arrangements: arrangement of two concepts -> its share; more of them stand in a row.
         arrangement_templates: arrangement but for "side" -> captions with {first} and {second}.
         min_visible: smallest share of a figure that stays visible where another one covers it.
     """
 
+    figures: dict[Annotated[int, Field(ge=2, le=6)], NotNegative]
+    row_template: Annotated[str, Field(pattern=r"\{row\}")]
     arrangements: dict[Arrangement, NotNegative]
     arrangement_templates: dict[
         Literal["behind", "hugging", "above"],
@@ -257,7 +253,11 @@ class MixSettings(PairSettings):
     min_visible: Annotated[float, Field(ge=0, le=0.9)]
 
     @model_validator(mode="after")
-    def _arrangements(self) -> Self:
+    def _shares(self) -> Self:
+        if not sum(self.figures.values()):
+            raise ValueError(
+                f"figures: found {self.figures}; give a number of figures a share above 0"
+            )
         if not sum(self.arrangements.values()):
             raise ValueError(
                 f"arrangements: found {self.arrangements}; give an arrangement a share above 0"

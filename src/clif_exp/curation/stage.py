@@ -25,6 +25,7 @@ from clif_exp.curation.settings import (
     CaptionerSettings,
     ContextSettings,
     Kind,
+    MixSettings,
     PairSettings,
 )
 
@@ -308,13 +309,14 @@ def _check_library(kind: Kind, library: Library, *, settings: PairSettings) -> N
         raise ValueError(
             f"augmentation.{field}: mixing needs two concepts, found {len(library.wholes)}. {off}"
         )
-    wanted = max(count for count, weight in settings.figures.items() if weight)
-    if kind == "M" and not can_stand_together(list(library.wholes), wanted):
-        raise ValueError(
-            f"augmentation.{field}.figures: {wanted} figures, but among {len(library.wholes)}"
-            " concepts there are not so many of which M-Aug shows every pair; three need five"
-            f" concepts. Leave {wanted} out. {off}"
-        )
+    if isinstance(settings, MixSettings):
+        wanted = max(count for count, weight in settings.figures.items() if weight)
+        if not can_stand_together(list(library.wholes), wanted):
+            raise ValueError(
+                f"augmentation.{field}.figures: {wanted} figures, but among {len(library.wholes)}"
+                " concepts there are not so many of which M-Aug shows every pair; three need five"
+                f" concepts. Leave {wanted} out. {off}"
+            )
     if settings.background_share and not library.backgrounds:
         raise ValueError(
             f"augmentation.{field}.background_share: found {settings.background_share}, but there"
