@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -129,28 +128,57 @@ def judge_segments(
 
 
 def caption_is_true(line: dict[str, Any], folder: Path, shown: dict[str, bool]) -> bool:
-    """Tell whether an image shows what its caption says: who, which part, how many, which side.
+    """Tell whether an image shows what its caption says: who, which part, how many, where.
 
     Concepts and their parts by the renderer's masks; general concepts, which no renderer has drawn,
-    by place and number only.
+    by place and number only. A named background is not judged.
     """
-    text = line["caption"].removeprefix("a photo of ")
-    sides = re.fullmatch(r"(.+) on the left and (.+) on the right", text)
-    said = (
-        sides.groups() if sides else re.split(r", | and | next to ", text.removesuffix(" in a row"))
-    )
-    in_order = bool(sides) or text.endswith(" in a row")
     sources = line["sources"]
-    masks = [mask(folder / source["mask"]) for source in sources]
-    if sorted(said) != sorted(source["name"] for source in sources) or not all(
-        found.any() for found in masks
-    ):
+    boxes, masks = [source["box"] for source in sources], []
+    for source in sources:
+        masks.append(mask(folder / source["mask"]))
+        if source["root"] == "segments" and not shown[source["source"]]:
+            return False
+    # Names by place in the caption; one that stands twice is found twice.
+    text, said = line["caption"], []
+    for source in sorted(sources, key=lambda source: text.find(source["name"])):
+        start = text.find(source["name"], said[-1][0] + 1 if said else 0)
+        if start < 0:
+            return False
+        said.append((start, source["name"]))
+    if not all(found.any() for found in masks):
         return False
-    if not all(shown[source["source"]] for source in sources if source["root"] == "segments"):
-        return False
-    middles = [np.flatnonzero(found.any(axis=0)).mean() for found in masks]
-    by_place = [sources[index]["name"] for index in np.argsort(middles, kind="stable")]
-    return not in_order or list(said) == by_place
+    relation = text[said[0][0] + len(said[0][1]) : said[-1][0]]
+    in_order = [sources[index]["name"] for index in _by_place(masks, axis=0)]
+    if " on the left and " in relation or text.endswith(" in a row"):
+        return [name for _, name in said] == in_order
+    if " above " in relation:
+        return [name for _, name in said] == [
+            sources[index]["name"] for index in _by_place(masks, axis=1)
+        ]
+    if " behind " in relation or " in front of " in relation:
+        front = said[" behind " in relation][1]
+        covered = [_covered(found, box) for found, box in zip(masks, boxes, strict=True)]
+        return sources[int(np.argmin(covered))]["name"] == front
+    hugging = " hugging" in relation or " hugging" in text[said[-1][0] :]
+    return not hugging or (boxes[0][0] < boxes[1][2] and boxes[1][0] < boxes[0][2])
+
+
+def _by_place(masks: list[np.ndarray], *, axis: int) -> list[int]:
+    """Return the masks' order from the left (axis 0) or from above (axis 1)."""
+    middles = [np.flatnonzero(found.any(axis=axis)).mean() for found in masks]
+    return np.argsort(middles, kind="stable").tolist()
+
+
+def _covered(found: np.ndarray, box: list[int]) -> float:
+    """Return the share of a box's border at which its figure cannot be seen.
+
+    A cut-out touches all four sides of its box; what another figure covers does not.
+    """
+    left, top, right, bottom = box
+    inside = found[top:bottom, left:right]
+    edges = (inside[:, 0], inside[:, -1], inside[0], inside[-1])
+    return float(np.mean([not edge.any() for edge in edges]) + 1 / (1 + inside.sum()))
 
 
 def main() -> None:
