@@ -138,7 +138,7 @@ def test_what_a_choice_sets_at_the_top_level_holds():
             ["+segmenter.settings.point_per_side=3"],
             ["segmenter.settings.point_per_side", "'points_per_side'"],
         ),
-        (["diffusion.rank=0"], ["diffusion.rank", "found 0", "train_embeddings"]),
+        (["diffusion.unet=frozen"], ["diffusion.unet", "found 'frozen'", "train_embeddings"]),
         (["diffusion.learning_rate=fast"], ["diffusion.learning_rate", "'fast'"]),
         (
             ["diffusion.pair_share=0.8", "diffusion.prior_share=0.3"],

@@ -16,6 +16,8 @@ from clif_exp.base_models.unet_tuning import registry
 from clif_exp.base_models.unet_tuning.kind import ExportFacts
 from clif_exp.base_models.unet_tuning.lora import FILE as LORA_FILE
 from clif_exp.base_models.unet_tuning.lora import LoraTuning
+from clif_exp.base_models.unet_tuning.weights import FILE as WEIGHTS_FILE
+from clif_exp.base_models.unet_tuning.weights import WeightTuning
 
 TEXT_LAYER = "text_model.encoder.layers.0.self_attn.q_proj"
 
@@ -135,3 +137,47 @@ def test_a_lora_acts_only_when_it_has_learnt(tmp_path, spec):
         # 2 = alpha / rank, and 2 x 0.5 x 0.5 is the sum over the rank
         expected = base[name] + 2 * 2 * 0.25 if name.endswith("to_k.weight") else base[name]
         torch.testing.assert_close(value, expected)
+
+
+@pytest.mark.parametrize("target_modules", [None, ("attn2.to_k", "attn2.to_v")])
+def test_own_weights_train_switch_off_and_load(tmp_path, spec, target_modules):
+    pipeline, tuning = load_pipeline(spec), WeightTuning(target_modules)
+    base = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}
+    trained = tuning.prepare(pipeline.unet, seed=0)
+    with torch.no_grad():
+        for parameter in trained:
+            parameter.add_(0.5)
+    moved = {
+        name
+        for name, value in pipeline.unet.state_dict().items()
+        if not torch.equal(value, base[name])
+    }
+    assert moved == {
+        name
+        for name in base
+        if target_modules is None or name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
+    }
+    with tuning.switched_off(pipeline.unet):
+        inside = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}
+    assert all(torch.equal(inside[name], value) for name, value in base.items())
+    registry.save_unet_tuning(
+        tmp_path, unet=pipeline.unet, tuning=tuning, pipeline_class=type(pipeline), text_lora={}
+    )
+    assert set(load_file(tmp_path / WEIGHTS_FILE)) == moved
+    loaded = load_pipeline(spec)
+    registry.load_unet_tuning(loaded, tmp_path)
+    for name, value in pipeline.unet.state_dict().items():
+        assert torch.equal(loaded.unet.state_dict()[name], value), name
+
+
+def test_weights_of_another_model_are_refused(tmp_path, spec):
+    save_file({"conv_in.weight": torch.zeros(3, 3)}, tmp_path / WEIGHTS_FILE)
+    with pytest.raises(ValueError, match=r"conv_in.weight \(3, 3\) has no place .* another base"):
+        registry.load_unet_tuning(load_pipeline(spec), tmp_path)
+
+
+def test_targets_without_a_layer_are_refused():
+    layers = {"down.attn2.to_k": (8, 8), "down.attn1.to_out.0": (8, 8)}
+    with pytest.raises(ValueError, match=r"no layer ends in 'to_x'.*to_k, to_out.0"):
+        WeightTuning(("to_x",)).check(layers)
+    WeightTuning(None).check(layers)

@@ -210,7 +210,7 @@ def _train(tmp_path, backbones, curated, *, trainer=FP32, **changes):
             r"diffusion.target_modules: no layer ends in 'to_nowhere'.*to_k",
         ),
         ({"rank": 64}, r"diffusion.rank: found 64, but .* is 32 wide"),
-        ({"rank": 0}, "nothing would train"),
+        ({"unet": "frozen"}, "nothing would train"),
         ({"pair_share": 0.7, "prior_share": 0.5}, "shares of a batch"),
     ],
 )
@@ -234,7 +234,14 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_batch(tmp_path, backbones
 def test_textual_inversion_trains_embeddings_only(tmp_path, backbones, curated):
     from clif_exp.base_models.tokens import load_concept_embeddings
 
-    _train(tmp_path, backbones, curated, rank=0, train_embeddings=True, embedding_learning_rate=0.1)
+    _train(
+        tmp_path,
+        backbones,
+        curated,
+        unet="frozen",
+        train_embeddings=True,
+        embedding_learning_rate=0.1,
+    )
     assert not (tmp_path / LORA_FILE).exists()
     rows = load_concept_embeddings(tmp_path / "concept_embeddings.safetensors")["text_encoder"]
     assert not torch.equal(rows["rick"], rows["morty"]), (

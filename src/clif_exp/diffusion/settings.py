@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from clif_exp.base_models.unet_tuning.kind import UNetTuning
 from clif_exp.base_models.unet_tuning.lora import LoraTuning
+from clif_exp.base_models.unet_tuning.weights import WeightTuning
 from clif_exp.settings import (
     INDIRECT,
     SPEED,
@@ -73,13 +74,16 @@ class PriorSettings(Strict):
 
 
 class DiffusionSettings(StageSettings):
-    """One LoRA for all concepts, from single images and M pairs (CLIF, section 4.3, Eq. 4).
+    """All concepts together, from single images and M pairs (CLIF, section 4.3, Eq. 4).
 
     Attributes:
         num_tokens: tokens per concept where no stage 1 has added them.
-        rank: of the LoRA; 0 trains no LoRA (textual inversion, with `train_embeddings`).
+        unet: what trains in the U-Net: a LoRA, its own weights, or nothing (textual inversion, with
+            `train_embeddings`).
+        rank: of the LoRA.
         alpha: the LoRA's update is scaled by alpha / rank.
-        target_modules: endings of the layers that get it.
+        target_modules: endings of the layers that train or get a LoRA; None, with unet=weights: all
+            weights.
         train_embeddings: train the concept embeddings too; the text encoder stays frozen either
             way.
         steps: optimiser steps.
@@ -118,9 +122,10 @@ class DiffusionSettings(StageSettings):
     VERSION: ClassVar[int] = 4
 
     num_tokens: Annotated[int, Field(ge=1, le=16)]
-    rank: Count
+    unet: Literal["lora", "weights", "frozen"]
+    rank: Positive
     alpha: AboveZero
-    target_modules: Annotated[list[Word], Field(min_length=1)]
+    target_modules: Annotated[list[Word], Field(min_length=1)] | None
     train_embeddings: bool
     steps: Positive
     batch_size: Positive
@@ -152,25 +157,35 @@ class DiffusionSettings(StageSettings):
 
     def unet_tuning(self) -> UNetTuning | None:
         """Return what trains in the U-Net; None: nothing."""
-        if self.rank == 0:
-            return None
-        return LoraTuning(self.rank, self.alpha, tuple(self.target_modules))
+        match self.unet:
+            case "frozen":
+                return None
+            case "weights":
+                return WeightTuning(tuple(self.target_modules) if self.target_modules else None)
+            case "lora":
+                assert self.target_modules is not None
+                return LoraTuning(self.rank, self.alpha, tuple(self.target_modules))
 
     @model_validator(mode="after")
     def _something_trains(self) -> Self:
-        if self.rank == 0 and not self.train_embeddings:
+        if self.unet == "frozen" and not self.train_embeddings:
             raise ValueError(
-                "rank: found 0 with diffusion.train_embeddings=false: nothing would train; change"
-                " one of them"
+                "unet: found 'frozen' with diffusion.train_embeddings=false: nothing would train;"
+                " change one of them"
+            )
+        if self.unet == "lora" and self.target_modules is None:
+            raise ValueError(
+                "target_modules: found null with diffusion.unet=lora, which needs layers, such as"
+                " [to_q,to_k,to_v,to_out.0]"
             )
         return self
 
     @model_validator(mode="after")
     def _something_to_teach(self) -> Self:
-        if self.rank == 0 and self.prior_target == "teacher":
+        if self.unet == "frozen" and self.prior_target == "teacher":
             raise ValueError(
-                "prior_target: found 'teacher' with diffusion.rank=0, where the U-Net stays the"
-                " base's anyway; use prior_target=images or a higher rank"
+                "prior_target: found 'teacher' with diffusion.unet=frozen, where the U-Net stays"
+                " the base's anyway; use prior_target=images or unet=lora"
             )
         return self
 

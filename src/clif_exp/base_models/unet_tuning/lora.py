@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from clif_exp.base_models.unet_tuning.kind import ExportFacts, TextLora
+from clif_exp.base_models.unet_tuning.targets import check_targets
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,21 +45,13 @@ class LoraTuning:
         Raises:
             ValueError: names the target or the layer.
         """
-        for target in self.target_modules:
-            found = {
-                name: min(shape) for name, shape in layers.items() if name.endswith(f".{target}")
-            }
-            if not found:
-                raise ValueError(
-                    f"diffusion.target_modules: no layer ends in {target!r}. Attention layers here:"
-                    f" {', '.join(sorted(_attention_endings(layers)))}."
-                )
-            name, width = min(found.items(), key=lambda item: item[1])
-            if self.rank > width:
-                raise ValueError(
-                    f"diffusion.rank: found {self.rank}, but {name} is {width} wide. Choose a rank"
-                    f" of at most {width}."
-                )
+        found = check_targets(self.target_modules, layers)
+        width, name = min((min(shape), name) for name, shape in found.items())
+        if self.rank > width:
+            raise ValueError(
+                f"diffusion.rank: found {self.rank}, but {name} is {width} wide. Choose a rank"
+                f" of at most {width}."
+            )
 
     def prepare(self, unet: Any, *, seed: int) -> list[nn.Parameter]:
         """Add a trainable LoRA to a frozen U-Net, in fp32 whatever the base's precision.
@@ -207,11 +200,3 @@ def read_lora(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 " again or add the metadata."
             )
     return tensors, metadata
-
-
-def _attention_endings(layers: Mapping[str, tuple[int, int]]) -> set[str]:
-    return {
-        ".".join(name.split(".")[-2:]) if name[-1].isdigit() else name.split(".")[-1]
-        for name in layers
-        if "attn" in name
-    }

@@ -7,8 +7,9 @@ from typing import Any
 
 from clif_exp.base_models.unet_tuning.kind import ExportFacts, TextLora, UNetTuning
 from clif_exp.base_models.unet_tuning.lora import LoraTuning, save_lora
+from clif_exp.base_models.unet_tuning.weights import WeightTuning
 
-KINDS: dict[str, type[UNetTuning]] = {"lora": LoraTuning}
+KINDS: dict[str, type[UNetTuning]] = {"lora": LoraTuning, "weights": WeightTuning}
 
 
 def save_unet_tuning(

@@ -158,7 +158,7 @@ def _reconstruction_settings(execution: Execution) -> DiffusionSettings:
     assert stated is not None
     return config.diffusion.model_copy(
         update={
-            "rank": 0,
+            "unet": "frozen",
             "train_embeddings": True,
             "pair_share": 0.0,
             "prior_share": 0.0,
