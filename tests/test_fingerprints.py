@@ -6,7 +6,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pytest
 
@@ -14,6 +14,7 @@ from clif_exp.contrastive.settings import ReconstructionSettings
 from clif_exp.curation.segmenters.settings import SEGMENTERS
 from clif_exp.curation.settings import CAPTIONERS
 from clif_exp.evaluation.settings import READERS
+from clif_exp.generation.settings import Guidance
 from clif_exp.runs.config import Config
 from clif_exp.runs.execution import Plan
 from clif_exp.settings import INDIRECT, SPEED, Marker, Strict
@@ -193,7 +194,29 @@ def test_what_the_base_model_draws_depends_on_stage_1_only_where_it_must(plan):
 def test_what_enters_indirectly_is_known(plan):
     indirect = {".".join(path) for path, _, mark in fields(plan.config) if mark is INDIRECT}
     prior = {f"diffusion.prior.{name}" for name in type(plan.config.diffusion.prior).model_fields}
-    assert indirect == {"augmentation.background_share", "dataset.root", "dataset.domain"} | prior
+    guidances = {
+        f"generation.{name}.{setting}"
+        for name in get_args(Guidance)
+        for setting in type(getattr(plan.config.generation, name)).model_fields
+    }
+    single = {"augmentation.background_share", "dataset.root", "dataset.domain"}
+    assert indirect == single | prior | guidances
+
+
+@pytest.mark.parametrize("name", get_args(Guidance))
+def test_a_guidance_and_its_settings_touch_only_what_it_draws(plan, name):
+    before = fingerprints(plan, plan.config)
+    guided = changed(plan.config, ("generation", "guidance"), name)
+    found = fingerprints(plan, guided)
+    differs = {key for key in found if found[key] != before[key]}
+    assert {"generation", "evaluation"} <= differs
+    assert not {"generation_prior", "generation_class_word", "generation_stage1"} & differs
+    assert "prior_images" not in differs
+    field = "weight" if name == "composable" else "scale"
+    stronger = changed(guided, ("generation", name, field), 3.0)
+    assert fingerprints(plan, stronger)["generation"] != found["generation"]
+    unused = changed(plan.config, ("generation", name, field), 3.0)
+    assert fingerprints(plan, unused) == before
 
 
 def test_prior_images_depend_on_the_base_model_and_on_their_settings_only(plan):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from clif_exp.base_models.conditioning import TextEncoders
 from clif_exp.base_models.loading import text_encoders_of
 from clif_exp.base_models.tokens import ConceptEmbeddings
 from clif_exp.diffusion.concept_tokens import TokenIds
-from clif_exp.diffusion.conditioning import TextEncoders
 from clif_exp.diffusion.images import TrainingImage, encode_training_images, loss_weights
 from clif_exp.training.oom import explain_out_of_memory
 

@@ -13,9 +13,9 @@ from diffusers.training_utils import EMAModel
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
+from clif_exp.base_models.conditioning import TextEncoders
 from clif_exp.base_models.tokens import ConceptEmbeddings
 from clif_exp.base_models.unet_tuning.kind import UNetTuning
-from clif_exp.diffusion.conditioning import TextEncoders
 from clif_exp.diffusion.targets import NoiseSchedule
 from clif_exp.training.callbacks import require_finite
 from clif_exp.training.schedule import learning_rate_schedule

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from clif_exp.generation.guidance.applying import Guided
 
 
 def noise_seed(prompt: str, seed: int) -> int:
@@ -23,6 +26,7 @@ def sample(
     num_inference_steps: int,
     guidance_scale: float,
     mixed_precision: bool = True,
+    guided: Guided | None = None,
 ) -> list[np.ndarray]:
     """Sample one batch.
 
@@ -33,6 +37,7 @@ def sample(
         num_inference_steps: denoising steps.
         guidance_scale: classifier-free guidance; 1 switches it off.
         mixed_precision: allow bf16 autocast on CPUs that have it in hardware.
+        guided: guidance by related work; None: the pipeline alone.
 
     Returns:
         One uint8 array [H, W, 3] per prompt.
@@ -43,16 +48,26 @@ def sample(
     import torch
 
     from clif_exp.base_models.precision import cpu_autocast
+    from clif_exp.generation.guidance.applying import guidance
 
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in noise_seeds]
     device = pipeline.unet.device.type
-    with torch.inference_mode(), cpu_autocast(enabled=mixed_precision and device == "cpu"):
+    with ExitStack() as stack:
+        # Guidance by gradients cannot read tensors that were made in inference mode.
+        stack.enter_context(torch.no_grad() if guided else torch.inference_mode())
+        stack.enter_context(cpu_autocast(enabled=mixed_precision and device == "cpu"))
+        guiding = (
+            stack.enter_context(guidance(pipeline, prompts, guided=guided, generators=generators))
+            if guided
+            else {}
+        )
         pixels_BCHW = pipeline(
             prompt=list(prompts),
             generator=generators,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             output_type="pt",
+            **guiding,
         ).images
     pixels_BCHW = pixels_BCHW.float()
     for prompt, pixels_CHW in zip(prompts, pixels_BCHW, strict=True):

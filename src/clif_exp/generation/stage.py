@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from clif_exp.base_models.spec import BaseModels
+    from clif_exp.generation.guidance.applying import Guided
     from clif_exp.generation.settings import GenerationSettings
 
 MANIFEST = "generations.jsonl"
@@ -108,11 +109,12 @@ def _drawer(
     from clif_exp.generation import sampling
 
     pipeline: Any = None
+    num_tokens: dict[str, int] = {}
 
     def draw(batch: Sequence[ImageJob]) -> list[np.ndarray]:
-        nonlocal pipeline
+        nonlocal pipeline, num_tokens
         if pipeline is None:
-            pipeline, _ = customised.load_customised_pipeline(
+            pipeline, num_tokens = customised.load_customised_pipeline(
                 spec, diffusion=diffusion, device=device
             )
             log.info(
@@ -125,9 +127,26 @@ def _drawer(
             num_inference_steps=settings.num_inference_steps,
             guidance_scale=settings.guidance_scale,
             mixed_precision=settings.mixed_precision,
+            guided=_guided(batch, settings, num_tokens=num_tokens),
         )
 
     return draw
+
+
+def _guided(
+    batch: Sequence[ImageJob], settings: GenerationSettings, *, num_tokens: Mapping[str, int]
+) -> Guided | None:
+    from clif_exp.generation.guidance.applying import Guided
+
+    if settings.guidance is None:
+        return None
+    prompts = [image.prompt for image in batch]
+    return Guided(
+        settings,
+        num_tokens,
+        concepts=[prompt.concepts for prompt in prompts],
+        contexts=[prompt.context for prompt in prompts],
+    )
 
 
 def _sample_batches(

@@ -33,7 +33,9 @@ def generate(execution: Execution) -> None:
     single = [prompt for prompt in plan.prompts if prompt.kind == "single"]
     if single and stage_1 is not None:
         sample_images(execution, "generation_class_word", prompts=in_class_words(single))
-        sample_images(execution, "generation_stage1", model=stage_1, prompts=single)
+        # what stage 1 taught, whatever guides the final images
+        alone = plan.config.generation.model_copy(update={"guidance": None})
+        sample_images(execution, "generation_stage1", model=stage_1, prompts=single, settings=alone)
     last = diffusion if plan.config.method.diffusion else stage_1
     if plan.prompts and last is not None:
         sample_images(execution, "generation", model=last, prompts=plan.prompts)
@@ -60,6 +62,8 @@ def sample_images(
     """
     plan = execution.plan
     settings = settings or plan.config.generation
+    if model is None:  # the base knows no concepts to guide
+        settings = settings.model_copy(update={"guidance": None})
 
     def build(out: Path, *, finalize: bool = True) -> None:
         from clif_exp.generation.stage import generate as sample
