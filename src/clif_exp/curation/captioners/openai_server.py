@@ -18,6 +18,7 @@ from PIL import Image
 from clif_exp.artifacts.files import write_json
 from clif_exp.concepts.concept import Concept
 from clif_exp.curation.captioners.answers import parse_parts
+from clif_exp.secrets import masked
 
 MAX_BYTES = 1 << 20
 """A list of part names takes some hundred bytes; nobody needs more than a megabyte around it."""
@@ -158,13 +159,11 @@ class OpenAICaptioner:
         return (line[:200] + "…") if len(line) > 200 else (line or "nothing")
 
     def _masked(self, text: str) -> str:
-        """The text without the key and without a password in the server's address."""
+        """The text without the key and without a login in the server's address."""
         address = urlsplit(self.base_url or os.environ.get("OPENAI_BASE_URL", ""))
         login = f"{address.username}:{address.password}" if address.password else ""
-        for secret in (self._key, address.password, base64.b64encode(login.encode()).decode()):
-            if secret and len(secret) > 5:  # shorter ones are placeholders of local servers
-                text = text.replace(secret, "***")
-        return text
+        header = base64.b64encode(login.encode()).decode()
+        return masked(text, known=[self._key, address.password or "", header])
 
 
 def _text_of(body: str) -> str | None:
