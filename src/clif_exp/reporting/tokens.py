@@ -155,6 +155,8 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
             f"Final loss {trained:.3f}; with the initial concept embeddings {frozen:.3f}: the"
             " difference is what the embeddings learnt."
         )
+    elif "loss" in report:
+        notes.append(f"Loss of the last step {report['loss']:.3f}.")
     if report.get("unread_change", 0.0) > 0.01:
         notes.append(
             f"{report['unread_change']:.0%} of the encoder's change lies in layers that the U-Net"

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("clif_exp")
 
+FEW_STEPS = 50
+"""Stage 2 takes some hundred steps to teach anything; fewer than this are a try."""
+
 
 def materialise_dataset(store: ArtifactStore, settings: DatasetSettings) -> Artifact | None:
     """Write a generated data set in the layout of a user's folder; None for a user's folder."""
@@ -40,10 +43,24 @@ def materialise_dataset(store: ArtifactStore, settings: DatasetSettings) -> Arti
     )
 
 
-def leave_parts_unnamed(config: Config) -> Config:
+def few_steps(config: Config) -> list[str]:
+    """Return a warning for the report if stage 2 is too short to show anything of the method."""
+    steps = config.diffusion.steps
+    if "diffusion" not in config.stages or steps >= FEW_STEPS:
+        return []
+    return [
+        f"Stage 2 trains for {steps} steps (diffusion.steps): enough to see that everything works,"
+        " too few to judge images and metrics by."
+    ]
+
+
+def leave_parts_unnamed(config: Config) -> tuple[Config, str]:
     """Switch part names and R-Aug off, for images of a kind that the base model does not know.
 
     Its CLIP would call collars faces.
+
+    Returns:
+        The config, and a warning for the report; the terminal has got it.
     """
     model, domain = config.model, config.dataset.domain
     log.warning(
@@ -54,11 +71,14 @@ def leave_parts_unnamed(config: Config) -> Config:
     )
     naming = config.captioner.naming.model_copy(update={"enabled": False})
     region = config.augmentation.region.model_copy(update={"num_pairs": 0})
-    return config.model_copy(
-        update={
-            "captioner": config.captioner.model_copy(update={"naming": naming}),
-            "augmentation": config.augmentation.model_copy(update={"region": region}),
-        }
+    changed = {
+        "captioner": config.captioner.model_copy(update={"naming": naming}),
+        "augmentation": config.augmentation.model_copy(update={"region": region}),
+    }
+    return config.model_copy(update=changed), (
+        f"The base model (model={model.family}) knows images of {model.domain} only, these show"
+        f" {domain}: it cuts them out badly, and draws them as {model.domain}. Parts stay unnamed"
+        " and R-Aug is left out. Such images need a model of their own kind, as model=sd15."
     )
 
 
