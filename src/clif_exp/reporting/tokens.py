@@ -49,7 +49,7 @@ def readability_warnings(
     for name in ("identity", "image_alignment"):
         word, learnt = metrics.get(f"class_word/{name}"), metrics.get(f"stage1/{name}")
         if word is not None and learnt is not None:
-            if learnt < word:
+            if round(learnt, 3) < round(word, 3):  # as it is shown
                 warnings.append(
                     "The untouched base model draws less of the concepts from what stage 1 learnt"
                     f" than from their class words: {name.replace('_', ' ')} {learnt:.3f} instead"

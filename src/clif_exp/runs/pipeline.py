@@ -38,7 +38,6 @@ def prepare(config: Config) -> Plan:
     from clif_exp.evaluation.stage import check_settings as check_judges
     from clif_exp.runs.preparation import (
         check_concepts,
-        few_steps,
         leave_parts_unnamed,
         materialise_dataset,
         select_prompts,
@@ -46,10 +45,10 @@ def prepare(config: Config) -> Plan:
 
     store = ArtifactStore(Path(config.artifacts.root), reuse=config.artifacts.reuse, say=log.info)
     spec = resolve(BaseModels(**config.model.model_dump()))
-    warnings = few_steps(config)
+    warnings = []
     if spec.domain not in (None, config.dataset.domain):
         config, foreign = leave_parts_unnamed(config)
-        warnings = [foreign, *warnings]
+        warnings.append(foreign)
     if "diffusion" in config.stages:
         check_diffusion(spec, config.diffusion)
     if "evaluation" in config.stages:

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("clif_exp")
 
-FEW_STEPS = 50
-"""Stage 2 takes some hundred steps to teach anything; fewer than this are a try."""
-
 
 def materialise_dataset(store: ArtifactStore, settings: DatasetSettings) -> Artifact | None:
     """Write a generated data set in the layout of a user's folder; None for a user's folder."""
@@ -41,17 +38,6 @@ def materialise_dataset(store: ArtifactStore, settings: DatasetSettings) -> Arti
     return store.get_or_build(
         "dataset", version=settings.VERSION, config=settings.relevant(), inputs={}, build=build
     )
-
-
-def few_steps(config: Config) -> list[str]:
-    """Return a warning for the report if stage 2 is too short to show anything of the method."""
-    steps = config.diffusion.steps
-    if "diffusion" not in config.stages or steps >= FEW_STEPS:
-        return []
-    return [
-        f"Stage 2 trains for {steps} steps (diffusion.steps): enough to see that everything works,"
-        " too few to judge images and metrics by."
-    ]
 
 
 def leave_parts_unnamed(config: Config) -> tuple[Config, str]:

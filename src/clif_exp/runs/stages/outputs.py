@@ -12,6 +12,8 @@ from clif_exp.export.settings import ExportSettings
 if TYPE_CHECKING:
     from clif_exp.runs.execution import Execution
 
+_FEW_STEPS = 50  # stage 2 needs some hundred to teach anything
+
 
 def export(execution: Execution) -> None:
     """Put the files that other tools load into the run's folder."""
@@ -69,7 +71,7 @@ def report(execution: Execution, config_yaml: str) -> None:
         config_yaml=config_yaml,
         set_name=execution.plan.concepts.name,
         class_words={c.name: c.class_word for c in execution.plan.concepts.concepts},
-        warnings=execution.plan.warnings,
+        warnings=[*execution.plan.warnings, *_few_steps(execution)],
         left_out=_left_out(execution, paths),
         loggers=execution.trackers.loggers,
     )
@@ -89,3 +91,14 @@ def _left_out(execution: Execution, paths: Mapping[str, Path]) -> list[str]:
         naming=execution.plan.config.captioner.naming.enabled,
         kinds=[kind for kind in FIELDS if f"augment_{kind}" in paths],
     )
+
+
+def _few_steps(execution: Execution) -> list[str]:
+    """A warning if stage 2 was too short to show anything of the method."""
+    steps = execution.plan.config.diffusion.steps
+    if "diffusion" not in execution.artifacts or steps >= _FEW_STEPS:
+        return []
+    return [
+        f"Stage 2 trained for {steps} steps (diffusion.steps): enough to see that everything works,"
+        " too few to judge images and metrics by."
+    ]
