@@ -12,7 +12,7 @@ from clif_exp.export.settings import ExportSettings
 if TYPE_CHECKING:
     from clif_exp.runs.execution import Execution
 
-_FEW_STEPS = 50  # stage 2 needs some hundred to teach anything
+_FEW_STEPS = 50  # fewer are a try: by default stage 2 takes 800
 
 
 def export(execution: Execution) -> None:
