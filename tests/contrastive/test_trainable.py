@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
@@ -256,6 +257,18 @@ def test_the_report_compares_retrieval_and_loss_with_those_before_training(
     )
     assert report["nearest_words"]["before"]["rick"][0][0] == "man"
     assert report["loss"] < report["loss_frozen_rows"]
+
+
+def test_the_loss_of_a_short_training_is_that_of_its_last_step(tmp_path, backbones, curated):
+    trained = {"learning_rate": 0.02, "weight_decay": 0.0, "batch_size": 12}
+    _train(tmp_path, spec=backbones("sd15"), curated=curated, steps=4, **trained)
+    report = json.loads((tmp_path / "embedding_report.json").read_text())["text_encoder"]
+    with (tmp_path / "metrics.csv").open(newline="") as stream:
+        losses = [float(row["loss"]) for row in csv.DictReader(stream)]
+    assert report["loss"] == round(losses[-1], 4) != round(losses[0], 4)
+    assert "loss_frozen_rows" not in report, (
+        "measured at the first step only, where nothing differs"
+    )
 
 
 def test_the_norm_term_keeps_embeddings_near_the_vocabularys_norm(tmp_path, backbones, curated):

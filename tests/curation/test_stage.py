@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clif_exp.artifacts.files import write_jsonl
 from clif_exp.concepts.concept import ConceptSet
 from clif_exp.concepts.reading import read_concept_set
 from clif_exp.curation import stage
 from clif_exp.curation.manifest import read_contexts, read_manifest, read_segments
 from clif_exp.curation.masks import iou
+from clif_exp.curation.omissions import left_out, without_parts
 from clif_exp.curation.page import write_page
 from clif_exp.curation.parts import name_parts, over_segment
 from clif_exp.curation.segmenters.proposals import Proposals
@@ -101,11 +104,60 @@ def test_curation_walks_from_images_to_pairs_and_a_page(tmp_path, spec, drawn, c
         segments=segments,
         contexts=contexts,
         manifests=manifests,
+        warnings=["Nothing of <this> is meant."],
+        report="report.html",
     )
     html = page.read_text()
     assert all(f"&lt;{name}&gt;" in html for name in drawn.names)
-    assert "R-Aug" in html
-    assert "http" not in html.replace("http-equiv", ""), "the page must need nothing from elsewhere"
+    for shown in ("(R-Aug)", "your mask", "sure 0.", "likeness ", "of &lt;this&gt; is meant"):
+        assert shown in html, shown
+    assert 'href="report.html"' in html
+    assert "http" not in html, "the page must need nothing from elsewhere"
+    for anchor in re.findall(r'href="#([\w-]+)"', html):
+        assert f'id="{anchor}"' in html
+    told = left_out(segments, contexts, concepts=drawn, naming=True, kinds="GRM")
+    unnamed = sum(line["kind"] == "part" and line["part"] is None for line in lines)
+    assert [text for text in told if text.startswith(f"{unnamed} of ")]
+
+
+def test_parts_that_have_no_name_are_told_with_what_would_do(tmp_path, drawn):
+    rick, morty = (replace(drawn.concepts[i], parts=("hat", "coat")) for i in range(2))
+    concepts = replace(drawn, concepts=(rick, morty))
+    found = [(rick, "part", None)] * 3 + [(morty, "part", "hat"), (morty, "part", None)]
+    write_jsonl(
+        tmp_path / "segments.jsonl",
+        [{"concept": who.name, "kind": kind, "part": part} for who, kind, part in found],
+    )
+    told = without_parts(tmp_path, concepts=concepts, naming=True)
+    assert told[rick.name].startswith("None of 3 regions fits a part's name.")
+    assert "a box, a point or a mask" in told[rick.name]
+    assert "captioner.naming.threshold" in told[rick.name]
+    assert told[morty.name] == "No region fits coat of its listed parts."
+    off = without_parts(tmp_path, concepts=concepts, naming=False)
+    assert "captioner.naming.enabled=false" in off[rick.name]
+    write_jsonl(tmp_path / "segments.jsonl", [])
+    none = without_parts(tmp_path, concepts=concepts, naming=True)[rick.name]
+    assert none.startswith("No parts were found. List some in concepts.yaml")
+
+
+def test_what_augmented_images_leave_out_is_told(tmp_path, drawn):
+    (first, *_), rest = drawn.concepts, len(drawn.concepts) - 1
+    write_jsonl(
+        tmp_path / "segments.jsonl",
+        [{"concept": first.name, "kind": "part", "part": part} for part in (first.parts[0], None)],
+    )
+    write_jsonl(
+        tmp_path / "contexts.jsonl",
+        [
+            {"name": name, "kept": kept}
+            for name, kept in (("cat", False), ("cat", True), ("dog", False), ("dog", False))
+        ],
+    )
+    told = left_out(tmp_path, tmp_path, concepts=drawn, naming=True, kinds="GR")
+    assert told[0].startswith("1 of 2 regions of the concepts")
+    assert sum("its parts: No parts were found" in text for text in told) == rest
+    assert told[-1].endswith("augmentation.contexts.screen: dog.")
+    assert left_out(tmp_path, None, concepts=drawn, naming=True, kinds="GM") == []
 
 
 def test_contexts_come_from_the_base_model_and_are_the_same_again(tmp_path, spec, contexts):

@@ -25,7 +25,13 @@ def test_photographs_pass_the_whole_pipeline(clif_exp, shared_store):
     lines = (shared_store / "augment_M" / fingerprint / "manifest.jsonl").read_text().splitlines()
     assert lines
     assert all(len(json.loads(line)["sources"]) == 2 for line in lines)
-    assert (result.folders[-1] / "report.html").stat().st_size > 0
+    for page in ("report.html", "curation.html"):
+        text = (result.folders[-1] / page).read_text()
+        assert "knows images of toonworld only, these show photographs" in text, page
+    report = (result.folders[-1] / "report.html").read_text()
+    assert "Concept set <b>photos</b>" in report
+    assert "too few to judge images and metrics by" in report
+    assert str(result.folders[-1].parent) not in report.partition("<footer>")[2]
 
 
 def test_a_users_folder_gives_the_same_as_the_dataset_it_was_copied_from(clif_exp, tmp_path):

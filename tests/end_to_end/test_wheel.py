@@ -54,7 +54,7 @@ def test_the_wheel_carries_the_configs_and_the_models(installed):
     sources = CHECKOUT / "src" / "clif_exp"
     for file in sources.rglob("*"):
         if (
-            file.suffix in (".py", ".j2", ".html", ".safetensors", ".json", ".txt")
+            file.suffix in (".py", ".j2", ".css", ".html", ".safetensors", ".json", ".txt")
             and file.is_file()
         ):
             assert file.relative_to(sources).as_posix() in packaged, file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -13,6 +14,7 @@ from clif_exp.evaluation.metrics import METRICS, guide
 from clif_exp.reporting import plots
 from clif_exp.reporting.sections import duration, facts
 from clif_exp.reporting.stage import write_report
+from clif_exp.reporting.tokens import token_tables
 from clif_exp.runs.directory import RunDirectory
 
 
@@ -39,7 +41,8 @@ def test_the_page_needs_nothing_beside_it(page):
     _, text = page
     sources = re.findall(r"(?:src|href)=\"([^\"]*)\"", text)
     assert sources
-    assert all(source.startswith(("data:image/", "#")) for source in sources)
+    links = {source for source in sources if not source.startswith(("data:image/", "#"))}
+    assert links == {"export/"}, "nothing else is beside the page in this run"
     assert "http://" not in text.replace("http://www.w3.org", "")
     assert "https://" not in text
     assert "url(" not in text
@@ -74,8 +77,8 @@ def test_the_page_says_what_stage_1_did_to_the_tokens(page):
     assert "90% after; guessing finds 25%" in text
     assert "with the initial concept embeddings 2.500" in text
     cells = re.findall(
-        r"<td class=\"name\">(\w+ \+ \w+)</td><td class=\"num\">0.000</td><td"
-        r" class=\"num\">(0\.\d+)</td>",
+        r"<td class=\"name\">(\w+ \+ \w+)</td>\s*<td class=\"num\" data-label=\"distance"
+        r" before\">0.000</td><td class=\"num\" data-label=\"distance after\">(0\.\d+)</td>",
         text,
     )
     assert len(cells) == 6, "every pair of four concepts, all of which began on top of each other"
@@ -90,7 +93,8 @@ def test_the_page_says_what_the_base_model_draws_by_class_word_and_by_stage_1(pa
     assert "What the untouched base model draws" in text
     for name in ("identity", "attendance", "attribute_binding", "image_alignment"):
         word, learnt = (f"{metrics[f'{group}/{name}']:.3f}" for group in ("class_word", "stage1"))
-        assert f'<td class="num">{word}</td><td class="num">{learnt}</td></tr>' in text, name
+        shown = f'"class word">{word}</td><td class="num" data-label="stage 1">{learnt}</td></tr>'
+        assert shown in text, name
     assert "Norms of the vocabulary&#39;s embeddings: mean" in text
     assert (folder / "samples" / "stage_1.png").is_file()
     assert 'class="warning"' not in text
@@ -146,6 +150,96 @@ def test_what_users_write_is_escaped(page):
     assert "&lt;script&gt;" in text
     assert "<milo>" not in text
     assert "a photo of &lt;milo&gt;" in text
+
+
+def test_the_head_names_the_set_and_warnings_stand_above_everything(run, tmp_path):
+    summary, artifacts = run
+    write_report(
+        tmp_path,
+        summary=summary | {"export": "/home/somebody/runs/1/export"},
+        artifacts=artifacts,
+        guide=guide(),
+        config_yaml="",
+        set_name="my <set>",
+        class_words={f"c{number}": "fox" for number in range(10)},
+        warnings=["The base model knows no <photographs>."],
+        left_out=["captions: 2 left out", "<otto>, its parts: none found"],
+    )
+    text = (tmp_path / "report.html").read_text()
+    head, _, rest = text.partition("</header>")
+    assert "Concept set <b>my &lt;set&gt;</b>: &lt;c0&gt; fox" in head
+    assert "and 2 more" in head
+    first = rest.index('role="alert">The base model knows no &lt;photographs&gt;.')
+    assert first < rest.index('class="headline"')
+    section = rest[rest.index('id="left-out"') :].partition("</section>")[0]
+    assert "<li>captions: 2 left out</li><li>&lt;otto&gt;, its parts: none found</li>" in section
+    assert "/home/" not in text
+
+
+def test_the_page_links_to_curations_page_if_the_run_wrote_one(run, tmp_path):
+    summary, artifacts = run
+    write_report(tmp_path, summary=summary, artifacts=artifacts, guide=guide(), config_yaml="")
+    assert "curation.html" not in (tmp_path / "report.html").read_text()
+    (tmp_path / "curation.html").write_text("its page")
+    write_report(tmp_path, summary=summary, artifacts=artifacts, guide=guide(), config_yaml="")
+    assert 'href="curation.html"' in (tmp_path / "report.html").read_text()
+
+
+def test_the_legend_of_right_and_wrong_stands_only_where_images_are_judged(page, run, tmp_path):
+    assert "everything right" in page[1]
+    summary, artifacts = run
+    unjudged = {name: path for name, path in artifacts.items() if name != "evaluation"}
+    write_report(tmp_path, summary=summary, artifacts=unjudged, guide=guide(), config_yaml="")
+    text = (tmp_path / "report.html").read_text()
+    assert "Concepts in pairs" in text
+    assert "everything right" not in text
+
+
+def test_every_value_says_what_it_is_where_the_heads_of_tables_are_hidden(page):
+    tables = re.findall(r'<table class="stack">.*?</table>', page[1], flags=re.DOTALL)
+    assert len(tables) == page[1].count("<table") >= 5
+    for table in tables:
+        cells = re.findall(r"<td([^>]*)>", table)
+        assert cells
+        unnamed = {cell for cell in cells if "data-label" not in cell and "name" not in cell}
+        # Nothing, or "likely to be confused".
+        assert unnamed <= {' class="none"', ' class="wide"'}
+
+
+def test_short_rows_of_images_share_a_line(run, page, tmp_path):
+    summary, artifacts = run
+    assert 'class="rows halves"' not in page[1].partition('id="samples"')[2].partition("<h2>")[0]
+    generations = (artifacts["generation"] / "generations.jsonl").read_text().splitlines()
+    few = tmp_path / "generation"
+    few.mkdir()
+    (few / "images").symlink_to(artifacts["generation"] / "images")
+    first: dict[str, str] = {}
+    for line in generations:
+        if '"single"' in line:
+            first.setdefault(re.search(r'"concepts": \["(\w+)"', line)[1], line)
+    (few / "generations.jsonl").write_text("\n".join(first.values()) + "\n")
+    write_report(
+        tmp_path,
+        summary=summary,
+        artifacts=artifacts | {"generation": few},
+        guide=guide(),
+        config_yaml="",
+    )
+    section = (tmp_path / "report.html").read_text().partition('id="samples"')[2]
+    assert 'class="rows halves" style="--n:3"' in section.partition("</section>")[0]
+
+
+def test_the_loss_of_a_short_stage_1_is_not_compared_with_its_own_first_step(tmp_path):
+    folder = tmp_path / "contrastive"
+    folder.mkdir()
+    demo_run.publish_tokens(folder)
+    reports = json.loads((folder / "embedding_report.json").read_text())
+    for report in reports.values():
+        del report["loss_frozen_rows"]
+    (folder / "embedding_report.json").write_text(json.dumps(reports))
+    notes = token_tables(folder)[0]["notes"]
+    assert "Loss of the last step 1.200." in notes
+    assert not any("what the embeddings learnt" in note for note in notes)
 
 
 def test_the_grids_are_images(page):

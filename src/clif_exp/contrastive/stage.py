@@ -283,15 +283,19 @@ def _readable_change(
 def _final_losses(metrics_file: Path) -> dict[str, float]:
     """Return the mean losses of the last steps, trained and with the initial embeddings.
 
-    The latter is what context words alone reach on the same batches. Empty if nothing trained.
+    The latter is what context words alone reach on the same batches. A training that is too short
+    to have measured it after its first step, where both are the same, has the loss of its last step
+    only. Empty if nothing trained.
     """
     if not metrics_file.is_file():
         return {}
-    columns = ("loss", "loss_frozen_rows")
     with metrics_file.open(newline="") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["loss_frozen_rows"]][-5:]
+        rows = list(csv.DictReader(stream))
+    compared = [row for row in rows[1:] if row["loss_frozen_rows"]][-5:]
+    columns = ("loss", "loss_frozen_rows") if compared else ("loss",)
+    last = compared or rows[-1:]
     return {
-        column: round(sum(float(row[column]) for row in rows) / len(rows), 4)
+        column: round(sum(float(row[column]) for row in last) / len(last), 4)
         for column in columns
-        if rows
+        if last
     }

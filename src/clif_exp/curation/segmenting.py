@@ -11,7 +11,7 @@ import numpy as np
 
 from clif_exp.concepts.concept import Concept, ConceptImage
 from clif_exp.concepts.images import load_mask, load_rgb, on_white
-from clif_exp.curation.captioners import Captioner
+from clif_exp.curation.captioners.build import Captioner
 from clif_exp.curation.masks import tidy
 from clif_exp.curation.parts import Part, name_parts, over_segment
 from clif_exp.curation.segmenters.proposals import Proposals, Segmenter

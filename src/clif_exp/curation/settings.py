@@ -39,7 +39,7 @@ class OpenAISettings(Strict):
     Attributes:
         model: the server's name of a model that reads images; None: OPENAI_MODEL.
         base_url: the server; None: OPENAI_BASE_URL.
-        timeout: seconds per request.
+        timeout: seconds per attempt, from connecting to the last byte; at most an hour.
         max_retries: on time-outs, rate limits and server errors, with back-off.
         max_parts: how many parts to ask for.
         cache: folder that keeps answers by content; None keeps none.
@@ -48,7 +48,7 @@ class OpenAISettings(Strict):
 
     model: str | None
     base_url: str | None
-    timeout: Annotated[float, Field(gt=0), SPEED]
+    timeout: Annotated[float, Field(gt=0, le=3600), SPEED]
     max_retries: Annotated[int, Field(ge=0), SPEED]
     max_parts: Positive
     cache: Annotated[str | None, SPEED]

@@ -60,7 +60,7 @@ def segment_concepts(
     Raises:
         ValueError: nothing was found in an image; names it and the remedy.
     """
-    from clif_exp.curation.captioners import build_captioner
+    from clif_exp.curation.captioners.build import build_captioner
     from clif_exp.curation.segmenters.build import build_segmenter
     from clif_exp.curation.segmenting import segment_concept
     from clif_exp.curation.similarity import RegionText

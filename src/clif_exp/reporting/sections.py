@@ -187,6 +187,13 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
     )
 
 
+def members(class_words: Mapping[str, str], *, limit: int = 8) -> str:
+    """The concepts and their class words in one line, of which the first few are named."""
+    named = [f"<{name}> {word}" for name, word in list(class_words.items())[:limit]]
+    rest = len(class_words) - len(named)
+    return ", ".join(named) + (f" and {rest} more" if rest else "")
+
+
 def duration(seconds: float | None) -> str:
     """Return `42 s`, `3 min 20 s` or `2 h 5 min`."""
     if seconds is None:

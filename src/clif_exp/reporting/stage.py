@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from clif_exp.artifacts.files import write_text
+from clif_exp.pages import render
 from clif_exp.reporting import charts, sections
 from clif_exp.reporting.images import data_uri, write_grid, write_strips
 from clif_exp.reporting.tokens import drawn_table, readability_warnings, token_tables
 from clif_exp.reporting.trackers import log_to_trackers
+
+CURATION_PAGE = "curation.html"
+"""Curation's page, beside the report in the run's folder."""
 
 
 def write_report(
@@ -21,6 +25,10 @@ def write_report(
     artifacts: Mapping[str, Path],
     guide: sections.Guide,
     config_yaml: str,
+    set_name: str | None = None,
+    class_words: Mapping[str, str] | None = None,
+    warnings: Sequence[str] = (),
+    left_out: Sequence[str] = (),
     loggers: Sequence[Any] = (),
 ) -> None:
     """Write `run_dir/report.html` and `run_dir/samples/*.png`.
@@ -36,6 +44,10 @@ def write_report(
         guide: the metrics in the order of tables, each with `name`, `title`, `arrow`, `better`,
             `range` and `meaning`.
         config_yaml: the resolved configuration.
+        set_name: of the concept set.
+        class_words: concept -> its class word.
+        warnings: sentences that stand above everything else: why the results may mislead.
+        left_out: sentences on what was given or found and is not used.
         loggers: Lightning loggers; W&B and TensorBoard ones get the table and the grids.
     """
     artifacts = {
@@ -50,26 +62,30 @@ def write_report(
     grids = _grids(artifacts)
     for name, rows in grids.items():
         write_grid(run_dir / "samples" / f"{name}.png", rows)
-    page = (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            summary={"experiment": None, "export": None, "error": None} | dict(summary),
-            facts=sections.facts(summary),
-            tiles=sections.headline_tiles(metrics, guide),
-            tables=sections.metric_tables(metrics, guide),
-            thresholds=matrices.get("thresholds", {}),
-            **grids,
-            confusion_plots=charts.confusion_plots(matrices),
-            distance_plots=charts.distance_plots(distances, matrices),
-            loss_plots=charts.loss_plots(artifacts),
-            tokens=token_tables(artifacts.get("contrastive")),
-            drawn=drawn_table(metrics, guide),
-            token_warnings=readability_warnings(artifacts.get("contrastive"), metrics),
-            training=_training_samples(run_dir, artifacts.get("diffusion")),
-            stages=sections.stage_rows(summary),
-            config=config_yaml,
-        )
+    page = render(
+        "clif_exp.reporting",
+        "report.html.j2",
+        summary={"experiment": None, "export": None, "error": None} | dict(summary),
+        facts=sections.facts(summary),
+        set_name=set_name,
+        members=sections.members(class_words or {}),
+        warnings=warnings,
+        left_out=left_out,
+        curation_page=CURATION_PAGE if (run_dir / CURATION_PAGE).is_file() else None,
+        tiles=sections.headline_tiles(metrics, guide),
+        tables=sections.metric_tables(metrics, guide),
+        thresholds=matrices.get("thresholds", {}),
+        **grids,
+        judged=any(tile.good is not None for _, tiles in grids["pairs"] for tile in tiles),
+        confusion_plots=charts.confusion_plots(matrices),
+        distance_plots=charts.distance_plots(distances, matrices),
+        loss_plots=charts.loss_plots(artifacts),
+        tokens=token_tables(artifacts.get("contrastive")),
+        drawn=drawn_table(metrics, guide),
+        token_warnings=readability_warnings(artifacts.get("contrastive"), metrics),
+        training=_training_samples(run_dir, artifacts.get("diffusion")),
+        stages=sections.stage_rows(summary),
+        config=config_yaml,
     )
     write_text(run_dir / "report.html", page)
     log_to_trackers(loggers, metrics=metrics, grids=sorted((run_dir / "samples").glob("*.png")))
@@ -95,19 +111,6 @@ def _training_samples(run_dir: Path, diffusion: Path | None) -> str | None:
     file = run_dir / "samples" / "training.png"
     write_strips(file, strips, columns=columns)
     return data_uri(file, side=1100)
-
-
-def _environment() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-    # Prompts, captions and names come from users: always escaped.
-    return Environment(
-        loader=PackageLoader("clif_exp.reporting", "templates"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def _read_json(folder: Path | None, name: str) -> Any:

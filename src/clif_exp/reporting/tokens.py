@@ -49,7 +49,7 @@ def readability_warnings(
     for name in ("identity", "image_alignment"):
         word, learnt = metrics.get(f"class_word/{name}"), metrics.get(f"stage1/{name}")
         if word is not None and learnt is not None:
-            if learnt < word:
+            if round(learnt, 3) < round(word, 3):  # as it is shown
                 warnings.append(
                     "The untouched base model draws less of the concepts from what stage 1 learnt"
                     f" than from their class words: {name.replace('_', ' ')} {learnt:.3f} instead"
@@ -155,6 +155,8 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
             f"Final loss {trained:.3f}; with the initial concept embeddings {frozen:.3f}: the"
             " difference is what the embeddings learnt."
         )
+    elif "loss" in report:
+        notes.append(f"Loss of the last step {report['loss']:.3f}.")
     if report.get("unread_change", 0.0) > 0.01:
         notes.append(
             f"{report['unread_change']:.0%} of the encoder's change lies in layers that the U-Net"

@@ -56,6 +56,7 @@ class Plan:
         root: the concept set's folder.
         concepts: the concept set.
         prompts: the evaluation prompts.
+        warnings: why this job's results may mislead, in sentences for its pages.
     """
 
     config: Config
@@ -66,6 +67,7 @@ class Plan:
     root: Path
     concepts: ConceptSet
     prompts: list[EvaluationPrompt]
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def concepts_fingerprint(self) -> str:

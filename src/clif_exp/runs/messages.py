@@ -41,6 +41,7 @@ Groups
   --info defaults    what it is composed of      --hydra-help       Hydra's own options
   HYDRA_FULL_ERROR=1 shows an error's traceback.
   `python -m clif_exp.artifacts ls` shows what has been computed.
+  `python -m clif_exp.toonworld words` lists the words that the embedded base model knows.
 """
 
 

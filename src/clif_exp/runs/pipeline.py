@@ -45,8 +45,10 @@ def prepare(config: Config) -> Plan:
 
     store = ArtifactStore(Path(config.artifacts.root), reuse=config.artifacts.reuse, say=log.info)
     spec = resolve(BaseModels(**config.model.model_dump()))
+    warnings = []
     if spec.domain not in (None, config.dataset.domain):
-        config = leave_parts_unnamed(config)
+        config, foreign = leave_parts_unnamed(config)
+        warnings.append(foreign)
     if "diffusion" in config.stages:
         check_diffusion(spec, config.diffusion)
     if "evaluation" in config.stages:
@@ -56,7 +58,9 @@ def prepare(config: Config) -> Plan:
     concepts = read_concept_set(root, size=config.dataset.size)
     check_concepts(concepts, spec=spec, num_tokens=config.diffusion.num_tokens)
     prompts = select_prompts(concepts, config.generation.prompts)
-    return Plan(config, store, spec, identity(spec), dataset, root, concepts, prompts)
+    return Plan(
+        config, store, spec, identity(spec), dataset, root, concepts, prompts, tuple(warnings)
+    )
 
 
 def forecast(plan: Plan) -> dict[str, Artifact]:

@@ -40,10 +40,13 @@ def materialise_dataset(store: ArtifactStore, settings: DatasetSettings) -> Arti
     )
 
 
-def leave_parts_unnamed(config: Config) -> Config:
+def leave_parts_unnamed(config: Config) -> tuple[Config, str]:
     """Switch part names and R-Aug off, for images of a kind that the base model does not know.
 
     Its CLIP would call collars faces.
+
+    Returns:
+        The config, and a warning for the report; the terminal has got it.
     """
     model, domain = config.model, config.dataset.domain
     log.warning(
@@ -54,11 +57,14 @@ def leave_parts_unnamed(config: Config) -> Config:
     )
     naming = config.captioner.naming.model_copy(update={"enabled": False})
     region = config.augmentation.region.model_copy(update={"num_pairs": 0})
-    return config.model_copy(
-        update={
-            "captioner": config.captioner.model_copy(update={"naming": naming}),
-            "augmentation": config.augmentation.model_copy(update={"region": region}),
-        }
+    changed = {
+        "captioner": config.captioner.model_copy(update={"naming": naming}),
+        "augmentation": config.augmentation.model_copy(update={"region": region}),
+    }
+    return config.model_copy(update=changed), (
+        f"The base model (model={model.family}) knows images of {model.domain} only, these show"
+        f" {domain}: it cuts them out badly, and draws them as {model.domain}. Parts stay unnamed"
+        " and R-Aug is left out. Such images need a model of their own kind, as model=sd15."
     )
 
 

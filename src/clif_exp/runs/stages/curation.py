@@ -154,5 +154,8 @@ def _curation_page(execution: Execution, *, segments: Artifact, contexts: Artifa
         segments=segments.path,
         contexts=contexts.path if contexts else None,
         manifests=manifests,
+        naming=execution.plan.config.captioner.naming.enabled,
+        warnings=execution.plan.warnings,
+        report="report.html" if "report" in execution.plan.config.stages else None,
     )
     log.info("%-13s %s", "page", relative(page))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clif_exp.curation.settings import FIELDS
 from clif_exp.export.settings import ExportSettings
 
 if TYPE_CHECKING:
     from clif_exp.runs.execution import Execution
+
+_FEW_STEPS = 50  # fewer are a try: by default stage 2 takes 800
 
 
 def export(execution: Execution) -> None:
@@ -65,6 +69,36 @@ def report(execution: Execution, config_yaml: str) -> None:
         artifacts=paths,
         guide=guide(),
         config_yaml=config_yaml,
+        set_name=execution.plan.concepts.name,
+        class_words={c.name: c.class_word for c in execution.plan.concepts.concepts},
+        warnings=[*execution.plan.warnings, *_few_steps(execution)],
+        left_out=_left_out(execution, paths),
         loggers=execution.trackers.loggers,
     )
     run.note("report", run.path / "report.html")
+
+
+def _left_out(execution: Execution, paths: Mapping[str, Path]) -> list[str]:
+    """What was given or found and is not used, a sentence each."""
+    from clif_exp.curation.omissions import left_out
+
+    if "segments" not in paths:
+        return []
+    return left_out(
+        paths["segments"],
+        paths.get("contexts"),
+        concepts=execution.plan.concepts,
+        naming=execution.plan.config.captioner.naming.enabled,
+        kinds=[kind for kind in FIELDS if f"augment_{kind}" in paths],
+    )
+
+
+def _few_steps(execution: Execution) -> list[str]:
+    """A warning if stage 2 was too short to show anything of the method."""
+    steps = execution.plan.config.diffusion.steps
+    if "diffusion" not in execution.artifacts or steps >= _FEW_STEPS:
+        return []
+    return [
+        f"Stage 2 trained for {steps} steps (diffusion.steps): enough to see that everything works,"
+        " too few to judge images and metrics by."
+    ]
