@@ -54,8 +54,11 @@ def prepare(config: Config) -> Plan:
     dataset = materialise_dataset(store, config.dataset)
     root = dataset.path if dataset else Path(str(config.dataset.root)).expanduser()
     concepts = read_concept_set(root, size=config.dataset.size)
-    check_concepts(concepts, spec=spec, num_tokens=config.diffusion.num_tokens)
     prompts = select_prompts(concepts, config.generation.prompts)
+    check_concepts(concepts, spec=spec, num_tokens=config.diffusion.num_tokens, prompts=prompts)
+    if process_rank() == 0:
+        for line in concepts.intake.lines():
+            log.info("%s", line)
     return Plan(config, store, spec, identity(spec), dataset, root, concepts, prompts)
 
 
