@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from clif_exp.concepts.reading import read_concept_set, write_concepts_yaml
-from clif_exp.concepts.vocabulary import check_against_tokenizer
+from clif_exp.concepts.vocabulary import check_against_tokenizer, check_lengths
 from support import concepts_yaml, write_image
 
 
@@ -197,3 +197,13 @@ def test_toonworlds_words_decide_over_class_words_and_names(rick_and_morty):
             check(word=word)
     with pytest.raises(ValueError, match=r"trained on, such as woman\.$"):
         check(word="womna")
+
+
+def test_prompts_that_the_text_encoder_would_cut_are_refused(rick_and_morty):
+    from clif_exp.toonworld.architectures import build_tokenizer
+
+    concepts, tokenizer = read_concept_set(rick_and_morty), build_tokenizer()
+    prompt = "a photo of " + "<rick> and <morty> and " * 5 + "a dog"
+    check_lengths(concepts, tokenizer=tokenizer, num_tokens=4, prompts=[prompt])
+    with pytest.raises(ValueError, match=r"has 97 tokens, the text encoder reads 77\. Shorten"):
+        check_lengths(concepts, tokenizer=tokenizer, num_tokens=8, prompts=[prompt])

@@ -54,8 +54,11 @@ def check_against_tokenizer(
         taken = [
             token for token in (f"<{concept.name}>", f"<{concept.name}>_1") if token in vocabulary
         ]
-        is_word = len(vocabulary) < _CLOSED_VOCABULARY and (
-            f"{concept.name}</w>" in vocabulary or concept.name in vocabulary
+        is_word = (
+            concept.name in words
+            if words
+            else len(vocabulary) < _CLOSED_VOCABULARY
+            and (f"{concept.name}</w>" in vocabulary or concept.name in vocabulary)
         )
         if taken or is_word or concept.name in own_words:
             found = taken[0] if taken else concept.name
@@ -105,7 +108,7 @@ def check_lengths(
 def _length(text: str, tokenizer: Any, names: Mapping[str, str]) -> int:
     for name, tokens in names.items():
         text = text.replace(f"<{name}>", tokens)
-    return len(tokenizer(text).input_ids)
+    return len(tokenizer(text, verbose=False).input_ids)  # else it warns in its own words
 
 
 def _knows(word: str, tokenizer: Any, vocabulary: dict[str, int]) -> bool:

@@ -27,6 +27,8 @@ def shown(value: Any) -> str:
     """Describe a value that a file holds, whatever it is, without writing out structures."""
     if isinstance(value, str):
         return f"'{visible(value)}'"
+    if value is None:
+        return "nothing"
     if isinstance(value, Mapping):
         return f"a mapping of {len(value)}"
     if isinstance(value, list | tuple | set):
