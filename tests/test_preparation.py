@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+import pytest
+
 from clif_exp.artifacts.store import ArtifactStore
 from clif_exp.concepts.reading import read_concept_set
 from clif_exp.concepts.settings import CAST
@@ -41,3 +43,16 @@ def test_a_users_concepts_are_all_taught_under_debug_and_their_captions_accounte
         "captions: 1 used as they are, 1 rewritten, 1 left out; rewritten as 'a boy on the beach'"
         " -> '<morty> on the beach'; left out: c.png names rick, but not summer_1"
     )
+
+
+def test_region_augmentation_without_parts_is_refused_before_anything_is_segmented(
+    tmp_path, base_models
+):
+    from clif_exp.runs.composing import compose
+    from clif_exp.runs.pipeline import prepare
+
+    write_image(tmp_path / "rick man" / "a.png", size=(64, 64))
+    given = ["dataset=folder", f"dataset.root={tmp_path}", "dataset.domain=toonworld", *base_models]
+    with pytest.raises(ValueError, match=r"augmentation\.region: no concept lists parts"):
+        prepare(compose(*given))
+    assert prepare(compose(*given, "augmentation.region.num_pairs=0")).concepts.names == ("rick",)

@@ -94,6 +94,22 @@ def check_concepts(
     check_lengths(concepts, tokenizer=tokenizer, num_tokens=num_tokens, prompts=texts)
 
 
+def check_parts(concepts: ConceptSet, config: Config) -> None:
+    """Refuse R-Aug without parts before anything is segmented for it.
+
+    Raises:
+        ValueError: the captioner only repeats what the set lists, and it lists no parts.
+    """
+    needed = "curation" in config.stages and config.augmentation.region.num_pairs
+    listed = any(concept.parts for concept in concepts.concepts)
+    if needed and config.captioner.name == "provided" and not listed:
+        raise ValueError(
+            "augmentation.region: no concept lists parts, and captioner=provided finds none. List"
+            " parts in concepts.yaml, choose captioner=vlm or captioner=openai, or leave region"
+            " augmentation out with augmentation.region.num_pairs=0."
+        )
+
+
 def select_prompts(concepts: ConceptSet, settings: PromptSettings) -> list[EvaluationPrompt]:
     """Build the evaluation prompts."""
     from clif_exp.prompts.building import build_prompts
