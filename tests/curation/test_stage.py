@@ -189,7 +189,8 @@ def test_a_users_point_box_or_mask_overrules_what_would_be_found(tmp_path, spec)
         "mask": "mask: small.png",
     }
     entries = [
-        f"  - name: {key}\n    class_word: cat\n    images: [{{file: image.{'png' if words else 'bmp'}, {words}}}]"
+        f"  - name: {key}\n    class_word: cat\n"
+        f"    images: [{{file: image.{'png' if words else 'bmp'}, {words}}}]"
         for key, words in said.items()
     ]
     (tmp_path / "concepts.yaml").write_text(
