@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from clif_exp.runs.composing import compose
 from clif_exp.runs.config import Config
@@ -26,3 +30,22 @@ def settings(room: str, **changes: Any) -> Any:
     for name in room.split("."):
         found = getattr(found, "global_" if name == "global" else name)
     return type(found).model_validate(found.model_dump(by_alias=True) | changes)
+
+
+def write_image(
+    file: Path, *, seed: int = 0, size: tuple[int, int] = (48, 40), mode: str = "RGB"
+) -> Path:
+    """Write an image of noise, another one for each name and seed; return its file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng([seed, *file.stem.encode()]).integers(
+        0, 256, (size[1], size[0], 3), np.uint8
+    )
+    Image.fromarray(pixels).convert(mode).save(file)
+    return file
+
+
+def concepts_yaml(root: Path, text: str) -> Path:
+    """Write a concepts.yaml; return its folder."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "concepts.yaml").write_text(text)
+    return root

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import struct
@@ -13,25 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clif_exp.concepts.concept import Concept, ConceptImage
-from clif_exp.concepts.reading import check_against_tokenizer, read_concept_set, write_concepts_yaml
-
-
-def write_image(
-    file: Path, *, seed: int = 0, size: tuple[int, int] = (48, 40), mode: str = "RGB"
-) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng([seed, *file.stem.encode()]).integers(
-        0, 256, (size[1], size[0], 3), np.uint8
-    )
-    Image.fromarray(pixels).convert(mode).save(file)
-    return file
-
-
-def concepts_yaml(root: Path, text: str) -> Path:
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "concepts.yaml").write_text(text)
-    return root
+from clif_exp.concepts.reading import read_concept_set, write_concepts_yaml
+from clif_exp.concepts.vocabulary import check_against_tokenizer, check_lengths
+from support import concepts_yaml, write_image
 
 
 @pytest.fixture
@@ -59,7 +42,7 @@ def test_the_native_form_is_read_with_masks_boxes_captions_and_parts(rick_and_mo
     assert rick.parts == ("hair", "coat")
     assert [image.mask is not None for image in rick.images] == [False, True, False]
     assert morty.images[1].box == (2, 3, 40, 38)
-    assert morty.images[1].caption == "a photo"
+    assert morty.images[1].caption == "a photo, <morty>"
     assert read_concept_set(rick_and_morty, size=1).names == ("rick",)
 
 
@@ -176,69 +159,6 @@ def test_fields_that_do_not_fit_their_image_are_refused(tmp_path, line, expected
         read_concept_set(tmp_path)
 
 
-def test_custom_diffusions_list_is_read_as_it_is(tmp_path):
-    write_image(tmp_path / "data" / "cat" / "a.png")
-    entry = {
-        "instance_prompt": "photo of a <new1> cat",
-        "class_prompt": "cat",
-        "instance_data_dir": "./data/cat",
-        "class_data_dir": "./reg",
-    }
-    (tmp_path / "concepts_list.json").write_text(json.dumps([entry]))
-    (concept,) = read_concept_set(tmp_path).concepts
-    assert (concept.name, concept.class_word, len(concept.images)) == ("new1", "cat", 1)
-
-
-def test_mix_of_shows_json_is_read_and_asks_for_the_class_it_lacks(tmp_path):
-    image = write_image(tmp_path / "data" / "Harry_Potter" / "image" / "01.png")
-    (tmp_path / "data" / "Harry_Potter" / "caption").mkdir()
-    (tmp_path / "data" / "Harry_Potter" / "caption" / "01.txt").write_text("a <TOK> in a robe")
-    entry = {
-        "instance_prompt": "<TOK>",
-        "instance_data_dir": "datasets/data/Harry_Potter/image",
-        "caption_dir": "datasets/data/Harry_Potter/caption",
-    }
-    (tmp_path / "potter.json").write_text(json.dumps([entry]))
-    with pytest.raises(ValueError, match="class_prompt is missing"):
-        read_concept_set(tmp_path)
-    (tmp_path / "potter.json").write_text(json.dumps([entry | {"class_prompt": "man"}]))
-    (concept,) = read_concept_set(tmp_path / "potter.json").concepts
-    assert concept == Concept(
-        "harry_potter", "man", (ConceptImage(image, caption="a <TOK> in a robe"),)
-    )
-
-
-def test_dreambench_and_captioned_folders_are_read(tmp_path):
-    bench = tmp_path / "dreambench"
-    for name in ("dog6", "rc_car"):
-        write_image(bench / name / "00.jpg")
-    (bench / "prompts_and_classes.txt").write_text(
-        "Classes\n\nsubject_name,class\ndog6,dog\nrc_car,toy\n\nPrompts\n"
-    )
-    assert [(c.name, c.class_word) for c in read_concept_set(bench).concepts] == [
-        ("dog6", "dog"),
-        ("rc_car", "toy"),
-    ]
-    plain = tmp_path / "plain"
-    write_image(plain / "10_rick old man" / "00.png")
-    (plain / "10_rick old man" / "00.txt").write_text("rick in his lab")
-    write_image(plain / "morty boy" / "x.png")
-    (plain / "morty boy" / "metadata.jsonl").write_text(
-        json.dumps({"file_name": "x.png", "text": "morty at home"})
-    )
-    rick, morty = read_concept_set(plain).concepts
-    assert (rick.name, rick.class_word, rick.images[0].caption) == (
-        "rick",
-        "old man",
-        "rick in his lab",
-    )
-    assert (morty.name, morty.class_word, morty.images[0].caption) == (
-        "morty",
-        "boy",
-        "morty at home",
-    )
-
-
 def test_a_folder_that_is_no_concept_set_says_what_would_be(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         read_concept_set(tmp_path / "gone")
@@ -249,18 +169,41 @@ def test_a_folder_that_is_no_concept_set_says_what_would_be(tmp_path):
         read_concept_set(tmp_path)
 
 
-def test_toonworlds_tokenizer_refuses_words_it_never_learnt_and_names_that_it_did(rick_and_morty):
+def test_toonworlds_words_decide_over_class_words_and_names(rick_and_morty):
+    from clif_exp.toonworld.architectures import build_tokenizer
+    from clif_exp.toonworld.grammar import VOCABULARY
+
+    def check(**changes: str) -> str:
+        text = (rick_and_morty / "concepts.yaml").read_text()
+        before = {"word": "class_word: man", "name": "name: morty"}
+        for key, value in changes.items():
+            text = text.replace(before[key], f"{before[key].split(':')[0]}: {value}")
+        (rick_and_morty / "changed.yaml").write_text(text)
+        check_against_tokenizer(
+            read_concept_set(rick_and_morty / "changed.yaml"),
+            tokenizer=build_tokenizer(),
+            words=VOCABULARY,
+            examples=("cat", "robot"),
+        )
+        return "accepted"
+
+    assert check() == "accepted"
+    with pytest.raises(ValueError, match="class_word 'trombonist'") as refused:
+        check(word="trombonist", name="cat")
+    assert "name 'cat' collides" in str(refused.value)
+    # "ird" is a piece of the tokenizer's "weird", and "cap" is spelt like "cup".
+    for word in ("ird", "cup"):
+        with pytest.raises(ValueError, match=r"trained on, such as cat, robot\.$"):
+            check(word=word)
+    with pytest.raises(ValueError, match=r"trained on, such as woman\.$"):
+        check(word="womna")
+
+
+def test_prompts_that_the_text_encoder_would_cut_are_refused(rick_and_morty):
     from clif_exp.toonworld.architectures import build_tokenizer
 
-    tokenizer = build_tokenizer()
-    check_against_tokenizer(read_concept_set(rick_and_morty), tokenizer=tokenizer)
-    text = (rick_and_morty / "concepts.yaml").read_text()
-    concepts_yaml(
-        rick_and_morty,
-        text.replace("class_word: man", "class_word: trombonist").replace(
-            "name: morty", "name: cat"
-        ),
-    )
-    with pytest.raises(ValueError, match="class_word 'trombonist'") as refused:
-        check_against_tokenizer(read_concept_set(rick_and_morty), tokenizer=tokenizer)
-    assert "name 'cat' collides" in str(refused.value)
+    concepts, tokenizer = read_concept_set(rick_and_morty), build_tokenizer()
+    prompt = "a photo of " + "<rick> and <morty> and " * 5 + "a dog"
+    check_lengths(concepts, tokenizer=tokenizer, num_tokens=4, prompts=[prompt])
+    with pytest.raises(ValueError, match=r"has 97 tokens, the text encoder reads 77\. Shorten"):
+        check_lengths(concepts, tokenizer=tokenizer, num_tokens=8, prompts=[prompt])

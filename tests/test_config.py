@@ -74,6 +74,13 @@ def test_an_experiment_keeps_its_ablation_under_debug():
     )
 
 
+@pytest.mark.parametrize("debug", ["fast", "default", "overfit"])
+def test_debug_makes_the_default_cast_smaller_but_never_a_data_set_that_was_chosen(debug):
+    assert composed(f"debug={debug}")["dataset"]["size"] == (1 if debug == "overfit" else 2)
+    for chosen in (["dataset=folder", "dataset.root=."], ["dataset=photos"], ["dataset=toonworld"]):
+        assert composed(f"debug={debug}", *chosen)["dataset"] == composed(*chosen)["dataset"]
+
+
 def test_experiments_on_real_models_carry_the_released_codes_settings():
     for family in ("sd15", "sdxl"):
         config = validate(

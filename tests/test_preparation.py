@@ -1,14 +1,58 @@
-"""What happens before anything expensive runs: the data set."""
+"""What happens before anything expensive runs: the data set, and what is said about it."""
 
 from __future__ import annotations
+
+import logging
+
+import pytest
 
 from clif_exp.artifacts.store import ArtifactStore
 from clif_exp.concepts.reading import read_concept_set
 from clif_exp.concepts.settings import CAST
 from clif_exp.runs.preparation import materialise_dataset
-from support import settings
+from support import concepts_yaml, settings, write_image
 
 
 def test_a_data_set_without_a_size_is_the_whole_cast(tmp_path):
     dataset = materialise_dataset(ArtifactStore(tmp_path), settings("dataset", size=None))
     assert len(read_concept_set(dataset.path, size=None).concepts) == CAST
+
+
+def test_a_users_concepts_are_all_taught_under_debug_and_their_captions_accounted_for(
+    tmp_path, base_models, caplog
+):
+    from clif_exp.runs.composing import compose
+    from clif_exp.runs.pipeline import prepare
+
+    for name in "abc":
+        write_image(tmp_path / "set" / f"{name}.png", size=(64, 64))
+    concepts_yaml(
+        tmp_path / "set",
+        "concepts:\n"
+        "  - {name: rick, class_word: man, images: [a.png], captions: ['<rick> at night']}\n"
+        "  - {name: morty, class_word: boy, images: [b.png], captions: [a boy on the beach]}\n"
+        "  - {name: summer_1, class_word: girl, images: [c.png], captions: ['<rick>']}\n",
+    )
+    store = f"artifacts.root={tmp_path / 'store'}"
+    folder = ("dataset=folder", f"dataset.root={tmp_path / 'set'}")
+    with caplog.at_level(logging.INFO, logger="clif_exp"):
+        plan = prepare(compose("debug=fast", *folder, *base_models, store))
+    assert plan.concepts.names == ("rick", "morty", "summer_1")
+    (line,) = [line for line in caplog.messages if line.startswith("captions:")]
+    assert line == (
+        "captions: 1 used as they are, 1 rewritten, 1 left out; rewritten as 'a boy on the beach'"
+        " -> '<morty> on the beach'; left out: c.png names rick, but not summer_1"
+    )
+
+
+def test_region_augmentation_without_parts_is_refused_before_anything_is_segmented(
+    tmp_path, base_models
+):
+    from clif_exp.runs.composing import compose
+    from clif_exp.runs.pipeline import prepare
+
+    write_image(tmp_path / "rick man" / "a.png", size=(64, 64))
+    given = ["dataset=folder", f"dataset.root={tmp_path}", "dataset.domain=toonworld", *base_models]
+    with pytest.raises(ValueError, match=r"augmentation\.region: no concept lists parts"):
+        prepare(compose(*given))
+    assert prepare(compose(*given, "augmentation.region.num_pairs=0")).concepts.names == ("rick",)

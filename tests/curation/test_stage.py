@@ -231,7 +231,8 @@ def test_a_users_point_box_or_mask_overrules_what_would_be_found(tmp_path, spec)
     image[20:90, 45:95] = (200, 40, 40)
     image[30:60, 8:32] = (40, 60, 200)
     small[30:60, 8:32] = True
-    Image.fromarray(image).save(tmp_path / "image.png")
+    for file in ("image.png", "image.bmp"):  # a set holds no image twice, unless it is marked
+        Image.fromarray(image).save(tmp_path / file)
     Image.fromarray(small.astype(np.uint8) * 255).save(tmp_path / "small.png")
     said = {
         "nothing": "",
@@ -240,7 +241,8 @@ def test_a_users_point_box_or_mask_overrules_what_would_be_found(tmp_path, spec)
         "mask": "mask: small.png",
     }
     entries = [
-        f"  - name: {key}\n    class_word: cat\n    images: [{{file: image.png, {words}}}]"
+        f"  - name: {key}\n    class_word: cat\n"
+        f"    images: [{{file: image.{'png' if words else 'bmp'}, {words}}}]"
         for key, words in said.items()
     ]
     (tmp_path / "concepts.yaml").write_text(

@@ -297,9 +297,8 @@ def test_a_caption_that_is_too_long_is_refused_before_anything_runs(backbones, c
         curated["concepts"].concepts[0].images[0], caption="a photo of <rick> " + "the man " * 35
     )
     concept = replace(curated["concepts"].concepts[0], images=(image,))
-    check_concepts(
-        replace(curated["concepts"], concepts=(concept,)), spec=backbones("sd15"), num_tokens=2
-    )
+    one = replace(curated["concepts"], concepts=(concept,))
+    check_concepts(one, spec=backbones("sd15"), num_tokens=2, prompts=[])
     with pytest.raises(
         ValueError,
         match=(
@@ -307,9 +306,7 @@ def test_a_caption_that_is_too_long_is_refused_before_anything_runs(backbones, c
             r" Shorten it"
         ),
     ):
-        check_concepts(
-            replace(curated["concepts"], concepts=(concept,)), spec=backbones("sd15"), num_tokens=16
-        )
+        check_concepts(one, spec=backbones("sd15"), num_tokens=16, prompts=[])
 
 
 class _Hungry(L.LightningModule):

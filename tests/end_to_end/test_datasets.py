@@ -6,7 +6,7 @@ import json
 
 
 def test_photographs_pass_the_whole_pipeline(clif_exp, shared_store):
-    result = clif_exp("debug=fast", "dataset=photos", "dataset.size=null", "segmenter=felzenszwalb")
+    result = clif_exp("debug=fast", "dataset=photos", "segmenter=felzenszwalb")
     assert result.code == 0, result.errors
     fingerprint = result.summary()["stages"]["augment_M"]["fingerprint"]
     # ToonWorld's CLIP knows no photograph: better no names than wrong ones, and no images that

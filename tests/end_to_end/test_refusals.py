@@ -43,7 +43,6 @@ def test_a_truncated_image_is_refused_before_anything_runs(clif_exp, broken_set,
         "debug=fast",
         "dataset=folder",
         f"dataset.root={broken_set}",
-        "dataset.size=null",
         store=tmp_path / "store",
     )
     assert result.code == 2

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from clif_exp.artifacts.files import file_digest
+from clif_exp.concepts.intake import Intake
 
 
 @dataclass(frozen=True)
 class ConceptImage:
     """One reference image.
 
-    `point` (x, y) and `box` (x0, y0, x1, y1) are px of the upright image.
+    `caption` names the concept as `<name>`, once a set is read (`captions.py`). `point` (x, y) and
+    `box` (x0, y0, x1, y1) are px of the upright image.
     """
 
     file: Path
@@ -36,14 +38,18 @@ class Concept:
 
 @dataclass(frozen=True)
 class ConceptSet:
-    """Concepts that are customised together, in the order in which the user listed them."""
+    """Concepts that are customised together, in the order in which the user listed them.
+
+    `intake` says what was rewritten or left out of what the user gave.
+    """
 
     name: str
     root: Path
     concepts: tuple[Concept, ...]
+    intake: Intake = field(default_factory=Intake, compare=False)
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 (hex) over all fields and file contents, but no paths."""
+        """Return the SHA-256 (hex) over all concepts and file contents, but no paths."""
         record = [
             {
                 "name": concept.name,

@@ -22,6 +22,7 @@ IMAGE_SUFFIXES = (
 )
 MAX_PIXELS = 50_000_000  # beyond this an "image" is a decompression bomb or needs downsizing anyway
 MIN_SIDE = 32  # px; below this neither CLIP nor a segmenter sees anything
+MIN_MASK = 64  # px in all; less is a slip of the brush, and nothing could be cut out with it
 
 # Modes that become 8-bit RGB without losing what a person sees.
 _SAFE_MODES = {"RGB", "RGBA", "RGBa", "RGBX", "L", "LA", "La", "P", "PA", "1", "CMYK", "YCbCr"}
@@ -60,7 +61,7 @@ def load_mask(file: Path, *, size: tuple[int, int] | None = None) -> np.ndarray:
         size: (width, height) in px that the mask must have.
 
     Returns:
-        bool [H, W], with at least one pixel True and one False.
+        bool [H, W], with at least `MIN_MASK` pixels True and one False.
 
     Raises:
         ValueError: what was found and how to fix it.
@@ -86,6 +87,11 @@ def load_mask(file: Path, *, size: tuple[int, int] | None = None) -> np.ndarray:
         raise ValueError(
             f"{state}. Paint the concept white on black, or remove the mask to let the segmenter"
             " look."
+        )
+    if (marked := int(mask.sum())) < MIN_MASK:
+        raise ValueError(
+            f"marks only {marked} of {mask.size:,} pixels. Paint the whole concept white, or remove"
+            " the mask to let the segmenter look."
         )
     return mask
 

@@ -12,23 +12,24 @@ The native form is a folder with `concepts.yaml`:
         captions: [...]              # optional: one per image
         parts: [hat, jacket]         # optional: what a captioner would otherwise list
 
-Other tools' layouts are read by `formats.py`.
+Other tools' layouts are read by `formats.py`. Captions are given their concept's `<name>` here
+(`captions.py`), and what was changed or left out is noted in the set's `intake`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clif_exp.artifacts.files import file_digest
+from clif_exp.concepts.captions import place_concept
+from clif_exp.concepts.checks import concept_problems, name_problems, shared_images
 from clif_exp.concepts.concept import Concept, ConceptImage, ConceptSet
-from clif_exp.concepts.images import load_mask, load_rgb
-
-NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]*")
-# Tokenizers with more words than this hold most first names anyway: there only real clashes count.
-_CLOSED_VOCABULARY = 10_000
+from clif_exp.concepts.description import short_path
+from clif_exp.concepts.intake import CaptionChange, Intake
+from clif_exp.concepts.wording import listing, visible
 
 
 def read_concept_set(root: Path, *, size: int | None = None) -> ConceptSet:
@@ -42,72 +43,49 @@ def read_concept_set(root: Path, *, size: int | None = None) -> ConceptSet:
         The checked set; every image in it can be opened.
 
     Raises:
-        ValueError: every problem of the set, one per line, with file, field, what was found and
-            how to fix it.
+        ValueError: the set's problems, one per line, with file, field, what was found and how to
+            fix it; of very many the first ones.
     """
+    root = Path(root).expanduser()
+    try:
+        return _read(root, size)
+    except OSError as error:  # such as a path of more characters than the system allows
+        path = visible(str(error.filename or root), 200)
+        raise ValueError(
+            f"dataset.root: '{path}' cannot be read ({error.strerror}). Correct or remove it."
+        ) from error
+
+
+def _read(root: Path, size: int | None) -> ConceptSet:
     from clif_exp.concepts.formats import read_description
 
-    root = Path(root).expanduser()
-    source, name, concepts, problems = read_description(root)
-    if size is not None and not 1 <= size <= max(len(concepts), 1):
+    try:
+        found = read_description(root)
+    except ValueError as error:
+        raise ValueError(listing([str(error)])) from error
+    problems, base = found.problems, root if root.is_dir() else root.parent
+    if size is not None and size > len(found.concepts) and not problems:
         problems.append(
-            f"{source}: dataset.size is {size}, but there are {len(concepts)} concepts. Choose 1 to"
-            f" {len(concepts)}."
+            f"{found.source}: dataset.size is {size}, but the set has {len(found.concepts)}"
+            f" concepts. Choose 1 to {len(found.concepts)}, or dataset.size=null for all."
         )
+    renamed = {} if found.named_by_user else _avoid_class_words(found.concepts)
     # A name used twice is wrong even if only a part of the set is requested.
-    problems += _name_problems(source, concepts)
-    concepts = concepts[: size or None]
-    for concept in concepts:
-        problems += _concept_problems(source, concept, root)
+    problems += name_problems(found.source, found.concepts)
+    taken, others = found.concepts[: size or None], found.concepts[size or len(found.concepts) :]
+    for concept in taken:
+        problems += concept_problems(found.source, concept, base)
+    problems += shared_images(found.source, taken, base)
     if problems:
-        raise ValueError("\n".join(problems))
-    return ConceptSet(
-        name=name, root=root if root.is_dir() else root.parent, concepts=tuple(concepts)
+        raise ValueError(listing(problems))
+    concepts, intake = _place_captions(taken, base, aliases=renamed)
+    intake = replace(
+        intake,
+        renamed=tuple(renamed.items()),
+        concepts_left_out=tuple(concept.name for concept in others),
+        notes=(*found.notes, *_outside(concepts, base)),
     )
-
-
-def check_against_tokenizer(concepts: ConceptSet, *, tokenizer: Any) -> None:
-    """Refuse class words unknown to a tokenizer, and names that collide with its words.
-
-    Args:
-        concepts: the set.
-        tokenizer: a transformers tokenizer, before concept tokens are added.
-
-    Raises:
-        ValueError: every such class word and name, with the remedy.
-    """
-    vocabulary = tokenizer.get_vocab()
-    own_words = {c.class_word.lower() for c in concepts.concepts} | {
-        part.lower() for c in concepts.concepts for part in c.parts
-    }
-    problems = []
-    for concept in concepts.concepts:
-        where = f"concept '{concept.name}'"
-        unknown = [
-            word
-            for word in concept.class_word.lower().split()
-            if not _knows(word, tokenizer, vocabulary)
-        ]
-        if unknown:
-            problems.append(
-                f"{where}: class_word '{concept.class_word}': the base model's tokenizer has no"
-                f" word for {', '.join(unknown)}. Use a word it was trained"
-                f" on{_nearest(unknown[0], vocabulary)}."
-            )
-        taken = [
-            token for token in (f"<{concept.name}>", f"<{concept.name}>_1") if token in vocabulary
-        ]
-        is_word = len(vocabulary) < _CLOSED_VOCABULARY and (
-            f"{concept.name}</w>" in vocabulary or concept.name in vocabulary
-        )
-        if taken or is_word or concept.name in own_words:
-            found = taken[0] if taken else concept.name
-            problems.append(
-                f"{where}: name '{concept.name}' collides with the word '{found}' of the captions"
-                f" or the tokenizer. Rename it, for instance to 'my_{concept.name}'."
-            )
-    if problems:
-        raise ValueError("\n".join(problems))
+    return ConceptSet(name=found.name, root=base, concepts=tuple(concepts), intake=intake)
 
 
 def write_concepts_yaml(
@@ -155,114 +133,64 @@ def write_concepts_yaml(
     return file
 
 
-def _name_problems(source: str, concepts: Sequence[Concept]) -> list[str]:
-    problems = []
-    seen: set[str] = set()
+def _avoid_class_words(concepts: list[Concept]) -> dict[str, str]:
+    """Rename concepts that are called like a class word, in place; return old -> new names.
+
+    DreamBench calls its first cat "cat": in captions nobody could tell the two apart.
+    """
+    renamed = {}
+    words = {concept.class_word.lower() for concept in concepts}
+    names = {concept.name for concept in concepts}
+    for index, concept in enumerate(concepts):
+        if concept.name in words:
+            candidates = (f"{concept.name}_{number}" for number in itertools.count(1))
+            name = next(name for name in candidates if name not in names | words)
+            names.add(name)
+            renamed[concept.name] = name
+            concepts[index] = replace(concept, name=name)
+    return renamed
+
+
+def _place_captions(
+    concepts: Sequence[Concept], base: Path, *, aliases: Mapping[str, str]
+) -> tuple[list[Concept], Intake]:
+    """Let every caption name its concept, or drop it; return the concepts and what was done."""
+    placed, kept, changes = [], 0, []
+    names = [concept.name for concept in concepts]
     for concept in concepts:
-        if not NAME_PATTERN.fullmatch(concept.name):
-            problems.append(
-                f"{source}: concept '{concept.name}': name holds characters that no token name may."
-                " Use a small letter first, then small letters, digits and _."
+        images = []
+        others = [name for name in names if name != concept.name]
+        for image in concept.images:
+            if image.caption and image.caption.strip():
+                result = place_concept(image.caption, concept, others=others, aliases=aliases)
+                if result.text == " ".join(image.caption.split()):
+                    kept += 1
+                else:
+                    changes.append(
+                        CaptionChange(
+                            concept.name,
+                            short_path(image.file, base),
+                            visible(image.caption.strip(), 200),
+                            result.text,
+                            result.reason,
+                        )
+                    )
+                image = replace(image, caption=result.text)
+            images.append(image)
+        placed.append(replace(concept, images=tuple(images)))
+    return placed, Intake(captions_kept=kept, captions_changed=tuple(changes))
+
+
+def _outside(concepts: Sequence[Concept], base: Path) -> list[str]:
+    """Say which images are read from outside of the set's folder: allowed, but easily a slip."""
+    notes = []
+    for concept in concepts:
+        files = [image.file.resolve() for image in concept.images]
+        folders = sorted({file.parent for file in files if not file.is_relative_to(base.resolve())})
+        if folders:
+            more = f" and {len(folders) - 1} more folders" if len(folders) > 1 else ""
+            notes.append(
+                f"concept '{concept.name}': images are read from outside of dataset.root:"
+                f" {visible(str(folders[0]), 200)}{more}"
             )
-        if concept.name in seen:
-            problems.append(
-                f"{source}: concept '{concept.name}': name is used twice. Give every concept its"
-                " own name."
-            )
-        seen.add(concept.name)
-    return problems
-
-
-def _concept_problems(source: str, concept: Concept, root: Path) -> list[str]:
-    where = f"{source}: concept '{concept.name}'"
-    problems = []
-    if not concept.class_word.strip():
-        problems.append(
-            f"{where}: class_word is empty. Say what it is in one or two words the base model"
-            " knows, such as 'man'."
-        )
-    elif not re.fullmatch(r"[^\W\d_][\w' -]*", concept.class_word.strip()):
-        problems.append(
-            f"{where}: class_word '{concept.class_word}' is not made of words. Use plain words such"
-            " as 'teddy bear'."
-        )
-    if not concept.images:
-        problems.append(f"{where}: images: none found. Add at least one image, better 4 to 6.")
-    problems += [
-        f"{where}: parts: '{part}' is not a name. Use short nouns such as 'hat'."
-        for part in concept.parts
-        if not part.strip()
-    ]
-    if len(set(concept.parts)) < len(concept.parts):
-        problems.append(f"{where}: parts: a name is listed twice. List each part once.")
-    seen: dict[bytes, Path] = {}
-    for image in concept.images:
-        problems += [f"{where}: {problem}" for problem in _image_problems(image, root)]
-        digest = file_digest(image.file) if image.file.is_file() else None
-        if digest and digest in seen:
-            problems.append(
-                f"{where}: {_short(image.file, root)} is the same image as"
-                f" {_short(seen[digest], root)}. Remove one."
-            )
-        elif digest:
-            seen[digest] = image.file
-    return problems
-
-
-def _image_problems(image: ConceptImage, root: Path) -> list[str]:
-    file = _short(image.file, root)
-    try:
-        width, height = load_rgb(image.file).size
-    except ValueError as error:
-        return [f"{file} {error}"]
-    problems = []
-    if image.mask is not None:
-        try:
-            load_mask(image.mask, size=(width, height))
-        except ValueError as error:
-            problems.append(f"{_short(image.mask, root)} {error}")
-    if image.point is not None and not (
-        0 <= image.point[0] < width and 0 <= image.point[1] < height
-    ):
-        problems.append(
-            f"{file}: point {list(image.point)} lies outside the image of {width} x {height} px."
-            " Use [x, y] inside it."
-        )
-    if image.box is not None:
-        x0, y0, x1, y1 = image.box
-        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-            problems.append(
-                f"{file}: box {list(image.box)} does not lie in the image of {width} x {height}"
-                " px. Use [x0, y0, x1, y1]."
-            )
-    return problems
-
-
-def _knows(word: str, tokenizer: Any, vocabulary: dict[str, int]) -> bool:
-    if f"{word}</w>" in vocabulary:
-        return True
-    if len(vocabulary) < _CLOSED_VOCABULARY:
-        return False
-    pieces = tokenizer.tokenize(word)
-    if not pieces or tokenizer.unk_token in pieces:
-        return False
-    # Byte-pair tokenizers spell out what they do not know, letter by letter: fewer than two letters
-    # a piece is spelling.
-    return len(word) / len(pieces) >= 2
-
-
-def _nearest(word: str, vocabulary: dict[str, int]) -> str:
-    import difflib
-
-    words = [
-        token.removesuffix("</w>")
-        for token in vocabulary
-        if token.endswith("</w>") and len(token) > 6
-    ]
-    near = difflib.get_close_matches(word, words, n=3)
-    return f", such as {', '.join(near)}" if near else ""
-
-
-def _short(file: Path, root: Path) -> str:
-    base = root if root.is_dir() else root.parent
-    return file.relative_to(base).as_posix() if file.is_relative_to(base) else str(file)
+    return notes

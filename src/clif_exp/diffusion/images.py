@@ -64,7 +64,7 @@ def training_images(
 def single_images(
     concepts: ConceptSet, *, masks: Mapping[tuple[str, int], Path]
 ) -> list[TrainingImage]:
-    """List a concept set's images, captioned from templates where the user gave no caption.
+    """List a concept set's images, captioned from templates where they have no caption.
 
     Args:
         concepts: the set.
@@ -75,7 +75,8 @@ def single_images(
         named = f"<{concept.name}>"
         for number, image in enumerate(concept.images):
             captions = tuple(template.format(named) for template in TRAINING_TEMPLATES)
-            if image.caption and named in image.caption:
+            if image.caption:
+                assert named in image.caption, "captions name their concept once a set is read"
                 captions = (image.caption,)
             mask = image.mask or masks.get((concept.name, number))
             images.append(

@@ -96,7 +96,7 @@ def _identity(raw: Any, choices: dict[str, str]) -> dict[str, Any]:
         "experiment": name,
         "method": str(choices.get("method")),
         "model": str(choices.get("model")),
-        "dataset": str(choices.get("dataset")),
+        "dataset": str((raw.get("dataset") or {}).get("name")),  # several choices are of one kind
         "seed": seed if isinstance(seed, int) else -1,
     }
 

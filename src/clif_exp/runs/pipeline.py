@@ -38,6 +38,7 @@ def prepare(config: Config) -> Plan:
     from clif_exp.evaluation.stage import check_settings as check_judges
     from clif_exp.runs.preparation import (
         check_concepts,
+        check_parts,
         leave_parts_unnamed,
         materialise_dataset,
         select_prompts,
@@ -56,8 +57,12 @@ def prepare(config: Config) -> Plan:
     dataset = materialise_dataset(store, config.dataset)
     root = dataset.path if dataset else Path(str(config.dataset.root)).expanduser()
     concepts = read_concept_set(root, size=config.dataset.size)
-    check_concepts(concepts, spec=spec, num_tokens=config.diffusion.num_tokens)
+    check_parts(concepts, config)
     prompts = select_prompts(concepts, config.generation.prompts)
+    check_concepts(concepts, spec=spec, num_tokens=config.diffusion.num_tokens, prompts=prompts)
+    if process_rank() == 0:
+        for line in concepts.intake.lines():
+            log.info("%s", line)
     return Plan(
         config, store, spec, identity(spec), dataset, root, concepts, prompts, tuple(warnings)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,36 +69,51 @@ def leave_parts_unnamed(config: Config) -> tuple[Config, str]:
     )
 
 
-def check_concepts(concepts: ConceptSet, *, spec: BaseModels, num_tokens: int) -> None:
-    """Refuse class words, names and captions that do not fit the base model's tokenizer.
+def check_concepts(
+    concepts: ConceptSet, *, spec: BaseModels, num_tokens: int, prompts: Sequence[EvaluationPrompt]
+) -> None:
+    """Refuse class words, names, captions and prompts that do not fit the base model's tokenizer.
 
     Args:
         concepts: the set.
         spec: resolved base models.
-        num_tokens: tokens per concept, which lengthen captions.
+        num_tokens: tokens per concept, which lengthen captions and prompts.
+        prompts: that the run will draw.
 
     Raises:
-        ValueError: names the concept, and the image whose caption is too long.
+        ValueError: names the concept, and the image whose caption is too long, or the prompt.
     """
     from transformers import CLIPTokenizer
 
-    from clif_exp.concepts.reading import check_against_tokenizer
+    from clif_exp.concepts.vocabulary import check_against_tokenizer, check_lengths
 
     where: dict[str, Any] = {"subfolder": "tokenizer", "revision": spec.revision}
     tokenizer = CLIPTokenizer.from_pretrained(str(spec.path), **where)
-    check_against_tokenizer(concepts, tokenizer=tokenizer)
-    for concept in concepts.concepts:
-        for image in concept.images:
-            words = (image.caption or "").replace(f"<{concept.name}>", "a " * num_tokens)
-            length = len(tokenizer(words).input_ids)
-            if length > tokenizer.model_max_length:
-                found = (
-                    f"its caption has {length} tokens, the text encoder reads"
-                    f" {tokenizer.model_max_length}"
-                )
-                raise ValueError(
-                    f"concept '{concept.name}': {Path(image.file).name}: {found}. Shorten it."
-                )
+    known: dict[str, Any] = {}
+    if spec.record.world == "toonworld":
+        from clif_exp.toonworld.grammar import VOCABULARY
+        from clif_exp.toonworld.world import SPECIES
+
+        known = {"words": VOCABULARY, "examples": SPECIES}
+    check_against_tokenizer(concepts, tokenizer=tokenizer, **known)
+    texts = [text for prompt in prompts for text in (prompt.text, prompt.class_text)]
+    check_lengths(concepts, tokenizer=tokenizer, num_tokens=num_tokens, prompts=texts)
+
+
+def check_parts(concepts: ConceptSet, config: Config) -> None:
+    """Refuse R-Aug without parts before anything is segmented for it.
+
+    Raises:
+        ValueError: the captioner only repeats what the set lists, and it lists no parts.
+    """
+    needed = "curation" in config.stages and config.augmentation.region.num_pairs
+    listed = any(concept.parts for concept in concepts.concepts)
+    if needed and config.captioner.name == "provided" and not listed:
+        raise ValueError(
+            "augmentation.region: no concept lists parts, and captioner=provided finds none. List"
+            " parts in concepts.yaml, choose captioner=vlm or captioner=openai, or leave region"
+            " augmentation out with augmentation.region.num_pairs=0."
+        )
 
 
 def select_prompts(concepts: ConceptSet, settings: PromptSettings) -> list[EvaluationPrompt]:

@@ -82,15 +82,19 @@ def _left_out(execution: Execution, paths: Mapping[str, Path]) -> list[str]:
     """What was given or found and is not used, a sentence each."""
     from clif_exp.curation.omissions import left_out
 
+    concepts = execution.plan.concepts
     if "segments" not in paths:
-        return []
-    return left_out(
-        paths["segments"],
-        paths.get("contexts"),
-        concepts=execution.plan.concepts,
-        naming=execution.plan.config.captioner.naming.enabled,
-        kinds=[kind for kind in FIELDS if f"augment_{kind}" in paths],
-    )
+        return concepts.intake.lines()
+    return [
+        *concepts.intake.lines(),
+        *left_out(
+            paths["segments"],
+            paths.get("contexts"),
+            concepts=concepts,
+            naming=execution.plan.config.captioner.naming.enabled,
+            kinds=[kind for kind in FIELDS if f"augment_{kind}" in paths],
+        ),
+    ]
 
 
 def _few_steps(execution: Execution) -> list[str]:
