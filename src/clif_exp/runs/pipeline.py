@@ -91,6 +91,7 @@ def execute(plan: Plan, *, run: RunDirectory, config_yaml: str) -> None:
         config.logger if first else None, folder=run.path, name=f"{config.name}-seed{config.seed}"
     )
     execution = Execution(plan, run, trackers)
+    run.summary["intake"] = plan.concepts.intake.record()
     code = 1
     try:
         trackers.start(config.plain())
