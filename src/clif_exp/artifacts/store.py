@@ -230,6 +230,18 @@ class ArtifactStore:
         return found
 
 
+def built_at(artifact: Artifact) -> tuple[float, float] | None:
+    """Return when building an artifact began and ended, in s since 1970 (UTC).
+
+    The begin is the end less the time that building took: a build that was resumed also waited.
+    None for artifacts from before this was recorded.
+    """
+    record = json.loads((artifact.path / RECORD).read_text())
+    if (finished := record.get("finished")) is None:
+        return None
+    return round(finished - record["seconds"], 3), finished
+
+
 def process_rank() -> int:
     """Return this process's rank as its launcher states it; 0 outside a distributed run."""
     for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
@@ -259,6 +271,7 @@ def _build(
     clock.unlink(missing_ok=True)
     peak = peak_memory_mb()
     full = record | {
+        "finished": round(time.time(), 3),
         "seconds": round(seconds, 3),
         "peak_memory_mb": peak,
         "versions": _versions(),

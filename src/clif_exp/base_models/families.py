@@ -44,14 +44,29 @@ class TextEncoder:
 
 
 @dataclass(frozen=True)
+class ToolNames:
+    """What other tools call a family's models of one kind of prediction.
+
+    Attributes:
+        kohya: `ss_base_model_version` of kohya's tools.
+        modelspec: `modelspec.architecture` (github.com/Stability-AI/ModelSpec).
+    """
+
+    kohya: str
+    modelspec: str
+
+
+@dataclass(frozen=True)
 class Family:
     """Base models that one pipeline class runs and that other tools treat alike.
 
     Attributes:
         pipeline: class of diffusers.
         encoders: the pipeline's name of a text encoder -> its record.
-        kohya_model: kohya's name of the base model.
+        names: what the U-Net predicts -> what other tools call such models; the first stands for
+            all others.
         kohya_v2: whether kohya's tools call it a Stable Diffusion 2.
+        modelspec_implementation: `modelspec.implementation` of its LoRAs.
         pooled: text encoder whose pooled text conditions the U-Net, together with the image's size;
             None: neither does.
         world: whose words its prompts may use besides "generic" ones, and whose reader can read
@@ -62,12 +77,17 @@ class Family:
 
     pipeline: str
     encoders: Mapping[str, TextEncoder]
-    kohya_model: str
+    names: Mapping[str, ToolNames]
     kohya_v2: bool = False
+    modelspec_implementation: str = "diffusers"
     pooled: str | None = None
     world: str = "generic"
     packaged: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def names_for(self, prediction: str) -> ToolNames:
+        """Return what other tools call the models that predict this."""
+        return self.names.get(prediction) or next(iter(self.names.values()))
 
     def layers_read(self, encoder: str, *, layers: int) -> int:
         """Return how many layers of a text encoder reach the U-Net.
@@ -93,19 +113,28 @@ FAMILIES: dict[str, Family] = {
     "toonworld": Family(
         "StableDiffusionPipeline",
         _ONE_CLIP,
-        kohya_model="toonworld",
+        names={"v_prediction": ToolNames("toonworld", "toonworld")},
         world="toonworld",
         packaged=True,
         options=_NO_SAFETY_CHECKER,
     ),
     "sd15": Family(
-        "StableDiffusionPipeline", _ONE_CLIP, kohya_model="sd_v1", options=_NO_SAFETY_CHECKER
+        "StableDiffusionPipeline",
+        _ONE_CLIP,
+        names={
+            "epsilon": ToolNames("sd_v1", "stable-diffusion-v1"),
+            "v_prediction": ToolNames("sd_v1_v", "stable-diffusion-v1"),
+        },
+        options=_NO_SAFETY_CHECKER,
     ),
     # Its U-Net reads the penultimate layer of ViT-H; its pipeline holds one layer less to that end.
     "sd21": Family(
         "StableDiffusionPipeline",
         _ONE_CLIP,
-        kohya_model="sd_v2",
+        names={
+            "epsilon": ToolNames("sd_v2", "stable-diffusion-v2-512"),
+            "v_prediction": ToolNames("sd_v2_v", "stable-diffusion-v2-768-v"),
+        },
         kohya_v2=True,
         options=_NO_SAFETY_CHECKER,
     ),
@@ -119,7 +148,8 @@ FAMILIES: dict[str, Family] = {
                 "CLIPTextModelWithProjection", "tokenizer_2", "penultimate", "clip_g", "lora_te2"
             ),
         },
-        kohya_model="sdxl_base_v1-0",
+        names={"epsilon": ToolNames("sdxl_base_v1-0", "stable-diffusion-xl-v1-base")},
+        modelspec_implementation="https://github.com/Stability-AI/generative-models",
         pooled="text_encoder_2",
     ),
 }

@@ -97,7 +97,7 @@ def load_text_encoders(
     loaded: dict[str, tuple[Any, Any]] = {}
     for name in spec.contrastive:
         record = spec.record.encoders[name]
-        tokenizer = transformers.CLIPTokenizer.from_pretrained(**source, subfolder=record.tokenizer)
+        tokenizer = load_tokenizer(spec, name)
         with quiet_loading():
             encoder: Any = getattr(transformers, record.model_class).from_pretrained(
                 **source, subfolder=name, use_safetensors=True, dtype=dtype or torch.float32
@@ -106,6 +106,15 @@ def load_text_encoders(
             encoder.set_attn_implementation("eager")
         loaded[name] = (tokenizer, encoder.to(device).requires_grad_(False).eval())
     return loaded
+
+
+def load_tokenizer(spec: BaseModels, encoder: str = "text_encoder") -> Any:
+    """Load a pipeline's tokenizer alone."""
+    from transformers import CLIPTokenizer
+
+    source: dict[str, Any] = {"revision": spec.revision}
+    folder = spec.record.encoders[encoder].tokenizer
+    return CLIPTokenizer.from_pretrained(str(spec.path), subfolder=folder, **source)
 
 
 def text_layers(spec: BaseModels, encoder: str) -> tuple[int, int]:

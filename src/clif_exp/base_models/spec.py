@@ -91,6 +91,15 @@ def is_local(path: str | Path) -> bool:
     return Path(text).exists() or text.startswith((".", "/", "~")) or text.count("/") != 1
 
 
+def pipeline_folder(spec: BaseModels) -> Path:
+    """Return the folder of a resolved pipeline's files: its own, or the hub's cache of it."""
+    if is_local(str(spec.path)):
+        return Path(str(spec.path)).expanduser()
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(str(spec.path), revision=spec.revision, local_files_only=True))
+
+
 def _fill_in_packaged(spec: BaseModels) -> BaseModels:
     root = Path(spec.path).expanduser() if spec.path else packaged_weights()
     # Either the folder of all of its models or one pipeline.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from clif_exp.base_models.spec import is_local
+from clif_exp.base_models.scheduler import prediction_of, scheduler_config
+from clif_exp.base_models.spec import pipeline_folder
 from clif_exp.diffusion.prior import general_prompts
 
 if TYPE_CHECKING:
@@ -28,10 +28,9 @@ def check_settings(spec: BaseModels, settings: DiffusionSettings) -> None:
     """
     if settings.prior_share:
         general_prompts(spec.record.world, settings=settings.prior)
-    folder = _folder(spec)
     if (tuning := settings.unet_tuning()) is not None:
-        tuning.check(linear_layers(folder / "unet"))
-    scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+        tuning.check(linear_layers(pipeline_folder(spec) / "unet"))
+    scheduler = scheduler_config(spec)
     prediction = prediction_of(scheduler)
     if str(scheduler.get("_class_name")).startswith("FlowMatch"):
         raise ValueError(
@@ -51,25 +50,6 @@ def no_min_snr(gamma: float) -> str:
     )
 
 
-def prediction_of(config: Mapping[str, Any]) -> str:
-    """Return what the U-Net predicts: "epsilon", "v_prediction", "sample" or "flow_prediction".
-
-    Args:
-        config: of the pipeline's scheduler, `_class_name` included.
-
-    Raises:
-        ValueError: it says something else.
-    """
-    flow = str(config.get("_class_name", "")).startswith("FlowMatch")
-    kind = "flow_prediction" if flow else config.get("prediction_type", "epsilon")
-    if kind not in ("epsilon", "v_prediction", "sample", "flow_prediction"):
-        known = "epsilon, v_prediction, sample and flow_prediction"
-        raise ValueError(
-            f"model.path: the scheduler's prediction_type is {kind!r}; known are {known}."
-        )
-    return kind
-
-
 def linear_layers(folder: Path) -> dict[str, tuple[int, int]]:
     """Return a saved model's linear layers: name -> (outputs, inputs), from safetensors headers."""
     layers = {}
@@ -80,11 +60,3 @@ def linear_layers(folder: Path) -> dict[str, tuple[int, int]]:
             if name.endswith(".weight") and len(tensor["shape"]) == 2:
                 layers[name.removesuffix(".weight")] = (tensor["shape"][0], tensor["shape"][1])
     return layers
-
-
-def _folder(spec: BaseModels) -> Path:
-    if is_local(str(spec.path)):
-        return Path(str(spec.path)).expanduser()
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(str(spec.path), revision=spec.revision, local_files_only=True))

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from clif_exp.diffusion.checks import no_min_snr, prediction_of
+from clif_exp.base_models.scheduler import prediction_of
+from clif_exp.diffusion.checks import no_min_snr
 
 
 class NoiseSchedule(Protocol):

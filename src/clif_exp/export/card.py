@@ -1,25 +1,31 @@
-"""The model card: the files, the words that call up the concepts, and what made them."""
+"""The model card: the words that call up the concepts, whose each file is, and what made them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from clif_exp.base_models.spec import is_local
-from clif_exp.export.embeddings import loading_code
+from clif_exp.base_models.unet_tuning.lora import FILE as LORA_FILE
+from clif_exp.export.embeddings import FOLDER, loading_code, loading_imports
+from clif_exp.export.tools import in_a1111, in_comfyui, in_diffusers, sample_prompt
+from clif_exp.prompts.articles import with_article
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
+    from clif_exp.base_models.unet_tuning.kind import ExportFacts
     from clif_exp.concepts.concept import ConceptSet
 
-_FRONT = """---
+_CARD = """---
 base_model: {base_model}
 library_name: diffusers
 pipeline_tag: text-to-image
 tags: [clif, lora, textual-inversion, {pipeline}]
-{instance}---
+instance_prompt: "{prompt}"
+---
 
 # {names}
 
@@ -27,110 +33,214 @@ Taught with CLIF to `{base_model}`{revision}, {count} concepts together.
 
 ## Words
 
-| write | for | tokens |
-| --- | --- | --- |
+| for | in diffusers | in ComfyUI | in A1111 and Forge | tokens |
+| --- | --- | --- | --- | --- |
 {words}
+{warning}
+## Files
 
-## Use
+| file | for |
+| --- | --- |
+{files}
 
-{use}{whole}
-ComfyUI, A1111: put `kohya.safetensors` with the LoRAs and the files of `embeddings/` \
-with the embeddings. There an embedding is
-called by its file name{call}.
+## diffusers
 
+```python
+{code}
+```
+{where}
+## ComfyUI
+
+{comfyui}
+
+    {comfyui_prompt}
+
+A space ends a concept's name there: write `{possessive}`.
+
+## A1111, Forge
+
+{a1111}
+
+    {a1111_prompt}
+{whole}
 ## Made from
 
 - concept set `{set_name}`, fingerprint `{fingerprint}`
-{facts}
-"""
 
-_USE = """```python
-from diffusers import {pipeline}
-{encoders}pipe = {pipeline}.from_pretrained("{base_model}"{pin}{passed})
-{unet}for concept in {names}:
-    {load}
-pipe("{prompt}").images[0]
+```yaml
+{made_from}
 ```
 """
 
-_ENCODER = '{name} = transformers.{model_class}.from_pretrained("{name}")\n'
-_WHOLE = """
-Stage 1 trained whole text encoders: the images need {folders} in place of the base model's; \
-no LoRA file carries them.
-ComfyUI loads `model.safetensors` in there as a CLIP (folder `text_encoders`); \
-A1111 has no place for it, so train with
-`contrastive=lora` to use the result there.
+_PACKAGED = """
+`{base_model}` is the pipeline that clif_exp ships (or the one that `model.path` named).
+This prints where it is:
+
+    python -c "import clif_exp.base_models.spec as s; print(s.packaged_weights() / 'pipeline')"
+
+It needs transformers 5. ComfyUI and A1111 have no place for so small a model: what is said of them
+below shows the form.
 """
+_LOCAL = """
+`{base_model}` is the diffusers pipeline that `model.path` named.
+"""
+_COMMON_WORDS = """
+**Common words** ({names}): the tokenizer knows them without the concept. A1111 and Forge put the
+concept in their place in every prompt. To keep the word there, rename the concept's file in
+`embeddings/`: ComfyUI, A1111 and Forge call a concept by it.
+"""
+_WHOLE = """
+## Whole text encoders
+
+Stage 1 trained whole text encoders: the images need {folders} in place
+of the base model's; no LoRA file carries them. ComfyUI loads `model.safetensors` in there as a CLIP
+(folder `models/text_encoders/`); A1111 has no place for it, so train with `contrastive=lora` to use
+the result there.
+"""
+_NO_FILE = "It has no file for what was trained in the U-Net."
 
 
 def model_card(
+    out: Path,
     *,
     spec: BaseModels,
     concepts: ConceptSet,
+    facts: ExportFacts,
     num_tokens: Mapping[str, int],
     config: Mapping[str, Any],
     unet_code: Sequence[str],
     encoders: Sequence[str],
+    common: Sequence[str],
 ) -> str:
     """Return the text of README.md.
 
     Args:
+        out: folder of the export, with all other files in it.
         spec: resolved base models.
         concepts: what was customised.
+        facts: what the files' headers say.
         num_tokens: concept name -> number of tokens.
         config: what made the files; shown as it is.
         unet_code: Python that loads what was trained in the U-Net.
         encoders: text encoders that the export holds whole.
+        common: concepts whose names are words of the tokenizer.
     """
-    family = spec.record
-    # A local path means nothing to others, and may tell more than its owner wants.
-    base_model = f"<your {spec.family} folder>" if is_local(str(spec.path)) else str(spec.path)
     names = [concept.name for concept in concepts.concepts]
-    second = names[1] if len(names) > 1 else None
-    prompt = f"a photo of <{names[0]}>" + (
-        f" on the left and <{second}> on the right" if second else ""
-    )
-    use = _USE.format(
-        pipeline=family.pipeline,
+    base_model = _base_model(spec)
+    lora = facts.web_file if (out / facts.web_file).is_file() else None
+    prompts = {
+        tool: sample_prompt([tool(name) for name in names])
+        for tool in (in_diffusers, in_comfyui, in_a1111)
+    }
+    words = [
+        f"| {with_article(c.class_word)} | `{in_diffusers(c.name)}` | `{in_comfyui(c.name)}` |"
+        f" `{in_a1111(c.name)}` | {num_tokens[c.name]} |"
+        for c in concepts.concepts
+    ]
+    return _CARD.format(
         base_model=base_model,
-        pin=f', revision="{spec.revision}"' if spec.revision else "",
-        names=names,
-        unet="".join(f"{line}\n" for line in unet_code),
-        load="\n    ".join(loading_code(family)),
-        prompt=prompt,
-        encoders="".join(
-            _ENCODER.format(name=name, model_class=family.encoders[name].model_class)
-            for name in encoders
-        ),
-        passed="".join(f", {name}={name}" for name in encoders),
-    )
-    words = "\n".join(
-        f"| `<{c.name}>` | a {c.class_word} | {num_tokens[c.name]} |" for c in concepts.concepts
-    )
-    return _FRONT.format(
-        base_model=base_model,
-        pipeline=family.pipeline,
-        instance=f'instance_prompt: "{prompt}"\n',
+        pipeline=spec.record.pipeline,
+        prompt=prompts[in_diffusers],
         names=", ".join(names),
         revision=f" at revision `{spec.revision}`" if spec.revision else "",
         count=len(names),
-        words=words,
-        use=use,
-        call=f": `{names[0]}` instead of `<{names[0]}>`",
-        whole=(
-            _WHOLE.format(folders=" and ".join(f"`{name}/`" for name in encoders))
-            if encoders
-            else ""
+        words="\n".join(words),
+        warning=_warning(common),
+        files="\n".join(_files(out, web_file=lora, encoders=encoders)),
+        code="\n".join(
+            _code(
+                spec,
+                base_model=base_model,
+                names=names,
+                prompt=prompts[in_diffusers],
+                unet_code=unet_code,
+                encoders=encoders,
+            )
         ),
+        where=_where(spec, base_model=base_model),
+        comfyui=_put(lora, "models/loras/", " (node Load LoRA)", "models/embeddings/", unet_code),
+        comfyui_prompt=prompts[in_comfyui],
+        possessive=f"{in_comfyui(names[-1])} 's hat",
+        a1111=_put(lora, "models/Lora/", "", "embeddings/", unet_code),
+        a1111_prompt=prompts[in_a1111] + (f" <lora:{facts.name}:1>" if lora else ""),
+        whole=_whole(encoders),
         set_name=concepts.name,
         fingerprint=concepts.fingerprint(),
-        facts=_facts(config),
+        made_from=yaml.safe_dump(dict(config), sort_keys=False, default_flow_style=None).rstrip(),
     )
 
 
-def _facts(config: Mapping[str, Any]) -> str:
-    return (
-        "\n```yaml\n"
-        + yaml.safe_dump(dict(config), sort_keys=False, default_flow_style=None).rstrip()
-        + "\n```"
-    )
+def _base_model(spec: BaseModels) -> str:
+    """Name the base model; a path means nothing to others, and may tell more than one wants."""
+    return f"<your {spec.family} folder>" if is_local(str(spec.path)) else str(spec.path)
+
+
+def _warning(common: Sequence[str]) -> str:
+    if not common:
+        return ""
+    return _COMMON_WORDS.format(names=", ".join(f"`{name}`" for name in common))
+
+
+def _files(out: Path, *, web_file: str | None, encoders: Sequence[str]) -> list[str]:
+    rows = {
+        f"`{FOLDER}/<concept>.safetensors`": "all of them: one embedding per concept",
+        f"`{LORA_FILE}`": "diffusers only; ComfyUI would load a part of it, Forge refuses it",
+        f"`{web_file}`": "ComfyUI, A1111, Forge, kohya's scripts; diffusers reads it too",
+    }
+    there = {f"`{LORA_FILE}`": (out / LORA_FILE).is_file(), f"`{web_file}`": web_file is not None}
+    rows = {file: whose for file, whose in rows.items() if there.get(file, True)}
+    rows |= {f"`{encoder}/`": "a whole text encoder, see below" for encoder in encoders}
+    return [f"| {file} | {whose} |" for file, whose in rows.items()]
+
+
+def _code(
+    spec: BaseModels,
+    *,
+    base_model: str,
+    names: Sequence[str],
+    prompt: str,
+    unet_code: Sequence[str],
+    encoders: Sequence[str],
+) -> list[str]:
+    """Return the lines of Python that draw the sample prompt, run in the export's folder."""
+    family = spec.record
+    imports = loading_imports(family) + (["import transformers"] if encoders else [])
+    given = [f'"{base_model}"']
+    given += [f'revision="{spec.revision}"'] if spec.revision else []
+    given += [f"{name}={name}" for name in encoders]
+    return [
+        *imports,
+        f"from diffusers import {family.pipeline}",
+        "",
+        *(
+            f'{name} = transformers.{family.encoders[name].model_class}.from_pretrained("{name}")'
+            for name in encoders
+        ),
+        f"pipe = {family.pipeline}.from_pretrained({', '.join(given)})",
+        *unet_code,
+        f"for concept in {list(names)}:",
+        *(f"    {line}" for line in loading_code(family)),
+        f'pipe("{prompt}").images[0].save("image.png")',
+    ]
+
+
+def _where(spec: BaseModels, *, base_model: str) -> str:
+    if not is_local(str(spec.path)):
+        return ""
+    return (_PACKAGED if spec.record.packaged else _LOCAL).format(base_model=base_model)
+
+
+def _put(
+    web_file: str | None, loras: str, how: str, embeddings: str, unet_code: Sequence[str]
+) -> str:
+    """Say where the files go."""
+    rest = f"the files of `{FOLDER}/` into `{embeddings}`"
+    if web_file is None:
+        return f"Put {rest}." + (f" {_NO_FILE}" if unet_code else "")
+    return f"Put `{web_file}` into `{loras}`{how} and {rest}."
+
+
+def _whole(encoders: Sequence[str]) -> str:
+    if not encoders:
+        return ""
+    return _WHOLE.format(folders=" and ".join(f"`{name}/`" for name in encoders))

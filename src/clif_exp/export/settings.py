@@ -10,4 +10,4 @@ from clif_exp.settings import StageSettings
 class ExportSettings(StageSettings):
     """There is nothing to set; only the version of what is written."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3

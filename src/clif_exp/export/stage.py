@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clif_exp.base_models.scheduler import prediction_of, scheduler_config
+from clif_exp.base_models.spec import is_local
+from clif_exp.base_models.tensor_files import save_tensors, weights_digest
 from clif_exp.base_models.tokens import EMBEDDINGS_FILE, load_concept_embeddings
 from clif_exp.base_models.unet_tuning.kind import ExportFacts
 from clif_exp.base_models.unet_tuning.registry import export_unet_tuning
 from clif_exp.export.card import model_card
 from clif_exp.export.embeddings import FOLDER, textual_inversion
+from clif_exp.export.tools import whole_words
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
     from clif_exp.concepts.concept import ConceptSet
+
+log = logging.getLogger(__name__)
 
 
 def export_run(
@@ -24,12 +31,13 @@ def export_run(
     concepts: ConceptSet,
     diffusion: Path,
     config: Mapping[str, Any],
+    trained: tuple[float, float] | None = None,
 ) -> None:
     """Export a trained model.
 
-    Writes what was trained in the U-Net (a LoRA for diffusers and for kohya's tools, both with the
-    text encoders' LoRA if stage 1 trained one), a folder per text encoder that stage 1 trained as a
-    whole, embeddings/<concept>.safetensors and README.md.
+    Writes what was trained in the U-Net (a LoRA for diffusers and one for ComfyUI, A1111, Forge and
+    kohya's scripts, both with the text encoders' LoRA if stage 1 trained one), a folder per text
+    encoder that stage 1 trained as a whole, embeddings/<concept>.safetensors and README.md.
 
     Args:
         out: folder, created if missing.
@@ -37,40 +45,69 @@ def export_run(
         concepts: what was customised.
         diffusion: what stage 2 published.
         config: what made it, for the model card; plain dicts and scalars, no paths.
+        trained: when stage 2 began and ended, s since 1970 (UTC), if known.
 
     Raises:
         ValueError: `diffusion` is not a published result of stage 2.
     """
-    from safetensors.torch import save_file
-
     (out / FOLDER).mkdir(parents=True, exist_ok=True)
     embeddings = load_concept_embeddings(diffusion / EMBEDDINGS_FILE)
     num_tokens = {name: len(vectors) for name, vectors in embeddings["text_encoder"].items()}
     facts = ExportFacts(
+        name=export_name(list(num_tokens), diffusion=diffusion),
         family=spec.record,
-        base_model=Path(str(spec.path)).name,
-        triggers=tuple(f"<{name}>" for name in num_tokens),
+        base_model=spec.family if is_local(str(spec.path)) else str(spec.path),
+        prediction=prediction_of(scheduler_config(spec)),
+        resolution=spec.resolution,
+        concepts=tuple(num_tokens),
+        trained=trained,
     )
     unet_code = export_unet_tuning(diffusion, out, facts=facts)
     encoders = export_text_encoders(out, spec=spec, diffusion=diffusion)
     for name in num_tokens:
         own = {encoder: vectors[name] for encoder, vectors in embeddings.items()}
-        save_file(
-            textual_inversion(name, own, family=spec.record),
-            str(out / FOLDER / f"{name}.safetensors"),
-            metadata={"format": "pt"},
-        )
+        file = out / FOLDER / f"{name}.safetensors"
+        save_tensors(textual_inversion(name, own, family=spec.record), file)
     card = model_card(
+        out,
         spec=spec,
         concepts=concepts,
+        facts=facts,
         num_tokens=num_tokens,
         config=config,
         unet_code=unet_code,
         encoders=encoders,
+        common=_warn_of_common_words(list(num_tokens), spec=spec),
     )
     (out / "README.md").write_text(card)
     for file in out.rglob("*.safetensors"):
         file.chmod(0o644)  # safetensors writes files that only their owner can read
+
+
+def export_name(concepts: Sequence[str], *, diffusion: Path) -> str:
+    """Name an export after its concepts and weights: "milo_otto_and_2_more_1a2b3c4d".
+
+    Tools list LoRAs by their file's name, so no two exports may share one. The run's own name can
+    not be in it: runs of other names share the artifact.
+    """
+    shown = [name[:24] for name in concepts[: 3 if len(concepts) == 3 else 2]]
+    left_out = len(concepts) - len(shown)
+    more = [f"and_{left_out}_more"] if left_out else []
+    return "_".join([*shown, *more, weights_digest(diffusion)[:8]])
+
+
+def _warn_of_common_words(names: Sequence[str], *, spec: BaseModels) -> list[str]:
+    """Return the concepts whose names are words of the tokenizer, and log what that means."""
+    from clif_exp.base_models.loading import load_tokenizer
+
+    common = whole_words(load_tokenizer(spec), names)
+    if common:
+        log.warning(
+            "export: %s: the base model knows this as a word, which the concept replaces in every"
+            " prompt of A1111 and Forge. Rename the file in embeddings/ to keep the word there.",
+            ", ".join(common),
+        )
+    return common
 
 
 def export_text_encoders(out: Path, *, spec: BaseModels, diffusion: Path) -> list[str]:

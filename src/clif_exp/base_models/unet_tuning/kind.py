@@ -19,17 +19,30 @@ TextLora = Mapping[str, tuple[Mapping[str, "Tensor"], Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class ExportFacts:
-    """What the headers of exported files say.
+    """What the names and headers of exported files say.
 
     Attributes:
+        name: of the export; of its file for ComfyUI and A1111 too, and so in their menus.
         family: of the base model.
         base_model: its name.
-        triggers: the words that stand for the concepts.
+        prediction: what its U-Net predicts, as `scheduler.prediction_of` returns.
+        resolution: side of the training images in px.
+        concepts: their names.
+        trained: when training began and ended, s since 1970 (UTC); None: not recorded.
     """
 
+    name: str
     family: Family
     base_model: str
-    triggers: tuple[str, ...]
+    prediction: str
+    resolution: int
+    concepts: tuple[str, ...]
+    trained: tuple[float, float] | None = None
+
+    @property
+    def web_file(self) -> str:
+        """Name of the file that ComfyUI, A1111, Forge and kohya's scripts load."""
+        return f"{self.name}.safetensors"
 
 
 class UNetTuning(Protocol):
@@ -74,5 +87,8 @@ class UNetTuning(Protocol):
 
     @classmethod
     def export(cls, folder: Path, out: Path, *, facts: ExportFacts) -> str:
-        """Write the files that other tools load; return the Python that a stock pipeline needs."""
+        """Write the files that other tools load; return the Python that a stock pipeline needs.
+
+        What ComfyUI and A1111 load goes into `facts.web_file`.
+        """
         ...

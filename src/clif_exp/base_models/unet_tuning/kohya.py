@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from clif_exp.base_models.families import Family
-from clif_exp.base_models.unet_tuning.kind import ExportFacts
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")  # all of one width in CLIP
 
 
 def to_kohya(
@@ -37,7 +37,7 @@ def to_kohya(
         name: encoder.kohya_prefix for name, encoder in family.encoders.items()
     }
     kohya: dict[str, Tensor] = {}
-    for key, value in (dict(lora) | _zero_out_proj(lora)).items():
+    for key, value in (dict(lora) | _zeros_beside(lora)).items():
         module, _, suffix = key.rpartition(".lora_")
         direction = {"A.weight": "lora_down", "B.weight": "lora_up"}.get(suffix)
         model, _, layer = module.partition(".")
@@ -52,38 +52,23 @@ def to_kohya(
     return kohya
 
 
-def _zero_out_proj(lora: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return zero updates of `out_proj` for text encoders whose attention is trained without it.
+def _zeros_beside(lora: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return zero updates for the layers of a text encoder's attention that are not trained.
 
-    diffusers recognises kohya's text encoders by this layer, and without it silently drops the
-    updates of queries, keys and values.
+    A1111 applies those of SD 2.1 and of SDXL's second encoder only where queries, keys, values and
+    output are all there, and diffusers recognises kohya's text encoders by the output; without them
+    both silently drop what was trained.
     """
     added: dict[str, Tensor] = {}
     for key, value in lora.items():
-        if (
-            key.startswith("text_encoder")
-            and ".self_attn." in key
-            and ".out_proj." not in key
-            and key.endswith(".lora_A.weight")
-        ):
-            name = key[: key.index(".self_attn.")] + ".self_attn.out_proj.lora_"
+        attention, found, layer = key.partition(".self_attn.")
+        if not found or not key.startswith("text_encoder") or not layer.endswith("A.weight"):
+            continue
+        for missing in _ATTENTION:
+            name = f"{attention}.self_attn.{missing}.lora_"
             if f"{name}A.weight" not in lora:
                 added |= {
                     f"{name}A.weight": value.new_zeros(value.shape),
                     f"{name}B.weight": value.new_zeros(value.shape[::-1]),
                 }
     return added
-
-
-def kohya_metadata(*, rank: int, alpha: float, facts: ExportFacts) -> dict[str, str]:
-    """Return the header that kohya's tools and web interfaces show."""
-    return {
-        "format": "pt",
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": str(rank),
-        "ss_network_alpha": str(alpha),
-        "ss_base_model_version": facts.family.kohya_model,
-        "ss_sd_model_name": facts.base_model,
-        "ss_v2": str(facts.family.kohya_v2),
-        "ss_tag_frequency": json.dumps({"clif_exp": dict.fromkeys(facts.triggers, 1)}),
-    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FILE = "pytorch_lora_weights.safetensors"
-KOHYA_FILE = "kohya.safetensors"
 
 
 @dataclass(frozen=True)
@@ -131,23 +129,52 @@ class LoraTuning:
 
     @classmethod
     def export(cls, folder: Path, out: Path, *, facts: ExportFacts) -> str:
-        """Write the LoRA for diffusers and, with its alpha, for ComfyUI and A1111."""
-        from safetensors.torch import save_file
+        """Write the LoRA for diffusers and for ComfyUI, A1111, Forge and kohya's scripts.
 
-        from clif_exp.base_models.unet_tuning.kohya import kohya_metadata, to_kohya
+        diffusers before 0.35 does not know the alpha of its own file and takes the rank for it; so
+        alpha / rank is multiplied into the weights there. kohya's naming has a place for it.
+        """
+        from clif_exp.base_models.tensor_files import save_tensors
+        from clif_exp.base_models.unet_tuning.headers import kohya_metadata
+        from clif_exp.base_models.unet_tuning.kohya import to_kohya
 
-        shutil.copyfile(folder / FILE, out / FILE)
         tensors, metadata = read_lora(folder / FILE)
-        alphas = {
-            key.split(".")[0]: value
-            for key, value in metadata.items()
-            if key.endswith(".lora_alpha")
+        models = sorted({key.split(".")[0] for key in tensors})
+        ranks = {model: int(metadata[f"{model}.r"]) for model in models}
+        alphas = {model: float(metadata[f"{model}.lora_alpha"]) for model in models}
+        own = {
+            f"{model}.{key}": value
+            for model in models
+            for key, value in {
+                "lora_alpha": ranks[model],
+                "peft_type": "LORA",
+                "r": ranks[model],
+                "target_modules": metadata[f"{model}.target_modules"],
+            }.items()
         }
-        model = next(iter(alphas)) if "unet" not in alphas else "unet"
-        header = kohya_metadata(rank=metadata[f"{model}.r"], alpha=alphas[model], facts=facts)
+        save_tensors(
+            _with_alpha_of_rank(tensors, ranks=ranks, alphas=alphas),
+            out / FILE,
+            metadata={"lora_adapter_metadata": json.dumps(own, sort_keys=True)},
+        )
         kohya = to_kohya(tensors, alphas=alphas, family=facts.family)
-        save_file(kohya, str(out / KOHYA_FILE), metadata=header)
+        save_tensors(
+            kohya,
+            out / facts.web_file,
+            metadata=kohya_metadata(kohya, ranks=ranks, alphas=alphas, facts=facts),
+        )
         return f'pipe.load_lora_weights(".", weight_name="{FILE}")'
+
+
+def _with_alpha_of_rank(
+    lora: Mapping[str, Tensor], *, ranks: Mapping[str, int], alphas: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """Return an equal LoRA whose alpha is its rank: its upper matrices take alpha / rank in."""
+    scales = {model: alphas[model] / rank for model, rank in ranks.items()}
+    return {
+        key: value * scales[key.split(".")[0]] if key.endswith(".lora_B.weight") else value
+        for key, value in lora.items()
+    }
 
 
 def save_lora(unet: Any, out: Path, *, pipeline_class: Any, text_lora: TextLora) -> None:

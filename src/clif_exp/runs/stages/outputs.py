@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clif_exp.artifacts.store import built_at
 from clif_exp.curation.settings import FIELDS
 from clif_exp.export.settings import ExportSettings
 
@@ -38,6 +39,7 @@ def export(execution: Execution) -> None:
             concepts=plan.concepts,
             diffusion=diffusion.path,
             config=facts,
+            trained=built_at(diffusion),
         )
 
     artifact = execution.artifact(
