@@ -49,3 +49,9 @@ def concepts_yaml(root: Path, text: str) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     (root / "concepts.yaml").write_text(text)
     return root
+
+
+def web_lora(export: Path) -> Path:
+    """The file of an export that ComfyUI, A1111, Forge and kohya's scripts load."""
+    (file,) = set(export.glob("*.safetensors")) - {export / "pytorch_lora_weights.safetensors"}
+    return file

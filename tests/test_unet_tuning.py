@@ -104,7 +104,14 @@ def test_another_kind_is_saved_found_loaded_and_exported(tmp_path, spec, text_lo
         "encoder.layers.0.self_attn.q_proj.weight"
     }
     (tmp_path / "export").mkdir()
-    facts = ExportFacts(family=spec.record, base_model="tiny", triggers=("<rick>",))
+    facts = ExportFacts(
+        name="rick_1",
+        family=spec.record,
+        base_model="tiny",
+        prediction="epsilon",
+        resolution=32,
+        concepts=("rick",),
+    )
     lines = registry.export_unet_tuning(folder, tmp_path / "export", facts=facts)
     assert len(lines) == 2
     assert (tmp_path / "export" / KeysAndValues.file).is_file()

@@ -18,7 +18,7 @@ from clif_exp.contrastive.pairs import Pair
 from clif_exp.contrastive.stage import train_contrastive
 from clif_exp.contrastive.targets import PairMeta
 from clif_exp.errors import TimeBudgetExhausted
-from support import settings
+from support import settings, web_lora
 
 FP32 = settings("trainer", precision="32-true")
 LORA = {"rank": 2, "alpha": 4.0, "target_modules": ["q_proj", "fc1"]}
@@ -166,9 +166,9 @@ def test_exports_carry_a_trained_text_encoder(family, mode, tmp_path, backbones,
     )
     assert np.abs(draw(stock) - mine).max() <= 1
     stock.unload_lora_weights()
-    stock.load_lora_weights(tmp_path / "export", weight_name="kohya.safetensors")
+    stock.load_lora_weights(tmp_path / "export", weight_name=web_lora(tmp_path / "export").name)
     assert np.abs(draw(stock) - mine).max() <= 1, "kohya's file"
-    keys = set(load_file(tmp_path / "export" / "kohya.safetensors"))
+    keys = set(load_file(web_lora(tmp_path / "export")))
     prefixes = (
         {"sd21": {"lora_te_"}, "sdxl": {"lora_te1_", "lora_te2_"}}[family]
         if mode == "lora"

@@ -11,6 +11,7 @@ import pytest
 
 from clif_exp.artifacts.store import ArtifactStore
 from clif_exp.evaluation.metrics import objectives
+from support import web_lora
 
 STAGES = ("curation", "contrastive", "diffusion", "generation", "evaluation")
 # Everything in the table but what only a judge with DINO measures.
@@ -57,11 +58,11 @@ def test_a_run_leaves_everything_the_readme_promises(clif_exp):
     ]
     names += [
         "export/pytorch_lora_weights.safetensors",
-        "export/kohya.safetensors",
         "export/embeddings/milo.safetensors",
     ]
     for name in names:
         assert (folder / name).stat().st_size > 0, name
+    assert web_lora(folder / "export").name.startswith("milo_otto_"), "named after the concepts"
     assert list((folder / "samples").glob("*.png"))
     with open(folder / "metrics.csv", newline="") as file:
         assert {row["stage"] for row in csv.DictReader(file)} == {"contrastive", "diffusion"}
@@ -77,7 +78,7 @@ def test_a_second_run_reuses_everything_and_says_so(clif_exp):
     assert all(stage["reused"] for stage in second.summary()["stages"].values())
     assert second.summary()["metrics"] == first.summary()["metrics"]
     assert second.output.count("reused") >= 10
-    assert (second.folders[-1] / "export" / "kohya.safetensors").is_file()
+    assert web_lora(second.folders[-1] / "export").is_file()
 
 
 def test_before_a_stage_runs_its_cost_is_stated(clif_exp):

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from support import settings
+from support import settings, web_lora
 
 PROMPT = "a photo of <rick> on the left and <morty> on the right"
 
@@ -102,7 +102,7 @@ def test_a_stock_pipeline_draws_what_our_sampling_draws(family, exported):
     how = {"num_inference_steps": 3, "guidance_scale": 3.0, "mixed_precision": False}
     mine = sample(ours, [PROMPT], noise_seeds=[0], **how)[0].astype(int)
     base = (_draw(_stock(spec)) * 255).round().astype(int)
-    for lora in ("pytorch_lora_weights.safetensors", "kohya.safetensors"):
+    for lora in ("pytorch_lora_weights.safetensors", web_lora(export).name):
         pipeline = _stock(spec)
         pipeline.load_lora_weights(export, weight_name=lora)
         _load_embeddings(pipeline, export, sdxl=family == "sdxl")
@@ -111,24 +111,30 @@ def test_a_stock_pipeline_draws_what_our_sampling_draws(family, exported):
     assert np.abs(mine - base).max() > 8, "the training shows"
 
 
-def test_alpha_is_kept_in_both_files(exported):
-    _, _, export = exported("sd15")
-    with safe_open(export / "pytorch_lora_weights.safetensors", "pt") as file:
-        assert json.loads(file.metadata()["lora_adapter_metadata"])["unet.lora_alpha"] == 4.0
-    kohya = load_file(export / "kohya.safetensors")
-    alphas = {value.item() for key, value in kohya.items() if key.endswith(".alpha")}
-    assert alphas == {4.0}
+def test_both_files_hold_the_same_update_with_or_without_an_alpha(exported):
+    _, diffusion, export = exported("sd15")
+    trained = load_file(diffusion / "pytorch_lora_weights.safetensors")
+    file = export / "pytorch_lora_weights.safetensors"
+    with safe_open(file, "pt") as opened:
+        metadata = json.loads(opened.metadata()["lora_adapter_metadata"])
+    assert metadata["unet.lora_alpha"] == metadata["unet.r"] == 2
+    for key, value in load_file(file).items():
+        # Trained with alpha 4 and rank 2. Versions that do not read the metadata take 1 for 4 / 2.
+        scale = 4.0 / 2 if key.endswith("lora_B.weight") else 1.0
+        assert torch.equal(value, trained[key] * scale), key
+    kohya = load_file(web_lora(export))
+    assert {value.item() for key, value in kohya.items() if key.endswith(".alpha")} == {4.0}
     assert all(key.startswith("lora_unet_") for key in kohya)
 
 
-def test_kohya_converts_back_to_the_same_weights(exported):
+def test_kohyas_naming_converts_back_to_the_same_weights(exported):
     from peft.utils import get_peft_model_state_dict
 
-    spec, _, export = exported("sd15")
+    spec, diffusion, export = exported("sd15")
     pipeline = _stock(spec)
-    pipeline.load_lora_weights(export, weight_name="kohya.safetensors", adapter_name="back")
+    pipeline.load_lora_weights(export, weight_name=web_lora(export).name, adapter_name="back")
     state = get_peft_model_state_dict(pipeline.unet, adapter_name="back")
-    original = load_file(export / "pytorch_lora_weights.safetensors")
+    original = load_file(diffusion / "pytorch_lora_weights.safetensors")
     assert {f"unet.{key}" for key in state} == original.keys()
     assert all(torch.equal(value, original[f"unet.{key}"]) for key, value in state.items())
     scalings = {

@@ -10,7 +10,7 @@ import yaml
 
 from clif_exp.base_models.spec import is_local
 from clif_exp.base_models.unet_tuning.lora import FILE as LORA_FILE
-from clif_exp.export.embeddings import FOLDER, loading_code, loading_imports
+from clif_exp.export.embeddings import FOLDER, loading_code
 from clif_exp.export.tools import in_a1111, in_comfyui, in_diffusers, sample_prompt
 from clif_exp.prompts.articles import with_article
 
@@ -97,6 +97,7 @@ of the base model's; no LoRA file carries them. ComfyUI loads `model.safetensors
 (folder `models/text_encoders/`); A1111 has no place for it, so train with `contrastive=lora` to use
 the result there.
 """
+_IMPORTED = ("safetensors.torch", "transformers")
 _NO_FILE = "It has no file for what was trained in the U-Net."
 
 
@@ -204,14 +205,10 @@ def _code(
 ) -> list[str]:
     """Return the lines of Python that draw the sample prompt, run in the export's folder."""
     family = spec.record
-    imports = loading_imports(family) + (["import transformers"] if encoders else [])
     given = [f'"{base_model}"']
     given += [f'revision="{spec.revision}"'] if spec.revision else []
     given += [f"{name}={name}" for name in encoders]
-    return [
-        *imports,
-        f"from diffusers import {family.pipeline}",
-        "",
+    lines = [
         *(
             f'{name} = transformers.{family.encoders[name].model_class}.from_pretrained("{name}")'
             for name in encoders
@@ -222,6 +219,9 @@ def _code(
         *(f"    {line}" for line in loading_code(family)),
         f'pipe("{prompt}").images[0].save("image.png")',
     ]
+    used = [name for name in _IMPORTED if any(f"{name}." in line for line in lines)]
+    imports = [f"import {name}" for name in used] + [f"from diffusers import {family.pipeline}"]
+    return [*imports, "", *lines]
 
 
 def _where(spec: BaseModels, *, base_model: str) -> str:
@@ -234,10 +234,12 @@ def _put(
     web_file: str | None, loras: str, how: str, embeddings: str, unet_code: Sequence[str]
 ) -> str:
     """Say where the files go."""
+    # Each kind of training has a line of Python; only a LoRA has a file for these tools.
+    left_out = f" {_NO_FILE}" if len(unet_code) > (web_file is not None) else ""
     rest = f"the files of `{FOLDER}/` into `{embeddings}`"
     if web_file is None:
-        return f"Put {rest}." + (f" {_NO_FILE}" if unet_code else "")
-    return f"Put `{web_file}` into `{loras}`{how} and {rest}."
+        return f"Put {rest}." + left_out
+    return f"Put `{web_file}` into `{loras}`{how} and {rest}." + left_out
 
 
 def _whole(encoders: Sequence[str]) -> str:

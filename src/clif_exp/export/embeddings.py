@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clif_exp.base_models.families import Family, TextEncoder
+from clif_exp.base_models.families import Family
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,26 +60,16 @@ def load_textual_inversions(pipeline: Any, export: Path, *, family: Family) -> N
             )
 
 
-def loading_imports(family: Family) -> list[str]:
-    """Return the imports that the lines of `loading_code` need."""
-    return ["import safetensors.torch"] if _keyed(family) else []
-
-
 def loading_code(family: Family) -> list[str]:
     """Return the lines of Python that load the file of `concept` into a stock pipeline `pipe`."""
-    keyed = _keyed(family)
+    keyed = {
+        encoder: record
+        for encoder, record in family.encoders.items()
+        if record.embedding_key is not None
+    }
     if not keyed:
         return [_FROM_FILE]
     return [_READ] + [
         _FROM_KEY.format(key=record.embedding_key, encoder=encoder, tokenizer=record.tokenizer)
         for encoder, record in keyed.items()
     ]
-
-
-def _keyed(family: Family) -> dict[str, TextEncoder]:
-    """Return the text encoders whose embedding has a key of its own in a concept's file."""
-    return {
-        encoder: record
-        for encoder, record in family.encoders.items()
-        if record.embedding_key is not None
-    }

@@ -54,17 +54,17 @@ def export_run(
     embeddings = load_concept_embeddings(diffusion / EMBEDDINGS_FILE)
     num_tokens = {name: len(vectors) for name, vectors in embeddings["text_encoder"].items()}
     facts = ExportFacts(
-        name=export_name(list(num_tokens), diffusion=diffusion),
+        name=export_name(concepts.names, diffusion=diffusion),
         family=spec.record,
         base_model=spec.family if is_local(str(spec.path)) else str(spec.path),
         prediction=prediction_of(scheduler_config(spec)),
         resolution=spec.resolution,
-        concepts=tuple(num_tokens),
+        concepts=concepts.names,
         trained=trained,
     )
     unet_code = export_unet_tuning(diffusion, out, facts=facts)
     encoders = export_text_encoders(out, spec=spec, diffusion=diffusion)
-    for name in num_tokens:
+    for name in concepts.names:
         own = {encoder: vectors[name] for encoder, vectors in embeddings.items()}
         file = out / FOLDER / f"{name}.safetensors"
         save_tensors(textual_inversion(name, own, family=spec.record), file)
@@ -77,7 +77,7 @@ def export_run(
         config=config,
         unet_code=unet_code,
         encoders=encoders,
-        common=_warn_of_common_words(list(num_tokens), spec=spec),
+        common=_warn_of_common_words(concepts.names, spec=spec),
     )
     (out / "README.md").write_text(card)
     for file in out.rglob("*.safetensors"):

@@ -1,0 +1,77 @@
+"""What stage 2 publishes, written without training."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from clif_exp.base_models.loading import load_pipeline, text_encoders_of
+from clif_exp.base_models.text_tuning import (
+    TextTuning,
+    make_trainable,
+    read_text_lora,
+    save_text_tuning,
+    tower,
+    tuned_state,
+)
+from clif_exp.base_models.tokens import EMBEDDINGS_FILE, save_concept_embeddings
+from clif_exp.base_models.unet_tuning.lora import LoraTuning
+from clif_exp.base_models.unet_tuning.registry import save_unet_tuning
+from clif_exp.export.stage import export_run
+
+TRAINED = (1_000_000.0, 1_000_060.5)
+
+
+@pytest.fixture
+def published(tmp_path, backbones):
+    """Write a folder of stage 2: U-Net LoRA of rank 2 and alpha 4, text encoders as `train` says.
+
+    The text LoRA has rank 3 and alpha 6.
+    """
+
+    def write(family, *, train="frozen", targets=("q_proj", "v_proj"), scale=0.5):
+        folder = tmp_path / f"diffusion_{family}_{scale}"
+        folder.mkdir()
+        pipeline = load_pipeline(backbones(family))
+        tuning = LoraTuning(rank=2, alpha=4.0, target_modules=("to_k", "to_q"))
+        weights = tuning.prepare(pipeline.unet, seed=0)
+        text = TextTuning(train, 0.1, rank=3, alpha=6.0, target_modules=targets)
+        states = {}
+        for name, (_, encoder) in text_encoders_of(pipeline).items():
+            weights += make_trainable(tower(encoder), tuning=text, seed=0)
+            for parameter in weights:
+                parameter.data += scale
+            states[name] = tuned_state(tower(encoder), tuning=text)
+        save_text_tuning(folder, states, tuning=text)
+        save_unet_tuning(
+            folder,
+            unet=pipeline.unet,
+            tuning=tuning,
+            pipeline_class=type(pipeline),
+            text_lora=read_text_lora(folder),
+        )
+        embeddings = {"rick": torch.ones(2, 32), "morty": -torch.ones(2, 32)}
+        save_concept_embeddings(
+            folder / EMBEDDINGS_FILE, dict.fromkeys(text_encoders_of(pipeline), embeddings)
+        )
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def export(tmp_path, backbones, curated, published):
+    """Export what `published` writes: `export("sdxl", train="lora")`."""
+
+    def make(family, *, out="export", concepts=None, diffusion=None, **how):
+        export_run(
+            tmp_path / out,
+            spec=backbones(family),
+            concepts=concepts or curated["concepts"],
+            diffusion=diffusion or published(family, **how),
+            config={"diffusion": {"rank": 2}},
+            trained=TRAINED,
+        )
+        return tmp_path / out
+
+    return make
