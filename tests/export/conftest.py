@@ -17,6 +17,7 @@ from clif_exp.base_models.text_tuning import (
 from clif_exp.base_models.tokens import EMBEDDINGS_FILE, save_concept_embeddings
 from clif_exp.base_models.unet_tuning.lora import LoraTuning
 from clif_exp.base_models.unet_tuning.registry import save_unet_tuning
+from clif_exp.base_models.unet_tuning.weights import WeightTuning
 from clif_exp.export.stage import export_run
 
 TRAINED = (1_000_000.0, 1_000_060.5)
@@ -24,16 +25,20 @@ TRAINED = (1_000_000.0, 1_000_060.5)
 
 @pytest.fixture
 def published(tmp_path, backbones):
-    """Write a folder of stage 2: U-Net LoRA of rank 2 and alpha 4, text encoders as `train` says.
+    """Write a folder of stage 2; what trains in the text encoders is `train`, in the U-Net `unet`.
 
-    The text LoRA has rank 3 and alpha 6.
+    The U-Net's LoRA has rank 2 and alpha 4, the text encoders' rank 3 and alpha 6.
     """
 
-    def write(family, *, train="frozen", targets=("q_proj", "v_proj"), scale=0.5):
+    def write(family, *, train="frozen", targets=("q_proj", "v_proj"), scale=0.5, unet="lora"):
         folder = tmp_path / f"diffusion_{family}_{scale}"
         folder.mkdir()
         pipeline = load_pipeline(backbones(family))
-        tuning = LoraTuning(rank=2, alpha=4.0, target_modules=("to_k", "to_q"))
+        layers = ("to_k", "to_q")
+        tuning = {
+            "lora": LoraTuning(rank=2, alpha=4.0, target_modules=layers),
+            "weights": WeightTuning(layers),
+        }[unet]
         weights = tuning.prepare(pipeline.unet, seed=0)
         text = TextTuning(train, 0.1, rank=3, alpha=6.0, target_modules=targets)
         states = {}

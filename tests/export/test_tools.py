@@ -27,7 +27,7 @@ WITHOUT_US = """
 import sys
 sys.modules["clif_exp"] = None
 exec(compile(open("snippet.py").read(), "snippet.py", "exec"))
-assert pipe.unet.active_adapters() == ["default_0"]
+assert all(names for names in pipe.get_list_adapters().values())
 for tokenizer in (pipe.tokenizer, getattr(pipe, "tokenizer_2", pipe.tokenizer)):
     assert {"<rick>", "<rick>_1", "<morty>"} <= tokenizer.get_vocab().keys()
 """
@@ -71,6 +71,14 @@ def test_the_readme_says_each_tools_own_line(export):
     assert f"\n    {prompt.format('rick', 'morty')} <lora:{name}:1>\n" in card
     assert f"| `{name}.safetensors` | ComfyUI, A1111, Forge" in card
     assert "| `pytorch_lora_weights.safetensors` | diffusers only" in card
+
+
+def test_what_only_diffusers_can_load_is_said(export):
+    folder = export("sd15", unet="weights")
+    card = (folder / "README.md").read_text()
+    assert "| `unet_weights.safetensors` | diffusers: what was trained in the U-Net |" in card
+    assert card.count("It has no file for what was trained in the U-Net.") == 2
+    assert "<lora:" not in card and "Load LoRA" not in card
 
 
 def test_toonworlds_readme_says_where_its_pipeline_is(export, backbones, curated, published):

@@ -183,15 +183,17 @@ def _warning(common: Sequence[str]) -> str:
 
 
 def _files(out: Path, *, web_file: str | None, encoders: Sequence[str]) -> list[str]:
-    rows = {
-        f"`{FOLDER}/<concept>.safetensors`": "all of them: one embedding per concept",
-        f"`{LORA_FILE}`": "diffusers only; ComfyUI would load a part of it, Forge refuses it",
-        f"`{web_file}`": "ComfyUI, A1111, Forge, kohya's scripts; diffusers reads it too",
+    rows = {f"`{FOLDER}/<concept>.safetensors`": "all of them: one embedding per concept"}
+    whose = {
+        LORA_FILE: "diffusers only; ComfyUI would load a part of it, Forge refuses it",
+        web_file: "ComfyUI, A1111, Forge, kohya's scripts; diffusers reads it too",
     }
-    there = {f"`{LORA_FILE}`": (out / LORA_FILE).is_file(), f"`{web_file}`": web_file is not None}
-    rows = {file: whose for file, whose in rows.items() if there.get(file, True)}
+    rows |= {
+        f"`{file.name}`": whose.get(file.name, "diffusers: what was trained in the U-Net")
+        for file in sorted(out.glob("*.safetensors"))
+    }
     rows |= {f"`{encoder}/`": "a whole text encoder, see below" for encoder in encoders}
-    return [f"| {file} | {whose} |" for file, whose in rows.items()]
+    return [f"| {file} | {tools} |" for file, tools in rows.items()]
 
 
 def _code(
