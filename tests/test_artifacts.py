@@ -16,7 +16,7 @@ import pytest
 from clif_exp.artifacts.__main__ import main as command_line
 from clif_exp.artifacts.__main__ import scan
 from clif_exp.artifacts.locks import is_free, process_lock
-from clif_exp.artifacts.store import ArtifactStore, fingerprint
+from clif_exp.artifacts.store import ArtifactStore, built_at, fingerprint
 
 BUILDER = """
 import sys, time
@@ -101,7 +101,10 @@ def test_a_failed_build_publishes_nothing_and_leaves_its_work(tmp_path):
 
 
 def test_an_artifact_says_where_it_comes_from(tmp_path):
+    before = time.time()
     artifact = put(ArtifactStore(tmp_path), work=20)
+    begun, ended = built_at(artifact)
+    assert before - 0.01 <= begun <= ended <= time.time() + 0.01
     record = json.loads((artifact.path / "artifact.json").read_text())
     assert record["stage"] == "stage"
     assert record["config"] == {"a": 1}

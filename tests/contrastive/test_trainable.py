@@ -220,7 +220,7 @@ def test_an_encoder_that_stage_1_leaves_out_learns_by_reconstruction(tmp_path, b
             "diffusion",
             steps=2,
             batch_size=2,
-            rank=0,
+            unet="frozen",
             train_embeddings=True,
             embedding_learning_rate=0.01,
             validation=None,

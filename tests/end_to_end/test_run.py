@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from safetensors import safe_open
 
 from clif_exp.artifacts.store import ArtifactStore
 from clif_exp.evaluation.metrics import objectives
@@ -63,6 +64,9 @@ def test_a_run_leaves_everything_the_readme_promises(clif_exp):
     for name in names:
         assert (folder / name).stat().st_size > 0, name
     assert web_lora(folder / "export").name.startswith("milo_otto_"), "named after the concepts"
+    with safe_open(web_lora(folder / "export"), "pt") as lora:
+        header = lora.metadata()
+    assert float(header["ss_training_started_at"]) < float(header["ss_training_finished_at"])
     assert list((folder / "samples").glob("*.png"))
     with open(folder / "metrics.csv", newline="") as file:
         assert {row["stage"] for row in csv.DictReader(file)} == {"contrastive", "diffusion"}
