@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,49 +126,56 @@ def model_card(
         encoders: text encoders that the export holds whole.
         common: concepts whose names are words of the tokenizer.
     """
-    names = [concept.name for concept in concepts.concepts]
     base_model = _base_model(spec)
-    lora = facts.web_file if (out / facts.web_file).is_file() else None
-    prompts = {
-        tool: sample_prompt([tool(name) for name in names])
-        for tool in (in_diffusers, in_comfyui, in_a1111)
-    }
-    words = [
-        f"| {with_article(c.class_word)} | `{in_diffusers(c.name)}` | `{in_comfyui(c.name)}` |"
-        f" `{in_a1111(c.name)}` | {num_tokens[c.name]} |"
-        for c in concepts.concepts
-    ]
+    prompt = _prompt(concepts, in_diffusers)
+    code = _code(spec, base_model, concepts, unet_code=unet_code, encoders=encoders)
     return _CARD.format(
         base_model=base_model,
         pipeline=spec.record.pipeline,
-        prompt=prompts[in_diffusers],
-        names=", ".join(names),
+        prompt=prompt,
+        names=", ".join(concepts.names),
         revision=f" at revision `{spec.revision}`" if spec.revision else "",
-        count=len(names),
-        words="\n".join(words),
+        count=len(concepts.names),
+        words="\n".join(_words(concepts, num_tokens)),
         warning=_warning(common),
-        files="\n".join(_files(out, web_file=lora, encoders=encoders)),
-        code="\n".join(
-            _code(
-                spec,
-                base_model=base_model,
-                names=names,
-                prompt=prompts[in_diffusers],
-                unet_code=unet_code,
-                encoders=encoders,
-            )
-        ),
+        files="\n".join(_files(out, web_file=facts.web_file, encoders=encoders)),
+        code="\n".join(code),
         where=_where(spec, base_model=base_model),
-        comfyui=_put(lora, "models/loras/", " (node Load LoRA)", "models/embeddings/", unet_code),
-        comfyui_prompt=prompts[in_comfyui],
-        possessive=f"{in_comfyui(names[-1])} 's hat",
-        a1111=_put(lora, "models/Lora/", "", "embeddings/", unet_code),
-        a1111_prompt=prompts[in_a1111] + (f" <lora:{facts.name}:1>" if lora else ""),
         whole=_whole(encoders),
         set_name=concepts.name,
         fingerprint=concepts.fingerprint(),
         made_from=yaml.safe_dump(dict(config), sort_keys=False, default_flow_style=None).rstrip(),
+        **_web_tools(out, concepts, facts=facts, unet_code=unet_code),
     )
+
+
+def _web_tools(
+    out: Path, concepts: ConceptSet, *, facts: ExportFacts, unet_code: Sequence[str]
+) -> dict[str, str]:
+    """Return what ComfyUI's and A1111's sections say."""
+    lora = facts.web_file if (out / facts.web_file).is_file() else None
+    called = f" <lora:{facts.name}:1>" if lora else ""
+    return {
+        "comfyui": _put(
+            lora, "models/loras/", " (node Load LoRA)", "models/embeddings/", unet_code
+        ),
+        "comfyui_prompt": _prompt(concepts, in_comfyui),
+        "possessive": f"{in_comfyui(concepts.names[-1])} 's hat",
+        "a1111": _put(lora, "models/Lora/", "", "embeddings/", unet_code),
+        "a1111_prompt": _prompt(concepts, in_a1111) + called,
+    }
+
+
+def _prompt(concepts: ConceptSet, tool: Callable[[str], str]) -> str:
+    return sample_prompt([tool(name) for name in concepts.names])
+
+
+def _words(concepts: ConceptSet, num_tokens: Mapping[str, int]) -> list[str]:
+    return [
+        f"| {with_article(c.class_word)} | `{in_diffusers(c.name)}` | `{in_comfyui(c.name)}` |"
+        f" `{in_a1111(c.name)}` | {num_tokens[c.name]} |"
+        for c in concepts.concepts
+    ]
 
 
 def _base_model(spec: BaseModels) -> str:
@@ -182,7 +189,7 @@ def _warning(common: Sequence[str]) -> str:
     return _COMMON_WORDS.format(names=", ".join(f"`{name}`" for name in common))
 
 
-def _files(out: Path, *, web_file: str | None, encoders: Sequence[str]) -> list[str]:
+def _files(out: Path, *, web_file: str, encoders: Sequence[str]) -> list[str]:
     rows = {f"`{FOLDER}/<concept>.safetensors`": "all of them: one embedding per concept"}
     whose = {
         LORA_FILE: "diffusers only; ComfyUI would load a part of it, Forge refuses it",
@@ -198,10 +205,9 @@ def _files(out: Path, *, web_file: str | None, encoders: Sequence[str]) -> list[
 
 def _code(
     spec: BaseModels,
-    *,
     base_model: str,
-    names: Sequence[str],
-    prompt: str,
+    concepts: ConceptSet,
+    *,
     unet_code: Sequence[str],
     encoders: Sequence[str],
 ) -> list[str]:
@@ -217,9 +223,9 @@ def _code(
         ),
         f"pipe = {family.pipeline}.from_pretrained({', '.join(given)})",
         *unet_code,
-        f"for concept in {list(names)}:",
+        f"for concept in {list(concepts.names)}:",
         *(f"    {line}" for line in loading_code(family)),
-        f'pipe("{prompt}").images[0].save("image.png")',
+        f'pipe("{_prompt(concepts, in_diffusers)}").images[0].save("image.png")',
     ]
     used = [name for name in _IMPORTED if any(f"{name}." in line for line in lines)]
     imports = [f"import {name}" for name in used] + [f"from diffusers import {family.pipeline}"]
