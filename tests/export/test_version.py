@@ -15,7 +15,7 @@ from clif_exp.base_models.unet_tuning.registry import save_unet_tuning
 from clif_exp.export.settings import ExportSettings
 from clif_exp.export.stage import export_run
 
-PINNED = {3: "6ac214ca5d15be2f"}
+PINNED = {3: "d23365fc01b17927"}
 LORA = {"r": 2, "lora_alpha": 4.0, "target_modules": ["q_proj"], "peft_type": "LORA"}
 
 

@@ -10,6 +10,7 @@ import yaml
 
 from clif_exp.base_models.spec import is_local
 from clif_exp.base_models.unet_tuning.lora import FILE as LORA_FILE
+from clif_exp.base_models.unet_tuning.lora import STABLE_NAME
 from clif_exp.export.embeddings import FOLDER, loading_code
 from clif_exp.export.tools import in_a1111, in_comfyui, in_diffusers, sample_prompt
 from clif_exp.prompts.articles import with_article
@@ -194,6 +195,7 @@ def _files(out: Path, *, web_file: str, encoders: Sequence[str]) -> list[str]:
     whose = {
         LORA_FILE: "diffusers only; ComfyUI would load a part of it, Forge refuses it",
         web_file: "ComfyUI, A1111, Forge, kohya's scripts; diffusers reads it too",
+        STABLE_NAME: f"your own scripts: {web_file} under a name that is always the same",
     }
     rows |= {
         f"`{file.name}`": whose.get(file.name, "diffusers: what was trained in the U-Net")

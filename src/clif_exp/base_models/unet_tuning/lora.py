@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FILE = "pytorch_lora_weights.safetensors"
+STABLE_NAME = "kohya.safetensors"
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ class LoraTuning:
             out / facts.web_file,
             metadata=kohya_metadata(kohya, ranks=ranks, alphas=alphas, facts=facts),
         )
+        # for scripts, which look for one name
+        shutil.copyfile(out / facts.web_file, out / STABLE_NAME)
         return f'pipe.load_lora_weights(".", weight_name="{FILE}")'
 
 
