@@ -23,18 +23,24 @@ SPEED, INDIRECT = Marker.SPEED, Marker.INDIRECT
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+# Images of one step: each is drawn and encoded by itself, so a slip of the finger would hang.
+BatchSize = Annotated[int, Field(ge=1, le=16_384)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 AboveZero = Annotated[float, Field(gt=0)]
 Range = Annotated[list[Share], Field(min_length=2, max_length=2)]
 Word = Annotated[str, Field(min_length=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+=-]*$")]
+# A folder's name has at most 255 bytes, up to four for a character.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+=-]*$", max_length=60)]
+NAME_RULE = "it names a folder: use 1 to 60 letters, digits and . _ + = -, a letter or digit first"
 
 
 class Strict(BaseModel):
-    """Settings without unknown keys and silent conversions (1 for 1.0 is none)."""
+    """Settings without unknown keys, silent conversions (1 for 1.0 is none), NaN and infinity."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, populate_by_name=True, frozen=True, allow_inf_nan=False
+    )
 
     def relevant(self) -> dict[str, Any]:
         """Return what can change a result: all settings without a marker, as plain JSON values.

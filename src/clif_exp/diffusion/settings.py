@@ -12,6 +12,7 @@ from clif_exp.settings import (
     INDIRECT,
     SPEED,
     AboveZero,
+    BatchSize,
     Count,
     NotNegative,
     Positive,
@@ -83,7 +84,7 @@ class DiffusionSettings(StageSettings):
         train_embeddings: train the concept embeddings too; the text encoder stays frozen either
             way.
         steps: optimiser steps.
-        batch_size: images per step over all ranks.
+        batch_size: images per step over all ranks, at most 16,384.
         learning_rate: of the LoRA, its peak.
         embedding_learning_rate: of the concept embeddings, its peak.
         weight_decay: AdamW's.
@@ -123,7 +124,7 @@ class DiffusionSettings(StageSettings):
     target_modules: Annotated[list[Word], Field(min_length=1)]
     train_embeddings: bool
     steps: Positive
-    batch_size: Positive
+    batch_size: BatchSize
     learning_rate: AboveZero
     embedding_learning_rate: AboveZero
     weight_decay: NotNegative

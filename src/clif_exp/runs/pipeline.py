@@ -41,12 +41,15 @@ def prepare(config: Config) -> Plan:
         leave_parts_unnamed,
         materialise_dataset,
         select_prompts,
+        warn_of_long_warm_ups,
     )
 
     store = ArtifactStore(Path(config.artifacts.root), reuse=config.artifacts.reuse, say=log.info)
     spec = resolve(BaseModels(**config.model.model_dump()))
     if spec.domain not in (None, config.dataset.domain):
         config = leave_parts_unnamed(config)
+    if process_rank() == 0:
+        warn_of_long_warm_ups(config)
     if "diffusion" in config.stages:
         check_diffusion(spec, config.diffusion)
     if "evaluation" in config.stages:

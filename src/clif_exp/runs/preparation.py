@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from clif_exp.artifacts.store import Artifact, ArtifactStore
 from clif_exp.concepts.settings import CAST, DatasetSettings
 from clif_exp.prompts.settings import PromptSettings
 from clif_exp.runs.config import Config
+from clif_exp.training.settings import TrainerSettings
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
@@ -17,6 +19,63 @@ if TYPE_CHECKING:
     from clif_exp.prompts.evaluation import EvaluationPrompt
 
 log = logging.getLogger("clif_exp")
+
+
+def check_devices(trainer: TrainerSettings) -> None:
+    """Refuse a trainer that asks for more GPUs than there are.
+
+    Raises:
+        ValueError: names the field, what was found and the remedy.
+    """
+    if trainer.accelerator not in ("gpu", "cuda"):
+        return
+    found = _count_gpus()
+    if found == 0:
+        raise ValueError(
+            f"trainer.accelerator: found {trainer.accelerator!r}, but torch finds no CUDA device"
+            " here; use trainer=cpu"
+        )
+    if trainer.devices > found:
+        raise ValueError(
+            f"trainer.devices: found {trainer.devices}, but this machine has {found} CUDA"
+            f" device{'s' if found > 1 else ''}; use trainer.devices={found}"
+            f"{' trainer=gpu' if found == 1 else ''}"
+        )
+
+
+def _count_gpus() -> int:
+    """Count CUDA devices; without a driver, which is soon known, torch need not be imported."""
+    drivers = ("libcuda.so.1", "libamdhip64.so", "nvcuda.dll")  # NVIDIA's, AMD's, on Windows
+    if not any(map(_loads, drivers)):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def warn_of_long_warm_ups(config: Config) -> None:
+    """Tell about a warm-up that ends after the training: its learning rate is never reached."""
+    trained = {"contrastive": config.contrastive, "diffusion": config.diffusion}
+    for group, settings in trained.items():
+        runs = getattr(config.method, group) and group in config.stages and settings.steps > 0
+        if runs and settings.warmup_steps >= settings.steps:
+            log.warning(
+                "%s.warmup_steps: found %d for %d steps: the learning rate ends at %.0f %% of"
+                " %s.learning_rate; lower it, or train for longer",
+                group,
+                settings.warmup_steps,
+                settings.steps,
+                100 * settings.steps / (settings.warmup_steps + 1),
+                group,
+            )
 
 
 def materialise_dataset(store: ArtifactStore, settings: DatasetSettings) -> Artifact | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clif_exp.runs.settings import LoggerSettings
+from clif_exp.secrets import without_secrets
 
 
 class Trackers:
@@ -82,24 +83,6 @@ class Trackers:
             else:
                 logger.finalize("success" if exit_code == 0 else "failed")
         self.loggers = []
-
-
-def without_secrets(config: Any) -> Any:
-    """Copy a config, with values hidden whose keys name a key, token, secret or password."""
-    if isinstance(config, Mapping):
-        return {
-            key: "<hidden>" if _is_secret(str(key)) and value else without_secrets(value)
-            for key, value in config.items()
-        }
-    return (
-        [without_secrets(value) for value in config] if isinstance(config, list | tuple) else config
-    )
-
-
-def _is_secret(key: str) -> bool:
-    return key.lower() in ("token", "password", "secret", "credentials") or key.lower().endswith(
-        ("api_key", "_token", "_secret", "_password")
-    )
 
 
 def _is_number(text: Any) -> bool:
