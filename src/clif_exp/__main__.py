@@ -58,7 +58,9 @@ def run_name(name: object) -> str:
 
 def options_first(arguments: Sequence[str]) -> list[str]:
     """Put options before overrides: argparse takes no overrides on both sides of an option."""
-    options, overrides, value_follows = [], [], False
+    options: list[str] = []
+    overrides: list[str] = []
+    value_follows = False
     for argument in arguments:
         is_override = re.match(r"~|\+{0,2}[\w@./]+=", argument) and not value_follows
         (overrides if is_override else options).append(argument)

@@ -23,8 +23,11 @@ SPEED, INDIRECT = Marker.SPEED, Marker.INDIRECT
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
-# Images of one step: each is drawn and encoded by itself, so a slip of the finger would hang.
+# Bounds far above any use, where a slip of the finger would hang instead of being refused: things
+# that are made one by one, images of one step, denoising steps (models are trained on 1,000).
+Amount = Annotated[int, Field(ge=0, le=100_000)]
 BatchSize = Annotated[int, Field(ge=1, le=16_384)]
+DenoisingSteps = Annotated[int, Field(ge=1, le=1_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 AboveZero = Annotated[float, Field(gt=0)]

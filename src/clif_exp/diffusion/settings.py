@@ -12,8 +12,10 @@ from clif_exp.settings import (
     INDIRECT,
     SPEED,
     AboveZero,
+    Amount,
     BatchSize,
     Count,
+    DenoisingSteps,
     NotNegative,
     Positive,
     Share,
@@ -34,7 +36,7 @@ class SampleSettings(Strict):
     """
 
     every: Count
-    num_inference_steps: Positive
+    num_inference_steps: DenoisingSteps
     guidance_scale: NotNegative
     batch_size: Annotated[int, Field(ge=1), SPEED]
 
@@ -49,8 +51,8 @@ class ValidationSettings(Strict):
     """
 
     every: Positive
-    images: Positive
-    timesteps: Positive
+    images: Annotated[Amount, Field(ge=1)]
+    timesteps: DenoisingSteps
 
 
 class PriorSettings(Strict):
@@ -65,8 +67,8 @@ class PriorSettings(Strict):
         seed: of the prompts and of the noise.
     """
 
-    images: Positive
-    num_inference_steps: Positive
+    images: Annotated[Amount, Field(ge=1)]
+    num_inference_steps: DenoisingSteps
     guidance_scale: Annotated[float, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1), SPEED]
     mixed_precision: bool

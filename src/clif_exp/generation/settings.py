@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from clif_exp.prompts.settings import PromptSettings
-from clif_exp.settings import SPEED, Count, Positive, StageSettings
+from clif_exp.settings import SPEED, Count, DenoisingSteps, StageSettings
 
 
 class GenerationSettings(StageSettings):
@@ -26,7 +26,7 @@ class GenerationSettings(StageSettings):
 
     prompts: PromptSettings
     seeds: Annotated[list[Count], Field(min_length=1)]
-    num_inference_steps: Positive
+    num_inference_steps: DenoisingSteps
     guidance_scale: Annotated[float, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1), SPEED]
     mixed_precision: bool

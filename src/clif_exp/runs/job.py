@@ -25,6 +25,7 @@ from clif_exp.artifacts.store import process_rank
 from clif_exp.errors import RankFailed, Refused, TimeBudgetExhausted
 from clif_exp.runs.config import validate
 from clif_exp.runs.directory import RunDirectory, relative
+from clif_exp.runs.messages import DISK_ERRORS
 from clif_exp.runs.preparation import check_devices
 from clif_exp.runs.ranks import OUT_OF_TIME, all_ranks, follow_rank_0
 from clif_exp.secrets import HIDDEN, masked, secrets_in
@@ -161,11 +162,10 @@ def _failed(run: RunDirectory, error: Exception, *, traceback: bool) -> int:
         file.write(trace)
     if isinstance(error, Refused) and not traceback:
         return _close(run, "refused", str(error), REFUSED)
-    text = (
-        str(error)
-        if isinstance(error, ValueError | RankFailed)
-        else f"{type(error).__name__}: {error}"
-    )
+    named = isinstance(error, ValueError | RankFailed)
+    text = str(error) if named else f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        text += ". Free some space, or choose other folders by paths.root=FOLDER"
     code = _close(run, "failed", text, FAILED)
     if traceback:
         raise error

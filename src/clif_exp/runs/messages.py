@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # what a user can mend without us
 
 # Keys of earlier versions -> their names now.
 RENAMED = {
@@ -83,7 +86,7 @@ def composition_error(error: BaseException) -> str:
             return f"{group}: {choice!r} is no choice; there are: {options}"
         if isinstance(outer, InterpolationResolutionError) and type(cause) is ValueError:
             return str(cause)  # of a resolver of ours
-        if isinstance(cause, OSError) and cause.filename is not None:
+        if isinstance(cause, OSError) and (cause.filename or cause.errno in DISK_ERRORS):
             return unwritable_run(cause)
     text = "\n".join(str(cause) for cause in chain)
     # Hydra names the key in this text only.
@@ -104,7 +107,7 @@ def composition_error(error: BaseException) -> str:
 def unwritable_run(error: OSError) -> str:
     """Explain why a run's folder cannot be written, and what would do."""
     return (
-        f"paths.runs (in a sweep paths.sweeps): {error.filename} cannot be written"
+        f"paths.runs (in a sweep paths.sweeps): {error.filename or 'the folder'} cannot be written"
         f" ({error.strerror}); free some space or choose another folder, as in"
         " paths.root=FOLDER"
     )

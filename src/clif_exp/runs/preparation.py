@@ -63,17 +63,20 @@ def _loads(library: str) -> bool:
 
 def warn_of_long_warm_ups(config: Config) -> None:
     """Tell about a warm-up that ends after the training: its learning rate is never reached."""
-    trained = {"contrastive": config.contrastive, "diffusion": config.diffusion}
-    for group, settings in trained.items():
-        runs = getattr(config.method, group) and group in config.stages and settings.steps > 0
-        if runs and settings.warmup_steps >= settings.steps:
+    first, second = config.contrastive, config.diffusion
+    trained = {
+        "contrastive": (config.method.contrastive, first.warmup_steps, first.steps),
+        "diffusion": (config.method.diffusion, second.warmup_steps, second.steps),
+    }
+    for group, (runs, warmup_steps, steps) in trained.items():
+        if runs and group in config.stages and warmup_steps >= steps > 0:
             log.warning(
                 "%s.warmup_steps: found %d for %d steps: the learning rate ends at %.0f %% of"
                 " %s.learning_rate; lower it, or train for longer",
                 group,
-                settings.warmup_steps,
-                settings.steps,
-                100 * settings.steps / (settings.warmup_steps + 1),
+                warmup_steps,
+                steps,
+                100 * steps / (warmup_steps + 1),
                 group,
             )
 
