@@ -29,8 +29,9 @@ Amount = Annotated[int, Field(ge=0, le=100_000)]
 BatchSize = Annotated[int, Field(ge=1, le=16_384)]
 DenoisingSteps = Annotated[int, Field(ge=1, le=1_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
-NotNegative = Annotated[float, Field(ge=0)]
-AboveZero = Annotated[float, Field(gt=0)]
+# Above, single precision would overflow.
+NotNegative = Annotated[float, Field(ge=0, le=1e30)]
+AboveZero = Annotated[float, Field(gt=0, le=1e30)]
 Range = Annotated[list[Share], Field(min_length=2, max_length=2)]
 Word = Annotated[str, Field(min_length=1)]
 # A folder's name has at most 255 bytes, up to four for a character.

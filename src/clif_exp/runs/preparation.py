@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.artifacts.store import Artifact, ArtifactStore
+from clif_exp.base_models.devices import count_gpus
 from clif_exp.concepts.settings import CAST, DatasetSettings
 from clif_exp.prompts.settings import PromptSettings
 from clif_exp.runs.config import Config
@@ -29,7 +29,7 @@ def check_devices(trainer: TrainerSettings) -> None:
     """
     if trainer.accelerator not in ("gpu", "cuda"):
         return
-    found = _count_gpus()
+    found = count_gpus()
     if found == 0:
         raise ValueError(
             f"trainer.accelerator: found {trainer.accelerator!r}, but torch finds no CUDA device"
@@ -41,24 +41,6 @@ def check_devices(trainer: TrainerSettings) -> None:
             f" device{'s' if found > 1 else ''}; use trainer.devices={found}"
             f"{' trainer=gpu' if found == 1 else ''}"
         )
-
-
-def _count_gpus() -> int:
-    """Count CUDA devices; without a driver, which is soon known, torch need not be imported."""
-    drivers = ("libcuda.so.1", "libamdhip64.so", "nvcuda.dll")  # NVIDIA's, AMD's, on Windows
-    if not any(map(_loads, drivers)):
-        return 0
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def _loads(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
 
 
 def warn_of_long_warm_ups(config: Config) -> None:
