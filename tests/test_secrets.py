@@ -45,6 +45,8 @@ def test_what_is_no_secret_is_left_alone(text, monkeypatch):
         ("logger.wandb={api_key: 12345}", "logger.wandb"),
         ("hydra.job.env_set.WANDB_API_KEY=12345", "hydra.job.env_set.WANDB_API_KEY"),
         ("+captioner.settings.password='a b'", "captioner.settings.password"),
+        ("captioner.settings.base_url=http://me:pw@host/v1", "captioner.settings.base_url"),
+        ("captioner.settings.base_url=http://localhost:8000/v1", None),
         ("captioner.settings.model=sk-proj-a1B2c3D4e5", "captioner.settings.model"),
         ("+logger.wandb.api_key=${oc.env:WANDB_API_KEY}", None),
         ("diffusion.num_tokens=3", None),

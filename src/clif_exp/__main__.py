@@ -92,7 +92,7 @@ def main() -> None:
     if (key := secret_setting(sys.argv[1:])) is not None:
         _refuse(
             f"{key}: found a secret, which a command line shows to other users and keeps in the"
-            " shell's history; export it as WANDB_API_KEY, OPENAI_API_KEY or HF_TOKEN instead"
+            " shell's history; export it (WANDB_API_KEY, OPENAI_API_KEY, OPENAI_BASE_URL, HF_TOKEN)"
         )
     sys.argv[1:] = options_first(sys.argv[1:])
     # Makes Hydra raise its errors, which become one line below, instead of printing several.
