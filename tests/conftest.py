@@ -134,11 +134,8 @@ def clif_exp(
         **environment: str,
     ) -> Result:
         given = [] if store is None else [f"artifacts.root={store}"]
-        # Flags first: argparse does not take overrides on both sides of them.
-        flags = [argument for argument in arguments if argument.startswith("-")]
-        rest = [argument for argument in arguments if not argument.startswith("-")]
         return run_clif_exp(
-            *(*flags, *base_models, *rest, *given),
+            *(*base_models, *arguments, *given),
             folder=tmp_path,
             starter=None if fresh else request.getfixturevalue("warm_starter"),
             timeout=timeout,

@@ -17,6 +17,7 @@ from clif_exp.artifacts.__main__ import main as command_line
 from clif_exp.artifacts.__main__ import scan
 from clif_exp.artifacts.locks import is_free, process_lock
 from clif_exp.artifacts.store import ArtifactStore, built_at, fingerprint
+from clif_exp.errors import Refused
 
 BUILDER = """
 import sys, time
@@ -234,3 +235,83 @@ def test_a_wrong_store_or_age_is_refused(tmp_path, capsys):
             command_line(arguments)
         assert stop.value.code == 2
     assert "30d" in capsys.readouterr().err
+
+
+def _flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGES = {
+    "the content of file.txt has changed": lambda path: _flip(path / "file.txt"),
+    "file.txt has 3 of 7 bytes": lambda path: os.truncate(path / "file.txt", 3),
+    "file.txt is missing": lambda path: (path / "file.txt").unlink(),
+    "artifact.json cannot be read": lambda path: os.truncate(path / "artifact.json", 40),
+    "artifact.json is missing": lambda path: (path / "artifact.json").unlink(),
+    "artifact.json is no JSON object": lambda path: (path / "artifact.json").write_text("[]"),
+}
+
+
+@pytest.mark.parametrize("found", DAMAGES)
+def test_a_damaged_artifact_is_named_set_aside_and_computed_again(tmp_path, capsys, found):
+    path = put(ArtifactStore(tmp_path)).path
+    DAMAGES[found](path)
+    assert command_line(["--root", str(tmp_path), "verify"]) == 1
+    assert found in capsys.readouterr().out
+    assert command_line(["--root", str(tmp_path), "ls"]) == 0
+    said: list[str] = []
+    again = put(ArtifactStore(tmp_path, say=said.append))
+    assert not again.reused
+    assert (again.path / "file.txt").read_text() == "content"
+    (aside,) = (tmp_path / "stage").glob("*.damaged-*")
+    assert len(said) == 1
+    assert found in said[0]
+    assert str(aside) in said[0]
+    assert put(ArtifactStore(tmp_path, say=said.append)).reused
+    assert command_line(["--root", str(tmp_path), "verify"]) == 0
+    command_line(["--root", str(tmp_path), "gc"])
+    assert aside.exists(), "what was set aside is removed on request only"
+    command_line(["--root", str(tmp_path), "gc", "--damaged"])
+    assert [entry.state for entry in scan(tmp_path)] == ["finished"]
+
+
+def test_a_damaged_artifact_is_not_found(tmp_path):
+    path = put(ArtifactStore(tmp_path)).path
+    _flip(path / "file.txt")
+    said: list[str] = []
+    store = ArtifactStore(tmp_path, say=said.append)
+    assert store.find("stage", version=1, config={"a": 1}, inputs={}) is None
+    assert "file.txt has changed" in said[0]
+    assert path.exists(), "a run that computes nothing moves nothing"
+
+
+def test_an_artifact_of_an_earlier_version_is_used_as_it_is(tmp_path, capsys):
+    path = put(ArtifactStore(tmp_path)).path
+    record = json.loads((path / "artifact.json").read_text())
+    del record["files"]
+    (path / "artifact.json").write_text(json.dumps(record))
+    assert put(ArtifactStore(tmp_path)).reused
+    assert command_line(["--root", str(tmp_path), "verify"]) == 0
+    assert "1 of an earlier version" in capsys.readouterr().out
+
+
+def test_a_short_build_is_not_extrapolated(tmp_path):
+    store = ArtifactStore(tmp_path)
+    put(store, build=lambda _: time.sleep(0.05), work=4)
+    assert store.estimate_seconds("stage", work=400) is None
+    put(store, config={"a": 2}, build=lambda _: time.sleep(0.05), work=100)
+    assert store.estimate_seconds("stage", work=400) < 5 * 0.05 * 4
+
+
+def test_a_store_that_cannot_be_written_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    for root in (tmp_path / "file", Path("/proc/store")):
+        with pytest.raises(Refused, match=r"artifacts\.root.*cannot be written.*artifacts\.root="):
+            put(ArtifactStore(root), build=lambda _: pytest.fail("it was built"))
+
+
+def test_what_is_computed_can_be_used_from_a_store_that_cannot_be_written(tmp_path):
+    put(ArtifactStore(tmp_path))
+    (tmp_path / "stage").chmod(0o500)
+    assert put(ArtifactStore(tmp_path)).reused

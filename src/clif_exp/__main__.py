@@ -10,15 +10,21 @@ import hashlib
 import os
 import re
 import sys
+from collections.abc import Sequence
+from typing import NoReturn
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from clif_exp.runs.messages import composition_error, config_folder, help_text
+from clif_exp.secrets import masked, secret_setting
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 _wants_traceback = os.environ.get(_FULL_ERROR, "0") not in ("0", "")
 _exit_codes: list[int] = []
+# Hydra's options that take a value as their next argument.
+_VALUED = {"--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"}
+_VALUED |= {"--config-dir", "-cd", "--experimental-rerun", "--info", "-i"}
 
 
 def sweep_folder_name(overrides: str) -> str:
@@ -29,13 +35,42 @@ def sweep_folder_name(overrides: str) -> str:
     return f"{readable or 'job'}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
 
 
-def sweep_name(name: str) -> str:
+def sweep_name(name: object) -> str:
     """Return the `name` of a sweep's first job, so that all its jobs share a folder."""
-    return os.environ.setdefault("CLIF_EXP_SWEEP_NAME", name)
+    return os.environ.setdefault("CLIF_EXP_SWEEP_NAME", run_name(name))
+
+
+def run_name(name: object) -> str:
+    """Return `name` if it can name a folder; Hydra makes the folder before the config is checked.
+
+    Raises:
+        ValueError: it leads out of the parent folder, or is empty or too long.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from clif_exp.settings import NAME_RULE, Name
+
+    try:
+        return TypeAdapter(Name).validate_python(name, strict=True)
+    except ValidationError:
+        raise ValueError(f"name: found {name!r}; {NAME_RULE}") from None
+
+
+def options_first(arguments: Sequence[str]) -> list[str]:
+    """Put options before overrides: argparse takes no overrides on both sides of an option."""
+    options: list[str] = []
+    overrides: list[str] = []
+    value_follows = False
+    for argument in arguments:
+        is_override = re.match(r"~|\+{0,2}[\w@./]+=", argument) and not value_follows
+        (overrides if is_override else options).append(argument)
+        value_follows = argument in _VALUED
+    return options + overrides
 
 
 OmegaConf.register_new_resolver("clif_sweep_folder", sweep_folder_name, replace=True)
 OmegaConf.register_new_resolver("clif_sweep_name", sweep_name, replace=True)
+OmegaConf.register_new_resolver("clif_run_name", run_name, replace=True)
 
 
 @hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")
@@ -54,6 +89,12 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text())
         return
+    if (key := secret_setting(sys.argv[1:])) is not None:
+        _refuse(
+            f"{key}: found a secret, which a command line shows to other users and keeps in the"
+            " shell's history; export it (WANDB_API_KEY, OPENAI_API_KEY, OPENAI_BASE_URL, HF_TOKEN)"
+        )
+    sys.argv[1:] = options_first(sys.argv[1:])
     # Makes Hydra raise its errors, which become one line below, instead of printing several.
     os.environ[_FULL_ERROR] = "1"
     try:
@@ -61,10 +102,14 @@ def main() -> None:
     except Exception as error:
         if _wants_traceback:
             raise
-        print(f"clif_exp: error: {composition_error(error)}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(composition_error(error))
     if any(_exit_codes):
         sys.exit(next(code for code in _exit_codes if code))
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"clif_exp: error: {masked(message)}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,41 @@
 """Draw images with an export, without a configuration.
 
-    python -m clif_exp.generate --model runs/default/<timestamp>/export --prompt "a photo of <milo>
-    next to <otto>" --seed 0 --out pair.png
+    python -m clif_exp.generate --model runs/default/<timestamp>/export --out images \\
+      --prompt "a photo of <milo> next to <otto>" "a photo of <milo> on the beach" --seed 0 1
 
 The export's README.md names the base model; `--base` replaces it. The image is the one that the
-stock diffusers pipeline draws from `torch.Generator().manual_seed(seed)`.
+stock diffusers pipeline draws from `torch.Generator().manual_seed(seed)`. Loading takes longer than
+drawing: ask for all images in one call.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
+from clif_exp.base_models.families import Family
+from clif_exp.export.embeddings import concepts_in, count_tokens
+from clif_exp.export.reading import base_model, family_of, load_export, read_card
 
-from clif_exp.base_models.families import FAMILIES, Family, family_of_pipeline
-from clif_exp.export.embeddings import concepts_in, load_textual_inversions
+_QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, draw and save; a user's error is one line and exit code 2."""
     options = parse(arguments)
+    # Bars and notices of loading would drown what is wrong with a prompt; errors still show.
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         files = draw(
             options.model,
@@ -36,9 +48,14 @@ def main(arguments: list[str] | None = None) -> int:
             batch_size=options.batch_size,
             device=options.device,
         )
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+    except RuntimeError as error:
+        if "out of memory" not in str(error).lower():
+            raise
+        print("error: out of memory. Lower --batch-size.", file=sys.stderr)
+        return 1
     print("\n".join(map(str, files)))
     return 0
 
@@ -52,9 +69,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="export folder of a run")
     parser.add_argument(
         "--prompt",
-        action="append",
+        action="extend",
+        nargs="+",
         required=True,
-        help="concepts as <name>; may be given several times",
+        help="one or more; concepts as <name>",
     )
     parser.add_argument(
         "--seed", type=int, nargs="+", default=[0], help="one image of each prompt per seed"
@@ -101,28 +119,21 @@ def draw(
         The files written, prompts outside, seeds inside.
 
     Raises:
-        ValueError: no export, an unknown concept in a prompt, or several images for one file.
+        ValueError: an option that cannot work; nothing has been loaded or written yet.
+        OSError: an image cannot be written.
     """
     card = read_card(model)
-    known = concepts_in(model)
-    for prompt in prompts:
-        if unknown := [name for name in re.findall(r"<([^<>\s]+)>", prompt) if name not in known]:
-            raise ValueError(
-                f"prompt {prompt!r}: <{unknown[0]}> is not a concept of {model}. It has"
-                f" {', '.join(known)}."
-            )
-    if min(steps, batch_size) < 1:
-        raise ValueError(f"steps={steps}, batch-size={batch_size}: both must be at least 1.")
+    check_numbers(seeds=seeds, steps=steps, guidance=guidance, batch_size=batch_size)
+    check_names(prompts, model=model)
     jobs = [(prompt, seed) for prompt in prompts for seed in seeds]
     files = name_files(out, jobs)
+    check_device(device)
     base, revision = (base, None) if base else base_model(card, model)
-    pipeline = load_export(
-        model,
-        base=base,
-        revision=revision,
-        family=family_of(card),
-        device=device,
-    )
+    family = family_of(card)
+    check_base(base, family=family)
+    check_lengths(prompts, model=model, base=base, revision=revision, family=family)
+    check_writable(files)
+    pipeline = load_export(model, base=base, revision=revision, family=family, device=device)
     from PIL import Image
 
     from clif_exp.generation.sampling import sample
@@ -139,7 +150,6 @@ def draw(
             mixed_precision=False,
         )
         for file, pixels_HWC in zip(files[start:], arrays, strict=False):
-            file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels_HWC).save(file)
     return files
 
@@ -158,99 +168,105 @@ def name_files(out: Path, jobs: list[tuple[str, int]]) -> list[Path]:
     ]
 
 
-def read_card(model: Path) -> dict[str, Any]:
-    """Return the front matter of an export's model card, and its whole text as `text`."""
-    file = model / "README.md"
-    if not file.exists() or not (model / "embeddings").is_dir():
+def check_numbers(*, seeds: list[int], steps: int, guidance: float, batch_size: int) -> None:
+    """Refuse numbers that diffusers or torch would fail on, or draw nonsense with."""
+    if not 1 <= steps <= 1000:
+        raise ValueError(f"steps: found {steps}. Use 1 to 1000.")
+    if batch_size < 1:
+        raise ValueError(f"batch-size: found {batch_size}. It must be at least 1.")
+    if not (math.isfinite(guidance) and guidance >= 0):
+        raise ValueError(f"guidance: found {guidance}. Use a number from 0 up; 1 switches it off.")
+    if wrong := [seed for seed in seeds if not 0 <= seed < 2**63]:
+        raise ValueError(f"seed: found {wrong[0]}. Use 0 to 2^63 - 1.")
+
+
+def check_names(prompts: list[str], *, model: Path) -> None:
+    """Refuse unknown concepts; tell about names without brackets, which are ordinary words."""
+    known = concepts_in(model)
+    for prompt in prompts:
+        shown = _short(prompt)
+        if unknown := [name for name in re.findall(r"<([^<>\s]+)>", prompt) if name not in known]:
+            raise ValueError(
+                f"prompt {shown}: <{unknown[0]}> is not a concept of {model}. It has"
+                f" {', '.join(known)}."
+            )
+        rest = re.sub(r"<[^<>\s]+>", " ", prompt)
+        for name in known:
+            if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", rest, re.IGNORECASE):
+                print(
+                    f"note: prompt {shown}: '{name}' is an ordinary word; the concept is <{name}>",
+                    file=sys.stderr,
+                )
+
+
+def check_device(device: str | None) -> None:
+    """Refuse a device that this machine lacks."""
+    if device is None or device == "cpu":
+        return
+    match = re.fullmatch(r"(cuda|mps|xpu)(?::(\d+))?", device)
+    if match is None:
+        raise ValueError(f"device: found {device!r}. Use cpu or cuda.")
+    if match[1] == "cuda":
+        from clif_exp.base_models.devices import count_gpus
+
+        if (found := count_gpus()) <= int(match[2] or 0):
+            raise ValueError(
+                f"device: found {device!r}, but torch finds {found} CUDA devices here. Use"
+                f" {'cpu' if found == 0 else f'cuda:0 to cuda:{found - 1}'}."
+            )
+
+
+def check_base(base: str, *, family: Family) -> None:
+    """Refuse a base model's folder that is incomplete, broken or of another family."""
+    from clif_exp.base_models.checks import check_pipeline_folder
+    from clif_exp.base_models.spec import is_local
+
+    if not is_local(base):
+        return  # a hub id, which only loading can check
+    try:
+        check_pipeline_folder(Path(base).expanduser(), family="of this export", record=family)
+    except ValueError as error:
+        raise ValueError(str(error).replace("model.path", "base", 1)) from error
+
+
+def check_lengths(
+    prompts: list[str], *, model: Path, base: str, revision: str | None, family: Family
+) -> None:
+    """Refuse prompts that the text encoder would cut."""
+    from transformers import CLIPTokenizer
+
+    encoder = next(iter(family.encoders.values()))
+    where: dict[str, Any] = {"subfolder": encoder.tokenizer, "revision": revision}
+    tokenizer = CLIPTokenizer.from_pretrained(base, **where)
+    lengths = count_tokens(model)
+    for prompt in prompts:
+        # Each <name> becomes as many tokens as the concept has.
+        words = re.sub(r"<([^<>\s]+)>", lambda match: " a" * lengths[match[1]] + " ", prompt)
+        if (found := len(tokenizer(words).input_ids)) > tokenizer.model_max_length:
+            raise ValueError(
+                f"prompt {_short(prompt)}: it has {found} tokens, start and end included; the text"
+                f" encoder reads {tokenizer.model_max_length}. Shorten it."
+            )
+
+
+def check_writable(files: list[Path]) -> None:
+    """Create the images' folder, and refuse one that cannot be written."""
+    folder = files[0].parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(2**16))
+    except OSError as error:
         raise ValueError(
-            f"model: {model} is not an export (README.md or embeddings/ is missing). Name the"
-            " export folder of a run."
-        )
-    text = file.read_text()
-    head = text.split("---")[1] if text.startswith("---") else ""
-    return {**(yaml.safe_load(head) or {}), "text": text}
+            f"out: {folder} cannot be written ({error.strerror}). Choose another folder, or free"
+            " some space."
+        ) from error
+    if taken := [file for file in files if file.is_dir()]:
+        raise ValueError(f"out: {taken[0]} is a folder. Name a .png file, or another folder.")
 
 
-def base_model(card: dict[str, Any], model: Path) -> tuple[str, str | None]:
-    """Return the base model that a card names, and its revision.
-
-    A card names no local path: packaged base models are found, others must be given by the user.
-    """
-    name = str(card.get("base_model", ""))
-    if local := re.fullmatch(r"<your (\w+) folder>", name):
-        if local[1] in FAMILIES and FAMILIES[local[1]].packaged:
-            from clif_exp.base_models.spec import packaged_weights
-
-            return str(packaged_weights() / "pipeline"), None
-        raise ValueError(
-            f"model: {model} was trained on a local {local[1]} folder. Name it with --base."
-        )
-    if not name:
-        raise ValueError(f"model: {model / 'README.md'} names no base_model. Name it with --base.")
-    revision = re.search(r" at revision `(\w+)`", card["text"])
-    return name, revision[1] if revision else None
-
-
-def family_of(card: dict[str, Any]) -> Family:
-    """Return the family of the diffusers pipeline that a card's tags name.
-
-    Raises:
-        ValueError: they name none, or an unknown one.
-    """
-    named = [tag for tag in card.get("tags", []) if tag.endswith("Pipeline")]
-    if not named:
-        raise ValueError("model: README.md has no pipeline among its tags; export the run again.")
-    return family_of_pipeline(named[0])
-
-
-def text_encoders(model: Path, *, family: Family, dtype: Any) -> dict[str, Any]:
-    """Load the text encoders that an export holds whole, by the pipeline's names of them."""
-    import transformers
-
-    return {
-        name: getattr(transformers, encoder.model_class).from_pretrained(
-            model / name, use_safetensors=True, dtype=dtype
-        )
-        for name, encoder in family.encoders.items()
-        if (model / name / "config.json").exists()
-    }
-
-
-def load_export(
-    model: Path, *, base: str, revision: str | None, family: Family, device: str | None
-) -> Any:
-    """Load an export with nothing but diffusers' own loaders.
-
-    Args:
-        model: an export folder.
-        base: base model, a folder or hub id.
-        revision: commit of a hub id.
-        family: of the base model.
-        device: torch device; None takes CUDA where there is one.
-    """
-    import diffusers
-    import torch
-
-    from clif_exp.base_models.unet_tuning.registry import load_unet_tuning
-
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.float32 if device == "cpu" else torch.float16
-    pipeline = (
-        getattr(diffusers, family.pipeline)
-        .from_pretrained(
-            base,
-            revision=revision,
-            dtype=dtype,
-            use_safetensors=True,
-            **family.options,
-            **text_encoders(model, family=family, dtype=dtype),
-        )
-        .to(device)
-    )
-    load_textual_inversions(pipeline, model, family=family)
-    load_unet_tuning(pipeline, model)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+def _short(prompt: str) -> str:
+    return repr(prompt if len(prompt) <= 60 else f"{prompt[:60]}...")
 
 
 if __name__ == "__main__":

@@ -86,6 +86,6 @@ def secret_setting(arguments: Sequence[str]) -> str | None:
             if not match["value"].startswith("${"):
                 key = argument.split("=", 1)[0].lstrip("+~")
                 return key or match["start"].strip("'\"=: ")
-        if "=" in argument and _SHAPES.search(argument):
+        if "=" in argument and (_SHAPES.search(argument) or _IN_ADDRESS.search(argument)):
             return argument.split("=", 1)[0].lstrip("+~")
     return None

@@ -23,18 +23,28 @@ SPEED, INDIRECT = Marker.SPEED, Marker.INDIRECT
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+# Bounds far above any use, where a slip of the finger would hang instead of being refused: things
+# that are made one by one, images of one step, denoising steps (models are trained on 1,000).
+Amount = Annotated[int, Field(ge=0, le=100_000)]
+BatchSize = Annotated[int, Field(ge=1, le=16_384)]
+DenoisingSteps = Annotated[int, Field(ge=1, le=1_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
-NotNegative = Annotated[float, Field(ge=0)]
-AboveZero = Annotated[float, Field(gt=0)]
+# Above, single precision would overflow.
+NotNegative = Annotated[float, Field(ge=0, le=1e30)]
+AboveZero = Annotated[float, Field(gt=0, le=1e30)]
 Range = Annotated[list[Share], Field(min_length=2, max_length=2)]
 Word = Annotated[str, Field(min_length=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+=-]*$")]
+# A folder's name has at most 255 bytes, up to four for a character.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+=-]*$", max_length=60)]
+NAME_RULE = "it names a folder: use 1 to 60 letters, digits and . _ + = -, a letter or digit first"
 
 
 class Strict(BaseModel):
-    """Settings without unknown keys and silent conversions (1 for 1.0 is none)."""
+    """Settings without unknown keys, silent conversions (1 for 1.0 is none), NaN and infinity."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, populate_by_name=True, frozen=True, allow_inf_nan=False
+    )
 
     def relevant(self) -> dict[str, Any]:
         """Return what can change a result: all settings without a marker, as plain JSON values.

@@ -112,8 +112,8 @@ def test_checkpoints_hold_trainable_weights_only(tmp_path, backbones, curated):
 def test_exports_carry_a_trained_text_encoder(family, mode, tmp_path, backbones, curated):
     from clif_exp.base_models.customised import load_customised_pipeline
     from clif_exp.diffusion.stage import train_diffusion
+    from clif_exp.export.reading import load_export
     from clif_exp.export.stage import export_run
-    from clif_exp.generate import load_export
     from clif_exp.generation.sampling import sample
 
     spec, sampling = backbones(family), {"num_inference_steps": 2, "guidance_scale": 3.0}

@@ -49,6 +49,19 @@ def test_each_command_runs_with_a_tiny_budget(clif_exp, line):
     run(clif_exp, line, *([] if "debug=fast" in line else ["debug=fast"]))
 
 
+def test_the_drawing_commands_run_on_a_runs_export(clif_exp, tmp_path, monkeypatch, capsys):
+    from clif_exp.generate import main
+
+    export = clif_exp("debug=fast").folders[-1] / "export"
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(r"^ {4}python -m clif_exp\.generate (.*)$", README.read_text(), re.M)
+    for line in lines:
+        arguments = shlex.split(line.replace("runs/default/<timestamp>/export", str(export)))
+        assert main([*arguments, "--steps", "2"]) == 0, capsys.readouterr().err
+    assert (tmp_path / "pair.png").is_file()
+    assert len(list((tmp_path / "images").glob("*.png"))) == 6
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("line", [line for line in commands() if "debug=fast" not in line])
 def test_each_command_runs_in_full(clif_exp, line):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from safetensors import safe_open
@@ -134,6 +136,31 @@ def test_each_job_of_a_sweep_gets_its_own_offline_wandb_run(clif_exp):
     assert result.code == 0, result.errors
     runs = [list(folder.glob("wandb/offline-run-*/*.wandb")) for folder in result.folders]
     assert [len(found) for found in runs] == [1, 1]
+
+
+def test_a_damaged_artifact_is_computed_again_with_the_same_result(
+    clif_exp, shared_store, tmp_path
+):
+    whole = clif_exp("debug=fast")
+    store = tmp_path / "store"
+    shutil.copytree(shared_store, store)
+    (damaged,) = [
+        Path(record["path"])
+        for record in ArtifactStore(store).records("diffusion")
+        if record["fingerprint"] == whole.summary()["stages"]["diffusion"]["fingerprint"]
+    ]
+    weights = damaged / "pytorch_lora_weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    result = clif_exp("debug=fast", store=store)
+    assert result.code == 0, result.errors
+    line = f"diffusion: damaged (the content of {weights.name} has changed): set aside as {damaged}"
+    assert line in result.output
+    reused = {name: stage["reused"] for name, stage in result.summary()["stages"].items()}
+    assert not reused.pop("diffusion")
+    assert all(reused.values()), "its result is the same, so what was made from it still holds"
+    assert result.summary()["metrics"] == whole.summary()["metrics"]
 
 
 def test_artifacts_ls_shows_the_stages(clif_exp, shared_store):

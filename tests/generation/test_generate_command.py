@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -66,7 +69,6 @@ def test_several_images_go_into_a_folder(export, tmp_path, tiny_sd15, capsys):
         str(export),
         "--prompt",
         "a photo of <rick>",
-        "--prompt",
         "a photo of a dog",
         "--seed",
         "0",
@@ -100,6 +102,14 @@ def test_several_images_go_into_a_folder(export, tmp_path, tiny_sd15, capsys):
         ([], "a photo of <rick>", "Name it with --base"),
         (["--seed", "0", "1"], "a photo of <rick>", "one file for 2 images"),
         (["--model", "nowhere"], "a photo of <rick>", "is not an export"),
+        (["--base", "/nowhere"], "a photo of <rick>", "base: /nowhere holds no model_index.json"),
+        (["--guidance", "nan"], "a photo of <rick>", "guidance: found nan"),
+        (["--guidance", "-1"], "a photo of <rick>", "guidance: found -1"),
+        (["--steps", "0"], "a photo of <rick>", "steps: found 0"),
+        (["--batch-size", "0"], "a photo of <rick>", "batch-size: found 0"),
+        (["--seed", "-1"], "a photo of <rick>", "seed: found -1"),
+        (["--device", "tpu"], "a photo of <rick>", "device: found 'tpu'"),
+        (["--device", "cuda:99"], "a photo of <rick>", "device: found 'cuda:99'"),
     ],
 )
 def test_errors_are_one_line(export, tmp_path, capsys, more, prompt, message):
@@ -108,3 +118,40 @@ def test_errors_are_one_line(export, tmp_path, capsys, more, prompt, message):
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out.png").exists()
+
+
+def test_what_only_the_base_models_tokenizer_knows_is_refused_before_loading(
+    export, tmp_path, tiny_sd15, capsys
+):
+    # <rick> has two tokens: 38 of them fill the 75 between start and end, and one more.
+    known = "<rick> " * 38
+    arguments = ["--base", tiny_sd15, "--device", "cpu"]
+    assert run(export, tmp_path, *arguments, prompt=known) == 2
+    assert "it has 78 tokens, start and end included" in capsys.readouterr().err
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize("out", ["/proc/x.png", "folder.png"])
+def test_a_file_that_cannot_be_written_is_refused_before_drawing(
+    export, tmp_path, tiny_sd15, capsys, out
+):
+    (tmp_path / "folder.png").mkdir()
+    more = ["--base", tiny_sd15, "--out", str(tmp_path / out)]
+    assert run(export, tmp_path, *more) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: out: ")
+    assert error.count("\n") == 1
+
+
+def test_a_name_without_brackets_is_told_about(export, tmp_path, tiny_sd15, capsys):
+    arguments = ["--base", tiny_sd15, "--steps", "1", "--device", "cpu"]
+    assert run(export, tmp_path, *arguments, prompt="a photo of Rick") == 0
+    assert "'rick' is an ordinary word; the concept is <rick>" in capsys.readouterr().err
+
+
+def test_help_imports_no_library_that_takes_long():
+    code = (
+        "import sys\nfrom clif_exp.generate import main\ntry:\n    main(['--help'])\n"
+        "except SystemExit:\n    assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
 """Content-addressed store: fingerprint, lock, atomic publish, sharing, provenance.
 
-python -m clif_exp.artifacts ls|gc [--root artifacts]
+python -m clif_exp.artifacts ls|gc|verify [--root artifacts]
 """

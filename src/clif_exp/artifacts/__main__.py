@@ -1,24 +1,25 @@
-"""`python -m clif_exp.artifacts ls|gc`: what the store holds, and freeing its space."""
+"""`python -m clif_exp.artifacts ls|gc|verify`: what the store holds, freeing its space, checks."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from clif_exp.artifacts.files import remove_folder
+from clif_exp.artifacts.integrity import RECORD, damage, read_record
 from clif_exp.artifacts.locks import is_free
-from clif_exp.artifacts.store import RECORD
+from clif_exp.artifacts.progress import track
 
+_ON_REQUEST = ("partial", "damaged")  # states that `gc` removes if told to
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One folder of the store: `state` is finished, partial, building or garbage."""
+    """One folder of the store: `state` is finished, damaged, partial, building or garbage."""
 
     stage: str
     path: Path
@@ -48,8 +49,14 @@ def main(arguments: list[str] | None = None) -> int:
     gc.add_argument(
         "--partial", action="store_true", help="also work that a killed run left and could resume"
     )
+    gc.add_argument(
+        "--damaged", action="store_true", help="also damaged artifacts, set aside or not"
+    )
     gc.add_argument("--dry-run", action="store_true", help="only list what would be removed")
-    for command in (ls, gc):
+    verify = commands.add_parser(
+        "verify", help="compare every file with the digest it was published with"
+    )
+    for command in (ls, gc, verify):
         command.add_argument("--root", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         command.add_argument("--stage", help="only this stage")
     options = parser.parse_args(arguments)
@@ -61,10 +68,11 @@ def main(arguments: list[str] | None = None) -> int:
     entries = [entry for entry in scan(options.root) if options.stage in (None, entry.stage)]
     if options.command == "ls":
         _print_table(entries)
+    elif options.command == "verify":
+        return _verify(entries)
     else:
-        _collect(
-            entries, unused_for=options.unused_for, partial=options.partial, dry_run=options.dry_run
-        )
+        states = {"garbage"} | {state for state in _ON_REQUEST if getattr(options, state)}
+        _collect(entries, states, unused_for=options.unused_for, dry_run=options.dry_run)
     return 0
 
 
@@ -84,10 +92,13 @@ def _entry(stage: str, path: Path) -> Entry:
     if path.suffix == ".partial":
         lock = path.parent / ".locks" / f"{path.stem}.lock"
         state = "partial" if is_free(lock) else "building"
-    elif re.fullmatch("[0-9a-f]{64}", path.name) and record.exists():
-        state, seconds = "finished", json.loads(record.read_text()).get("seconds")
+    elif re.fullmatch("[0-9a-f]{64}", path.name):
+        try:
+            state, seconds = "finished", read_record(path)["seconds"]
+        except ValueError:
+            state = "damaged"
     else:
-        state = "garbage"
+        state = "damaged" if re.match(r"[0-9a-f]{64}\.damaged-", path.name) else "garbage"
     touched = (record if record.exists() else path).stat().st_mtime
     size = (
         sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 2**20
@@ -97,17 +108,38 @@ def _entry(stage: str, path: Path) -> Entry:
     return Entry(stage, path, state, size, time.time() - touched, seconds)
 
 
+def _verify(entries: list[Entry]) -> int:
+    """Print what is wrong with published artifacts; returns 1 if anything is, else 0."""
+    published = [e for e in entries if e.state in ("finished", "damaged") and not e.path.suffix]
+    files = unlisted = damaged = 0
+    for entry in track(published, "verifying"):
+        try:
+            record = read_record(entry.path)
+            found = damage(entry.path, record)
+        except ValueError as error:
+            found = str(error)
+        else:
+            files += len(record.get("files", ()))
+            unlisted += "files" not in record
+        if found is not None:
+            damaged += 1
+            print(f"{entry.path}: {found}")
+    known = f"{len(published)} artifacts, {files} files: {damaged} damaged"
+    if unlisted:
+        known += f"; {unlisted} of an earlier version list no files and could not be checked"
+    if damaged:
+        known += ". A run that needs one sets it aside and computes it again"
+    print(known)
+    return 1 if damaged else 0
+
+
 def _collect(
-    entries: list[Entry], *, unused_for: float | None, partial: bool, dry_run: bool
+    entries: list[Entry], states: set[str], *, unused_for: float | None, dry_run: bool
 ) -> None:
     freed = 0.0
     for entry in entries:
         old = unused_for is not None and entry.age_seconds > unused_for
-        if (
-            entry.state == "garbage"
-            or (entry.state == "partial" and partial)
-            or (entry.state == "finished" and old)
-        ):
+        if entry.state in states or (entry.state == "finished" and old):
             print(
                 f"{'would remove' if dry_run else 'removed'} {entry.path} ({entry.state},"
                 f" {entry.megabytes:.1f} MB)"

@@ -32,8 +32,8 @@ def whole_file(file: Path) -> Iterator[Path]:
     except OSError as error:
         found = error.strerror or error
         raise OSError(
-            f"{file}: cannot be written ({found}). Free some space or choose another"
-            " artifacts.root."
+            f"{file}: cannot be written ({found}). Free some space, or choose another folder by"
+            " paths.root=FOLDER (artifacts.root for the store alone)."
         ) from error
     finally:
         partial.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Where a number came from: the processor that computed it and the commit of the code."""
+"""Where a number came from: the processor, the libraries and the commit of the code."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import contextlib
 import os
 import platform
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
+_VERSIONED = ("clif_exp", "torch", "diffusers", "transformers", "lightning", "peft")
 # Instructions that decide how fast this project is on a CPU, best first.
 _SUFFIXES = {"amx_bf16": "AMX bf16", "avx512_bf16": "AVX-512 bf16"}
 
@@ -50,3 +52,12 @@ def git_commit(*, digits: int = 40) -> str | None:
         )
         return output.stdout.strip()
     return None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this package and of the libraries that results depend on."""
+    found = {}
+    for name in _VERSIONED:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

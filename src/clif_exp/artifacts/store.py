@@ -2,9 +2,10 @@
 
 <root>/<stage>/<fingerprint>/           a finished artifact, with artifact.json
 <root>/<stage>/<fingerprint>.partial/   work in progress, read only by that stage's own resume
+<root>/<stage>/<fingerprint>.damaged-*/ was found damaged and set aside
 <root>/<stage>/.locks/                  who is building what
 
-python -m clif_exp.artifacts ls|gc [--root artifacts]
+python -m clif_exp.artifacts ls|gc|verify [--root artifacts]
 """
 
 from __future__ import annotations
@@ -13,20 +14,23 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from clif_exp.artifacts.files import remove_folder
+from clif_exp.artifacts.integrity import RECORD, damage, list_files, read_record
 from clif_exp.artifacts.locks import process_lock
-from clif_exp.artifacts.provenance import git_commit
+from clif_exp.artifacts.memory import peak_memory_mb, reset_peak_memory
+from clif_exp.artifacts.provenance import git_commit, versions
 from clif_exp.artifacts.sharing import forget
+from clif_exp.errors import Refused
 
-RECORD = "artifact.json"
-_VERSIONED = ("clif_exp", "torch", "diffusers", "transformers", "lightning", "peft")
+# Times as much work as a build must have had for its rate to be used.
+_EXTRAPOLATED = 10
 
 
 @dataclass(frozen=True)
@@ -75,12 +79,15 @@ class ArtifactStore:
             root: its folder; created on first use.
             reuse: False computes every requested artifact again (once per store object) and
                 replaces it.
-            say: is given a message when another process is building.
+            say: is given a message when another process is building, and when an artifact is
+                damaged.
         """
         self.root = Path(root).absolute()
         self.reuse = reuse
         self.say = say
         self._fresh: set[str] = set()
+        # (folder, inode) -> what a check found wrong with it; None: nothing.
+        self._damage: dict[tuple[str, int], str | None] = {}
 
     def get_or_build(
         self,
@@ -97,6 +104,8 @@ class ArtifactStore:
     ) -> Artifact:
         """Return the artifact with this fingerprint; build and publish it if it is not there.
 
+        One that is damaged is set aside and built again.
+
         Args:
             stage: its name, also the folder's.
             version: the stage's VERSION, raised when its results change.
@@ -110,6 +119,9 @@ class ArtifactStore:
             collective: all ranks of a distributed run build together (training); otherwise one
                 process at a time.
             contribute: does a share of the work in the folder that another process is building.
+
+        Raises:
+            Refused: the store cannot be written.
         """
         digest = fingerprint(stage, version=version, config=config, inputs=inputs)
         path = self.root / stage / digest
@@ -135,10 +147,13 @@ class ArtifactStore:
             with contextlib.suppress(FileNotFoundError):  # finished and published meanwhile
                 contribute(partial)
 
+        self._check_writable(stage)
         with process_lock(self.lock_path(stage, digest), on_wait=wait):
             if not rebuild and (found := self._published(stage, digest)):
                 before(found)
                 return found
+            if not rebuild and path.exists():
+                self._set_aside(path)
             before(None)
             partial = self.partial_path(stage, digest)
             if rebuild:
@@ -158,22 +173,30 @@ class ArtifactStore:
             forget(path)  # what a helper claimed after the work was done
             _sync(path.parent)
             self._fresh.add(digest)
+            self._damage[str(path), path.stat().st_ino] = None
         return Artifact(stage, digest, path, False, seconds, peak)
 
     def find(
         self, stage: str, *, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]
     ) -> Artifact | None:
-        """Return the artifact with this fingerprint if it is published."""
-        return self._published(
-            stage, fingerprint(stage, version=version, config=config, inputs=inputs)
-        )
+        """Return the artifact with this fingerprint if it is published and whole."""
+        digest = fingerprint(stage, version=version, config=config, inputs=inputs)
+        path = self.root / stage / digest
+        if (found := self._damaged(path)) is not None:
+            self.say(f"{stage}: damaged ({found}): {path} is not used")
+        return self._published(stage, digest)
 
     def estimate_seconds(self, stage: str, *, work: float) -> float | None:
-        """Estimate a build's wall time from this store's earlier builds; None if there are none."""
+        """Estimate a build's wall time from this store's earlier builds.
+
+        Returns:
+            Seconds; None if there was no build of at least a tenth of this one's work: of a shorter
+            one's time, most goes into loading.
+        """
         rates = [
             record["seconds"] / record["work"]
             for record in self.records(stage)
-            if record.get("work")
+            if record.get("work") and record["work"] * _EXTRAPOLATED >= work
         ]
         return work * sorted(rates)[len(rates) // 2] if rates else None
 
@@ -182,8 +205,8 @@ class ArtifactStore:
         found = []
         for file in sorted(self.root.glob(f"{stage}/*/{RECORD}")):
             if file.parent.suffix == "":
-                with contextlib.suppress(OSError, ValueError):
-                    found.append(json.loads(file.read_text()) | {"path": str(file.parent)})
+                with contextlib.suppress(ValueError):
+                    found.append(read_record(file.parent) | {"path": str(file.parent)})
         return found
 
     def lock_path(self, stage: str, digest: str) -> Path:
@@ -195,15 +218,53 @@ class ArtifactStore:
         return self.root / stage / f"{digest}.partial"
 
     def _published(self, stage: str, digest: str) -> Artifact | None:
+        """Return a published artifact; None if there is none, or if it is damaged."""
         path = self.root / stage / digest
         try:
-            record = json.loads((path / RECORD).read_text())
-        except FileNotFoundError:
+            record = read_record(path)
+            if (found := self._check(path, record)) is not None:
+                raise ValueError(found)
+        except ValueError:
             return None
         with contextlib.suppress(OSError):
             os.utime(path / RECORD)  # `gc --unused-for` frees what no run asked for lately
         reused = digest not in self._fresh
         return Artifact(stage, digest, path, reused, record["seconds"], record["peak_memory_mb"])
+
+    def _check(self, path: Path, record: Mapping[str, Any]) -> str | None:
+        """Return what is wrong with an artifact's files; looks at them once."""
+        key = (str(path), path.stat().st_ino)
+        if key not in self._damage:
+            self._damage[key] = damage(path, record)
+        return self._damage[key]
+
+    def _damaged(self, path: Path) -> str | None:
+        """Return what is wrong with a published artifact; None: nothing, or it is not there."""
+        if not path.exists():
+            return None
+        try:
+            return self._check(path, read_record(path))
+        except ValueError as error:
+            return str(error)
+
+    def _set_aside(self, path: Path) -> None:
+        found = self._damaged(path)
+        aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+        os.rename(path, aside)
+        self.say(f"{path.parent.name}: damaged ({found}): set aside as {aside}, computed again")
+
+    def _check_writable(self, stage: str) -> None:
+        """Refuse a store that is read-only or full before any work is done for it."""
+        folder = self.root / stage
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(bytes(2**20))
+        except OSError as error:
+            raise Refused(
+                f"artifacts.root: {self.root} cannot be written ({error.strerror}); free some space"
+                " or choose another folder: artifacts.root=FOLDER"
+            ) from error
 
     def _join(self, stage: str, digest: str, build: Callable[[Path], None]) -> Artifact:
         """Build together with rank 0, which holds the lock and publishes."""
@@ -259,7 +320,9 @@ def _build(
     partial.mkdir(parents=True, exist_ok=True)
     clock = partial / ".seconds"
     # A resumed build reports what all its runs took together.
-    earlier = float(clock.read_text()) if clock.exists() else 0.0
+    earlier = 0.0
+    with contextlib.suppress(OSError, ValueError):  # there is none, or it was cut short
+        earlier = float(clock.read_text())
     reset_peak_memory()
     started = time.perf_counter()
     try:
@@ -274,8 +337,9 @@ def _build(
         "finished": round(time.time(), 3),
         "seconds": round(seconds, 3),
         "peak_memory_mb": peak,
-        "versions": _versions(),
+        "versions": versions(),
         "git_commit": git_commit(),
+        "files": list_files(partial),
     }
     temporary = partial / f".{RECORD}"
     with open(temporary, "w") as file:
@@ -291,33 +355,3 @@ def _sync(folder: Path) -> None:
         descriptor = os.open(folder, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
-
-
-def reset_peak_memory() -> None:
-    """Start the high-water mark of resident memory again (Linux only)."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory_mb() -> float:
-    """Return the highest resident memory since `reset_peak_memory`, MiB.
-
-    On systems without /proc: since the process began.
-    """
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return round(int(line.split()[1]) / 1024, 1)
-    import resource
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1024**2 if sys.platform == "darwin" else 1024), 1)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _VERSIONED:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found

@@ -26,12 +26,7 @@ def check_pipeline_folder(folder: Path, *, family: str, record: Family) -> None:
             f"model.path: {folder} holds no model_index.json. Give the folder of a diffusers"
             " pipeline."
         )
-    try:
-        index = json.loads(index_file.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"model.path: {index_file} is not JSON ({error}). Download it again."
-        ) from error
+    index = _read_json(index_file, what="model.path")
     if index.get("_class_name") != record.pipeline:
         raise ValueError(
             f"model.path: {folder} is a {index.get('_class_name')}; model={family} needs a"
@@ -51,6 +46,8 @@ def check_pipeline_folder(folder: Path, *, family: str, record: Family) -> None:
             raise ValueError(
                 f"model.path: {folder} lacks the folder '{name}'. Download the whole pipeline."
             )
+        for file in sorted((folder / name).glob("*.json")):
+            _read_json(file, what=f"model.path: {name}")
         if name in ("unet", "vae", *record.encoders):
             check_model_folder(folder / name, what=f"model.path: {name}")
 
@@ -65,6 +62,8 @@ def check_model_folder(folder: Path, *, what: str) -> None:
         raise ValueError(f"{what}: {folder} is not a folder. Give an existing folder or a hub id.")
     if not (folder / "config.json").is_file():
         raise ValueError(f"{what}: {folder} holds no config.json.")
+    for file in sorted(folder.glob("*.json")):
+        _read_json(file, what=what)
     if not any(folder.glob("*.safetensors")):
         found = sorted(f.name for f in folder.iterdir() if f.suffix in (".bin", ".ckpt", ".pt"))
         raise ValueError(
@@ -72,6 +71,45 @@ def check_model_folder(folder: Path, *, what: str) -> None:
             " Pickled weights are not read; convert them with"
             " save_pretrained(safe_serialization=True)."
         )
+    check_weights(folder, what=what)
+
+
+def check_weights(path: Path, *, what: str) -> None:
+    """Check that safetensors are whole, by their headers and lengths: milliseconds.
+
+    Args:
+        path: a file, or a folder with files and perhaps an index of shards.
+        what: the config field.
+
+    Raises:
+        ValueError: opens with `what`; names the first file that is broken or missing.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    remedy = "Download or copy it again."
+    for index in sorted(path.glob("*.safetensors.index.json")):
+        for shard in sorted(set(_read_json(index, what=what).get("weight_map", {}).values())):
+            if not (path / shard).is_file():
+                raise ValueError(
+                    f"{what}: {path} lacks {shard}, which {index.name} names. {remedy}"
+                )
+    single = [path] if path.suffix == ".safetensors" and path.is_file() else []
+    for file in single or sorted(path.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            found = f"{file.stat().st_size} bytes: {error}" if file.exists() else "a broken link"
+            raise ValueError(f"{what}: {file} is broken ({found}). {remedy}") from error
+
+
+def _read_json(file: Path, *, what: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"{what}: {file} is no JSON object ({error}). Download or copy it again."
+        ) from error
 
 
 def check_same_text_tower(clip: Any, pipeline_encoder: Any, *, what: str) -> None:

@@ -34,7 +34,7 @@ class ModelSettings(Strict):
     path: str | None
     revision: str | None
     contrastive: dict[str, str]
-    resolution: Annotated[int, Field(ge=32, multiple_of=8)]
+    resolution: Annotated[int, Field(ge=32, le=8192, multiple_of=8)]
     segmenter_checkpoint: str | None
     domain: Word | None
 

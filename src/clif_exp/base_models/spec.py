@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from clif_exp.artifacts.files import file_digest, write_text
-from clif_exp.base_models.checks import check_model_folder, check_pipeline_folder
+from clif_exp.base_models.checks import check_model_folder, check_pipeline_folder, check_weights
 from clif_exp.base_models.families import FAMILIES, Family, family_named
 
 _WEIGHT_PATTERNS = ["*.json", "*.txt", "*.safetensors"]
@@ -82,6 +82,8 @@ def resolve(spec: BaseModels) -> BaseModels:
     for encoder, checkpoint in spec.contrastive.items():
         if is_local(checkpoint):
             check_model_folder(Path(checkpoint), what=f"model.contrastive.{encoder}")
+    if spec.segmenter_checkpoint is not None and is_local(spec.segmenter_checkpoint):
+        check_weights(Path(spec.segmenter_checkpoint), what="model.segmenter_checkpoint")
     return spec
 
 

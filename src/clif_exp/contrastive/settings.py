@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from clif_exp.settings import (
     AboveZero,
+    BatchSize,
     Count,
     NotNegative,
     Positive,
@@ -38,14 +39,14 @@ class ReconstructionSettings(Strict):
 
     Attributes:
         steps: optimiser steps.
-        batch_size: images per step over all ranks.
+        batch_size: images per step over all ranks, at most 16,384.
         learning_rate: AdamW's, its peak.
         weight_decay: AdamW's.
         accumulate: parts that a batch is computed in, one after the other.
     """
 
     steps: Positive
-    batch_size: Positive
+    batch_size: BatchSize
     learning_rate: AboveZero
     weight_decay: NotNegative
     accumulate: Positive

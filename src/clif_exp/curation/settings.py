@@ -9,7 +9,9 @@ from pydantic import Field, model_validator
 from clif_exp.settings import (
     INDIRECT,
     SPEED,
+    Amount,
     Count,
+    DenoisingSteps,
     NotNegative,
     Positive,
     Range,
@@ -158,9 +160,9 @@ class ContextSettings(StageSettings):
 
     names: list[Word]
     part_names: list[Word]
-    images_per_name: Positive
+    images_per_name: Annotated[Amount, Field(ge=1)]
     oversampling: Annotated[float, Field(ge=1)]
-    num_inference_steps: Positive
+    num_inference_steps: DenoisingSteps
     guidance_scale: NotNegative
     batch_size: Annotated[int, Field(ge=1), SPEED]
     seed: Count
@@ -191,7 +193,7 @@ class PairSettings(StageSettings):
 
     VERSION: ClassVar[int] = 4
 
-    num_pairs: Count
+    num_pairs: Amount
     templates: Annotated[
         list[Annotated[str, Field(pattern=r"\{left\}.*\{right\}|\{right\}.*\{left\}")]],
         Field(min_length=1),
@@ -203,7 +205,7 @@ class PairSettings(StageSettings):
     flip: Share
     background_share: Share
     name_background: bool
-    resolution: Positive
+    resolution: Annotated[int, Field(ge=1, le=8192)]
     group_size: Positive
 
     @model_validator(mode="after")
@@ -226,7 +228,7 @@ class ContrastSettings(PairSettings):
             only, and nothing asks for what it shares with none or with all of them.
     """
 
-    strangers: Count
+    strangers: Amount
 
 
 class MixSettings(PairSettings):

@@ -13,7 +13,10 @@ from clif_exp.settings import (
     INDIRECT,
     SPEED,
     AboveZero,
+    Amount,
+    BatchSize,
     Count,
+    DenoisingSteps,
     NotNegative,
     Positive,
     Share,
@@ -34,7 +37,7 @@ class SampleSettings(Strict):
     """
 
     every: Count
-    num_inference_steps: Positive
+    num_inference_steps: DenoisingSteps
     guidance_scale: NotNegative
     batch_size: Annotated[int, Field(ge=1), SPEED]
 
@@ -49,8 +52,8 @@ class ValidationSettings(Strict):
     """
 
     every: Positive
-    images: Positive
-    timesteps: Positive
+    images: Annotated[Amount, Field(ge=1)]
+    timesteps: DenoisingSteps
 
 
 class PriorSettings(Strict):
@@ -65,8 +68,8 @@ class PriorSettings(Strict):
         seed: of the prompts and of the noise.
     """
 
-    images: Positive
-    num_inference_steps: Positive
+    images: Annotated[Amount, Field(ge=1)]
+    num_inference_steps: DenoisingSteps
     guidance_scale: Annotated[float, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1), SPEED]
     mixed_precision: bool
@@ -87,7 +90,7 @@ class DiffusionSettings(StageSettings):
         train_embeddings: train the concept embeddings too; the text encoder stays frozen either
             way.
         steps: optimiser steps.
-        batch_size: images per step over all ranks.
+        batch_size: images per step over all ranks, at most 16,384.
         learning_rate: of the LoRA, its peak.
         embedding_learning_rate: of the concept embeddings, its peak.
         weight_decay: AdamW's.
@@ -128,7 +131,7 @@ class DiffusionSettings(StageSettings):
     target_modules: Annotated[list[Word], Field(min_length=1)] | None
     train_embeddings: bool
     steps: Positive
-    batch_size: Positive
+    batch_size: BatchSize
     learning_rate: AboveZero
     embedding_learning_rate: AboveZero
     weight_decay: NotNegative

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 from pydantic import ConfigDict, Field
 
+from clif_exp.base_models.checks import check_weights
 from clif_exp.evaluation.models import ReaderInputs, packaged_model
 from clif_exp.settings import SPEED, Share, StageSettings, Strict, Word
 
@@ -58,13 +59,14 @@ class OracleSettings(Strict):
         """Check the files before anything expensive runs.
 
         Raises:
-            ValueError: the folder holds no weights.
+            ValueError: the folder holds no whole weights.
         """
         if not (self.folder(spec) / "model.safetensors").exists():
             raise ValueError(
                 f"evaluation.reader.path: {self.folder(spec)} holds no model.safetensors. Name the"
                 " oracle's folder, or set evaluation.reader.kind=none."
             )
+        check_weights(self.folder(spec), what="evaluation.reader.path")
 
     def build(self, inputs: ReaderInputs) -> FigureReader | None:
         """Load the reader."""

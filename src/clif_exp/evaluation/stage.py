@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.files import write_json
+from clif_exp.base_models.checks import check_weights
 from clif_exp.evaluation.alignment import Judge, check_independent, reference_files
 from clif_exp.evaluation.assignment import Truth
 from clif_exp.evaluation.models import ReaderInputs, packaged_model
@@ -112,6 +113,7 @@ def check_settings(spec: BaseModels, settings: EvaluationSettings) -> None:
             f"evaluation.judge.path: {path} holds no CLIP model. Name a folder or hub id of a"
             " CLIPModel."
         )
+    check_weights(path, what="evaluation.judge.path")
     settings.reader.check(spec)
 
 

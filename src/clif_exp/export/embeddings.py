@@ -43,6 +43,17 @@ def concepts_in(export: Path) -> list[str]:
     return sorted(file.stem for file in (export / FOLDER).glob("*.safetensors"))
 
 
+def count_tokens(export: Path) -> dict[str, int]:
+    """Return how many tokens each concept of an export has."""
+    from safetensors import safe_open
+
+    counts = {}
+    for name in concepts_in(export):
+        with safe_open(export / FOLDER / f"{name}.safetensors", framework="numpy") as file:
+            counts[name] = int(file.get_slice(next(iter(file.keys()))).get_shape()[0])
+    return counts
+
+
 def load_textual_inversions(pipeline: Any, export: Path, *, family: Family) -> None:
     """Load an export's concepts into a stock pipeline, by diffusers' own loader."""
     from safetensors.torch import load_file

@@ -12,8 +12,8 @@ from clif_exp.settings import (
     SPEED,
     AboveZero,
     Count,
+    DenoisingSteps,
     NotNegative,
-    Positive,
     Range,
     Share,
     StageSettings,
@@ -72,7 +72,7 @@ class GenerationSettings(StageSettings):
 
     prompts: PromptSettings
     seeds: Annotated[list[Count], Field(min_length=1)]
-    num_inference_steps: Positive
+    num_inference_steps: DenoisingSteps
     guidance_scale: Annotated[float, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1), SPEED]
     mixed_precision: bool

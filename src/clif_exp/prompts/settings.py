@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from clif_exp.settings import Count, Strict
+from clif_exp.settings import Amount, Count, Strict
 
 
 class PromptSettings(Strict):
@@ -25,9 +25,9 @@ class PromptSettings(Strict):
 
     world: Literal["toonworld", "generic"]
     split: Literal["tuning", "reporting"]
-    single_per_concept: Count
-    pairs: Count | None
-    per_pair: dict[Literal["side", "free", "interaction", "context"], Count]
-    triples: Count
-    prior: Count
+    single_per_concept: Amount
+    pairs: Amount | None
+    per_pair: dict[Literal["side", "free", "interaction", "context"], Amount]
+    triples: Amount
+    prior: Amount
     seed: Count

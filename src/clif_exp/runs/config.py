@@ -34,6 +34,7 @@ from clif_exp.runs.settings import (
     MethodSettings,
     PathSettings,
 )
+from clif_exp.secrets import HIDDEN, is_secret, without_secrets
 from clif_exp.settings import SPEED, Name, Strict
 from clif_exp.training.settings import TrainerSettings
 
@@ -239,6 +240,7 @@ def _describe(problem: Any, model: Any, where: tuple[str, ...]) -> str:
     location = [part for part in problem["loc"] if not _is_type_tag(part)]
     field = ".".join(str(part) for part in (*where, *location))
     given = problem["input"]
+    shown = _shown(given, field)
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error" and isinstance(given, Mapping | BaseModel):
         return f"{field}.{message}" if field else message  # of a combination, which names its field
@@ -248,14 +250,20 @@ def _describe(problem: Any, model: Any, where: tuple[str, ...]) -> str:
         known = _keys_beside(model, location)
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         remedy = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
-        return f"{field}: no such key (given {given!r}); {remedy}"
+        return f"{field}: no such key (given {shown}); {remedy}"
     if problem["type"] == "missing":
         return f"{field}: missing; compose the config from conf/, where every key has a default"
     if problem["type"] == "union_tag_invalid":
         key, choices = problem["ctx"]["discriminator"].strip("'"), problem["ctx"]["expected_tags"]
         return f"{field}.{key}: found {problem['ctx']['tag']!r}; choose from {choices}"
-    text = f"{field or 'config'}: found {given!r}; {message[0].lower() + message[1:]}"
+    text = f"{field or 'config'}: found {shown}; {message[0].lower() + message[1:]}"
     return text.replace("input should", "it should")
+
+
+def _shown(given: Any, field: str) -> str:
+    """Write a value for a message: without secrets, and no longer than a line."""
+    text = HIDDEN if is_secret(field) else repr(without_secrets(given))
+    return text if len(text) <= 200 else f"{text[:200]}... ({len(text)} characters)"
 
 
 def _is_type_tag(part: Any) -> bool:

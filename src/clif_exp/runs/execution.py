@@ -209,7 +209,7 @@ class Execution:
         """Log that an artifact is reused, or how long building it will take."""
         if process_rank() > 0:
             return
-        amount = f"{work:g} {unit}, " if unit else ""
+        amount = f"{work:g} {unit.removesuffix('s') if work == 1 else unit}, " if unit else ""
         if found is not None:
             log.info("%-21s reused (%sbuilt in %s)", name, amount, duration(found.seconds))
             return

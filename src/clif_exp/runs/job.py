@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import traceback as traceback_module
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,7 +25,10 @@ from clif_exp.artifacts.store import process_rank
 from clif_exp.errors import RankFailed, Refused, TimeBudgetExhausted
 from clif_exp.runs.config import validate
 from clif_exp.runs.directory import RunDirectory, relative
+from clif_exp.runs.messages import DISK_ERRORS
+from clif_exp.runs.preparation import check_devices
 from clif_exp.runs.ranks import OUT_OF_TIME, all_ranks, follow_rank_0
+from clif_exp.secrets import HIDDEN, masked, secrets_in
 
 log = logging.getLogger("clif_exp")
 REFUSED, FAILED, INTERRUPTED, TERMINATED = 2, 1, 130, 143
@@ -49,17 +54,21 @@ def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None
     gc.set_threshold(10_000, 10, 10)
     # A progress bar for every file that a library opens would drown the stages' messages.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # A run.log that cannot be written (a full disk) must not fill the terminal with tracebacks.
+    logging.raiseExceptions = False
     hydra_config = HydraConfig.get()
     path = Path(hydra_config.runtime.output_dir)
     # Ranks above 0 share the stages' work; the run's folder is rank 0's.
     folder = path if process_rank() == 0 else path / f".rank_{process_rank()}"
     raw = OmegaConf.to_container(composed, resolve=False)
+    _hide_secrets(path / str(hydra_config.output_subdir), secrets_in(raw))
     run = RunDirectory(folder, **_identity(raw, dict(hydra_config.runtime.choices)))
     signal.signal(signal.SIGTERM, _terminate)
     follow_rank_0()
     try:
         try:
             config = validate(_resolve(composed))
+            check_devices(config.trainer)
         except ValueError as error:
             return _refused(run, error, traceback=traceback)
         if hydra_config.mode == RunMode.MULTIRUN and config.trainer.devices > 1:
@@ -82,6 +91,18 @@ def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None
     except SystemExit as stop:  # SIGTERM, or Lightning after an interrupt
         _close(run, "killed", "terminated; the same command resumes it", TERMINATED)
         sys.exit(stop.code or TERMINATED)
+
+
+def _hide_secrets(folder: Path, secrets: Sequence[str]) -> None:
+    """Hide what the user's own config files state as secrets in the copies that Hydra has made.
+
+    The command line's are refused before Hydra starts.
+    """
+    for file in folder.glob("*.yaml") if secrets else ():
+        text = file.read_text()
+        for secret in secrets:
+            text = text.replace(secret, HIDDEN)
+        file.write_text(text)
 
 
 def _identity(raw: Any, choices: dict[str, str]) -> dict[str, Any]:
@@ -136,16 +157,15 @@ def _refused(run: RunDirectory, error: Exception, *, traceback: bool) -> tuple[i
 def _failed(run: RunDirectory, error: Exception, *, traceback: bool) -> int:
     if isinstance(error, TimeBudgetExhausted):
         return _close(run, "killed", f"{error} The same command resumes it.", OUT_OF_TIME)
-    log.debug("%s", "".join(traceback_module.format_exception(error)))
-    with open(run.path / "run.log", "a") as file:
-        traceback_module.print_exception(error, file=file)
+    trace = masked("".join(traceback_module.format_exception(error)))
+    with contextlib.suppress(OSError), open(run.path / "run.log", "a") as file:
+        file.write(trace)
     if isinstance(error, Refused) and not traceback:
         return _close(run, "refused", str(error), REFUSED)
-    text = (
-        str(error)
-        if isinstance(error, ValueError | RankFailed)
-        else f"{type(error).__name__}: {error}"
-    )
+    named = isinstance(error, ValueError | RankFailed)
+    text = str(error) if named else f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        text += ". Free some space, or choose other folders by paths.root=FOLDER"
     code = _close(run, "failed", text, FAILED)
     if traceback:
         raise error
@@ -154,8 +174,9 @@ def _failed(run: RunDirectory, error: Exception, *, traceback: bool) -> int:
 
 def _close(run: RunDirectory, status: Any, error: str, code: int) -> int:
     # A refusal may list several problems, one a line; anything else becomes one line.
-    line = error if status == "refused" else " ".join(error.split())
-    run.close(status, error=line)
+    line = masked(error if status == "refused" else " ".join(error.split()))
+    with contextlib.suppress(OSError):  # its disk may be full: the line below still says why
+        run.close(status, error=line)
     print(f"clif_exp: {'error' if status != 'killed' else 'stopped'}: {line}", file=sys.stderr)
     if status == "failed":
         print(f"clif_exp: the traceback is in {relative(run.path / 'run.log')}", file=sys.stderr)

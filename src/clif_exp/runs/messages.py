@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # what a user can mend without us
 
 # Keys of earlier versions -> their names now.
 RENAMED = {
@@ -74,13 +77,18 @@ def choices(group: str) -> list[str]:
 def composition_error(error: BaseException) -> str:
     """Put Hydra's explanation of a config that it cannot compose into one line."""
     from hydra.errors import MissingConfigException
+    from omegaconf.errors import InterpolationResolutionError
 
     chain = _causes(error)
-    for cause in chain:
+    for outer, cause in zip([None, *chain], chain, strict=False):
         if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
             group, _, choice = cause.missing_cfg_file.rpartition("/")
             options = ", ".join(cause.options or choices(group))
             return f"{group}: {choice!r} is no choice; there are: {options}"
+        if isinstance(outer, InterpolationResolutionError) and type(cause) is ValueError:
+            return str(cause)  # of a resolver of ours
+        if isinstance(cause, OSError) and (cause.filename or cause.errno in DISK_ERRORS):
+            return unwritable_run(cause)
     text = "\n".join(str(cause) for cause in chain)
     # Hydra names the key in this text only.
     if match := re.search(r"Could not override '([^']+)'", text):
@@ -95,6 +103,15 @@ def composition_error(error: BaseException) -> str:
         return f"{key}: no such key; `python -m clif_exp --cfg job` shows every key"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines) or type(error).__name__
+
+
+def unwritable_run(error: OSError) -> str:
+    """Explain why a run's folder cannot be written, and what would do."""
+    return (
+        f"paths.runs (in a sweep paths.sweeps): {error.filename or 'the folder'} cannot be written"
+        f" ({error.strerror}); free some space or choose another folder, as in"
+        " paths.root=FOLDER"
+    )
 
 
 def _causes(error: BaseException) -> list[BaseException]:

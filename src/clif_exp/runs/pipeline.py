@@ -42,6 +42,7 @@ def prepare(config: Config) -> Plan:
         leave_parts_unnamed,
         materialise_dataset,
         select_prompts,
+        warn_of_long_warm_ups,
     )
 
     store = ArtifactStore(Path(config.artifacts.root), reuse=config.artifacts.reuse, say=log.info)
@@ -50,6 +51,8 @@ def prepare(config: Config) -> Plan:
     if spec.domain not in (None, config.dataset.domain):
         config, foreign = leave_parts_unnamed(config)
         warnings.append(foreign)
+    if process_rank() == 0:
+        warn_of_long_warm_ups(config)
     if "diffusion" in config.stages:
         check_diffusion(spec, config.diffusion)
     if "evaluation" in config.stages:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.artifacts.store import Artifact, ArtifactStore
+from clif_exp.base_models.devices import count_gpus
 from clif_exp.concepts.settings import CAST, DatasetSettings
 from clif_exp.prompts.settings import PromptSettings
 from clif_exp.runs.config import Config
+from clif_exp.training.settings import TrainerSettings
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
@@ -18,6 +20,48 @@ if TYPE_CHECKING:
     from clif_exp.prompts.evaluation import EvaluationPrompt
 
 log = logging.getLogger("clif_exp")
+
+
+def check_devices(trainer: TrainerSettings) -> None:
+    """Refuse a trainer that asks for more GPUs than there are.
+
+    Raises:
+        ValueError: names the field, what was found and the remedy.
+    """
+    if trainer.accelerator not in ("gpu", "cuda"):
+        return
+    found = count_gpus()
+    if found == 0:
+        raise ValueError(
+            f"trainer.accelerator: found {trainer.accelerator!r}, but torch finds no CUDA device"
+            " here; use trainer=cpu"
+        )
+    if trainer.devices > found:
+        raise ValueError(
+            f"trainer.devices: found {trainer.devices}, but this machine has {found} CUDA"
+            f" device{'s' if found > 1 else ''}; use trainer.devices={found}"
+            f"{' trainer=gpu' if found == 1 else ''}"
+        )
+
+
+def warn_of_long_warm_ups(config: Config) -> None:
+    """Tell about a warm-up that ends after the training: its learning rate is never reached."""
+    first, second = config.contrastive, config.diffusion
+    trained = {
+        "contrastive": (config.method.contrastive, first.warmup_steps, first.steps),
+        "diffusion": (config.method.diffusion, second.warmup_steps, second.steps),
+    }
+    for group, (runs, warmup_steps, steps) in trained.items():
+        if runs and group in config.stages and warmup_steps >= steps > 0:
+            log.warning(
+                "%s.warmup_steps: found %d for %d steps: the learning rate ends at %.0f %% of"
+                " %s.learning_rate; lower it, or train for longer",
+                group,
+                warmup_steps,
+                steps,
+                100 * steps / (warmup_steps + 1),
+                group,
+            )
 
 
 def materialise_dataset(store: ArtifactStore, settings: DatasetSettings) -> Artifact | None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clif_exp.artifacts.locks import is_free, process_lock
 from clif_exp.runs.settings import LoggerSettings
+from clif_exp.secrets import without_secrets
+
+_RUNNING = ".running"
 
 
 class Trackers:
@@ -29,6 +35,7 @@ class Trackers:
         """
         self._settings, self._folder, self._name = settings, folder, name
         self._offset = 0
+        self._held = contextlib.ExitStack()
         self.loggers: list[Any] = []
 
     def start(self, config: Mapping[str, Any]) -> None:
@@ -38,8 +45,15 @@ class Trackers:
             import wandb
             from lightning.pytorch.loggers import WandbLogger
 
-            # A run per job: otherwise the jobs of a sweep would continue the first one's.
+            # A run per job: otherwise the jobs of a sweep would continue the first one's. Only a
+            # job that goes on after a kill continues its own, which W&B would show as running.
+            earlier = killed_run(self._folder)
+            identity = earlier or uuid.uuid4().hex[:8]
+            lock = self._folder / "wandb" / f"{identity}{_RUNNING}"
+            self._held.enter_context(process_lock(lock, timeout=0.0))
             experiment = wandb.init(
+                id=identity,
+                resume="allow" if earlier and settings.mode == "online" else None,
                 mode=settings.mode,
                 project=settings.project,
                 entity=settings.entity,
@@ -82,24 +96,34 @@ class Trackers:
             else:
                 logger.finalize("success" if exit_code == 0 else "failed")
         self.loggers = []
+        self._held.close()
 
 
-def without_secrets(config: Any) -> Any:
-    """Copy a config, with values hidden whose keys name a key, token, secret or password."""
-    if isinstance(config, Mapping):
-        return {
-            key: "<hidden>" if _is_secret(str(key)) and value else without_secrets(value)
-            for key, value in config.items()
-        }
-    return (
-        [without_secrets(value) for value in config] if isinstance(config, list | tuple) else config
-    )
+def killed_run(folder: Path) -> str | None:
+    """Return the id of the W&B run that a job left when it was killed (SIGKILL, power), or None.
 
+    It is looked for in the job's own folder, which a sweep uses again, and beside it, in folders of
+    the same config. A lock file of the run's id stays where its holder could not end the run.
+    Offline, `wandb sync` sends both halves as one run. A job that is never started again stays
+    "running" offline; online W&B itself calls it crashed some minutes later.
 
-def _is_secret(key: str) -> bool:
-    return key.lower() in ("token", "password", "secret", "credentials") or key.lower().endswith(
-        ("api_key", "_token", "_secret", "_password")
-    )
+    Args:
+        folder: the run's folder.
+    """
+    config = Path(".hydra") / "config.yaml"
+    own = (folder / config).read_bytes() if (folder / config).is_file() else b""
+    beside = [
+        other.parents[1]
+        for other in sorted(folder.parent.glob(f"*/{config}"), reverse=True)
+        if other.parents[1] != folder and own and other.read_bytes() == own
+    ]
+    for place in (folder, *beside):
+        for lock in place.glob(f"wandb/*{_RUNNING}"):
+            if is_free(lock):
+                with contextlib.suppress(FileNotFoundError):  # another job has taken it over
+                    lock.unlink()
+                    return lock.name.removesuffix(_RUNNING)
+    return None
 
 
 def _is_number(text: Any) -> bool:

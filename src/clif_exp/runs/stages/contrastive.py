@@ -58,7 +58,7 @@ def train_contrastive(execution: Execution) -> Artifact | None:
         inputs={"concepts": plan.concepts_fingerprint, "base": plan.base_fingerprint}
         | {kind: artifact.fingerprint for kind, artifact in manifests.items()},
         build=build,
-        work=max(settings.steps, 1),
+        work=settings.steps,
         unit="steps",
         collective=True,
     )
