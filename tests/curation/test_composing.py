@@ -248,8 +248,8 @@ def test_a_full_disk_names_the_file_and_the_remedy_and_what_is_finished_is_kept(
         with pytest.raises(
             OSError,
             match=(
-                r"images/0000\d\d\.png: cannot be written .*Free some space or choose another"
-                r" artifacts.root"
+                r"images/0000\d\d\.png: cannot be written .*Free some space, or choose another"
+                r" folder by paths.root=FOLDER \(artifacts.root for the store alone\)"
             ),
         ):
             compose(tmp_path / "full", cutouts, "M")

@@ -18,7 +18,7 @@ CONTRADICTION = ["contrastive.basis=null", "generation.prompts.world=generic", "
 
 # Overrides -> how the line begins after "clif_exp: error: ", and what else it says.
 BAD = [
-    ("diffusion.rank=-1", "diffusion.rank: found -1", "greater than or equal to 0"),
+    ("diffusion.rank=-1", "diffusion.rank: found -1", "greater than or equal to 1"),
     ("seed=99999999999", "seed: found 99999999999", "less than"),
     ("diffusion.learning_rate=inf", "diffusion.learning_rate: found inf", "finite number"),
     ("diffusion.learning_rate=nan", "diffusion.learning_rate: found nan", "finite number"),
@@ -168,7 +168,7 @@ def test_options_may_follow_overrides(clif_exp):
     result = clif_exp("debug=fast", "seed=0,1", "-m", "diffusion.rank=-1")
     assert result.code == 2
     assert [line.split(": ", 2)[2] for line in result.errors.splitlines()] == [
-        "diffusion.rank: found -1; it should be greater than or equal to 0"
+        "diffusion.rank: found -1; it should be greater than or equal to 1"
     ] * 2
     assert "rank: -1" in clif_exp("diffusion.rank=-1", "--cfg", "job").output
 

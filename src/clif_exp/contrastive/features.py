@@ -47,6 +47,8 @@ def cache_image_features(
     for encoder in spec.contrastive:
         if encoder in (settings.encoders or spec.contrastive):
             clip, _, processor = load_contrastive(spec, encoder, device=settings.device)
+            # without its parents: a helper must not make a folder that was published meanwhile
+            (out / encoder).mkdir(exist_ok=True)
             pair_features(clip, processor, pairs, cache=out / encoder, parts=settings.parts)
 
 
@@ -59,7 +61,7 @@ def pair_features(
         clip: CLIPModel.
         processor: its CLIPImageProcessor.
         pairs: the pairs.
-        cache: folder of caches of this CLIP.
+        cache: existing folder of caches of this CLIP.
         parts: encode the parts of R pairs by themselves too.
 
     Returns:
@@ -89,7 +91,7 @@ def image_features(
         clip: CLIPModel.
         processor: its CLIPImageProcessor.
         images: (file, crop box in px or None); duplicates are encoded once.
-        cache: folder of caches of this CLIP; each is named by the images' content.
+        cache: existing folder of caches of this CLIP; each is named by the images' content.
         batch_size: images per forward pass.
 
     Returns:
@@ -100,7 +102,7 @@ def image_features(
     contents = {file: file_digest(file).hex() for file in dict.fromkeys(file for file, _ in images)}
     keys = [(contents[file], box) for file, box in images]
     own = cache / f"image_features_{hashlib.sha256(repr(keys).encode()).hexdigest()[:16]}"
-    own.mkdir(parents=True, exist_ok=True)
+    own.mkdir(exist_ok=True)
     distinct = dict(zip(keys, images, strict=True))
     chosen = list(distinct.values())
     batches = {

@@ -168,6 +168,7 @@ def _prepare(
     from clif_exp.contrastive.features import pair_features
     from clif_exp.contrastive.module import ContrastiveModule
 
+    cache.mkdir(parents=True, exist_ok=True)
     threshold = settings.identical_part_threshold
     image_ND, part_ND = pair_features(
         tower.clip, tower.processor, pairs, cache=cache, parts=threshold < 1.0
