@@ -20,6 +20,7 @@ def check_against_tokenizer(
     tokenizer: Any,
     words: Collection[str] = (),
     examples: Sequence[str] = (),
+    all_by: str | None = None,
 ) -> None:
     """Refuse class words unknown to a tokenizer, and names that collide with its words.
 
@@ -29,6 +30,7 @@ def check_against_tokenizer(
         words: all that the base model knows, where that is a closed list: a byte-pair vocabulary
             also holds the pieces that its words are made of.
         examples: class words that would do.
+        all_by: the command that lists them all, where there is one.
 
     Raises:
         ValueError: every such class word and name, with the remedy.
@@ -50,6 +52,7 @@ def check_against_tokenizer(
                 f"{where}: class_word '{concept.class_word}': the base model's tokenizer has no"
                 f" word for {', '.join(unknown)}. Use a word it was trained"
                 f" on{_hint(unknown[0], vocabulary, words=words, examples=examples)}."
+                + (f" {all_by} lists them all." if all_by else "")
             )
         taken = [
             token for token in (f"<{concept.name}>", f"<{concept.name}>_1") if token in vocabulary

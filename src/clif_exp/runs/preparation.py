@@ -138,7 +138,11 @@ def check_concepts(
         from clif_exp.toonworld.grammar import VOCABULARY
         from clif_exp.toonworld.world import SPECIES
 
-        known = {"words": VOCABULARY, "examples": SPECIES}
+        known = {
+            "words": VOCABULARY,
+            "examples": SPECIES,
+            "all_by": "python -m clif_exp.toonworld words",
+        }
     check_against_tokenizer(concepts, tokenizer=tokenizer, **known)
     texts = [text for prompt in prompts for text in (prompt.text, prompt.class_text)]
     check_lengths(concepts, tokenizer=tokenizer, num_tokens=num_tokens, prompts=texts)
