@@ -145,7 +145,7 @@ def stock(
 
     started, own = time.process_time(), _concepts(root, concepts)
     pipeline = load_pipeline(_spec())
-    images = training_images(own, manifest=root / "M", segments=None, prior=None)
+    images = training_images(own, manifest=root / "M", segments=None, prior=())
     words = {concept.name: concept.class_word for concept in own.concepts}
     num_tokens = {
         name: len(ids)

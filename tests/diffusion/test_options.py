@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from clif_exp.base_models.tokens import NewTokens
 from clif_exp.base_models.unet_tuning.lora import FILE as WEIGHTS
 from clif_exp.base_models.unet_tuning.lora import LoraTuning
 from clif_exp.concepts.concept import ConceptImage
@@ -64,7 +65,7 @@ def train(backbones, curated, prior_images, tmp_path_factory):
             trainer=trainer,
             seed=seed,
             settings=settings("diffusion", **SHORT | changes),
-            prior=prior_images if changes.get("prior_share") else None,
+            prior=[prior_images] if changes.get("prior_share") else (),
         )
         return out
 
@@ -298,7 +299,7 @@ def test_a_caption_that_is_too_long_is_refused_before_anything_runs(backbones, c
     )
     concept = replace(curated["concepts"].concepts[0], images=(image,))
     one = replace(curated["concepts"], concepts=(concept,))
-    check_concepts(one, spec=backbones("sd15"), num_tokens=2, prompts=[])
+    check_concepts(one, spec=backbones("sd15"), tokens=NewTokens(2), prompts=[])
     with pytest.raises(
         ValueError,
         match=(
@@ -306,7 +307,7 @@ def test_a_caption_that_is_too_long_is_refused_before_anything_runs(backbones, c
             r" Shorten it"
         ),
     ):
-        check_concepts(one, spec=backbones("sd15"), num_tokens=16, prompts=[])
+        check_concepts(one, spec=backbones("sd15"), tokens=NewTokens(16), prompts=[])
 
 
 class _Hungry(L.LightningModule):

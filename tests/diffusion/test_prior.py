@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from clif_exp.base_models.loading import encode_images, load_pipeline
+from clif_exp.base_models.tokens import NewTokens
 from clif_exp.base_models.unet_tuning.registry import load_unet_tuning
 from clif_exp.concepts.concept import ConceptSet
 from clif_exp.diffusion.concept_tokens import insert_concepts
@@ -89,9 +90,12 @@ def taught(request, backbones, curated, prior_images):
     trains_embeddings = request.param == "sdxl"
     return _prepare(
         pipeline,
-        training_images(curated["concepts"], manifest=None, segments=None, prior=prior_images),
+        training_images(curated["concepts"], manifest=None, segments=None, prior=[prior_images]),
         spec=spec,
-        token_ids=insert_concepts(pipeline, curated["concepts"], embeddings=None, num_tokens=2),
+        token_ids=insert_concepts(
+            pipeline, curated["concepts"], embeddings=None, tokens=NewTokens(2), world="generic"
+        ),
+        stage_1=False,
         trainer=FP32,
         seed=0,
         settings=settings(
@@ -170,7 +174,7 @@ def test_with_a_teacher_the_base_stays_itself(tmp_path, backbones, curated, prio
                     "prior_target": target,
                 },
             ),
-            prior=prior_images if share else None,
+            prior=[prior_images] if share else (),
         )
         moved[name] = distance(backbones("sd15"), out, prior=prior_images)
     assert moved["teacher"] < 0.8 * min(moved["without"], moved["images"]), moved
@@ -181,7 +185,7 @@ def distance(spec, folder, *, prior) -> float:
     pipeline, base = load_pipeline(spec), load_pipeline(spec)
     load_unet_tuning(pipeline, folder)
     none = ConceptSet(name="none", root=prior, concepts=())
-    images = training_images(none, manifest=None, segments=None, prior=prior)
+    images = training_images(none, manifest=None, segments=None, prior=[prior])
     ids = pipeline.tokenizer(
         [image.captions[0] for image in images], padding="max_length", return_tensors="pt"
     ).input_ids

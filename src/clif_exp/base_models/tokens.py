@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,22 @@ if TYPE_CHECKING:
 
 EMBEDDINGS_FILE = "concept_embeddings.safetensors"
 _PLACEHOLDER = re.compile(r"<([a-z][a-z0-9_]*)>(?!_\d)")
+
+
+@dataclass(frozen=True)
+class NewTokens:
+    """What a concept consists of where no stage 1 has said it.
+
+    Attributes:
+        learnt: tokens per concept that may train.
+        initial_words: what these start from: the class word, or a rare word, another one for each
+            concept.
+        class_word: the class word's own tokens follow them, and do not train.
+    """
+
+    learnt: int
+    initial_words: Literal["class_word", "rare_words"] = "class_word"
+    class_word: bool = False
 
 
 def placeholder(name: str) -> str:
@@ -47,15 +64,24 @@ def expand_prompt(prompt: str, num_tokens: Mapping[str, int]) -> str:
 
 
 def add_concept_tokens(
-    tokenizer: Any, text_encoder: Any, *, concepts: Mapping[str, str], num_tokens: int
+    tokenizer: Any,
+    text_encoder: Any,
+    *,
+    concepts: Mapping[str, str],
+    num_tokens: int,
+    initial_words: Mapping[str, str] | None = None,
+    class_word: bool = False,
 ) -> dict[str, list[int]]:
-    """Add the concepts' tokens to a tokenizer and a text encoder, initialised from class words.
+    """Add the concepts' tokens to a tokenizer and a text encoder, initialised from words.
 
     Args:
         tokenizer: a CLIP tokenizer; grows in place.
         text_encoder: CLIPTextModel or CLIPTextModelWithProjection; its token table grows in place.
         concepts: concept name -> class word (one or more words of the tokenizer).
-        num_tokens: tokens per concept, >= 1.
+        num_tokens: tokens per concept that may be learnt, >= 1.
+        initial_words: concept name -> the word that these start from; None: the class word.
+        class_word: a copy of the class word's own tokens follows them ("<new1> cat", Kumari et al.
+            2023), so that a concept is one word in every prompt whatever it consists of.
 
     Returns:
         Concept name -> token ids, in the order in which prompts hold them.
@@ -69,15 +95,20 @@ def add_concept_tokens(
         raise ValueError(f"num_tokens: found {num_tokens}; a concept needs at least 1 token.")
     embeddings = {}
     table = text_encoder.get_input_embeddings().weight
-    for name, class_word in concepts.items():
-        word_ids = tokenizer(class_word, add_special_tokens=False).input_ids
-        if not word_ids:
+    for name, noun in concepts.items():
+        noun_ids = tokenizer(noun, add_special_tokens=False).input_ids
+        if not noun_ids:
             raise ValueError(
-                f"concept '{name}': class word {class_word!r} has no tokens. Give it an ordinary"
-                " noun."
+                f"concept '{name}': class word {noun!r} has no tokens. Give it an ordinary noun."
             )
+        initial_ids = (
+            tokenizer(initial_words[name], add_special_tokens=False).input_ids
+            if initial_words
+            else noun_ids
+        )
         # The last piece of a class word of several pieces carries its meaning ("old man" -> "man").
-        pieces = (word_ids + [word_ids[-1]] * num_tokens)[:num_tokens]
+        pieces = (initial_ids + [initial_ids[-1]] * num_tokens)[:num_tokens]
+        pieces += noun_ids if class_word else []
         embeddings[name] = table.detach()[torch.tensor(pieces, device=table.device)].clone()
     return apply_concept_embeddings(tokenizer, text_encoder, embeddings)
 
@@ -221,21 +252,30 @@ class ConceptEmbeddings:
     Args:
         text_encoder: a model with `get_input_embeddings`, whose table holds the concepts' tokens.
         token_ids: concept name -> token ids.
+        learnt: how many of a concept's tokens train, its first ones; None: all.
 
     Attributes:
         weight: the trainable parameter, or what `place` has put in its place, float32 [all
-            concepts' tokens, D].
+            concepts' learnt tokens, D].
         flat_ids: the token id of each of its rows, int64.
     """
 
-    def __init__(self, text_encoder: Any, *, token_ids: Mapping[str, Sequence[int]]) -> None:
+    def __init__(
+        self,
+        text_encoder: Any,
+        *,
+        token_ids: Mapping[str, Sequence[int]],
+        learnt: int | None = None,
+    ) -> None:
         import torch
         from torch import nn
 
         self.token_ids = {name: list(ids) for name, ids in token_ids.items()}
+        self._learnt_ids = {name: ids[:learnt] for name, ids in self.token_ids.items()}
         self.embedding: nn.Embedding = text_encoder.get_input_embeddings()
         flat = torch.tensor(
-            [i for ids in self.token_ids.values() for i in ids], device=self.embedding.weight.device
+            [i for ids in self._learnt_ids.values() for i in ids],
+            device=self.embedding.weight.device,
         )
         self.flat_ids = flat
         # fp32 whatever the encoder's precision: steps of 1e-3 vanish in half precision.
@@ -261,11 +301,23 @@ class ConceptEmbeddings:
         self.weight = weight_TD
 
     def by_concept(self) -> dict[str, Tensor]:
-        """Return concept name -> its embeddings now, float32 [T, D], detached CPU copies."""
-        split = (
-            self.weight.detach().cpu().clone().split([len(ids) for ids in self.token_ids.values()])
-        )
-        return dict(zip(self.token_ids, split, strict=True))
+        """Return concept name -> its embeddings now, float32 [T, D], detached CPU copies.
+
+        They include those of its tokens that do not train.
+        """
+        import torch
+
+        learnt = self.weight.detach().cpu()
+        split = learnt.split([len(ids) for ids in self._learnt_ids.values()])
+        table = self.embedding.weight.detach()
+        rest = {
+            name: table[ids[len(self._learnt_ids[name]) :]].float().cpu()
+            for name, ids in self.token_ids.items()
+        }
+        return {
+            name: torch.cat([learnt_TD, rest[name]])
+            for name, learnt_TD in zip(self.token_ids, split, strict=True)
+        }
 
     def write_back(self) -> None:
         """Copy the embeddings into the token table, for samplers that do not use the insertion."""

@@ -74,7 +74,12 @@ def check_against_tokenizer(
 
 
 def check_lengths(
-    concepts: ConceptSet, *, tokenizer: Any, num_tokens: int, prompts: Sequence[str]
+    concepts: ConceptSet,
+    *,
+    tokenizer: Any,
+    num_tokens: int,
+    prompts: Sequence[str],
+    class_word: bool = False,
 ) -> None:
     """Refuse captions and prompts that the text encoder would cut.
 
@@ -83,12 +88,16 @@ def check_lengths(
         tokenizer: see above.
         num_tokens: what each `<name>` counts as.
         prompts: that the run will draw, concepts as `<name>` or as class words.
+        class_word: `<name>` counts as its class word too.
 
     Raises:
         ValueError: names the image and its caption's length; or the prompt, and what lengthens it.
     """
     most = tokenizer.model_max_length
-    names = dict.fromkeys(concepts.names, "a " * num_tokens)
+    names = {
+        concept.name: "a " * num_tokens + (concept.class_word if class_word else "")
+        for concept in concepts.concepts
+    }
     for concept in concepts.concepts:
         for image in concept.images:
             length = _length(image.caption or "", tokenizer, names)

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.base_models.loading import text_encoders_of
+from clif_exp.base_models.rare_words import rare_words
 from clif_exp.base_models.text_tuning import apply_text_tuning
 from clif_exp.base_models.tokens import (
     ConceptEmbeddings,
+    NewTokens,
     add_concept_tokens,
     apply_concept_embeddings,
     load_concept_embeddings,
@@ -24,16 +26,31 @@ TokenIds = Mapping[str, Mapping[str, list[int]]]
 """Text encoder -> concept -> ids of its tokens."""
 
 
+def known_words(world: str) -> frozenset[str]:
+    """Return all words that a base model knows, where they are a closed list; else none."""
+    if world != "toonworld":
+        return frozenset()
+    from clif_exp.toonworld.grammar import VOCABULARY
+
+    return frozenset(VOCABULARY)
+
+
 def insert_concepts(
-    pipeline: Any, concepts: ConceptSet, *, embeddings: Path | None, num_tokens: int
+    pipeline: Any,
+    concepts: ConceptSet,
+    *,
+    embeddings: Path | None,
+    tokens: NewTokens,
+    world: str,
 ) -> dict[str, dict[str, list[int]]]:
     """Add the concepts' tokens, and what stage 1 changed, to every text encoder of a pipeline.
 
     Args:
         pipeline: changes in place.
         concepts: whose tokens.
-        embeddings: file of stage 1; None initialises them from the class words.
-        num_tokens: tokens per concept without stage 1.
+        embeddings: file of stage 1; None: they are new.
+        tokens: what new ones are.
+        world: what the base model knows, whose words are not rare.
 
     Returns:
         Text encoder -> concept -> ids of its tokens.
@@ -43,9 +60,8 @@ def insert_concepts(
     """
     encoders = text_encoders_of(pipeline)
     if embeddings is None:
-        words = {concept.name: concept.class_word for concept in concepts.concepts}
         return {
-            name: add_concept_tokens(tokenizer, encoder, concepts=words, num_tokens=num_tokens)
+            name: _add_new(tokenizer, encoder, concepts, tokens=tokens, world=world)
             for name, (tokenizer, encoder) in encoders.items()
         }
     trained = load_concept_embeddings(embeddings)
@@ -63,6 +79,28 @@ def insert_concepts(
         )
     apply_text_tuning(embeddings.parent, {name: encoder for name, (_, encoder) in encoders.items()})
     return ids
+
+
+def _add_new(
+    tokenizer: Any,
+    text_encoder: Any,
+    concepts: ConceptSet,
+    *,
+    tokens: NewTokens,
+    world: str,
+) -> dict[str, list[int]]:
+    rare = None
+    if tokens.initial_words == "rare_words":
+        words = rare_words(tokenizer, len(concepts.concepts), known=known_words(world))
+        rare = dict(zip(concepts.names, words, strict=True))
+    return add_concept_tokens(
+        tokenizer,
+        text_encoder,
+        concepts={concept.name: concept.class_word for concept in concepts.concepts},
+        num_tokens=tokens.learnt,
+        initial_words=rare,
+        class_word=tokens.class_word,
+    )
 
 
 def published_embeddings(

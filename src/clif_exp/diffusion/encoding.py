@@ -48,7 +48,7 @@ def encode_inputs(
     *,
     spec: BaseModels,
     token_ids: TokenIds,
-    train_embeddings: bool,
+    learnt: int | None,
     flip: bool,
     background: float | None,
 ) -> EncodedInputs:
@@ -59,9 +59,10 @@ def encode_inputs(
         images: all training images.
         spec: resolved base models.
         token_ids: text encoder -> concept -> ids of its tokens.
-        train_embeddings: the concept embeddings train, so that captions are encoded in every step.
+        learnt: how many embeddings of a concept train, so that captions are encoded in every step;
+            0: none, None: all.
         flip: encode mirrored images too.
-        background: loss weight outside of the concepts' masks; None weighs nothing.
+        background: loss weight outside of the concepts' masks; None: they weigh nothing.
 
     Raises:
         ValueError: a caption is too long, or memory ran out.
@@ -76,23 +77,22 @@ def encode_inputs(
     # Refuses a caption that is too long before anything is encoded.
     caption_ids = text.tokenize(captions)
     embeddings: dict[str, ConceptEmbeddings] = {}
-    encoded = weights = None
+    encoded = None
     with explain_out_of_memory(
         lambda: "the encoding of the training images", hint="model.resolution"
     ):
         latents = encode_training_images(
             pipeline.vae, images, resolution=spec.resolution, flip=flip
         )
-        if background is not None:
-            weights = loss_weights(
-                images,
-                resolution=spec.resolution,
-                latent_size=(latents.shape[2], latents.shape[3]),
-                background=background,
-            )
-        if train_embeddings:
+        weights = loss_weights(
+            images,
+            resolution=spec.resolution,
+            latent_size=(latents.shape[2], latents.shape[3]),
+            background=background,
+        )
+        if learnt != 0:
             embeddings = {
-                name: ConceptEmbeddings(encoder, token_ids=token_ids[name])
+                name: ConceptEmbeddings(encoder, token_ids=token_ids[name], learnt=learnt)
                 for name, (_, encoder) in text.encoders.items()
             }
         else:

@@ -8,6 +8,7 @@ import torch
 
 from clif_exp.base_models.loading import text_encoders_of
 from clif_exp.base_models.precision import best_precision
+from clif_exp.base_models.unet_tuning.targets import is_target
 
 if TYPE_CHECKING:
     from clif_exp.training.settings import TrainerSettings
@@ -71,3 +72,21 @@ def store_in_autocast_dtype(unet: Any, *, dtype: torch.dtype) -> None:
             # peft would convert inputs to fp32, and autocast back: a copy for each of the layers
             # that share one
             module.cast_input_dtype_enabled = False
+
+
+def detach_start_of_text(unet: Any) -> None:
+    """Let no gradient through keys and values of the beginning of text (Kumari et al. 2023).
+
+    Every prompt begins with it and most attention rests on it: trained, it would draw the concepts
+    into prompts that do not name them. Values stay the same.
+
+    Args:
+        unet: UNet2DConditionModel; its cross-attention layers get hooks.
+    """
+
+    def detached(_module: Any, _inputs: Any, output_BLD: torch.Tensor) -> torch.Tensor:
+        return torch.cat([output_BLD[:, :1].detach(), output_BLD[:, 1:]], dim=1)
+
+    for name, module in unet.named_modules():
+        if is_target(name, ["attn2.to_k", "attn2.to_v"]):
+            module.register_forward_hook(detached)

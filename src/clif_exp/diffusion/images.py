@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from clif_exp.artifacts.files import read_jsonl
+from clif_exp.diffusion.scales import Placement, draw_placement
 from clif_exp.prompts.evaluation import TRAINING_TEMPLATES
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class TrainingImage:
         subject: concept of a single, "" for others; subjects of a kind are drawn equally often.
         captions: captions that are true of it; one is drawn each time.
         masks: where its concepts are (white), joined; empty: everywhere.
+        placement: the image at another scale; None: as it is.
     """
 
     file: Path
@@ -40,10 +43,15 @@ class TrainingImage:
     subject: str
     captions: tuple[str, ...]
     masks: tuple[Path, ...] = ()
+    placement: Placement | None = None
 
 
 def training_images(
-    concepts: ConceptSet, *, manifest: Path | None, segments: Path | None, prior: Path | None
+    concepts: ConceptSet,
+    *,
+    manifest: Path | None,
+    segments: Path | None,
+    prior: Sequence[Path],
 ) -> list[TrainingImage]:
     """List everything that stage 2 trains on.
 
@@ -51,13 +59,16 @@ def training_images(
         concepts: whose reference images.
         manifest: folder of the M pairs, or None.
         segments: folder of curation's segments, for masks that the user did not give; or None.
-        prior: folder of the prior images, or None.
+        prior: folders of prior images.
     """
     images = single_images(concepts, masks=segment_masks(segments) if segments else {})
     if manifest is not None:
         images += pair_images(manifest, names={concept.name for concept in concepts.concepts})
-    for line in read_jsonl(prior / "generations.jsonl") if prior else ():
-        images.append(TrainingImage(prior / line["file"], PRIOR, "", (line["prompt"],)))
+    for folder in prior:
+        images += [
+            TrainingImage(folder / line["file"], PRIOR, "", (line["prompt"],))
+            for line in read_jsonl(folder / "generations.jsonl")
+        ]
     return images
 
 
@@ -85,6 +96,29 @@ def single_images(
                 )
             )
     return images
+
+
+def at_scales(
+    images: Sequence[TrainingImage], *, variants: int, seed: int
+) -> list[TrainingImage]:
+    """Put variants at other scales in the place of every single image.
+
+    Args:
+        images: of all kinds; the others stay.
+        variants: of each single image.
+        seed: of scales, places and captions.
+    """
+    scaled = []
+    for number, image in enumerate(images):
+        if image.kind != SINGLE:
+            scaled.append(image)
+            continue
+        for variant in range(variants):
+            rng = random.Random(f"scale:{seed}:{number}:{variant}")
+            placement = draw_placement(rng)
+            captions = tuple(placement.caption(caption, rng) for caption in image.captions)
+            scaled.append(replace(image, captions=captions, placement=placement))
+    return scaled
 
 
 def pair_images(manifest: Path, *, names: set[str]) -> list[TrainingImage]:
@@ -128,16 +162,23 @@ def segment_masks(segments: Path) -> dict[tuple[str, int], Path]:
     }
 
 
-def load_pixels(file: Path, *, resolution: int) -> Tensor:
+def load_pixels(file: Path, *, resolution: int, placement: Placement | None = None) -> Tensor:
     """Read an image, scaled and centre-cropped to a square: float32 [3, R, R] in [-1, 1]."""
     from clif_exp.concepts.images import load_rgb
 
     image = ImageOps.fit(load_rgb(file), (resolution, resolution), Image.Resampling.LANCZOS)
+    if placement is not None:
+        image = placement.apply(image)
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 127.5 - 1.0
 
 
 def load_weights(
-    masks: Sequence[Path], *, resolution: int, latent_size: tuple[int, int], background: float
+    masks: Sequence[Path],
+    *,
+    resolution: int,
+    latent_size: tuple[int, int],
+    background: float,
+    placement: Placement | None = None,
 ) -> Tensor:
     """Return loss weights on the latent grid, float32 [1, h, w], mean 1.
 
@@ -146,18 +187,25 @@ def load_weights(
         resolution: side of the image in px.
         latent_size: (h, w).
         background: weight outside of the masks, relative to 1 inside.
+        placement: of the image; nothing outside of it counts.
     """
-    if not masks:
-        return torch.ones(1, *latent_size)
-    joined = np.zeros((resolution, resolution), np.float32)
-    for file in masks:
-        with Image.open(file) as image:
-            fitted = ImageOps.fit(
-                image.convert("L"), (resolution, resolution), Image.Resampling.BILINEAR
-            )
-        joined = np.maximum(joined, np.asarray(fitted, np.float32) / 255.0)
-    weights = F.interpolate(torch.from_numpy(joined)[None, None], size=latent_size, mode="area")[0]
-    weights = background + (1 - background) * weights
+    weights = torch.ones(1, *latent_size)
+    if masks:
+        joined = np.zeros((resolution, resolution), np.float32)
+        for file in masks:
+            with Image.open(file) as image:
+                fitted = ImageOps.fit(
+                    image.convert("L"), (resolution, resolution), Image.Resampling.BILINEAR
+                )
+            if placement is not None:
+                fitted = placement.apply(fitted, fill=0)
+            joined = np.maximum(joined, np.asarray(fitted, np.float32) / 255.0)
+        inside = F.interpolate(
+            torch.from_numpy(joined)[None, None], size=latent_size, mode="area"
+        )[0]
+        weights = background + (1 - background) * inside
+    if placement is not None:
+        weights = weights * placement.visible(resolution, latent_size)
     return weights / weights.mean().clamp(min=1e-3)
 
 
@@ -186,7 +234,12 @@ def encode_training_images(
     for mirrored in (False, True) if flip else (False,):
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
-            pixels = torch.stack([load_pixels(p.file, resolution=resolution) for p in batch])
+            pixels = torch.stack(
+                [
+                    load_pixels(i.file, resolution=resolution, placement=i.placement)
+                    for i in batch
+                ]
+            )
             latents.append(
                 encode_images(vae, pixels.flip(-1) if mirrored else pixels).float().cpu()
             )
@@ -200,13 +253,22 @@ def loss_weights(
     *,
     resolution: int,
     latent_size: tuple[int, int],
-    background: float,
-) -> Tensor:
-    """Return the loss weights of all images (`load_weights`), float32 [N, 1, h, w]."""
+    background: float | None,
+) -> Tensor | None:
+    """Return the loss weights of all images (`load_weights`), float32 [N, 1, h, w].
+
+    None without a background's weight, if no image has a placement: then all count alike.
+    """
+    if background is None and all(image.placement is None for image in images):
+        return None
     return torch.stack(
         [
             load_weights(
-                image.masks, resolution=resolution, latent_size=latent_size, background=background
+                () if background is None else image.masks,
+                resolution=resolution,
+                latent_size=latent_size,
+                background=background or 0.0,
+                placement=image.placement,
             )
             for image in images
         ]

@@ -1,13 +1,15 @@
-"""Prior preservation (DreamBooth): what the untouched base model draws from general prompts.
+"""Prior preservation (DreamBooth): what the untouched base model draws.
 
-The prompts depend on the world that the base model knows and on their own settings only, so that
-all runs of a base model share the images, whatever their cast, method and seed.
+General prompts depend on the world that the base model knows and on their own settings only, those
+of a class word on nothing but that word: all runs of a base model share the images, whatever their
+cast, method and seed.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from clif_exp.prompts.articles import with_article
 from clif_exp.prompts.evaluation import EvaluationPrompt
 from clif_exp.prompts.prior import prior_capacity, prior_prompts
 from clif_exp.prompts.worlds import WORLDS
@@ -47,3 +49,9 @@ def general_prompts(world: str, *, settings: PriorSettings) -> list[EvaluationPr
         EvaluationPrompt(f"prior-{index:02d}", text, "prior", "free", (), text, split="training")
         for index, text in enumerate(texts)
     ]
+
+
+def class_prompt(class_word: str) -> EvaluationPrompt:
+    """Return DreamBooth's prompt of a class word, "a photo of a cat"; seeds tell its images apart."""
+    text = f"a photo of {with_article(class_word)}"
+    return EvaluationPrompt("class", text, "prior", "free", (), text, split="training")

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from clif_exp.base_models.tokens import NewTokens
 from clif_exp.base_models.unet_tuning.kind import UNetTuning
 from clif_exp.base_models.unet_tuning.lora import LoraTuning
 from clif_exp.base_models.unet_tuning.weights import WeightTuning
@@ -57,10 +58,12 @@ class ValidationSettings(Strict):
 
 
 class PriorSettings(Strict):
-    """Images of general prompts that the untouched base model draws, an artifact of their own.
+    """Images that the untouched base model draws, artifacts of their own.
 
     Attributes:
-        images: how many, each of a prompt of its own.
+        images: how many of general prompts, each of a prompt of its own.
+        class_images: how many of each class word, "a photo of a cat" (DreamBooth, Ruiz et al. 2023,
+            section 3.3; 200 there).
         num_inference_steps: denoising steps.
         guidance_scale: classifier-free guidance; 1 switches it off.
         batch_size: images at a time.
@@ -68,7 +71,8 @@ class PriorSettings(Strict):
         seed: of the prompts and of the noise.
     """
 
-    images: Annotated[Amount, Field(ge=1)]
+    images: Amount
+    class_images: Amount
     num_inference_steps: DenoisingSteps
     guidance_scale: Annotated[float, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1), SPEED]
@@ -76,17 +80,33 @@ class PriorSettings(Strict):
     seed: Count
 
 
+class ScaleSettings(Strict):
+    """Custom Diffusion's scale augmentation (Kumari et al. 2023, appendix).
+
+    Attributes:
+        variants: of every single image: each at a scale and place of its own, in training as often
+            as the others. The published code draws them anew in every step.
+    """
+
+    variants: Annotated[Amount, Field(ge=1)]
+
+
 class DiffusionSettings(StageSettings):
     """All concepts together, from single images and M pairs (CLIF, section 4.3, Eq. 4).
 
     Attributes:
-        num_tokens: tokens per concept where no stage 1 has added them.
+        num_tokens: tokens per concept that may train, where no stage 1 has added them.
+        initial_words: what these start from: the class word, or a rare word of the vocabulary,
+            another one for each concept (DreamBooth, Custom Diffusion).
+        class_word: the class word's own tokens follow them and stay as they are: "<new1> cat".
         unet: what trains in the U-Net: a LoRA, its own weights, or nothing (textual inversion, with
             `train_embeddings`).
         rank: of the LoRA.
         alpha: the LoRA's update is scaled by alpha / rank.
         target_modules: endings of the layers that train or get a LoRA; None, with unet=weights: all
             weights.
+        detach_start_of_text: no gradient through keys and values of the beginning of text (Custom
+            Diffusion's released code), where every prompt looks.
         train_embeddings: train the concept embeddings too; the text encoder stays frozen either
             way.
         steps: optimiser steps.
@@ -100,13 +120,15 @@ class DiffusionSettings(StageSettings):
         pair_share: share of M pairs in a batch.
         caption_dropout: share of empty captions.
         flip: mirror single images; wrong for concepts with a left and a right.
+        scale_augmentation: single images at other scales, with captions that say so; None: as they
+            are.
         masked_loss: weigh the loss by the concepts' masks.
         background_weight: weight outside of the masks.
         min_snr_gamma: min-SNR weighting (Hang et al. 2023); None: none.
         offset_noise: strength of a per-channel noise offset.
         timestep_bias: above 1, noisy timesteps are drawn more often; 1 draws all alike.
-        prior_share: share of images that the base model itself draws from general prompts (prior
-            preservation); 0 draws none.
+        prior_share: share of images that the base model itself draws (prior preservation), general
+            and class images in proportion to their numbers; 0 draws none.
         prior_target: what the U-Net learns on them: "images", to denoise them, or "teacher", to
             predict what the base's U-Net predicts of them, which reads the same encoded captions.
         prior: how they are drawn; enters by the images.
@@ -125,10 +147,13 @@ class DiffusionSettings(StageSettings):
     VERSION: ClassVar[int] = 4
 
     num_tokens: Annotated[int, Field(ge=1, le=16)]
+    initial_words: Literal["class_word", "rare_words"]
+    class_word: bool
     unet: Literal["lora", "weights", "frozen"]
     rank: Positive
     alpha: AboveZero
     target_modules: Annotated[list[Word], Field(min_length=1)] | None
+    detach_start_of_text: bool
     train_embeddings: bool
     steps: Positive
     batch_size: BatchSize
@@ -141,6 +166,7 @@ class DiffusionSettings(StageSettings):
     pair_share: Share
     caption_dropout: Annotated[float, Field(ge=0, lt=1)]
     flip: bool
+    scale_augmentation: ScaleSettings | None
     masked_loss: bool
     background_weight: Share
     min_snr_gamma: AboveZero | None
@@ -157,6 +183,10 @@ class DiffusionSettings(StageSettings):
     compile: bool
     validation: ValidationSettings | None
     samples: SampleSettings | None
+
+    def new_tokens(self) -> NewTokens:
+        """Return what a concept consists of where no stage 1 has said it."""
+        return NewTokens(self.num_tokens, self.initial_words, self.class_word)
 
     def unet_tuning(self) -> UNetTuning | None:
         """Return what trains in the U-Net; None: nothing."""
@@ -184,11 +214,29 @@ class DiffusionSettings(StageSettings):
         return self
 
     @model_validator(mode="after")
+    def _something_to_detach(self) -> Self:
+        if self.detach_start_of_text and self.unet == "frozen":
+            raise ValueError(
+                "detach_start_of_text: found true with diffusion.unet=frozen, whose keys and values"
+                " do not train; set it to false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _something_to_teach(self) -> Self:
         if self.unet == "frozen" and self.prior_target == "teacher":
             raise ValueError(
                 "prior_target: found 'teacher' with diffusion.unet=frozen, where the U-Net stays"
                 " the base's anyway; use prior_target=images or unet=lora"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _prior_images(self) -> Self:
+        if self.prior_share and not self.prior.images and not self.prior.class_images:
+            raise ValueError(
+                f"prior: found no images with diffusion.prior_share={self.prior_share}; set"
+                " diffusion.prior.images or diffusion.prior.class_images"
             )
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from clif_exp.diffusion import frozen_parts
 from clif_exp.diffusion.batches import MixedBatches, Mixture
 from clif_exp.diffusion.concept_tokens import TokenIds, insert_concepts, published_embeddings
 from clif_exp.diffusion.encoding import encode_inputs
-from clif_exp.diffusion.images import training_images
+from clif_exp.diffusion.images import at_scales, training_images
 from clif_exp.diffusion.module import DiffusionModule, DiffusionOptimisation, WeightAverage
 from clif_exp.diffusion.samples import SampleGrids, sample_prompts
 from clif_exp.diffusion.targets import noise_schedule
@@ -52,7 +53,7 @@ def train_diffusion(
     trainer: TrainerSettings,
     seed: int,
     settings: DiffusionSettings,
-    prior: Path | None = None,
+    prior: Sequence[Path] = (),
 ) -> None:
     """Train the U-Net and, optionally, the concept embeddings on single images and M pairs.
 
@@ -71,7 +72,7 @@ def train_diffusion(
         trainer: how to run.
         seed: of everything random.
         settings: what to train, and how.
-        prior: folder of the base model's images of general prompts, or None.
+        prior: folders of the base model's own images.
 
     Raises:
         ValueError: settings that the base model has no place for, broken inputs, or a loss that is
@@ -83,15 +84,22 @@ def train_diffusion(
         spec, device=trainer.device, dtype=frozen_parts.base_dtype(trainer)
     )
     token_ids = insert_concepts(
-        pipeline, concepts, embeddings=embeddings, num_tokens=settings.num_tokens
+        pipeline,
+        concepts,
+        embeddings=embeddings,
+        tokens=settings.new_tokens(),
+        world=spec.record.world,
     )
     masks = segments if settings.masked_loss else None
     images = training_images(concepts, manifest=manifest, segments=masks, prior=prior)
+    if (scales := settings.scale_augmentation) is not None:
+        images = at_scales(images, variants=scales.variants, seed=seed)
     module, batches = _prepare(
         pipeline,
         images,
         spec=spec,
         token_ids=token_ids,
+        stage_1=embeddings is not None,
         trainer=trainer,
         seed=seed,
         settings=settings,
@@ -132,17 +140,20 @@ def _prepare(
     *,
     spec: BaseModels,
     token_ids: TokenIds,
+    stage_1: bool,
     trainer: TrainerSettings,
     seed: int,
     settings: DiffusionSettings,
 ) -> tuple[DiffusionModule, MixedBatches]:
     """Encode what stays the same, make the U-Net ready to train, and say what a step does."""
+    # Of stage 1's tokens all train on.
+    learnt = (None if stage_1 else settings.num_tokens) if settings.train_embeddings else 0
     inputs = encode_inputs(
         pipeline,
         images,
         spec=spec,
         token_ids=token_ids,
-        train_embeddings=settings.train_embeddings,
+        learnt=learnt,
         flip=settings.flip,
         background=settings.background_weight if settings.masked_loss else None,
     )
@@ -186,6 +197,8 @@ def _prepare_unet(
     frozen_parts.set_attention(unet, settings.attention)
     if (tuning := settings.unet_tuning()) is not None:
         tuning.prepare(unet, seed=seed)
+    if settings.detach_start_of_text:
+        frozen_parts.detach_start_of_text(unet)
     if (autocast := frozen_parts.autocast_dtype(trainer)) is not None:
         frozen_parts.store_in_autocast_dtype(unet, dtype=autocast)
     if settings.gradient_checkpointing:

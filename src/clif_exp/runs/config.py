@@ -121,6 +121,11 @@ class Config(Strict):
                     f"contrastive.{field}: found {found!r}, but method={self.method.name} has no"
                     " stage 1; use method=clif"
                 )
+        if self.method.contrastive and self.diffusion.class_word:
+            raise ValueError(
+                f"diffusion.class_word: found true, but method={self.method.name} has a stage 1,"
+                " whose tokens it takes; set it to false"
+            )
         known = FAMILIES[family].encoders
         for encoder in contrastive.encoders or ():
             if encoder not in known:

@@ -33,6 +33,7 @@ _FIRST_GUESS = {
     "contrastive": 0.08,
     "reconstruction": 0.3,
     "prior_images": 0.4,
+    "class_images": 0.4,
     "diffusion": 0.3,
     "generation": 0.4,
     "generation_prior": 0.4,
@@ -147,6 +148,7 @@ class Execution:
         config: Mapping[str, Any],
         inputs: Mapping[str, str],
         build: Callable[[Path], None],
+        part: str | None = None,
         work: float = 1.0,
         unit: str = "",
         collective: bool = False,
@@ -161,6 +163,7 @@ class Execution:
             config: result-relevant settings.
             inputs: name -> fingerprint.
             build: fills a folder.
+            part: tells several artifacts of one name apart within a run: "name/part" here.
             work: amount of work, for the estimate.
             unit: what `work` counts.
             collective: all ranks build it together.
@@ -174,6 +177,7 @@ class Execution:
                 store has none.
         """
         store, mode = self.plan.store, self.mode(stage)
+        key = f"{name}/{part}" if part else name
         identity: dict[str, Any] = {"version": version, "config": config, "inputs": inputs}
         artifact: Artifact | None
         if mode == "run":
@@ -184,7 +188,7 @@ class Execution:
                 work=work,
                 collective=collective,
                 contribute=contribute,
-                before=lambda found: self._announce(name, found, work=work, unit=unit),
+                before=lambda found: self._announce(name, found, key=key, work=work, unit=unit),
             )
         elif mode == "forecast":
             digest = fingerprint(name, **identity)
@@ -196,28 +200,30 @@ class Execution:
                 return None
             if artifact is None:
                 raise Refused(
-                    f"stages: {stage!r} is left out, but the store has no {name} of this config"
+                    f"stages: {stage!r} is left out, but the store has no {key} of this config"
                     f" yet; add {stage} to stages"
                 )
-            self._announce(name, artifact, work=work, unit=unit)
-        self.artifacts[name] = artifact
+            self._announce(name, artifact, key=key, work=work, unit=unit)
+        self.artifacts[key] = artifact
         if not self.forecasting:
-            self.run.add_stage(name, artifact)
+            self.run.add_stage(key, artifact)
         return artifact
 
-    def _announce(self, name: str, found: Artifact | None, *, work: float, unit: str) -> None:
+    def _announce(
+        self, name: str, found: Artifact | None, *, key: str, work: float, unit: str
+    ) -> None:
         """Log that an artifact is reused, or how long building it will take."""
         if process_rank() > 0:
             return
         amount = f"{work:g} {unit.removesuffix('s') if work == 1 else unit}, " if unit else ""
         if found is not None:
-            log.info("%-21s reused (%sbuilt in %s)", name, amount, duration(found.seconds))
+            log.info("%-21s reused (%sbuilt in %s)", key, amount, duration(found.seconds))
             return
         known = self.plan.store.estimate_seconds(name, work=work)
         expected = known if known is not None else _FIRST_GUESS.get(name, 1.0) * work
         log.info(
             "%-21s %sabout %s%s",
-            name,
+            key,
             amount,
             duration(expected),
             "" if known is not None else " on 2 CPU cores",

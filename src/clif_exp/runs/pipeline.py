@@ -62,7 +62,7 @@ def prepare(config: Config) -> Plan:
     concepts = read_concept_set(root, size=config.dataset.size)
     check_parts(concepts, config)
     prompts = select_prompts(concepts, config.generation.prompts)
-    check_concepts(concepts, spec=spec, num_tokens=config.diffusion.num_tokens, prompts=prompts)
+    check_concepts(concepts, spec=spec, tokens=config.diffusion.new_tokens(), prompts=prompts)
     if process_rank() == 0:
         for line in concepts.intake.lines():
             log.info("%s", line)

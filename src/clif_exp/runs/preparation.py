@@ -16,6 +16,7 @@ from clif_exp.training.settings import TrainerSettings
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
+    from clif_exp.base_models.tokens import NewTokens
     from clif_exp.concepts.concept import ConceptSet
     from clif_exp.prompts.evaluation import EvaluationPrompt
 
@@ -114,14 +115,18 @@ def leave_parts_unnamed(config: Config) -> tuple[Config, str]:
 
 
 def check_concepts(
-    concepts: ConceptSet, *, spec: BaseModels, num_tokens: int, prompts: Sequence[EvaluationPrompt]
+    concepts: ConceptSet,
+    *,
+    spec: BaseModels,
+    tokens: NewTokens,
+    prompts: Sequence[EvaluationPrompt],
 ) -> None:
     """Refuse class words, names, captions and prompts that do not fit the base model's tokenizer.
 
     Args:
         concepts: the set.
         spec: resolved base models.
-        num_tokens: tokens per concept, which lengthen captions and prompts.
+        tokens: of new concepts, which lengthen captions and prompts.
         prompts: that the run will draw.
 
     Raises:
@@ -129,6 +134,7 @@ def check_concepts(
     """
     from transformers import CLIPTokenizer
 
+    from clif_exp.base_models.rare_words import rare_words
     from clif_exp.concepts.vocabulary import check_against_tokenizer, check_lengths
 
     where: dict[str, Any] = {"subfolder": "tokenizer", "revision": spec.revision}
@@ -145,7 +151,15 @@ def check_concepts(
         }
     check_against_tokenizer(concepts, tokenizer=tokenizer, **known)
     texts = [text for prompt in prompts for text in (prompt.text, prompt.class_text)]
-    check_lengths(concepts, tokenizer=tokenizer, num_tokens=num_tokens, prompts=texts)
+    check_lengths(
+        concepts,
+        tokenizer=tokenizer,
+        num_tokens=tokens.learnt,
+        class_word=tokens.class_word,
+        prompts=texts,
+    )
+    if tokens.initial_words == "rare_words":
+        rare_words(tokenizer, len(concepts.concepts), known=known.get("words", ()))
 
 
 def check_parts(concepts: ConceptSet, config: Config) -> None:

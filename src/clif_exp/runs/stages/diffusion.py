@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.store import Artifact
 from clif_exp.base_models.tokens import EMBEDDINGS_FILE
-from clif_exp.diffusion.prior import general_prompts
+from clif_exp.diffusion.prior import class_prompt, general_prompts
 from clif_exp.runs.stages.contrastive import train_contrastive
 from clif_exp.runs.stages.generation import sample_images
 
 if TYPE_CHECKING:
+    from clif_exp.concepts.concept import ConceptSet
     from clif_exp.runs.execution import Execution
 
 _TRAINED = ("contrastive", "reconstruction", "diffusion")
@@ -36,11 +37,12 @@ def train(execution: Execution) -> None:
 def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> None:
     plan, config = execution.plan, execution.plan.config
     settings = config.diffusion
+    prior = _prior_images(execution, plan.concepts)
     reads = {
         "manifest": execution.artifacts.get("augment_M"),
         "segments": execution.artifacts.get("segments"),
-        "prior": _prior_images(execution),
         "embeddings": contrastive,
+        **prior,
     }
     inputs = {"concepts": plan.concepts_fingerprint, "base": plan.base_fingerprint} | {
         name: artifact.fingerprint for name, artifact in reads.items() if artifact is not None
@@ -56,7 +58,7 @@ def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> None
             concepts=plan.concepts,
             manifest=paths["manifest"],
             segments=paths["segments"],
-            prior=paths["prior"],
+            prior=[artifact.path for artifact in prior.values()],
             embeddings=contrastive.path / EMBEDDINGS_FILE if contrastive else None,
             trainer=config.trainer,
             seed=config.seed,
@@ -80,12 +82,16 @@ def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> None
     )
 
 
-def _prior_images(execution: Execution) -> Artifact | None:
-    """General images of the base model: the same for every concept set, seed and method."""
+def _prior_images(execution: Execution, concepts: ConceptSet) -> dict[str, Artifact]:
+    """Images of the base model alone: the same for every concept set, seed and method.
+
+    Returns:
+        "prior" for the general ones, "prior/cat" for those of a class word.
+    """
     plan, config = execution.plan, execution.plan.config
     settings = config.diffusion.prior
     if not config.diffusion.prior_share:
-        return None
+        return {}
     sampling = config.generation.model_copy(
         update={
             "seeds": [settings.seed],
@@ -95,10 +101,24 @@ def _prior_images(execution: Execution) -> Artifact | None:
             "mixed_precision": settings.mixed_precision,
         }
     )
-    return sample_images(
-        execution,
-        "prior_images",
-        prompts=general_prompts(plan.spec.record.world, settings=settings),
-        stage="diffusion",
-        settings=sampling,
-    )
+    found = {}
+    if settings.images:
+        found["prior"] = sample_images(
+            execution,
+            "prior_images",
+            prompts=general_prompts(plan.spec.record.world, settings=settings),
+            stage="diffusion",
+            settings=sampling,
+        )
+    seeds = list(range(settings.seed, settings.seed + settings.class_images))
+    class_words = dict.fromkeys(c.class_word for c in concepts.concepts) if seeds else {}
+    for class_word in class_words:
+        found[f"prior/{class_word}"] = sample_images(
+            execution,
+            "class_images",
+            part=class_word,
+            prompts=[class_prompt(class_word)],
+            stage="diffusion",
+            settings=sampling.model_copy(update={"seeds": seeds}),
+        )
+    return {name: artifact for name, artifact in found.items() if artifact is not None}
