@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from support import default_config, settings
 
 from clif_exp.base_models.loading import load_pipeline
 from clif_exp.base_models.rare_words import rare_words
@@ -25,6 +24,7 @@ from clif_exp.diffusion.frozen_parts import detach_start_of_text
 from clif_exp.diffusion.images import SINGLE, TrainingImage, at_scales, load_weights
 from clif_exp.diffusion.scales import Placement, draw_placement
 from clif_exp.diffusion.stage import train_diffusion
+from support import default_config, settings
 
 FP32 = settings("trainer", precision="32-true")
 
@@ -167,12 +167,13 @@ def test_scales_are_drawn_and_told_as_published():
     assert 0.30 < len(large) / len(drawn) < 0.37
     assert all(1.2 <= placement.scale <= 1.4 for placement in large)
     assert all(1 / 3 <= p.scale <= 1 for p in drawn if p.scale <= 1)
-    for scale, words in ((0.5, "a far away |very small "), (0.8, ""), (1.3, "zoomed in |close up ")):
-        told = Placement(scale, 0.5, 0.5).caption("a photo of <v>", rng)
-        assert re.fullmatch(f"({words})a photo of <v>", told)
+    told = {0.5: "a far away |very small ", 0.8: "", 1.3: "zoomed in |close up "}
+    for scale, words in told.items():
+        caption = Placement(scale, 0.5, 0.5).caption("a photo of <v>", rng)
+        assert re.fullmatch(f"({words})a photo of <v>", caption)
 
 
-def test_a_small_image_lies_on_grey_and_only_its_inside_counts(tmp_path):
+def test_a_small_image_lies_on_grey_and_only_its_inside_counts():
     red = Image.new("RGB", (64, 64), "red")
     small = Placement(0.5, 0.0, 1.0)
     pixels = np.asarray(small.apply(red))

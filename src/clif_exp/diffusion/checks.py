@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from clif_exp.base_models.scheduler import prediction_of, scheduler_config
 from clif_exp.base_models.spec import pipeline_folder
-from clif_exp.diffusion.prior import general_prompts
+from clif_exp.diffusion.prior import refuse_too_many
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
@@ -27,7 +27,9 @@ def check_settings(spec: BaseModels, settings: DiffusionSettings) -> None:
             images that does not fit; names the field and how to fix it.
     """
     if settings.prior_share:
-        general_prompts(spec.record.world, settings=settings.prior)
+        refuse_too_many(
+            spec.record.world, count=settings.prior.images, field="diffusion.prior.images"
+        )
     if (tuning := settings.unet_tuning()) is not None:
         tuning.check(linear_layers(pipeline_folder(spec) / "unet"))
     scheduler = scheduler_config(spec)

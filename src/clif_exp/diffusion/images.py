@@ -98,9 +98,7 @@ def single_images(
     return images
 
 
-def at_scales(
-    images: Sequence[TrainingImage], *, variants: int, seed: int
-) -> list[TrainingImage]:
+def at_scales(images: Sequence[TrainingImage], *, variants: int, seed: int) -> list[TrainingImage]:
     """Put variants at other scales in the place of every single image.
 
     Args:
@@ -200,9 +198,9 @@ def load_weights(
             if placement is not None:
                 fitted = placement.apply(fitted, fill=0)
             joined = np.maximum(joined, np.asarray(fitted, np.float32) / 255.0)
-        inside = F.interpolate(
-            torch.from_numpy(joined)[None, None], size=latent_size, mode="area"
-        )[0]
+        inside = F.interpolate(torch.from_numpy(joined)[None, None], size=latent_size, mode="area")[
+            0
+        ]
         weights = background + (1 - background) * inside
     if placement is not None:
         weights = weights * placement.visible(resolution, latent_size)
@@ -235,10 +233,7 @@ def encode_training_images(
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             pixels = torch.stack(
-                [
-                    load_pixels(i.file, resolution=resolution, placement=i.placement)
-                    for i in batch
-                ]
+                [load_pixels(i.file, resolution=resolution, placement=i.placement) for i in batch]
             )
             latents.append(
                 encode_images(vae, pixels.flip(-1) if mirrored else pixels).float().cpu()

@@ -7,18 +7,13 @@ cast, method and seed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from clif_exp.prompts.articles import with_article
 from clif_exp.prompts.evaluation import EvaluationPrompt
 from clif_exp.prompts.prior import prior_capacity, prior_prompts
 from clif_exp.prompts.worlds import WORLDS
 
-if TYPE_CHECKING:
-    from clif_exp.diffusion.settings import PriorSettings
 
-
-def general_prompts(world: str, *, settings: PriorSettings) -> list[EvaluationPrompt]:
+def general_prompts(world: str, *, count: int, seed: int) -> list[EvaluationPrompt]:
     """Return prompts of one figure and of two, with relations and places, none of them twice.
 
     No figure of the evaluation's prompts without a concept is in them, of neither split: what they
@@ -26,32 +21,38 @@ def general_prompts(world: str, *, settings: PriorSettings) -> list[EvaluationPr
 
     Args:
         world: name in `prompts.worlds.WORLDS` of what the base model knows.
-        settings: how many, and their seed.
-
-    Raises:
-        ValueError: there are not as many.
+        count: how many, see `refuse_too_many`.
+        seed: of their choice.
     """
     words = WORLDS[world]
     if world != "toonworld":
-        if settings.images > (most := prior_capacity(words, "training")):
-            raise ValueError(
-                f"diffusion.prior.images: found {settings.images}, but there are {most} general"
-                " prompts; lower it."
-            )
-        return prior_prompts(
-            world=words, count=settings.images, split="training", seed=settings.seed
-        )
+        return prior_prompts(world=words, count=count, split="training", seed=seed)
     from clif_exp.toonworld.prompts import sample_prompts
 
     judged = [phrase for figures in words.figures.values() for phrase, _ in figures]
-    texts = sample_prompts(settings.images, seed=settings.seed, avoid=judged)
+    texts = sample_prompts(count, seed=seed, avoid=judged)
     return [
         EvaluationPrompt(f"prior-{index:02d}", text, "prior", "free", (), text, split="training")
         for index, text in enumerate(texts)
     ]
 
 
+def refuse_too_many(world: str, *, count: int, field: str) -> None:
+    """Refuse more general prompts than there are.
+
+    Args:
+        world: see `general_prompts`.
+        count: how many a setting asks for.
+        field: its name.
+
+    Raises:
+        ValueError: names the field, and how many there are.
+    """
+    if world != "toonworld" and count > (most := prior_capacity(WORLDS[world], "training")):
+        raise ValueError(f"{field}: found {count}, but there are {most} general prompts; lower it.")
+
+
 def class_prompt(class_word: str) -> EvaluationPrompt:
-    """Return DreamBooth's prompt of a class word, "a photo of a cat"; seeds tell its images apart."""
+    """Return DreamBooth's prompt of a class word, "a photo of a cat"."""
     text = f"a photo of {with_article(class_word)}"
     return EvaluationPrompt("class", text, "prior", "free", (), text, split="training")

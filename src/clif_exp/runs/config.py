@@ -165,6 +165,31 @@ class Config(Strict):
         return self
 
     @model_validator(mode="after")
+    def _merging(self) -> Self:
+        merging, diffusion = self.method.merging, self.diffusion
+        if merging is None:
+            return self
+        if self.augmentation.mix.num_pairs:
+            raise ValueError(
+                f"augmentation.mix.num_pairs: found {self.augmentation.mix.num_pairs}, but"
+                f" method={self.method.name} customises each concept apart, from images of it"
+                " alone; set it to 0"
+            )
+        trained = {
+            "constrained": ("weights", ["attn2.to_k", "attn2.to_v"]),
+            "addition": ("lora", diffusion.target_modules),
+            "gradient_fusion": ("lora", diffusion.target_modules),
+        }
+        if (diffusion.unet, diffusion.target_modules) != trained[merging.kind]:
+            unet, layers = trained[merging.kind]
+            raise ValueError(
+                f"method.merging.kind: found {merging.kind!r} with diffusion.unet={diffusion.unet}"
+                f" and target_modules={diffusion.target_modules}; it merges diffusion.unet={unet}"
+                f" with target_modules={layers}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _hardware(self) -> Self:
         diffusion, trainer = self.diffusion, self.trainer
         parts = [("diffusion", diffusion.accumulate, diffusion.batch_size)]

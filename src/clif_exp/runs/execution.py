@@ -148,7 +148,7 @@ class Execution:
         config: Mapping[str, Any],
         inputs: Mapping[str, str],
         build: Callable[[Path], None],
-        part: str | None = None,
+        key: str | None = None,
         work: float = 1.0,
         unit: str = "",
         collective: bool = False,
@@ -163,7 +163,8 @@ class Execution:
             config: result-relevant settings.
             inputs: name -> fingerprint.
             build: fills a folder.
-            part: tells several artifacts of one name apart within a run: "name/part" here.
+            key: what the run calls it, where that is not its name: several artifacts of one name
+                have one each.
             work: amount of work, for the estimate.
             unit: what `work` counts.
             collective: all ranks build it together.
@@ -177,7 +178,7 @@ class Execution:
                 store has none.
         """
         store, mode = self.plan.store, self.mode(stage)
-        key = f"{name}/{part}" if part else name
+        key = key or name
         identity: dict[str, Any] = {"version": version, "config": config, "inputs": inputs}
         artifact: Artifact | None
         if mode == "run":

@@ -38,6 +38,7 @@ def prepare(config: Config) -> Plan:
     from clif_exp.evaluation.stage import check_settings as check_judges
     from clif_exp.runs.preparation import (
         check_concepts,
+        check_merging,
         check_parts,
         leave_parts_unnamed,
         materialise_dataset,
@@ -55,6 +56,7 @@ def prepare(config: Config) -> Plan:
         warn_of_long_warm_ups(config)
     if "diffusion" in config.stages:
         check_diffusion(spec, config.diffusion)
+        check_merging(spec, config.method.merging)
     if "evaluation" in config.stages:
         check_judges(spec, config.evaluation)
     dataset = materialise_dataset(store, config.dataset)

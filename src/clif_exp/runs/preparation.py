@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
     from clif_exp.base_models.tokens import NewTokens
     from clif_exp.concepts.concept import ConceptSet
+    from clif_exp.methods.settings import MergingSettings
     from clif_exp.prompts.evaluation import EvaluationPrompt
 
 log = logging.getLogger("clif_exp")
@@ -160,6 +161,19 @@ def check_concepts(
     )
     if tokens.initial_words == "rare_words":
         rare_words(tokenizer, len(concepts.concepts), known=known.get("words", ()))
+
+
+def check_merging(spec: BaseModels, merging: MergingSettings | None) -> None:
+    """Refuse a merge that needs more general prompts than there are.
+
+    Raises:
+        ValueError: names the field, and how many there are.
+    """
+    from clif_exp.diffusion.prior import refuse_too_many
+    from clif_exp.methods.settings import ConstrainedMerge
+
+    if isinstance(merging, ConstrainedMerge):
+        refuse_too_many(spec.record.world, count=merging.captions, field="method.merging.captions")
 
 
 def check_parts(concepts: ConceptSet, config: Config) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
+from clif_exp.methods.settings import MergingSettings
 from clif_exp.settings import Name, Strict
 
 
@@ -44,11 +45,13 @@ class MethodSettings(Strict):
         name: as in the result tables.
         contrastive: run stage 1; otherwise the concept embeddings start from the class words.
         diffusion: run stage 2; otherwise the untouched base model draws from stage 1's embeddings.
+        merging: stage 2 customises each concept apart, and this merges them; None: all together.
     """
 
     name: Name
     contrastive: bool
     diffusion: bool
+    merging: Annotated[MergingSettings, Field(discriminator="kind")] | None
 
     @model_validator(mode="after")
     def _something_trains(self) -> Self:
@@ -56,6 +59,11 @@ class MethodSettings(Strict):
             raise ValueError(
                 "diffusion: found false with method.contrastive=false: nothing would train; set one"
                 " of them to true"
+            )
+        if self.merging is not None and not self.diffusion:
+            raise ValueError(
+                f"merging: found kind={self.merging.kind!r} with method.diffusion=false: there is"
+                " nothing to merge; set method.merging=null"
             )
         return self
 

@@ -12,6 +12,7 @@ from clif_exp.curation.settings import FIELDS, Kind
 from clif_exp.runs.directory import relative
 
 if TYPE_CHECKING:
+    from clif_exp.concepts.concept import ConceptSet
     from clif_exp.runs.execution import Execution
 
 log = logging.getLogger("clif_exp")
@@ -19,7 +20,8 @@ log = logging.getLogger("clif_exp")
 
 def curate(execution: Execution) -> None:
     """Segment, sample contexts, compose G, R and M pairs."""
-    segments, contexts = _segments(execution), _contexts(execution)
+    segments = segments_of(execution, execution.plan.concepts)
+    contexts = _contexts(execution)
     for kind in FIELDS:
         _compose(execution, kind, segments=segments, contexts=contexts)
     parts = ["segments", "contexts", *(f"augment_{kind}" for kind in FIELDS)]
@@ -28,8 +30,10 @@ def curate(execution: Execution) -> None:
         _curation_page(execution, segments=segments, contexts=contexts)
 
 
-def _segments(execution: Execution) -> Artifact | None:
-    """Every concept and its parts, cut out of its images."""
+def segments_of(
+    execution: Execution, concepts: ConceptSet, *, key: str | None = None
+) -> Artifact | None:
+    """Get the artifact of every concept and its parts, cut out of its images."""
     plan, config = execution.plan, execution.plan.config
 
     def build(out: Path, *, finalize: bool = True) -> None:
@@ -37,7 +41,7 @@ def _segments(execution: Execution) -> Artifact | None:
 
         segment_concepts(
             out,
-            concepts=plan.concepts,
+            concepts=concepts,
             spec=plan.spec,
             segmenter=config.segmenter,
             captioner=config.captioner,
@@ -47,16 +51,17 @@ def _segments(execution: Execution) -> Artifact | None:
 
     return execution.artifact(
         "segments",
+        key=key,
         stage="curation",
         version=config.segmenter.VERSION,
         config={
             "segmenter": config.segmenter.relevant(),
             "captioner": config.captioner.relevant(),
         },
-        inputs={"concepts": plan.concepts_fingerprint, "base": plan.base_fingerprint},
+        inputs={"concepts": concepts.fingerprint(), "base": plan.base_fingerprint},
         build=build,
         contribute=partial(build, finalize=False),
-        work=sum(len(concept.images) for concept in plan.concepts.concepts),
+        work=sum(len(concept.images) for concept in concepts.concepts),
         unit="images",
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,9 @@ from clif_exp.artifacts.store import Artifact
 from clif_exp.base_models.tokens import EMBEDDINGS_FILE
 from clif_exp.diffusion.prior import class_prompt, general_prompts
 from clif_exp.runs.stages.contrastive import train_contrastive
+from clif_exp.runs.stages.curation import segments_of
 from clif_exp.runs.stages.generation import sample_images
+from clif_exp.runs.stages.merging import merge_parts
 
 if TYPE_CHECKING:
     from clif_exp.concepts.concept import ConceptSet
@@ -29,44 +33,90 @@ def train(execution: Execution) -> None:
     curves = {
         name: artifact.path / "metrics.csv"
         for name, artifact in execution.artifacts.items()
-        if name in _TRAINED
+        if name.partition("/")[0] in _TRAINED
     }
     execution.log_curves(curves)
 
 
 def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> None:
+    plan, made = execution.plan, execution.artifacts
+    if plan.config.method.merging is not None:
+        merge_parts(execution, _train_apart(execution, contrastive))
+        return
+    _train_concepts(
+        execution,
+        plan.concepts,
+        reads={
+            "manifest": made.get("augment_M"),
+            "segments": made.get("segments"),
+            "embeddings": contrastive,
+        },
+    )
+
+
+def _train_apart(execution: Execution, contrastive: Artifact | None) -> dict[str, Artifact]:
+    """Customise each concept for itself: an artifact each, which no other concept enters.
+
+    So adding a concept trains that one only.
+    """
+    plan = execution.plan
+    parts = {}
+    for position, concept in enumerate(plan.concepts.concepts):
+        alone = replace(plan.concepts, concepts=(concept,))
+        masks = plan.config.diffusion.masked_loss
+        segments = segments_of(execution, alone, key=f"segments/{concept.name}") if masks else None
+        parts[concept.name] = _train_concepts(
+            execution,
+            alone,
+            reads={"segments": segments, "embeddings": contrastive},
+            key=f"diffusion/{concept.name}",
+            position=position,
+        )
+    return {name: artifact for name, artifact in parts.items() if artifact is not None}
+
+
+def _train_concepts(
+    execution: Execution,
+    concepts: ConceptSet,
+    *,
+    reads: Mapping[str, Artifact | None],
+    key: str | None = None,
+    position: int | None = None,
+) -> Artifact | None:
+    """Get the artifact of stage 2 on a concept set.
+
+    Args:
+        execution: the run so far.
+        concepts: to customise together.
+        reads: "manifest" (M pairs), "segments" and "embeddings" (stage 1), as far as there are.
+        key: what the run calls the artifact.
+        position: of the concept among those that are customised apart.
+    """
     plan, config = execution.plan, execution.plan.config
     settings = config.diffusion
-    prior = _prior_images(execution, plan.concepts)
-    reads = {
-        "manifest": execution.artifacts.get("augment_M"),
-        "segments": execution.artifacts.get("segments"),
-        "embeddings": contrastive,
-        **prior,
-    }
-    inputs = {"concepts": plan.concepts_fingerprint, "base": plan.base_fingerprint} | {
-        name: artifact.fingerprint for name, artifact in reads.items() if artifact is not None
-    }
+    prior = _prior_images(execution, concepts)
+    given = {name: artifact for name, artifact in reads.items() if artifact is not None} | prior
 
     def build(out: Path) -> None:
         from clif_exp.diffusion.stage import train_diffusion
 
-        paths = {name: artifact.path if artifact else None for name, artifact in reads.items()}
+        paths = {name: artifact.path for name, artifact in given.items()}
         train_diffusion(
             out,
             spec=plan.spec,
-            concepts=plan.concepts,
-            manifest=paths["manifest"],
-            segments=paths["segments"],
+            concepts=concepts,
+            manifest=paths.get("manifest"),
+            segments=paths.get("segments"),
             prior=[artifact.path for artifact in prior.values()],
-            embeddings=contrastive.path / EMBEDDINGS_FILE if contrastive else None,
+            embeddings=paths["embeddings"] / EMBEDDINGS_FILE if "embeddings" in paths else None,
             trainer=config.trainer,
             seed=config.seed,
             settings=settings,
         )
 
-    execution.artifact(
+    return execution.artifact(
         "diffusion",
+        key=key,
         stage="diffusion",
         version=settings.VERSION,
         config={
@@ -74,7 +124,8 @@ def _train_diffusion(execution: Execution, contrastive: Artifact | None) -> None
             "seed": config.seed,
             "trainer": config.trainer.relevant(),
         },
-        inputs=inputs,
+        inputs={"concepts": concepts.fingerprint(), "base": plan.base_fingerprint}
+        | {name: artifact.fingerprint for name, artifact in given.items()},
         build=build,
         work=settings.steps,
         unit="steps",
@@ -106,7 +157,9 @@ def _prior_images(execution: Execution, concepts: ConceptSet) -> dict[str, Artif
         found["prior"] = sample_images(
             execution,
             "prior_images",
-            prompts=general_prompts(plan.spec.record.world, settings=settings),
+            prompts=general_prompts(
+                plan.spec.record.world, count=settings.images, seed=settings.seed
+            ),
             stage="diffusion",
             settings=sampling,
         )
@@ -116,7 +169,7 @@ def _prior_images(execution: Execution, concepts: ConceptSet) -> dict[str, Artif
         found[f"prior/{class_word}"] = sample_images(
             execution,
             "class_images",
-            part=class_word,
+            key=f"class_images/{class_word}",
             prompts=[class_prompt(class_word)],
             stage="diffusion",
             settings=sampling.model_copy(update={"seeds": seeds}),

@@ -49,7 +49,7 @@ def sample_images(
     model: Artifact | None = None,
     stage: Stage = "generation",
     settings: GenerationSettings | None = None,
-    part: str | None = None,
+    key: str | None = None,
 ) -> Artifact | None:
     """Get an artifact of images of prompts.
 
@@ -60,7 +60,7 @@ def sample_images(
         model: what draws them; None: the untouched base model.
         stage: the stage that needs them.
         settings: how to sample; None: as the config says.
-        part: tells several artifacts of that name apart within a run.
+        key: what the run calls it; None: as its name.
     """
     plan = execution.plan
     settings = settings or plan.config.generation
@@ -83,7 +83,7 @@ def sample_images(
     described = [json.loads(json.dumps(prompt.to_json())) for prompt in prompts]
     return execution.artifact(
         name,
-        part=part,
+        key=key,
         stage=stage,
         version=settings.VERSION,
         # The prompts themselves, instead of what chose them.

@@ -1,0 +1,51 @@
+"""Settings of how concepts that were customised apart become one model, conf's `method.merging`."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from clif_exp.settings import Amount, Count, DenoisingSteps, StageSettings
+
+
+class ConstrainedMerge(StageSettings):
+    """Custom Diffusion's closed form for keys and values (Kumari et al. 2023, section 3.2).
+
+    Attributes:
+        captions: general prompts on whose tokens the base stays nearest to itself; they need more
+            independent tokens than the text encoders have features.
+        seed: of their choice.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    kind: Literal["constrained"]
+    captions: Annotated[Amount, Field(ge=1)]
+    seed: Count
+
+
+class Addition(StageSettings):
+    """Sum of LoRAs whose inputs are disjoint (Orthogonal Adaptation, Po et al. 2024)."""
+
+    VERSION: ClassVar[int] = 1
+
+    kind: Literal["addition"]
+
+
+class GradientFusion(StageSettings):
+    """Mix-of-Show's least-squares fusion of layers (Gu et al. 2023, section 3.3).
+
+    Attributes:
+        num_inference_steps: of the sampling that records the inputs of spatial layers.
+        seed: of its noise.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    kind: Literal["gradient_fusion"]
+    num_inference_steps: DenoisingSteps
+    seed: Count
+
+
+MergingSettings = ConstrainedMerge | Addition | GradientFusion
