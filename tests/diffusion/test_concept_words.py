@@ -2,6 +2,7 @@
 
 import random
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,9 +181,8 @@ def test_a_small_image_lies_on_grey_and_only_its_inside_counts():
     assert (pixels[32:, :32] == (255, 0, 0)).all()
     assert (pixels[:32] == 128).all()
     assert (pixels[:, 32:] == 128).all()
-    weights = load_weights(
-        (), resolution=64, latent_size=(16, 16), background=0.0, placement=small
-    )[0]
+    image = TrainingImage(Path("unread.png"), SINGLE, "v", ("",), placement=small)
+    weights = load_weights(image, resolution=64, latent_size=(16, 16), background=None)[0]
     assert weights.mean() == pytest.approx(1)
     assert (weights[9:15, 1:7] > 0).all()
     assert weights.count_nonzero() == 36

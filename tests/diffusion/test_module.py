@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -258,11 +260,11 @@ def test_a_masked_loss_weighs_the_concepts_place(tmp_path):
     mask = Image.new("L", (32, 32), 0)
     mask.paste(255, (0, 0, 16, 32))
     mask.save(tmp_path / "mask.png")
-    weights = load_weights(
-        [tmp_path / "mask.png"], resolution=32, latent_size=(4, 4), background=0.1
-    )
+    size = {"resolution": 32, "latent_size": (4, 4)}
+    image = TrainingImage(tmp_path / "unread.png", SINGLE, "v", ("",), (tmp_path / "mask.png",))
+    weights = load_weights(image, background=0.1, **size)
     assert weights.mean().item() == pytest.approx(1.0)
     assert weights[0, 0, 0].item() == pytest.approx(10 * weights[0, 0, 3].item())
-    assert torch.equal(
-        load_weights([], resolution=32, latent_size=(4, 4), background=0.1), torch.ones(1, 4, 4)
-    )
+    unmasked = replace(image, masks=())
+    assert torch.equal(load_weights(unmasked, background=0.1, **size), torch.ones(1, 4, 4))
+    assert torch.equal(load_weights(image, background=None, **size), torch.ones(1, 4, 4))

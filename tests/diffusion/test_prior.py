@@ -29,8 +29,8 @@ SHORT = {
 }
 
 
-def prompts(world, **changes):
-    return general_prompts(world, settings=settings("diffusion.prior", **changes))
+def prompts(world, images=256):
+    return general_prompts(world, count=images, seed=0)
 
 
 @pytest.mark.parametrize("world", list(WORLDS))

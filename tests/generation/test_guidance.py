@@ -7,13 +7,13 @@ import itertools
 import pytest
 import torch
 
+from clif_exp.base_models.attention_maps import recorded
 from clif_exp.base_models.loading import load_pipeline, text_encoders_of
 from clif_exp.base_models.tokens import apply_concept_embeddings
 from clif_exp.generation.guidance import latents as steering
 from clif_exp.generation.guidance.applying import Guided, _arguments, _text, token_positions
 from clif_exp.generation.guidance.composable import composed, parts_of
 from clif_exp.generation.guidance.latents import LatentGuidance, total_variation
-from clif_exp.generation.guidance.maps import recorded
 from clif_exp.generation.sampling import sample
 from support import default_config, settings
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from clif_exp.base_models.conditioning import TextEncoders
-from clif_exp.base_models.customised import insert_embeddings, load_customised_pipeline
+from clif_exp.base_models.customised import load_customised_pipeline
 from clif_exp.base_models.loading import load_pipeline, text_encoders_of
 from clif_exp.base_models.unet_tuning.lora import LoraTuning
 from clif_exp.base_models.unet_tuning.weights import FILE, WeightTuning

@@ -89,7 +89,7 @@ def _add_lora(text_model: Any, *, tuning: TextTuning, seed: int) -> None:
     width = min(narrow.in_features, narrow.out_features)
     if tuning.rank > width:
         raise ValueError(
-            f"contrastive.lora.rank: found {tuning.rank}, but {name} is {width} wide. Choose a rank"
+            f"rank of the text encoder's LoRA: found {tuning.rank}, but {name} is {width} wide. Choose a rank"
             f" of at most {width}."
         )
     with torch.random.fork_rng(devices=[]):
@@ -109,6 +109,20 @@ def _lora_config(rank: int, alpha: Any, targets: Sequence[str]) -> Any:
     )
 
 
+def freeze_unread(text_model: Any, *, read: int) -> None:
+    """Freeze what `make_trainable` prepared in layers that the U-Net does not read.
+
+    They get no gradient, which training over several ranks would take for an error.
+
+    Args:
+        text_model: a CLIP's text tower.
+        read: how many of its layers reach the U-Net.
+    """
+    for name, parameter in text_model.named_parameters():
+        if _layer(name) >= read:
+            parameter.requires_grad_(False)
+
+
 def tuned_state(text_model: Any, *, tuning: TextTuning) -> dict[str, Tensor]:
     """Return what was trained: layer name -> detached fp32 copy on the CPU.
 
@@ -119,7 +133,8 @@ def tuned_state(text_model: Any, *, tuning: TextTuning) -> dict[str, Tensor]:
     if tuning.train == "lora":
         from peft.utils import get_peft_model_state_dict
 
-        state = get_peft_model_state_dict(text_model)
+        # Its table holds the concepts' tokens, which have a file of their own.
+        state = get_peft_model_state_dict(text_model, save_embedding_layers=False)
     else:
         state = {name: value for name, value in text_model.state_dict().items() if name != _TABLE}
     return {name: value.detach().cpu().float().clone() for name, value in state.items()}

@@ -21,19 +21,22 @@ EMBEDDINGS_FILE = "concept_embeddings.safetensors"
 _PLACEHOLDER = re.compile(r"<([a-z][a-z0-9_]*)>(?!_\d)")
 
 
+InitialWords = Literal["class_word", "rare_words", "noise_and_class_word"]
+
+
 @dataclass(frozen=True)
 class NewTokens:
     """What a concept consists of where no stage 1 has said it.
 
     Attributes:
         learnt: tokens per concept that may train.
-        initial_words: what these start from: the class word, or a rare word, another one for each
-            concept.
+        initial_words: what these start from: the class word; a rare word, another one for each
+            concept; or noise, and the last one from the class word.
         class_word: the class word's own tokens follow them, and do not train.
     """
 
     learnt: int
-    initial_words: Literal["class_word", "rare_words"] = "class_word"
+    initial_words: InitialWords = "class_word"
     class_word: bool = False
 
 
@@ -258,6 +261,7 @@ class ConceptEmbeddings:
         weight: the trainable parameter, or what `place` has put in its place, float32 [all
             concepts' learnt tokens, D].
         flat_ids: the token id of each of its rows, int64.
+        vocabulary_norm: mean norm of the embeddings that belong to no concept.
     """
 
     def __init__(
@@ -278,6 +282,10 @@ class ConceptEmbeddings:
             device=self.embedding.weight.device,
         )
         self.flat_ids = flat
+        words = torch.ones(self.embedding.num_embeddings, dtype=torch.bool, device=flat.device)
+        words[[i for ids in self.token_ids.values() for i in ids]] = False
+        norms = self.embedding.weight.detach()[words].float().norm(dim=1)
+        self.vocabulary_norm = float(norms.mean())
         # fp32 whatever the encoder's precision: steps of 1e-3 vanish in half precision.
         self.weight: Tensor = nn.Parameter(self.embedding.weight.detach()[flat].float().clone())
         self._index_of_id = torch.full(
@@ -295,6 +303,10 @@ class ConceptEmbeddings:
         index_BL = self._index_of_id[inputs[0]]
         inserted = F.embedding(index_BL.clamp(min=0), self.weight).to(output.dtype)
         return torch.where((index_BL >= 0).unsqueeze(-1), inserted, output)
+
+    def mean_norm(self) -> Tensor:
+        """Return the learnt embeddings' mean norm, a scalar without gradient."""
+        return self.weight.detach().norm(dim=-1).mean()
 
     def place(self, weight_TD: Tensor) -> None:
         """Use embeddings that are computed from something else that trains."""

@@ -19,7 +19,7 @@ from clif_exp.contrastive.basis import WordBasis
 from clif_exp.contrastive.loss import gather_with_gradient, symmetric_info_nce
 from clif_exp.contrastive.pooling import pool
 from clif_exp.training.callbacks import require_finite
-from clif_exp.training.schedule import learning_rate_schedule
+from clif_exp.training.schedule import Schedule, learning_rate_schedule
 
 BASELINE_EVERY = 10  # steps between evaluations of the loss with the initial embeddings
 
@@ -64,7 +64,7 @@ class ContrastiveModule(L.LightningModule):
         learning_rate: float,
         weight_decay: float,
         warmup_steps: int,
-        schedule: str,
+        schedule: Schedule,
         learn_logit_scale: bool,
         max_logit_scale: float,
         norm_loss_weight: float,

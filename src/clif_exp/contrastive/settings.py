@@ -16,6 +16,7 @@ from clif_exp.settings import (
     Strict,
     Word,
 )
+from clif_exp.training.schedule import Schedule
 
 
 class TextLoraSettings(Strict):
@@ -106,7 +107,7 @@ class ContrastiveSettings(StageSettings):
     learning_rate: AboveZero
     weight_decay: NotNegative
     warmup_steps: Count
-    schedule: Literal["constant", "cosine"]
+    schedule: Schedule
     gradient_clip: AboveZero | None
     pooling: dict[Literal["G", "R"], Literal["eos", "concept"]]
     identical_part_threshold: Annotated[float, Field(ge=-1, le=1)]

@@ -48,6 +48,7 @@ class MixedBatches:
         offset_noise: strength of a per-channel noise offset.
         timestep_bias: timesteps are drawn as 1 - u ** timestep_bias with u uniform: above 1, noisy
             ones are drawn more often.
+        masks_N1HW: where the concepts are, or None.
         shares: equal shares that a batch is split into: over ranks, and into parts that are
             computed one after the other.
     """
@@ -60,6 +61,7 @@ class MixedBatches:
     captions: Sequence[str]
     offset_noise: float = 0.0
     timestep_bias: float = 1.0
+    masks_N1HW: Tensor | None = None
     shares: int = 1
     _by_subject: dict[str, list[list[int]]] = field(init=False)
 
@@ -84,7 +86,7 @@ class MixedBatches:
 
         Keys: `step`, `latents` and `noise` float32 [B, C, h, w], `timesteps` and `caption_indices`
         int64 [B], `captions` (strings), `prior` bool [B] (prior images), and `weights` float32
-        [B, 1, h, w] where the loss has any.
+        [B, 1, h, w] where the loss has any, `masks` of the same shape where it reads them.
         """
         generator = step_generator(self.mixture.seed, step, stream=2)
         chosen, captions, rows = [], [], []
@@ -112,12 +114,11 @@ class MixedBatches:
             "captions": captions,
             "prior": torch.tensor([self.images[index].kind == PRIOR for index in chosen]),
         }
-        if self.weights_N1HW is not None:
-            weights = self.weights_N1HW[chosen]
-            mirrored_rows = torch.tensor([row >= len(self.images) for row in rows])
-            batch["weights"] = torch.where(
-                mirrored_rows[:, None, None, None], weights.flip(-1), weights
-            )
+        mirrored_rows = torch.tensor([row >= len(self.images) for row in rows])[:, None, None, None]
+        for key, of_all in (("weights", self.weights_N1HW), ("masks", self.masks_N1HW)):
+            if of_all is not None:
+                own = of_all[chosen]
+                batch[key] = torch.where(mirrored_rows, own.flip(-1), own)
         return batch
 
     def _timesteps(self, generator: torch.Generator) -> Tensor:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from clif_exp.base_models.loading import text_encoders_of
 from clif_exp.base_models.rare_words import rare_words
@@ -42,6 +45,7 @@ def insert_concepts(
     embeddings: Path | None,
     tokens: NewTokens,
     world: str,
+    seed: int = 0,
 ) -> dict[str, dict[str, list[int]]]:
     """Add the concepts' tokens, and what stage 1 changed, to every text encoder of a pipeline.
 
@@ -51,6 +55,7 @@ def insert_concepts(
         embeddings: file of stage 1; None: they are new.
         tokens: what new ones are.
         world: what the base model knows, whose words are not rare.
+        seed: of embeddings that start from noise.
 
     Returns:
         Text encoder -> concept -> ids of its tokens.
@@ -61,7 +66,7 @@ def insert_concepts(
     encoders = text_encoders_of(pipeline)
     if embeddings is None:
         return {
-            name: _add_new(tokenizer, encoder, concepts, tokens=tokens, world=world)
+            name: _add_new(tokenizer, encoder, concepts, tokens=tokens, world=world, seed=seed)
             for name, (tokenizer, encoder) in encoders.items()
         }
     trained = load_concept_embeddings(embeddings)
@@ -88,12 +93,14 @@ def _add_new(
     *,
     tokens: NewTokens,
     world: str,
+    seed: int,
 ) -> dict[str, list[int]]:
     rare = None
     if tokens.initial_words == "rare_words":
         words = rare_words(tokenizer, len(concepts.concepts), known=known_words(world))
         rare = dict(zip(concepts.names, words, strict=True))
-    return add_concept_tokens(
+    spread = float(text_encoder.get_input_embeddings().weight.float().std())
+    ids = add_concept_tokens(
         tokenizer,
         text_encoder,
         concepts={concept.name: concept.class_word for concept in concepts.concepts},
@@ -101,6 +108,24 @@ def _add_new(
         initial_words=rare,
         class_word=tokens.class_word,
     )
+    if tokens.initial_words == "noise_and_class_word":
+        for name, own in ids.items():
+            noisy = own[: tokens.learnt - 1]
+            _fill_with_noise(text_encoder, noisy, spread=spread, seed=f"{seed}:{name}")
+    return ids
+
+
+@torch.no_grad()
+def _fill_with_noise(text_encoder: Any, ids: Sequence[int], *, spread: float, seed: str) -> None:
+    """Draw embeddings of the vocabulary's own spread, the same for a concept in whatever set.
+
+    In SD 1.5 that spread is the published 0.013.
+    """
+    table = text_encoder.get_input_embeddings().weight
+    digest = hashlib.sha256(seed.encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    noise = torch.randn((len(ids), table.shape[1]), generator=generator)
+    table[list(ids)] = (noise * spread).to(table.device, table.dtype)
 
 
 def published_embeddings(

@@ -12,7 +12,12 @@ from clif_exp.base_models.conditioning import TextEncoders
 from clif_exp.base_models.loading import text_encoders_of
 from clif_exp.base_models.tokens import ConceptEmbeddings
 from clif_exp.diffusion.concept_tokens import TokenIds
-from clif_exp.diffusion.images import TrainingImage, encode_training_images, loss_weights
+from clif_exp.diffusion.images import (
+    TrainingImage,
+    concept_masks,
+    encode_training_images,
+    loss_weights,
+)
 from clif_exp.training.oom import explain_out_of_memory
 
 if TYPE_CHECKING:
@@ -29,6 +34,7 @@ class EncodedInputs:
         text: the text encoders.
         latents_NCHW: of all images, float32; twice as many with mirrored ones.
         weights_N1HW: loss weights, or None.
+        masks_N1HW: where the concepts are, or None.
         embeddings: text encoder -> trainable concept embeddings; empty if they are frozen.
         captions_encoded: conditioning of all captions; None if embeddings train.
     """
@@ -38,6 +44,7 @@ class EncodedInputs:
     text: TextEncoders
     latents_NCHW: Tensor
     weights_N1HW: Tensor | None
+    masks_N1HW: Tensor | None
     embeddings: dict[str, ConceptEmbeddings]
     captions_encoded: dict[str, Tensor] | None
 
@@ -51,6 +58,7 @@ def encode_inputs(
     learnt: int | None,
     flip: bool,
     background: float | None,
+    masks: bool = False,
 ) -> EncodedInputs:
     """Encode images and captions.
 
@@ -62,6 +70,7 @@ def encode_inputs(
         learnt: how many embeddings of a concept train, so that captions are encoded in every step;
             0: none, None: all.
         flip: encode mirrored images too.
+        masks: return where the concepts are, too.
         background: loss weight outside of the concepts' masks; None: they weigh nothing.
 
     Raises:
@@ -84,11 +93,12 @@ def encode_inputs(
         latents = encode_training_images(
             pipeline.vae, images, resolution=spec.resolution, flip=flip
         )
+        grid = (latents.shape[2], latents.shape[3])
         weights = loss_weights(
-            images,
-            resolution=spec.resolution,
-            latent_size=(latents.shape[2], latents.shape[3]),
-            background=background,
+            images, resolution=spec.resolution, latent_size=grid, background=background
+        )
+        where = (
+            concept_masks(images, resolution=spec.resolution, latent_size=grid) if masks else None
         )
         if learnt != 0:
             embeddings = {
@@ -97,4 +107,4 @@ def encode_inputs(
             }
         else:
             encoded = text.encode_captions(captions)
-    return EncodedInputs(captions, caption_ids, text, latents, weights, embeddings, encoded)
+    return EncodedInputs(captions, caption_ids, text, latents, weights, where, embeddings, encoded)

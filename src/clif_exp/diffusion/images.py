@@ -170,40 +170,51 @@ def load_pixels(file: Path, *, resolution: int, placement: Placement | None = No
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 127.5 - 1.0
 
 
+def load_mask(image: TrainingImage, *, resolution: int, latent_size: tuple[int, int]) -> Tensor:
+    """Return where an image's concepts are on the latent grid, float32 [1, h, w] in [0, 1].
+
+    Args:
+        image: without masks: everywhere.
+        resolution: side of the image in px.
+        latent_size: (h, w).
+    """
+    if not image.masks:
+        return torch.ones(1, *latent_size)
+    joined = np.zeros((resolution, resolution), np.float32)
+    for file in image.masks:
+        with Image.open(file) as mask:
+            fitted = ImageOps.fit(
+                mask.convert("L"), (resolution, resolution), Image.Resampling.BILINEAR
+            )
+        if image.placement is not None:
+            fitted = image.placement.apply(fitted, fill=0)
+        joined = np.maximum(joined, np.asarray(fitted, np.float32) / 255.0)
+    return F.interpolate(torch.from_numpy(joined)[None, None], size=latent_size, mode="area")[0]
+
+
 def load_weights(
-    masks: Sequence[Path],
+    image: TrainingImage,
     *,
     resolution: int,
     latent_size: tuple[int, int],
-    background: float,
-    placement: Placement | None = None,
+    background: float | None,
 ) -> Tensor:
-    """Return loss weights on the latent grid, float32 [1, h, w], mean 1.
+    """Return an image's loss weights on the latent grid, float32 [1, h, w], mean 1.
+
+    Outside of an image at another scale nothing counts.
 
     Args:
-        masks: of the image's concepts; none: all ones.
+        image: with its masks and placement.
         resolution: side of the image in px.
         latent_size: (h, w).
-        background: weight outside of the masks, relative to 1 inside.
-        placement: of the image; nothing outside of it counts.
+        background: weight outside of the masks, relative to 1 inside; None: masks weigh nothing.
     """
     weights = torch.ones(1, *latent_size)
-    if masks:
-        joined = np.zeros((resolution, resolution), np.float32)
-        for file in masks:
-            with Image.open(file) as image:
-                fitted = ImageOps.fit(
-                    image.convert("L"), (resolution, resolution), Image.Resampling.BILINEAR
-                )
-            if placement is not None:
-                fitted = placement.apply(fitted, fill=0)
-            joined = np.maximum(joined, np.asarray(fitted, np.float32) / 255.0)
-        inside = F.interpolate(torch.from_numpy(joined)[None, None], size=latent_size, mode="area")[
-            0
-        ]
+    if background is not None:
+        inside = load_mask(image, resolution=resolution, latent_size=latent_size)
         weights = background + (1 - background) * inside
-    if placement is not None:
-        weights = weights * placement.visible(resolution, latent_size)
+    if image.placement is not None:
+        weights = weights * image.placement.visible(resolution, latent_size)
     return weights / weights.mean().clamp(min=1e-3)
 
 
@@ -256,15 +267,14 @@ def loss_weights(
     """
     if background is None and all(image.placement is None for image in images):
         return None
+    size: dict[str, Any] = {"resolution": resolution, "latent_size": latent_size}
+    return torch.stack([load_weights(image, background=background, **size) for image in images])
+
+
+def concept_masks(
+    images: Sequence[TrainingImage], *, resolution: int, latent_size: tuple[int, int]
+) -> Tensor:
+    """Return where the concepts are in all images (`load_mask`), float32 [N, 1, h, w]."""
     return torch.stack(
-        [
-            load_weights(
-                () if background is None else image.masks,
-                resolution=resolution,
-                latent_size=latent_size,
-                background=background or 0.0,
-                placement=image.placement,
-            )
-            for image in images
-        ]
+        [load_mask(image, resolution=resolution, latent_size=latent_size) for image in images]
     )

@@ -13,12 +13,14 @@ from diffusers.training_utils import EMAModel
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
+from clif_exp.base_models.attention_maps import recorded
 from clif_exp.base_models.conditioning import TextEncoders
 from clif_exp.base_models.tokens import ConceptEmbeddings
 from clif_exp.base_models.unet_tuning.kind import UNetTuning
+from clif_exp.diffusion.attention_loss import AttentionLoss
 from clif_exp.diffusion.targets import NoiseSchedule
 from clif_exp.training.callbacks import require_finite
-from clif_exp.training.schedule import learning_rate_schedule
+from clif_exp.training.schedule import Schedule, learning_rate_schedule
 from clif_exp.training.steps import ends_step
 
 
@@ -32,11 +34,14 @@ class DiffusionOptimisation:
         embedding_learning_rate: for the concept embeddings, if they are trained.
         weight_decay: AdamW's; acts on trained weights only.
         warmup_steps: linear warm-up.
-        schedule: "constant" or "cosine" (to zero).
+        schedule: after the warm-up.
         min_snr_gamma: min-SNR weighting (Hang et al. 2023), or None.
         ema_decay: decay of an average of the trained weights, which is published instead of them; 0
             keeps none.
         optimizer: "adamw" or "adamw8bit" (bitsandbytes; its states take a quarter of the memory).
+        text_learning_rate: for what trains in the text encoders, if anything does.
+        embedding_norm_limit: concept embeddings stop where their mean norm is this many times the
+            vocabulary's; None: they go on.
     """
 
     steps: int
@@ -44,10 +49,12 @@ class DiffusionOptimisation:
     embedding_learning_rate: float
     weight_decay: float
     warmup_steps: int
-    schedule: Literal["constant", "cosine"]
+    schedule: Schedule
     min_snr_gamma: float | None
     ema_decay: float
     optimizer: Literal["adamw", "adamw8bit"]
+    text_learning_rate: float | None = None
+    embedding_norm_limit: float | None = None
 
 
 class DiffusionModule(L.LightningModule):
@@ -65,6 +72,7 @@ class DiffusionModule(L.LightningModule):
         optimisation: DiffusionOptimisation,
         compiled: bool = False,
         teacher: UNetTuning | None = None,
+        attention: AttentionLoss | None = None,
     ) -> None:
         """Take what trains, and the cached work of what does not.
 
@@ -81,6 +89,7 @@ class DiffusionModule(L.LightningModule):
             compiled: run the U-Net through torch.compile.
             teacher: what prepared the U-Net, which without it is the teacher on prior images; None:
                 they are learnt like all others.
+            attention: penalty on where concepts' tokens attend to; None: none.
         """
         super().__init__()
         self.unet = unet
@@ -88,7 +97,7 @@ class DiffusionModule(L.LightningModule):
         # uncompiled U-Net.
         self.predict = torch.compile(unet.forward) if compiled else unet.forward
         self.schedule, self.text, self.optimisation = schedule, text, optimisation
-        self.teacher = teacher
+        self.teacher, self.attention = teacher, attention
         self.embeddings, self.encoded, self.caption_ids = embeddings, encoded, caption_ids
         self.first_metrics: dict[str, float] = {}
         self.row_weights = nn.ParameterDict({name: e.weight for name, e in embeddings.items()})
@@ -164,10 +173,16 @@ class DiffusionModule(L.LightningModule):
             for name, value in batch.items()
             if isinstance(value, Tensor)
         }
-        error_B = self.per_image_loss(local)
+        watching = recorded(self.unet) if self.attention else contextlib.nullcontext()
+        with watching as maps:
+            error_B = self.per_image_loss(local)
         if self.optimisation.min_snr_gamma is not None:
             error_B = error_B * self.schedule.min_snr(
                 local["timesteps"], gamma=self.optimisation.min_snr_gamma
+            )
+        if self.attention and maps:
+            error_B = error_B + self.attention(
+                maps, caption_indices_B=local["caption_indices"], masks_B1HW=local["masks"]
             )
         return error_B.mean()
 
@@ -186,11 +201,14 @@ class DiffusionModule(L.LightningModule):
         """Return the optimiser of the U-Net's trained weights and the embeddings, with schedule."""
         settings = self.optimisation
         unet = [p for p in self.unet.parameters() if p.requires_grad]
-        groups = [{"params": unet, "lr": settings.learning_rate}] if unet else []
+        groups: list[dict[str, Any]] = [{"params": unet, "lr": settings.learning_rate}]
+        groups = groups if unet else []
         if self.embeddings:
             groups.append(
                 {"params": list(self.row_weights.values()), "lr": settings.embedding_learning_rate}
             )
+        if text := [p for p in self.text_encoders.parameters() if p.requires_grad]:
+            groups.append({"params": text, "lr": settings.text_learning_rate})
         kind = eight_bit_adam() if settings.optimizer == "adamw8bit" else torch.optim.AdamW
         optimizer = kind(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         schedule = learning_rate_schedule(
@@ -200,6 +218,17 @@ class DiffusionModule(L.LightningModule):
             warmup_steps=settings.warmup_steps,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_before_optimizer_step(self, _optimizer: Any) -> None:
+        """Keep embeddings that have reached their norm where they are.
+
+        Without a gradient AdamW leaves them alone, its decay and momentum too.
+        """
+        if (factor := self.optimisation.embedding_norm_limit) is None:
+            return
+        for held in self.embeddings.values():
+            if float(held.mean_norm()) >= factor * held.vocabulary_norm:
+                held.weight.grad = None
 
     def on_fit_start(self) -> None:
         """Put the average where the weights are."""

@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from clif_exp.base_models.tokens import NewTokens
+from clif_exp.base_models.text_tuning import TextTuning
+from clif_exp.base_models.tokens import InitialWords, NewTokens
 from clif_exp.base_models.unet_tuning.kind import UNetTuning
 from clif_exp.base_models.unet_tuning.lora import LoraTuning
 from clif_exp.base_models.unet_tuning.weights import WeightTuning
@@ -25,6 +26,7 @@ from clif_exp.settings import (
     Strict,
     Word,
 )
+from clif_exp.training.schedule import Schedule
 
 
 class SampleSettings(Strict):
@@ -91,13 +93,30 @@ class ScaleSettings(Strict):
     variants: Annotated[Amount, Field(ge=1)]
 
 
+class TextLoraSettings(Strict):
+    """A LoRA on the text encoders, trained in stage 2 beside the concept embeddings.
+
+    Attributes:
+        learning_rate: AdamW's, its peak.
+        rank: of the update.
+        alpha: the update is scaled by alpha / rank.
+        target_modules: endings of the layers that get it.
+    """
+
+    learning_rate: AboveZero
+    rank: Positive
+    alpha: AboveZero
+    target_modules: Annotated[list[Word], Field(min_length=1)]
+
+
 class DiffusionSettings(StageSettings):
     """All concepts together, from single images and M pairs (CLIF, section 4.3, Eq. 4).
 
     Attributes:
         num_tokens: tokens per concept that may train, where no stage 1 has added them.
-        initial_words: what these start from: the class word, or a rare word of the vocabulary,
-            another one for each concept (DreamBooth, Custom Diffusion).
+        initial_words: what these start from: the class word; a rare word of the vocabulary, another
+            one for each concept (DreamBooth, Custom Diffusion); or noise, and the last one from the
+            class word (Mix-of-Show).
         class_word: the class word's own tokens follow them and stay as they are: "<new1> cat".
         unet: what trains in the U-Net: a LoRA, its own weights, or nothing (textual inversion, with
             `train_embeddings`).
@@ -109,6 +128,11 @@ class DiffusionSettings(StageSettings):
             Diffusion's released code), where every prompt looks.
         train_embeddings: train the concept embeddings too; the text encoder stays frozen either
             way.
+        embedding_norm_limit: they stop where their mean norm is this many times the vocabulary's
+            mean norm (Mix-of-Show's released code); None: they go on.
+        text_lora: trains in the text encoders, together with the concept embeddings; None: nothing.
+        attention_regularisation: weight of what a concept's tokens attend to outside of its mask
+            (Mix-of-Show); 0: none.
         steps: optimiser steps.
         batch_size: images per step over all ranks, at most 16,384.
         learning_rate: of the LoRA, its peak.
@@ -147,7 +171,7 @@ class DiffusionSettings(StageSettings):
     VERSION: ClassVar[int] = 4
 
     num_tokens: Annotated[int, Field(ge=1, le=16)]
-    initial_words: Literal["class_word", "rare_words"]
+    initial_words: InitialWords
     class_word: bool
     unet: Literal["lora", "weights", "frozen"]
     rank: Positive
@@ -155,13 +179,16 @@ class DiffusionSettings(StageSettings):
     target_modules: Annotated[list[Word], Field(min_length=1)] | None
     detach_start_of_text: bool
     train_embeddings: bool
+    embedding_norm_limit: AboveZero | None
+    text_lora: TextLoraSettings | None
+    attention_regularisation: NotNegative
     steps: Positive
     batch_size: BatchSize
     learning_rate: AboveZero
     embedding_learning_rate: AboveZero
     weight_decay: NotNegative
     warmup_steps: Count
-    schedule: Literal["constant", "cosine"]
+    schedule: Schedule
     gradient_clip: AboveZero | None
     pair_share: Share
     caption_dropout: Annotated[float, Field(ge=0, lt=1)]
@@ -183,6 +210,19 @@ class DiffusionSettings(StageSettings):
     compile: bool
     validation: ValidationSettings | None
     samples: SampleSettings | None
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether training reads where the concepts are."""
+        return self.masked_loss or self.attention_regularisation > 0
+
+    def text_tuning(self) -> TextTuning | None:
+        """Return what trains in the text encoders; None: nothing."""
+        if (lora := self.text_lora) is None:
+            return None
+        return TextTuning(
+            "lora", lora.learning_rate, lora.rank, lora.alpha, tuple(lora.target_modules)
+        )
 
     def new_tokens(self) -> NewTokens:
         """Return what a concept consists of where no stage 1 has said it."""
@@ -228,6 +268,35 @@ class DiffusionSettings(StageSettings):
             raise ValueError(
                 "prior_target: found 'teacher' with diffusion.unet=frozen, where the U-Net stays"
                 " the base's anyway; use prior_target=images or unet=lora"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _text_trains_with_embeddings(self) -> Self:
+        for field in ("text_lora", "embedding_norm_limit"):
+            if getattr(self, field) is not None and not self.train_embeddings:
+                raise ValueError(
+                    f"{field}: found a value with diffusion.train_embeddings=false, where captions"
+                    " are encoded once; set train_embeddings=true, or this to null"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _noise_and_a_word(self) -> Self:
+        if self.initial_words == "noise_and_class_word" and self.num_tokens < 2:
+            raise ValueError(
+                f"num_tokens: found {self.num_tokens} with diffusion.initial_words="
+                "noise_and_class_word, which needs one token for each; set it to 2"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _maps_of_one_pass(self) -> Self:
+        if self.attention_regularisation and (self.compile or self.prior_target == "teacher"):
+            other = "compile=true" if self.compile else "prior_target=teacher"
+            raise ValueError(
+                f"attention_regularisation: found {self.attention_regularisation} with"
+                f" diffusion.{other}, which it cannot watch; set one of them back"
             )
         return self
 

@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from clif_exp.artifacts.store import process_rank
 from clif_exp.base_models import loading
-from clif_exp.base_models.text_tuning import copy_text_tuning, read_text_lora
+from clif_exp.base_models.loading import text_encoders_of
+from clif_exp.base_models.text_tuning import (
+    copy_text_tuning,
+    freeze_unread,
+    make_trainable,
+    read_text_lora,
+    save_text_tuning,
+    tower,
+    tuned_state,
+)
 from clif_exp.base_models.tokens import EMBEDDINGS_FILE, ConceptEmbeddings, save_concept_embeddings
 from clif_exp.base_models.unet_tuning.registry import save_unet_tuning
 from clif_exp.diffusion import frozen_parts
+from clif_exp.diffusion.attention_loss import AttentionLoss, concept_positions
 from clif_exp.diffusion.batches import MixedBatches, Mixture
 from clif_exp.diffusion.concept_tokens import TokenIds, insert_concepts, published_embeddings
 from clif_exp.diffusion.encoding import encode_inputs
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
 
     from clif_exp.base_models.spec import BaseModels
+    from clif_exp.base_models.text_tuning import TextTuning
     from clif_exp.base_models.unet_tuning.kind import UNetTuning
     from clif_exp.concepts.concept import ConceptSet
     from clif_exp.diffusion.images import TrainingImage
@@ -89,8 +100,14 @@ def train_diffusion(
         embeddings=embeddings,
         tokens=settings.new_tokens(),
         world=spec.record.world,
+        seed=seed,
     )
-    masks = segments if settings.masked_loss else None
+    if (text_tuning := settings.text_tuning()) is not None:
+        for name, (_, encoder) in text_encoders_of(pipeline).items():
+            make_trainable(tower(encoder), tuning=text_tuning, seed=seed)
+            layers = encoder.config.num_hidden_layers
+            freeze_unread(tower(encoder), read=spec.record.layers_read(name, layers=layers))
+    masks = segments if settings.needs_masks else None
     images = training_images(concepts, manifest=manifest, segments=masks, prior=prior)
     if (scales := settings.scale_augmentation) is not None:
         images = at_scales(images, variants=scales.variants, seed=seed)
@@ -131,6 +148,7 @@ def train_diffusion(
         trained=module.embeddings,
         embeddings=embeddings,
         tuning=settings.unet_tuning(),
+        text_tuning=text_tuning,
     )
 
 
@@ -156,6 +174,7 @@ def _prepare(
         learnt=learnt,
         flip=settings.flip,
         background=settings.background_weight if settings.masked_loss else None,
+        masks=settings.attention_regularisation > 0,
     )
     frozen_parts.offload(pipeline, text_too=not settings.train_embeddings)
     _prepare_unet(pipeline.unet, trainer=trainer, seed=seed, settings=settings)
@@ -170,6 +189,14 @@ def _prepare(
         optimisation=_optimisation(settings),
         compiled=settings.compile,
         teacher=settings.unet_tuning() if settings.prior_target == "teacher" else None,
+        attention=(
+            AttentionLoss(
+                settings.attention_regularisation,
+                concept_positions(inputs.caption_ids["text_encoder"], token_ids["text_encoder"]),
+            )
+            if settings.attention_regularisation
+            else None
+        ),
     )
     batches = MixedBatches(
         images,
@@ -180,6 +207,7 @@ def _prepare(
         captions=inputs.captions,
         offset_noise=settings.offset_noise,
         timestep_bias=settings.timestep_bias,
+        masks_N1HW=inputs.masks_N1HW,
         shares=trainer.ranks * settings.accumulate,
     )
     _LOG.info(
@@ -227,6 +255,8 @@ def _optimisation(settings: DiffusionSettings) -> DiffusionOptimisation:
         min_snr_gamma=settings.min_snr_gamma,
         ema_decay=settings.ema_decay,
         optimizer=settings.optimizer,
+        text_learning_rate=settings.text_lora.learning_rate if settings.text_lora else None,
+        embedding_norm_limit=settings.embedding_norm_limit,
     )
 
 
@@ -275,18 +305,25 @@ def _publish(
     trained: dict[str, ConceptEmbeddings],
     embeddings: Path | None,
     tuning: UNetTuning | None,
+    text_tuning: TextTuning | None,
 ) -> None:
     """Write what generation, export and evaluation read; they read no other stage's folder."""
     stage_1 = embeddings.parent if embeddings is not None else None
+    if stage_1:
+        copy_text_tuning(stage_1, out)
+    if text_tuning is not None:
+        states = {
+            name: tuned_state(tower(encoder), tuning=text_tuning)
+            for name, (_, encoder) in text_encoders_of(pipeline).items()
+        }
+        save_text_tuning(out, states, tuning=text_tuning)
     save_unet_tuning(
         out,
         unet=pipeline.unet,
         tuning=tuning,
         pipeline_class=type(pipeline),
-        text_lora=read_text_lora(stage_1) if stage_1 else {},
+        text_lora=read_text_lora(out),
     )
-    if stage_1:
-        copy_text_tuning(stage_1, out)
     for held in trained.values():
         held.detach()
     published = published_embeddings(pipeline, token_ids, trained=trained, embeddings=embeddings)

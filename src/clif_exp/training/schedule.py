@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LambdaLR
 
+Schedule = Literal["constant", "cosine", "linear"]
+"""After the warm-up: as it is, half a cosine to zero, or straight to zero."""
+
 
 def learning_rate_schedule(
-    optimizer: Optimizer, *, schedule: str, steps: int, warmup_steps: int
+    optimizer: Optimizer, *, schedule: Schedule, steps: int, warmup_steps: int
 ) -> LambdaLR:
     """Return diffusers' schedule of a name, without the step at a learning rate of 0.
 
     Args:
         optimizer: its groups' "lr" are the peaks.
-        schedule: after a linear warm-up: "constant", or "cosine" (half a cosine to zero).
+        schedule: after a linear warm-up.
         steps: optimiser steps in all.
         warmup_steps: the factor at step s below it is (s + 1) / (warmup_steps + 1).
     """

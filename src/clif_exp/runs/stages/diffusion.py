@@ -63,7 +63,7 @@ def _train_apart(execution: Execution, contrastive: Artifact | None) -> dict[str
     parts = {}
     for position, concept in enumerate(plan.concepts.concepts):
         alone = replace(plan.concepts, concepts=(concept,))
-        masks = plan.config.diffusion.masked_loss
+        masks = plan.config.diffusion.needs_masks
         segments = segments_of(execution, alone, key=f"segments/{concept.name}") if masks else None
         parts[concept.name] = _train_concepts(
             execution,
