@@ -29,8 +29,8 @@ SHORT = {
 }
 
 
-def prompts(world, images=256):
-    return general_prompts(world, count=images, seed=0)
+def prompts(world, images=256, seed=0):
+    return general_prompts(world, count=images, seed=seed)
 
 
 @pytest.mark.parametrize("world", list(WORLDS))
