@@ -45,11 +45,23 @@ def customise(pipeline: Any, folder: Path, *, fuse: bool) -> dict[str, int]:
     Returns:
         Concept -> number of its tokens.
     """
+    num_tokens = insert_embeddings(pipeline, folder)
+    load_tuning(pipeline, folder, fuse=fuse)
+    return num_tokens
+
+
+def insert_embeddings(pipeline: Any, folder: Path) -> dict[str, int]:
+    """Put a folder's concept embeddings, if it holds any, into a stock pipeline.
+
+    Args:
+        pipeline: changes in place.
+        folder: of a training stage.
+
+    Returns:
+        Concept -> number of its tokens.
+    """
     from clif_exp.base_models.loading import text_encoders_of
-    from clif_exp.base_models.text_tuning import apply_text_tuning
     from clif_exp.base_models.tokens import apply_concept_embeddings, load_concept_embeddings
-    from clif_exp.base_models.unet_tuning.lora import LoraTuning
-    from clif_exp.base_models.unet_tuning.registry import load_unet_tuning
 
     encoders = text_encoders_of(pipeline)
     num_tokens: dict[str, int] = {}
@@ -57,9 +69,25 @@ def customise(pipeline: Any, folder: Path, *, fuse: bool) -> dict[str, int]:
         for name, embeddings in load_concept_embeddings(folder / EMBEDDINGS_FILE).items():
             apply_concept_embeddings(*encoders[name], embeddings)
             num_tokens |= {concept: len(vectors) for concept, vectors in embeddings.items()}
+    return num_tokens
+
+
+def load_tuning(pipeline: Any, folder: Path, *, fuse: bool) -> None:
+    """Put what a folder trained in the text encoders and the U-Net into a stock pipeline.
+
+    Args:
+        pipeline: changes in place.
+        folder: of a training stage.
+        fuse: see `unet_tuning.registry.load_unet_tuning`.
+    """
+    from clif_exp.base_models.loading import text_encoders_of
+    from clif_exp.base_models.text_tuning import apply_text_tuning
+    from clif_exp.base_models.unet_tuning.lora import LoraTuning
+    from clif_exp.base_models.unet_tuning.registry import load_unet_tuning
+
     # A LoRA of the text encoders comes with the U-Net's, from the file that stock pipelines load,
     # which stage 1's own folder does not have.
     alone = not LoraTuning.published_in(folder)
-    apply_text_tuning(folder, {name: e for name, (_, e) in encoders.items()}, lora=alone)
+    encoders = {name: encoder for name, (_, encoder) in text_encoders_of(pipeline).items()}
+    apply_text_tuning(folder, encoders, lora=alone)
     load_unet_tuning(pipeline, folder, fuse=fuse)
-    return num_tokens
