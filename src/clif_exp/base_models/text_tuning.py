@@ -163,6 +163,25 @@ def save_text_tuning(
     )
 
 
+def save_text_weights(folder: Path, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write weights of text encoders as `apply_text_tuning` reads them.
+
+    Args:
+        folder: the folder to write to.
+        weights: encoder name -> layer's parameter -> its value; nothing is written if all are
+            empty.
+    """
+    from clif_exp.base_models.tensor_files import save_tensors
+
+    tensors = {
+        f"{encoder}.{_PREFIX}{name}": value.contiguous()
+        for encoder, state in weights.items()
+        for name, value in state.items()
+    }
+    if tensors:
+        save_tensors(tensors, folder / WEIGHTS_FILE)
+
+
 def read_text_lora(folder: Path) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]]]:
     """Read a folder's text-encoder LoRA.
 
