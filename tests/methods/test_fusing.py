@@ -12,6 +12,11 @@ from clif_exp.base_models.customised import (
     insert_embeddings,
     load_customised_pipeline,
 )
+from clif_exp.base_models.layerwise import (
+    LAYERWISE_FILE,
+    cross_attention_layers,
+    save_layerwise_embeddings,
+)
 from clif_exp.base_models.loading import load_pipeline, text_encoders_of
 from clif_exp.base_models.text_tuning import WEIGHTS_FILE, tower
 from clif_exp.base_models.unet_tuning.lora import LoraTuning, read_lora
@@ -178,3 +183,33 @@ def test_layers_that_are_not_linear_are_refused(tmp_path, backbones, customise_a
     parts = customise_apart(spec, WeightTuning(None), names=("rick",))
     with pytest.raises(ValueError, match=r"has changed .* of unet, but .* linear layers only"):
         _fuse(tmp_path, spec, parts)
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_layer_wise_embeddings_are_fused_layer_by_layer(
+    tmp_path, backbones, customise_apart, family
+):
+    spec = backbones(family)
+    parts = customise_apart(spec, WeightTuning(("attn2.to_k", "attn2.to_v")))
+    layers = cross_attention_layers(load_pipeline(spec).unet)
+    for seed, (concept, folder) in enumerate(parts.items()):
+        generator = torch.Generator().manual_seed(seed)
+        rows = {
+            encoder: {concept: torch.randn(len(layers), 2, 32, generator=generator)}
+            for encoder in spec.record.encoders
+        }
+        save_layerwise_embeddings(folder, rows)
+        (folder / "concept_embeddings.safetensors").unlink()
+    out = _fuse(tmp_path, spec, parts)
+    assert {file.name for file in out.iterdir()} == {FILE, LAYERWISE_FILE}
+    pipeline, num_tokens = load_customised_pipeline(spec, diffusion=out, device="cpu")
+    assert num_tokens == {"rick": 2, "morty": 2}
+    text = TextEncoders(text_encoders_of(pipeline), num_tokens, spec.record, spec.resolution)
+    merged = load_file(out / FILE)
+    for concept, folder in parts.items():
+        hidden = text.encode_captions([f"<{concept}>"])["hidden"].unflatten(1, (-1, 77))
+        for name, weight in load_file(folder / FILE).items():
+            index = next(i for i, layer in enumerate(layers) if name.startswith(f"{layer}."))
+            own = hidden[0, index, 1:4]
+            torch.testing.assert_close(own @ merged[name].T, own @ weight.T, rtol=1e-3, atol=1e-3)
+    assert _draw(pipeline, "rick").isfinite().all()

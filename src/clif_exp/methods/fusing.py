@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from clif_exp.base_models.conditioning import TextEncoders
 from clif_exp.base_models.customised import insert_embeddings, load_tuning
+from clif_exp.base_models.layerwise import cross_attention_layers
 from clif_exp.base_models.loading import load_pipeline, text_encoders_of
 from clif_exp.base_models.tensor_files import save_tensors
 from clif_exp.base_models.text_tuning import save_text_weights, tower
@@ -240,17 +241,18 @@ def _fuse_text(scene: _Scene, encoder: str, changes: Changes) -> dict[str, Tenso
 def _fuse_keys_and_values(scene: _Scene, changes: Changes) -> dict[str, Tensor]:
     unet, text = scene.pipeline.unet, scene.text
     tokenizer = next(iter(text.encoders.values()))[0]
-    names = sorted({name for own in changes.values() for name in own})
-    layers = [unet.get_submodule(name.rpartition(".")[0]) for name in names]
+    names = sorted({name.rpartition(".")[0] for own in changes.values() for name in own})
+    order = cross_attention_layers(unet)
 
     def run(concept: str) -> None:
         ids = text.tokenize(scene.prompts[concept])
-        hidden_BLI = text.encode(ids)["hidden"]
-        here_BL = _concept_and_end(
-            next(iter(ids.values())), concept=concept, text=text, tokenizer=tokenizer
-        )
-        for layer in layers:
-            layer(hidden_BLI[here_BL.to(hidden_BLI.device)])
+        first_BL = next(iter(ids.values()))
+        here_BL = _concept_and_end(first_BL, concept=concept, text=text, tokenizer=tokenizer)
+        # [B, 1, 77, I], or [B, layers, 77, I] where embeddings are layer-wise
+        hidden = text.encode(ids)["hidden"].unflatten(1, (-1, first_BL.shape[1]))
+        for name in names:
+            index = order.index(name.rpartition(".")[0]) if hidden.shape[1] > 1 else 0
+            unet.get_submodule(name)(hidden[:, index][here_BL.to(hidden.device)])
 
     return _fuse_layers(unet, changes, run=run, select=lambda _: all_rows)
 
