@@ -21,7 +21,7 @@ from clif_exp.base_models.loading import load_pipeline, text_encoders_of
 from clif_exp.base_models.text_tuning import WEIGHTS_FILE, tower
 from clif_exp.base_models.unet_tuning.lora import LoraTuning, read_lora
 from clif_exp.base_models.unet_tuning.weights import FILE, WeightTuning
-from clif_exp.methods.fusing import fuse_concepts
+from clif_exp.methods.fusing import Ridge, fuse_concepts
 from clif_exp.methods.gradient_fusion import fuse
 
 PHRASES = {"rick": "<rick>", "morty": "<morty>"}
@@ -32,7 +32,12 @@ TEXT = ("q_proj", "k_proj", "v_proj", "out_proj")
 def _fuse(tmp_path, spec, parts, **changes):
     out = tmp_path / "merged"
     out.mkdir()
-    arguments = {"phrases": PHRASES, "num_inference_steps": 2, "seed": 0} | changes
+    arguments = {
+        "phrases": PHRASES,
+        "num_inference_steps": 2,
+        "seed": 0,
+        "ridge": Ridge(0, 0, 0),
+    } | changes
     fuse_concepts(out, spec=spec, parts=parts, **arguments)
     return out
 
@@ -176,6 +181,20 @@ def _first_queries(pipeline, encoder, prompt):
     )
     model(pipeline.tokenizer([prompt], return_tensors="pt").input_ids)
     return made[0]
+
+
+def test_each_group_has_its_own_ridge(tmp_path, backbones, customise_apart):
+    spec = backbones("sd15")
+    parts = customise_apart(spec, LoraTuning(2, 2.0, ("to_q", "to_k", "to_v")))
+    _add_text_lora(parts, spec)
+    base = load_pipeline(spec)
+    out = _fuse(tmp_path, spec, parts, ridge=Ridge(1e9, 0, 1e9))
+    unet, text = base.unet.state_dict(), tower(base.text_encoder).state_dict()
+    for name, value in load_file(out / FILE).items():
+        stays = not name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
+        assert torch.allclose(value, unet[name], atol=1e-6) == stays, name
+    for name, value in load_file(out / WEIGHTS_FILE).items():
+        torch.testing.assert_close(value, text[name.removeprefix("text_encoder.text_model.")])
 
 
 def test_layers_that_are_not_linear_are_refused(tmp_path, backbones, customise_apart):

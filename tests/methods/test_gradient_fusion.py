@@ -144,5 +144,25 @@ def test_sums_of_parts_of_the_inputs_give_the_whole_s_weight(spatial):
         for part in own.split(10):
             problem.add(gram(part.float()), change_OI=weight - base)
     torch.testing.assert_close(
-        base + problem.solve(), fuse(base, inputs=inputs, weights=weights), rtol=1e-4, atol=1e-5
+        base + problem.solve(ridge=0),
+        fuse(base, inputs=inputs, weights=weights),
+        rtol=1e-4,
+        atol=1e-5,
     )
+
+
+def test_a_ridge_is_one_more_input_in_every_direction(spatial):
+    base, inputs = spatial
+    weights = _weights(base, concepts=2)
+    ridge = 0.01
+    X = torch.cat(inputs)
+    wanted = torch.cat([x @ (w - base).T for x, w in zip(inputs, weights, strict=True)])
+    noise = (ridge * X.square().mean() * len(X)) ** 0.5
+    expected = torch.linalg.lstsq(
+        torch.cat([X, noise * torch.eye(X.shape[1], dtype=X.dtype)]),
+        torch.cat([wanted, torch.zeros(X.shape[1], len(base), dtype=X.dtype)]),
+    ).solution.T
+    fused = fuse(base, inputs=inputs, weights=weights, ridge=ridge)
+    torch.testing.assert_close(fused - base, expected, rtol=1e-5, atol=1e-7)
+    exact = fuse(base, inputs=inputs, weights=weights)
+    assert (fused - base).norm() < (exact - base).norm()

@@ -189,7 +189,7 @@ class LayerwiseEmbeddings:
         return value.reshape(-1, self.layers * value.shape[1], value.shape[2])
 
     def by_concept(self) -> dict[str, Tensor]:
-        """Return concept name -> its embeddings now, float32 [layers, T, D], detached, on the CPU."""
+        """Return concept name -> its embeddings, float32 [layers, T, D], detached CPU copies."""
         lengths = [len(ids) for ids in self.token_ids.values()]
         split = self.weight.detach().cpu().clone().split(lengths, dim=1)
         return {name: own.contiguous() for name, own in zip(self.token_ids, split, strict=True)}

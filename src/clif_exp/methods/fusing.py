@@ -43,6 +43,21 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Ridge:
+    """Price of a change of weights (`gradient_fusion.LayerFusion.solve`) per group of layers.
+
+    Attributes:
+        text: the text encoders' layers, >= 0.
+        keys_and_values: of the cross-attention, >= 0.
+        spatial: the U-Net's other layers, >= 0.
+    """
+
+    text: float
+    keys_and_values: float
+    spatial: float
+
+
+@dataclass(frozen=True)
 class _Scene:
     """What all groups need: a base pipeline with all concepts' tokens, and what to call them.
 
@@ -50,11 +65,13 @@ class _Scene:
         pipeline: changes as groups are fused.
         text: its text side.
         prompts: concept -> prompts.
+        ridge: per group.
     """
 
     pipeline: Any
     text: TextEncoders
     prompts: Mapping[str, tuple[str, ...]]
+    ridge: Ridge
 
 
 def fuse_concepts(
@@ -65,6 +82,7 @@ def fuse_concepts(
     phrases: Mapping[str, str],
     num_inference_steps: int,
     seed: int,
+    ridge: Ridge,
     templates: tuple[str, ...] = TEMPLATES,
     device: str = "cpu",
 ) -> None:
@@ -84,6 +102,8 @@ def fuse_concepts(
         num_inference_steps: denoising steps, without guidance, whose inputs spatial layers are
             fused on (the paper: 20).
         seed: of the noise.
+        ridge: keeps weights near the base's; the paper's descent ends about where 1e-4 for text,
+            1e-4 for keys and values and 1e-2 for spatial layers do (experiments/merging).
         templates: with "{}" for a phrase.
         device: torch device.
 
@@ -100,6 +120,7 @@ def fuse_concepts(
         pipeline,
         TextEncoders(encoders, num_tokens, spec.record, spec.resolution),
         {concept: tuple(t.format(phrases[concept]) for t in templates) for concept in parts},
+        ridge,
     )
     fused_text = {
         encoder: _fuse_text(scene, encoder, {c: own[encoder] for c, own in found.items()})
@@ -173,7 +194,12 @@ def _only(changes: Changes, *, keys_and_values: bool) -> dict[str, dict[str, Ten
 
 @torch.no_grad()
 def _fuse_layers(
-    model: Any, changes: Changes, *, run: Callable[[str], None], select: Callable[[str], Select]
+    model: Any,
+    changes: Changes,
+    *,
+    run: Callable[[str], None],
+    select: Callable[[str], Select],
+    ridge: float,
 ) -> dict[str, Tensor]:
     """Fuse layers of a model on what they read in runs with each concept's own weights.
 
@@ -182,6 +208,7 @@ def _fuse_layers(
         changes: of these layers.
         run: makes the layers read what counts for a concept.
         select: concept -> which rows of that count.
+        ridge: of this group.
 
     Returns:
         Parameter -> fused value, on the CPU.
@@ -208,7 +235,7 @@ def _fuse_layers(
             problem.add(grams[name].cpu(), change_OI=change_OI)
     solved: dict[str, Tensor] = {}
     for name, problem in problems.items():
-        change_OI, width = problem.solve(), layers[name].in_features
+        change_OI, width = problem.solve(ridge=ridge), layers[name].in_features
         solved[f"{name}.weight"] = change_OI[:, :width]
         if name in biased:
             solved[f"{name}.bias"] = change_OI[:, width]
@@ -235,6 +262,7 @@ def _fuse_text(scene: _Scene, encoder: str, changes: Changes) -> dict[str, Tenso
         changes,
         run=lambda concept: model(ids[concept].to(model.device)) and None,
         select=select,
+        ridge=scene.ridge.text,
     )
 
 
@@ -254,7 +282,9 @@ def _fuse_keys_and_values(scene: _Scene, changes: Changes) -> dict[str, Tensor]:
             index = order.index(name.rpartition(".")[0]) if hidden.shape[1] > 1 else 0
             unet.get_submodule(name)(hidden[:, index][here_BL.to(hidden.device)])
 
-    return _fuse_layers(unet, changes, run=run, select=lambda _: all_rows)
+    return _fuse_layers(
+        unet, changes, run=run, select=lambda _: all_rows, ridge=scene.ridge.keys_and_values
+    )
 
 
 def _fuse_spatial(
@@ -274,7 +304,9 @@ def _fuse_spatial(
 
     if not any(changes.values()):
         return {}
-    return _fuse_layers(scene.pipeline.unet, changes, run=run, select=lambda _: all_rows)
+    return _fuse_layers(
+        scene.pipeline.unet, changes, run=run, select=lambda _: all_rows, ridge=scene.ridge.spatial
+    )
 
 
 def _concept_and_end(ids_BL: Tensor, *, concept: str, text: TextEncoders, tokenizer: Any) -> Tensor:

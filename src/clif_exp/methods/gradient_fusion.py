@@ -14,6 +14,11 @@ normal equations give its minimum at once: with W = W0 + dW,
 Of all minima, descent from W0 converges to the one of least norm of dW (its gradients are
 combinations of inputs), and so the pseudo-inverse is taken. Only X_i^T X_i is needed, whatever
 n_i. A bias is one more column of the weight, for an input of 1.
+
+Where concepts that read alike want different outputs, the minimum buys the last percents of the
+objective with changes many times the size of the base's weight (experiments/merging), in
+directions that other images do use. The paper's descent ends before it gets there. A ridge does
+the same on purpose: it adds ridge * mean(X^2) * n * ||dW||^2 to the sum of squares.
 """
 
 from __future__ import annotations
@@ -59,27 +64,36 @@ class LayerFusion:
         self.gram_II += gram_II
         self.moment_IO += gram_II @ change_OI.to(gram_II).T
 
-    def solve(self) -> Tensor:
-        """Return the fused weight's change dW of least norm, float64 [O, I]."""
+    def solve(self, *, ridge: float) -> Tensor:
+        """Return the fused weight's change dW, float64 [O, I].
+
+        Args:
+            ridge: price of a change, >= 0, in units of the inputs' mean square; 0: none, and of all
+                minima that of least norm.
+        """
         sizes_I, directions_II = torch.linalg.eigh(self.gram_II)
         kept = sizes_I > _ROUNDING**2 * sizes_I[-1]
         directions_IK = directions_II[:, kept]
-        return ((directions_IK / sizes_I[kept]) @ (directions_IK.T @ self.moment_IO)).T
+        damped_K = sizes_I[kept] + ridge * sizes_I.mean()
+        return ((directions_IK / damped_K) @ (directions_IK.T @ self.moment_IO)).T
 
 
-def fuse(base_OI: Tensor, *, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+def fuse(
+    base_OI: Tensor, *, inputs: Sequence[Tensor], weights: Sequence[Tensor], ridge: float = 0.0
+) -> Tensor:
     """Return a layer's fused weight (Eq. 5), in the base's dtype; computed in float64.
 
     Args:
         base_OI: W0, float [O, I].
         inputs: X_i of each concept, float [n_i, I]; with a bias, `with_ones` of them.
         weights: W_i of each concept, float [O, I]; with a bias, `affine` of both.
+        ridge: see `LayerFusion.solve`.
     """
     outputs, width = base_OI.shape
     problem = LayerFusion.empty(inputs=width, outputs=outputs)
     for own_NI, weight_OI in zip(inputs, weights, strict=True):
         problem.add(gram(own_NI), change_OI=weight_OI.double() - base_OI.double())
-    return (base_OI.double() + problem.solve().to(base_OI.device)).to(base_OI.dtype)
+    return (base_OI.double() + problem.solve(ridge=ridge).to(base_OI.device)).to(base_OI.dtype)
 
 
 def objective(weight_OI: Tensor, *, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
