@@ -23,7 +23,8 @@ import torch.nn.functional as F
 
 from clif_exp.artifacts.provenance import git_commit, hardware
 from clif_exp.base_models.text_tuning import TextTuning
-from clif_exp.base_models.tokens import ConceptEmbeddings, add_concept_tokens, tokenize
+from clif_exp.base_models.tokens import add_concept_tokens, tokenize
+from clif_exp.base_models.trained_tokens import ConceptEmbeddings
 from clif_exp.contrastive.batches import GroupedBatches, PairBatches
 from clif_exp.contrastive.loss import symmetric_info_nce
 from clif_exp.contrastive.module import ContrastiveModule

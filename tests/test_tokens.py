@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import save_file
 
 from clif_exp.base_models.tokens import (
-    ConceptEmbeddings,
     add_concept_tokens,
     apply_concept_embeddings,
     expand_prompt,
@@ -16,6 +15,7 @@ from clif_exp.base_models.tokens import (
     token_names,
     tokenize,
 )
+from clif_exp.base_models.trained_tokens import ConceptEmbeddings
 
 WORDS = ["a", "photo", "of", "man", "old", "hat", "on", "the", "left", "and", "right"]
 

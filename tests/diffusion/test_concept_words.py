@@ -13,12 +13,8 @@ from safetensors.torch import load_file
 from clif_exp.base_models.loading import load_pipeline
 from clif_exp.base_models.rare_words import rare_words
 from clif_exp.base_models.spec import BaseModels, resolve
-from clif_exp.base_models.tokens import (
-    ConceptEmbeddings,
-    NewTokens,
-    add_concept_tokens,
-    load_concept_embeddings,
-)
+from clif_exp.base_models.tokens import NewTokens, add_concept_tokens, load_concept_embeddings
+from clif_exp.base_models.trained_tokens import ConceptEmbeddings
 from clif_exp.base_models.unet_tuning.weights import FILE as WEIGHTS
 from clif_exp.diffusion.concept_tokens import insert_concepts, known_words
 from clif_exp.diffusion.frozen_parts import detach_start_of_text

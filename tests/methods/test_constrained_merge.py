@@ -170,7 +170,7 @@ def test_parts_of_another_kind_are_refused(tmp_path, spanning, customise_apart, 
     with pytest.raises(ValueError, match=r"attn2.to_q.weight, but .*target_modules"):
         merge_keys_and_values(tmp_path / "out", parts=queries, **arguments)
     lora = customise_apart(spec, LoraTuning(2, 2.0, ("to_k",)), names=("b",))
-    with pytest.raises(ValueError, match="diffusion.unet=weights"):
+    with pytest.raises(ValueError, match=r"diffusion\.unet=weights"):
         merge_keys_and_values(tmp_path / "out", parts=lora, **arguments)
     (parts["rick"] / "text_encoder_weights.safetensors").touch()
     with pytest.raises(ValueError, match=r"contrastive\.text_encoder=frozen"):

@@ -53,6 +53,8 @@ def customise(pipeline: Any, folder: Path, *, fuse: bool) -> dict[str, int]:
 def insert_embeddings(pipeline: Any, folder: Path) -> dict[str, int]:
     """Put a folder's concept embeddings, if it holds any, into a stock pipeline.
 
+    Embeddings may be the same in all layers of the U-Net, or layer-wise (`layerwise`).
+
     Args:
         pipeline: changes in place.
         folder: of a training stage.
@@ -60,11 +62,21 @@ def insert_embeddings(pipeline: Any, folder: Path) -> dict[str, int]:
     Returns:
         Concept -> number of its tokens.
     """
+    from clif_exp.base_models.layerwise import (
+        LAYERWISE_FILE,
+        insert_layerwise,
+        load_layerwise_embeddings,
+    )
     from clif_exp.base_models.loading import text_encoders_of
     from clif_exp.base_models.tokens import apply_concept_embeddings, load_concept_embeddings
 
     encoders = text_encoders_of(pipeline)
     num_tokens: dict[str, int] = {}
+    if (folder / LAYERWISE_FILE).exists():
+        layerwise = load_layerwise_embeddings(folder)
+        insert_layerwise(pipeline, encoders, layerwise)
+        own = next(iter(layerwise.values()))
+        return {concept: rows_LTD.shape[1] for concept, rows_LTD in own.items()}
     if (folder / EMBEDDINGS_FILE).exists():
         for name, embeddings in load_concept_embeddings(folder / EMBEDDINGS_FILE).items():
             apply_concept_embeddings(*encoders[name], embeddings)

@@ -89,8 +89,8 @@ def _add_lora(text_model: Any, *, tuning: TextTuning, seed: int) -> None:
     width = min(narrow.in_features, narrow.out_features)
     if tuning.rank > width:
         raise ValueError(
-            f"rank of the text encoder's LoRA: found {tuning.rank}, but {name} is {width} wide. Choose a rank"
-            f" of at most {width}."
+            f"rank of the text encoder's LoRA: found {tuning.rank}, but {name} is {width} wide."
+            f" Choose a rank of at most {width}."
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -176,6 +176,25 @@ def save_text_tuning(
         str(folder / (LORA_FILE if tuning.train == "lora" else WEIGHTS_FILE)),
         metadata=metadata,
     )
+
+
+def save_text_weights(folder: Path, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write weights of text encoders as `apply_text_tuning` reads them.
+
+    Args:
+        folder: the folder to write to.
+        weights: encoder name -> layer's parameter -> its value; nothing is written if all are
+            empty.
+    """
+    from clif_exp.base_models.tensor_files import save_tensors
+
+    tensors = {
+        f"{encoder}.{_PREFIX}{name}": value.contiguous()
+        for encoder, state in weights.items()
+        for name, value in state.items()
+    }
+    if tensors:
+        save_tensors(tensors, folder / WEIGHTS_FILE)
 
 
 def read_text_lora(folder: Path) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]]]:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clif_exp.base_models.text_tuning import TextTuning, make_trainable, tuned_state
-from clif_exp.base_models.tokens import ConceptEmbeddings
+from clif_exp.base_models.trained_tokens import ConceptEmbeddings
 from clif_exp.contrastive.basis import WordBasis
 from clif_exp.contrastive.loss import gather_with_gradient, symmetric_info_nce
 from clif_exp.contrastive.pooling import pool

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from clif_exp.base_models import loading
 from clif_exp.base_models.spec import BaseModels
-from clif_exp.base_models.tokens import ConceptEmbeddings, add_concept_tokens, tokenize
+from clif_exp.base_models.tokens import add_concept_tokens, tokenize
+from clif_exp.base_models.trained_tokens import ConceptEmbeddings
 from clif_exp.contrastive.basis import WordBasis, basis_words, word_basis
 from clif_exp.contrastive.pooling import cut_padding, eos_positions, pool
 from clif_exp.contrastive.report import embedding_report, random_displacement

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from clif_exp.diffusion.settings import DiffusionSettings
 
 
-def check_settings(spec: BaseModels, settings: DiffusionSettings) -> None:
+def check_settings(spec: BaseModels, settings: DiffusionSettings, *, concepts: int = 1) -> None:
     """Refuse settings that the base model has no place for.
 
     Args:
         spec: resolved base models.
         settings: of stage 2.
+        concepts: how many.
 
     Raises:
         ValueError: target modules, a rank, a scheduler, a loss weighting or a number of prior
@@ -30,7 +31,7 @@ def check_settings(spec: BaseModels, settings: DiffusionSettings) -> None:
         refuse_too_many(
             spec.record.world, count=settings.prior.images, field="diffusion.prior.images"
         )
-    if (tuning := settings.unet_tuning()) is not None:
+    if (tuning := settings.unet_tuning(position=concepts - 1)) is not None:
         tuning.check(linear_layers(pipeline_folder(spec) / "unet"))
     scheduler = scheduler_config(spec)
     prediction = prediction_of(scheduler)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from clif_exp.base_models.layerwise import TrainedEmbeddings
 from clif_exp.base_models.loading import text_encoders_of
 from clif_exp.base_models.rare_words import rare_words
 from clif_exp.base_models.text_tuning import apply_text_tuning
 from clif_exp.base_models.tokens import (
-    ConceptEmbeddings,
     NewTokens,
     add_concept_tokens,
     apply_concept_embeddings,
@@ -132,7 +132,7 @@ def published_embeddings(
     pipeline: Any,
     token_ids: TokenIds,
     *,
-    trained: Mapping[str, ConceptEmbeddings],
+    trained: Mapping[str, TrainedEmbeddings],
     embeddings: Path | None,
 ) -> dict[str, dict[str, Tensor]]:
     """Return text encoder -> concept -> embeddings [T, D], as trained or as given.

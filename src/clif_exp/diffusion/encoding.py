@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from clif_exp.base_models.conditioning import TextEncoders
+from clif_exp.base_models.layerwise import LayerwiseEmbeddings, TrainedEmbeddings
 from clif_exp.base_models.loading import text_encoders_of
-from clif_exp.base_models.tokens import ConceptEmbeddings
+from clif_exp.base_models.trained_tokens import ConceptEmbeddings
 from clif_exp.diffusion.concept_tokens import TokenIds
 from clif_exp.diffusion.images import (
     TrainingImage,
@@ -45,7 +46,7 @@ class EncodedInputs:
     latents_NCHW: Tensor
     weights_N1HW: Tensor | None
     masks_N1HW: Tensor | None
-    embeddings: dict[str, ConceptEmbeddings]
+    embeddings: dict[str, TrainedEmbeddings]
     captions_encoded: dict[str, Tensor] | None
 
 
@@ -56,6 +57,7 @@ def encode_inputs(
     spec: BaseModels,
     token_ids: TokenIds,
     learnt: int | None,
+    layers: int | None,
     flip: bool,
     background: float | None,
     masks: bool = False,
@@ -69,6 +71,7 @@ def encode_inputs(
         token_ids: text encoder -> concept -> ids of its tokens.
         learnt: how many embeddings of a concept train, so that captions are encoded in every step;
             0: none, None: all.
+        layers: of the U-Net, each of which gets embeddings of its own; None: they share them.
         flip: encode mirrored images too.
         masks: return where the concepts are, too.
         background: loss weight outside of the concepts' masks; None: they weigh nothing.
@@ -85,7 +88,7 @@ def encode_inputs(
     )
     # Refuses a caption that is too long before anything is encoded.
     caption_ids = text.tokenize(captions)
-    embeddings: dict[str, ConceptEmbeddings] = {}
+    embeddings: dict[str, TrainedEmbeddings] = {}
     encoded = None
     with explain_out_of_memory(
         lambda: "the encoding of the training images", hint="model.resolution"
@@ -103,6 +106,8 @@ def encode_inputs(
         if learnt != 0:
             embeddings = {
                 name: ConceptEmbeddings(encoder, token_ids=token_ids[name], learnt=learnt)
+                if layers is None
+                else LayerwiseEmbeddings(encoder, token_ids=token_ids[name], layers=layers)
                 for name, (_, encoder) in text.encoders.items()
             }
         else:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from clif_exp.base_models.attention_maps import recorded
 from clif_exp.base_models.conditioning import TextEncoders
-from clif_exp.base_models.tokens import ConceptEmbeddings
+from clif_exp.base_models.layerwise import TrainedEmbeddings
 from clif_exp.base_models.unet_tuning.kind import UNetTuning
 from clif_exp.diffusion.attention_loss import AttentionLoss
 from clif_exp.diffusion.targets import NoiseSchedule
@@ -66,7 +66,7 @@ class DiffusionModule(L.LightningModule):
         *,
         schedule: NoiseSchedule,
         text: TextEncoders,
-        embeddings: dict[str, ConceptEmbeddings],
+        embeddings: dict[str, TrainedEmbeddings],
         encoded: Mapping[str, Tensor] | None,
         caption_ids: Mapping[str, Tensor],
         optimisation: DiffusionOptimisation,

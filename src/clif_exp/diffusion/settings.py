@@ -118,12 +118,15 @@ class DiffusionSettings(StageSettings):
             one for each concept (DreamBooth, Custom Diffusion); or noise, and the last one from the
             class word (Mix-of-Show).
         class_word: the class word's own tokens follow them and stay as they are: "<new1> cat".
+        layerwise: each cross-attention layer of the U-Net has embeddings of its own (P+).
         unet: what trains in the U-Net: a LoRA, its own weights, or nothing (textual inversion, with
             `train_embeddings`).
         rank: of the LoRA.
         alpha: the LoRA's update is scaled by alpha / rank.
         target_modules: endings of the layers that train or get a LoRA; None, with unet=weights: all
             weights.
+        orthogonal_lora: a concept that is customised apart gets a LoRA that reads directions of its
+            own, which no other concept's reads and which do not train (Orthogonal Adaptation).
         detach_start_of_text: no gradient through keys and values of the beginning of text (Custom
             Diffusion's released code), where every prompt looks.
         train_embeddings: train the concept embeddings too; the text encoder stays frozen either
@@ -173,10 +176,12 @@ class DiffusionSettings(StageSettings):
     num_tokens: Annotated[int, Field(ge=1, le=16)]
     initial_words: InitialWords
     class_word: bool
+    layerwise: bool
     unet: Literal["lora", "weights", "frozen"]
     rank: Positive
     alpha: AboveZero
     target_modules: Annotated[list[Word], Field(min_length=1)] | None
+    orthogonal_lora: bool
     detach_start_of_text: bool
     train_embeddings: bool
     embedding_norm_limit: AboveZero | None
@@ -228,8 +233,12 @@ class DiffusionSettings(StageSettings):
         """Return what a concept consists of where no stage 1 has said it."""
         return NewTokens(self.num_tokens, self.initial_words, self.class_word)
 
-    def unet_tuning(self) -> UNetTuning | None:
-        """Return what trains in the U-Net; None: nothing."""
+    def unet_tuning(self, *, position: int = 0) -> UNetTuning | None:
+        """Return what trains in the U-Net; None: nothing.
+
+        Args:
+            position: of the concept among those that are customised apart.
+        """
         match self.unet:
             case "frozen":
                 return None
@@ -237,7 +246,8 @@ class DiffusionSettings(StageSettings):
                 return WeightTuning(tuple(self.target_modules) if self.target_modules else None)
             case "lora":
                 assert self.target_modules is not None
-                return LoraTuning(self.rank, self.alpha, tuple(self.target_modules))
+                basis = position if self.orthogonal_lora else None
+                return LoraTuning(self.rank, self.alpha, tuple(self.target_modules), basis)
 
     @model_validator(mode="after")
     def _something_trains(self) -> Self:
@@ -273,8 +283,8 @@ class DiffusionSettings(StageSettings):
 
     @model_validator(mode="after")
     def _text_trains_with_embeddings(self) -> Self:
-        for field in ("text_lora", "embedding_norm_limit"):
-            if getattr(self, field) is not None and not self.train_embeddings:
+        for field in ("text_lora", "embedding_norm_limit", "layerwise"):
+            if getattr(self, field) and not self.train_embeddings:
                 raise ValueError(
                     f"{field}: found a value with diffusion.train_embeddings=false, where captions"
                     " are encoded once; set train_embeddings=true, or this to null"
@@ -297,6 +307,20 @@ class DiffusionSettings(StageSettings):
             raise ValueError(
                 f"attention_regularisation: found {self.attention_regularisation} with"
                 f" diffusion.{other}, which it cannot watch; set one of them back"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _layers_train_as_a_whole(self) -> Self:
+        if self.layerwise and self.class_word:
+            raise ValueError(
+                "class_word: found true with diffusion.layerwise=true, where all tokens of a"
+                " concept train; set one of them to false"
+            )
+        if self.orthogonal_lora and self.unet != "lora":
+            raise ValueError(
+                f"orthogonal_lora: found true with diffusion.unet={self.unet}; set it to false, or"
+                " unet=lora"
             )
         return self
 

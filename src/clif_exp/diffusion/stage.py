@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.artifacts.store import process_rank
 from clif_exp.base_models import loading
+from clif_exp.base_models.layerwise import (
+    LayerwiseEmbeddings,
+    TrainedEmbeddings,
+    cross_attention_layers,
+    save_layerwise_embeddings,
+    slice_text,
+)
 from clif_exp.base_models.loading import text_encoders_of
 from clif_exp.base_models.text_tuning import (
     copy_text_tuning,
@@ -19,23 +26,20 @@ from clif_exp.base_models.text_tuning import (
     tower,
     tuned_state,
 )
-from clif_exp.base_models.tokens import EMBEDDINGS_FILE, ConceptEmbeddings, save_concept_embeddings
+from clif_exp.base_models.tokens import EMBEDDINGS_FILE, save_concept_embeddings
 from clif_exp.base_models.unet_tuning.registry import save_unet_tuning
 from clif_exp.diffusion import frozen_parts
 from clif_exp.diffusion.attention_loss import AttentionLoss, concept_positions
 from clif_exp.diffusion.batches import MixedBatches, Mixture
+from clif_exp.diffusion.callbacks import training_callbacks
 from clif_exp.diffusion.concept_tokens import TokenIds, insert_concepts, published_embeddings
 from clif_exp.diffusion.encoding import encode_inputs
 from clif_exp.diffusion.images import at_scales, training_images
-from clif_exp.diffusion.module import DiffusionModule, DiffusionOptimisation, WeightAverage
-from clif_exp.diffusion.samples import SampleGrids, sample_prompts
+from clif_exp.diffusion.module import DiffusionModule, DiffusionOptimisation
 from clif_exp.diffusion.targets import noise_schedule
-from clif_exp.diffusion.validation import FixedLoss, fixed_batch
 from clif_exp.training.fit import fit, quiet_lightning
 
 if TYPE_CHECKING:
-    from lightning.pytorch.callbacks import Callback
-
     from clif_exp.base_models.spec import BaseModels
     from clif_exp.base_models.text_tuning import TextTuning
     from clif_exp.base_models.unet_tuning.kind import UNetTuning
@@ -65,6 +69,7 @@ def train_diffusion(
     seed: int,
     settings: DiffusionSettings,
     prior: Sequence[Path] = (),
+    position: int = 0,
 ) -> None:
     """Train the U-Net and, optionally, the concept embeddings on single images and M pairs.
 
@@ -84,6 +89,7 @@ def train_diffusion(
         seed: of everything random.
         settings: what to train, and how.
         prior: folders of the base model's own images.
+        position: of the concept among those that are customised apart.
 
     Raises:
         ValueError: settings that the base model has no place for, broken inputs, or a loss that is
@@ -107,6 +113,7 @@ def train_diffusion(
             make_trainable(tower(encoder), tuning=text_tuning, seed=seed)
             layers = encoder.config.num_hidden_layers
             freeze_unread(tower(encoder), read=spec.record.layers_read(name, layers=layers))
+    tuning = settings.unet_tuning(position=position)
     masks = segments if settings.needs_masks else None
     images = training_images(concepts, manifest=manifest, segments=masks, prior=prior)
     if (scales := settings.scale_augmentation) is not None:
@@ -117,6 +124,7 @@ def train_diffusion(
         spec=spec,
         token_ids=token_ids,
         stage_1=embeddings is not None,
+        tuning=tuning,
         trainer=trainer,
         seed=seed,
         settings=settings,
@@ -137,7 +145,9 @@ def train_diffusion(
         gradient_clip=settings.gradient_clip,
         accumulate=settings.accumulate,
         hint=_LOWER,
-        callbacks=_callbacks(pipeline, concepts, batches=batches, out=out, settings=settings),
+        callbacks=training_callbacks(
+            pipeline, concepts, batches=batches, out=out, settings=settings
+        ),
     )
     if process_rank() > 0:
         return
@@ -147,7 +157,7 @@ def train_diffusion(
         token_ids=token_ids,
         trained=module.embeddings,
         embeddings=embeddings,
-        tuning=settings.unet_tuning(),
+        tuning=tuning,
         text_tuning=text_tuning,
     )
 
@@ -159,6 +169,7 @@ def _prepare(
     spec: BaseModels,
     token_ids: TokenIds,
     stage_1: bool,
+    tuning: UNetTuning | None,
     trainer: TrainerSettings,
     seed: int,
     settings: DiffusionSettings,
@@ -172,12 +183,15 @@ def _prepare(
         spec=spec,
         token_ids=token_ids,
         learnt=learnt,
+        layers=len(cross_attention_layers(pipeline.unet)) if settings.layerwise else None,
         flip=settings.flip,
         background=settings.background_weight if settings.masked_loss else None,
         masks=settings.attention_regularisation > 0,
     )
+    if settings.layerwise:
+        slice_text(pipeline.unet, tokens=pipeline.tokenizer.model_max_length)
     frozen_parts.offload(pipeline, text_too=not settings.train_embeddings)
-    _prepare_unet(pipeline.unet, trainer=trainer, seed=seed, settings=settings)
+    _prepare_unet(pipeline.unet, tuning=tuning, trainer=trainer, seed=seed, settings=settings)
     schedule = noise_schedule(pipeline.scheduler)
     module = DiffusionModule(
         pipeline.unet,
@@ -188,7 +202,7 @@ def _prepare(
         caption_ids=inputs.caption_ids,
         optimisation=_optimisation(settings),
         compiled=settings.compile,
-        teacher=settings.unet_tuning() if settings.prior_target == "teacher" else None,
+        teacher=tuning if settings.prior_target == "teacher" else None,
         attention=(
             AttentionLoss(
                 settings.attention_regularisation,
@@ -220,10 +234,15 @@ def _prepare(
 
 
 def _prepare_unet(
-    unet: Any, *, trainer: TrainerSettings, seed: int, settings: DiffusionSettings
+    unet: Any,
+    *,
+    tuning: UNetTuning | None,
+    trainer: TrainerSettings,
+    seed: int,
+    settings: DiffusionSettings,
 ) -> None:
     frozen_parts.set_attention(unet, settings.attention)
-    if (tuning := settings.unet_tuning()) is not None:
+    if tuning is not None:
         tuning.prepare(unet, seed=seed)
     if settings.detach_start_of_text:
         frozen_parts.detach_start_of_text(unet)
@@ -260,49 +279,12 @@ def _optimisation(settings: DiffusionSettings) -> DiffusionOptimisation:
     )
 
 
-def _callbacks(
-    pipeline: Any,
-    concepts: ConceptSet,
-    *,
-    batches: MixedBatches,
-    out: Path,
-    settings: DiffusionSettings,
-) -> list[Callback]:
-    """Return the callbacks; the average comes first, as the others show what would be published."""
-    callbacks: list[Callback] = [WeightAverage()] if settings.ema_decay else []
-    if (validation := settings.validation) is not None:
-        fixed = fixed_batch(
-            batches.images,
-            batches.latents_NCHW,
-            captions=batches.captions,
-            count=validation.images,
-            timesteps=validation.timesteps,
-            num_timesteps=batches.num_timesteps,
-        )
-        callbacks.append(
-            FixedLoss(fixed, every=validation.every, batch_size=batches.size // batches.shares)
-        )
-    if (samples := settings.samples) is not None:
-        callbacks.append(
-            SampleGrids(
-                pipeline,
-                prompts=sample_prompts([concept.name for concept in concepts.concepts]),
-                folder=out / "samples",
-                every=samples.every,
-                num_inference_steps=samples.num_inference_steps,
-                guidance_scale=samples.guidance_scale,
-                batch_size=samples.batch_size,
-            )
-        )
-    return callbacks
-
-
 def _publish(
     out: Path,
     pipeline: Any,
     *,
     token_ids: TokenIds,
-    trained: dict[str, ConceptEmbeddings],
+    trained: Mapping[str, TrainedEmbeddings],
     embeddings: Path | None,
     tuning: UNetTuning | None,
     text_tuning: TextTuning | None,
@@ -327,4 +309,7 @@ def _publish(
     for held in trained.values():
         held.detach()
     published = published_embeddings(pipeline, token_ids, trained=trained, embeddings=embeddings)
-    save_concept_embeddings(out / EMBEDDINGS_FILE, published)
+    if any(isinstance(held, LayerwiseEmbeddings) for held in trained.values()):
+        save_layerwise_embeddings(out, published)
+    else:
+        save_concept_embeddings(out / EMBEDDINGS_FILE, published)

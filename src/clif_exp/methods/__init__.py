@@ -1,1 +1,1 @@
-"""What is left of a method when its config is taken away: how artifacts of one concept each merge."""
+"""What other methods need beyond their config: how artifacts of one concept each become one."""

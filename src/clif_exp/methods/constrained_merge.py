@@ -20,6 +20,7 @@ from torch import Tensor
 
 from clif_exp.base_models.conditioning import TextEncoders
 from clif_exp.base_models.customised import insert_embeddings
+from clif_exp.base_models.layerwise import LAYERWISE_FILE
 from clif_exp.base_models.loading import load_pipeline, text_encoders_of
 from clif_exp.base_models.tensor_files import save_tensors
 from clif_exp.base_models.unet_tuning.lora import LoraTuning
@@ -252,9 +253,16 @@ def _keys_and_values(folder: Path) -> dict[str, Tensor]:
     """Read a part's weights.
 
     Raises:
-        ValueError: they are missing, or others than keys and values of the cross-attention.
+        ValueError: they are missing, or others than keys and values of the cross-attention; or the
+            concept's embeddings are layer-wise.
     """
     from safetensors.torch import load_file
+
+    if (folder / LAYERWISE_FILE).is_file():
+        raise ValueError(
+            f"{folder / LAYERWISE_FILE}: diffusion.merging=constrained merges concepts whose"
+            " embeddings are the same in all layers."
+        )
 
     if LoraTuning.published_in(folder) or not WeightTuning.published_in(folder):
         raise ValueError(

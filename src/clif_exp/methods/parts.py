@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clif_exp.base_models import text_tuning
+from clif_exp.base_models.layerwise import LAYERWISE_FILE
 from clif_exp.base_models.tokens import (
     EMBEDDINGS_FILE,
     load_concept_embeddings,
@@ -23,6 +24,8 @@ Parts = Mapping[str, Path]
 def merge_embeddings(out: Path, parts: Parts) -> None:
     """Write the concept embeddings of all parts into one folder; each is as its part has it.
 
+    They are the same in all layers of the U-Net, or layer-wise, but of one kind in all parts.
+
     Args:
         out: existing folder.
         parts: concept -> folder; other concepts in a folder are left out.
@@ -32,20 +35,22 @@ def merge_embeddings(out: Path, parts: Parts) -> None:
     """
     merged: dict[str, dict[str, Tensor]] = {}
     encoders: set[str] = set()
+    layerwise = [(folder / LAYERWISE_FILE).is_file() for folder in parts.values()]
+    file = LAYERWISE_FILE if all(layerwise) else EMBEDDINGS_FILE
     for concept, folder in parts.items():
-        found = load_concept_embeddings(folder / EMBEDDINGS_FILE)
+        found = load_concept_embeddings(folder / file)
         own = {encoder: all_[concept] for encoder, all_ in found.items() if concept in all_}
         if not own or (encoders and set(own) != encoders):
             expected = f", expected {sorted(encoders)}" if encoders else ""
             raise ValueError(
-                f"{folder / EMBEDDINGS_FILE}: holds '{concept}' for the text encoders"
+                f"{folder / file}: holds '{concept}' for the text encoders"
                 f" {sorted(own)}{expected}. Merge what was trained for one base model, each"
                 " concept from its own training."
             )
         encoders = set(own)
         for encoder, vectors in own.items():
             merged.setdefault(encoder, {})[concept] = vectors
-    save_concept_embeddings(out / EMBEDDINGS_FILE, merged)
+    save_concept_embeddings(out / file, merged)
 
 
 def refuse_text_tuning(parts: Parts, *, method: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from clif_exp.settings import Amount, Count, DenoisingSteps, StageSettings
+from clif_exp.settings import Amount, Count, DenoisingSteps, NotNegative, StageSettings, Strict
 
 
 class ConstrainedMerge(StageSettings):
@@ -33,12 +33,28 @@ class Addition(StageSettings):
     kind: Literal["addition"]
 
 
+class RidgeSettings(Strict):
+    """See `methods.fusing.Ridge`.
+
+    Attributes:
+        text: of the text encoders' layers.
+        keys_and_values: of the cross-attention.
+        spatial: of the U-Net's other layers.
+    """
+
+    text: NotNegative
+    keys_and_values: NotNegative
+    spatial: NotNegative
+
+
 class GradientFusion(StageSettings):
     """Mix-of-Show's least-squares fusion of layers (Gu et al. 2023, section 3.3).
 
     Attributes:
         num_inference_steps: of the sampling that records the inputs of spatial layers.
         seed: of its noise.
+        ridge: price of a change of weights, per group of layers; 0 is the exact optimum, the
+            paper's descent ends earlier.
     """
 
     VERSION: ClassVar[int] = 1
@@ -46,6 +62,7 @@ class GradientFusion(StageSettings):
     kind: Literal["gradient_fusion"]
     num_inference_steps: DenoisingSteps
     seed: Count
+    ridge: RidgeSettings
 
 
 MergingSettings = ConstrainedMerge | Addition | GradientFusion

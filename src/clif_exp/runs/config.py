@@ -168,6 +168,11 @@ class Config(Strict):
     def _merging(self) -> Self:
         merging, diffusion = self.method.merging, self.diffusion
         if merging is None:
+            if diffusion.orthogonal_lora:
+                raise ValueError(
+                    "diffusion.orthogonal_lora: found true with method.merging=null, where all"
+                    " concepts share one LoRA; set it to false, or use method=orthogonal"
+                )
             return self
         if self.augmentation.mix.num_pairs:
             raise ValueError(
@@ -178,7 +183,7 @@ class Config(Strict):
         trained = {
             "constrained": ("weights", ["attn2.to_k", "attn2.to_v"]),
             "addition": ("lora", diffusion.target_modules),
-            "gradient_fusion": ("lora", diffusion.target_modules),
+            "gradient_fusion": (diffusion.unet, diffusion.target_modules),
         }
         if (diffusion.unet, diffusion.target_modules) != trained[merging.kind]:
             unet, layers = trained[merging.kind]

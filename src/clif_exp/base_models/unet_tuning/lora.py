@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from clif_exp.base_models.unet_tuning.kind import ExportFacts, TextLora
+from clif_exp.base_models.unet_tuning.orthogonal import check_room, disjoint_rows
 from clif_exp.base_models.unet_tuning.targets import check_targets
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class LoraTuning:
         rank: of the update.
         alpha: the update is scaled by alpha / rank.
         target_modules: endings of the layers' names, e.g. "to_k".
+        basis: index of the concept that trains alone; its lower matrices are frozen at directions
+            that no other concept's has (`orthogonal`). None: they train.
     """
 
     merges_text_lora: ClassVar[bool] = True
@@ -35,9 +38,12 @@ class LoraTuning:
     rank: int
     alpha: float
     target_modules: tuple[str, ...]
+    basis: int | None = None
 
     def check(self, layers: Mapping[str, tuple[int, int]]) -> None:
         """Refuse targets that no layer's name ends in, and a rank beyond the narrowest of them.
+
+        With the last concept's `basis`, it also refuses more concepts than have room.
 
         Args:
             layers: name of every linear layer -> (outputs, inputs).
@@ -52,16 +58,19 @@ class LoraTuning:
                 f"diffusion.rank: found {self.rank}, but {name} is {width} wide. Choose a rank"
                 f" of at most {width}."
             )
+        if self.basis is not None:
+            inputs, name = min((inputs, name) for name, (_, inputs) in found.items())
+            check_room(name, width=inputs, rank=self.rank, concepts=self.basis + 1)
 
     def prepare(self, unet: Any, *, seed: int) -> list[nn.Parameter]:
         """Add a trainable LoRA to a frozen U-Net, in fp32 whatever the base's precision.
 
         Args:
             unet: UNet2DConditionModel; changes in place.
-            seed: of the initial weights.
+            seed: of the initial weights, and of the basis that concepts share.
 
         Returns:
-            The LoRA's weights.
+            The LoRA's weights that train.
 
         Raises:
             ValueError: no layer's name ends in a target, or the rank is beyond a layer's width.
@@ -87,7 +96,24 @@ class LoraTuning:
             )
             unet.add_adapter(config)
         cast_training_params(unet, dtype=torch.float32)
+        if self.basis is not None:
+            unet.frozen_lora = self._freeze_lower(unet, seed=seed)
         return [parameter for parameter in unet.parameters() if parameter.requires_grad]
+
+    def _freeze_lower(self, unet: Any, *, seed: int) -> dict[str, Tensor]:
+        """Freeze the lower matrices; return them by their names in the file, on the CPU."""
+        frozen: dict[str, Tensor] = {}
+        for name, module in unet.named_modules():
+            if not hasattr(module, "lora_A"):
+                continue
+            weight = module.lora_A["default"].weight
+            assert self.basis is not None
+            frozen[f"{name}.lora_A.weight"] = disjoint_rows(
+                name, width=weight.shape[1], rank=self.rank, concept=self.basis, seed=seed
+            )
+            weight.data.copy_(frozen[f"{name}.lora_A.weight"])
+            weight.requires_grad_(False)
+        return frozen
 
     @contextmanager
     def switched_off(self, unet: Any) -> Iterator[None]:
@@ -200,8 +226,10 @@ def save_lora(unet: Any, out: Path, *, pipeline_class: Any, text_lora: TextLora)
             key: sorted(value) if isinstance(value, set) else value
             for key, value in metadata.items()
         }
+        # What does not train may be held in half precision meanwhile.
+        frozen: dict[str, Tensor] = getattr(unet, "frozen_lora", {})
         layers |= {
-            "unet_lora_layers": get_peft_model_state_dict(unet),
+            "unet_lora_layers": get_peft_model_state_dict(unet) | frozen,
             "unet_lora_adapter_metadata": metadata,
         }
     for encoder, (state, settings) in text_lora.items():

@@ -81,7 +81,7 @@ def _train_concepts(
     *,
     reads: Mapping[str, Artifact | None],
     key: str | None = None,
-    position: int | None = None,
+    position: int = 0,
 ) -> Artifact | None:
     """Get the artifact of stage 2 on a concept set.
 
@@ -95,6 +95,8 @@ def _train_concepts(
     plan, config = execution.plan, execution.plan.config
     settings = config.diffusion
     prior = _prior_images(execution, concepts)
+    # Else a concept's training is the same wherever it stands.
+    place = position if settings.orthogonal_lora else 0
     given = {name: artifact for name, artifact in reads.items() if artifact is not None} | prior
 
     def build(out: Path) -> None:
@@ -112,6 +114,7 @@ def _train_concepts(
             trainer=config.trainer,
             seed=config.seed,
             settings=settings,
+            position=place,
         )
 
     return execution.artifact(
@@ -123,6 +126,7 @@ def _train_concepts(
             "settings": settings.relevant(),
             "seed": config.seed,
             "trainer": config.trainer.relevant(),
+            "position": place,
         },
         inputs={"concepts": concepts.fingerprint(), "base": plan.base_fingerprint}
         | {name: artifact.fingerprint for name, artifact in given.items()},

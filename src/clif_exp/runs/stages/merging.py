@@ -28,6 +28,7 @@ def merge_parts(execution: Execution, parts: Mapping[str, Artifact]) -> Artifact
 
     def build(out: Path) -> None:
         folders = {name: artifact.path for name, artifact in parts.items()}
+        phrases = {name: placeholder(name) for name in folders}
         match settings:
             case ConstrainedMerge():
                 from clif_exp.methods.constrained_merge import merge_keys_and_values
@@ -36,7 +37,7 @@ def merge_parts(execution: Execution, parts: Mapping[str, Artifact]) -> Artifact
                     out,
                     spec=plan.spec,
                     parts=folders,
-                    phrases={name: placeholder(name) for name in folders},
+                    phrases=phrases,
                     captions=[
                         prompt.text
                         for prompt in general_prompts(
@@ -46,9 +47,24 @@ def merge_parts(execution: Execution, parts: Mapping[str, Artifact]) -> Artifact
                     device=plan.config.trainer.device,
                 )
             case Addition():
-                raise NotImplementedError
+                from clif_exp.methods.addition import merge_by_addition
+
+                merge_by_addition(
+                    out, parts=folders, disjoint=plan.config.diffusion.orthogonal_lora
+                )
             case GradientFusion():
-                raise NotImplementedError
+                from clif_exp.methods.fusing import Ridge, fuse_concepts
+
+                fuse_concepts(
+                    out,
+                    spec=plan.spec,
+                    parts=folders,
+                    phrases=phrases,
+                    num_inference_steps=settings.num_inference_steps,
+                    seed=settings.seed,
+                    ridge=Ridge(**settings.ridge.model_dump()),
+                    device=plan.config.trainer.device,
+                )
 
     return execution.artifact(
         "merging",
