@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
 EMBEDDINGS_FILE = "concept_embeddings.safetensors"
 _PLACEHOLDER = re.compile(r"<([a-z][a-z0-9_]*)>(?!_\d)")

@@ -174,12 +174,6 @@ class Config(Strict):
                     " concepts share one LoRA; set it to false, or use method=orthogonal"
                 )
             return self
-        if self.augmentation.mix.num_pairs:
-            raise ValueError(
-                f"augmentation.mix.num_pairs: found {self.augmentation.mix.num_pairs}, but"
-                f" method={self.method.name} customises each concept apart, from images of it"
-                " alone; set it to 0"
-            )
         trained = {
             "constrained": ("weights", ["attn2.to_k", "attn2.to_v"]),
             "addition": ("lora", diffusion.target_modules),

@@ -44,6 +44,7 @@ def prepare(config: Config) -> Plan:
         materialise_dataset,
         select_prompts,
         warn_of_long_warm_ups,
+        warn_of_unused_pairs,
     )
 
     store = ArtifactStore(Path(config.artifacts.root), reuse=config.artifacts.reuse, say=log.info)
@@ -54,6 +55,7 @@ def prepare(config: Config) -> Plan:
         warnings.append(foreign)
     if process_rank() == 0:
         warn_of_long_warm_ups(config)
+        warn_of_unused_pairs(config)
     if "diffusion" in config.stages:
         check_diffusion(spec, config.diffusion)
         check_merging(spec, config.method.merging)
@@ -63,6 +65,8 @@ def prepare(config: Config) -> Plan:
     root = dataset.path if dataset else Path(str(config.dataset.root)).expanduser()
     concepts = read_concept_set(root, size=config.dataset.size)
     check_parts(concepts, config)
+    if config.diffusion.orthogonal_lora and "diffusion" in config.stages:
+        check_diffusion(spec, config.diffusion, concepts=len(concepts.concepts))
     prompts = select_prompts(concepts, config.generation.prompts)
     check_concepts(concepts, spec=spec, tokens=config.diffusion.new_tokens(), prompts=prompts)
     if process_rank() == 0:

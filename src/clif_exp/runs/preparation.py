@@ -66,6 +66,17 @@ def warn_of_long_warm_ups(config: Config) -> None:
             )
 
 
+def warn_of_unused_pairs(config: Config) -> None:
+    """Tell about mixed pairs that a method which customises each concept apart does not read."""
+    if config.method.merging is not None and config.augmentation.mix.num_pairs:
+        log.warning(
+            "augmentation.mix.num_pairs: found %d, but method=%s customises each concept apart,"
+            " from images of it alone; none is composed",
+            config.augmentation.mix.num_pairs,
+            config.method.name,
+        )
+
+
 def materialise_dataset(store: ArtifactStore, settings: DatasetSettings) -> Artifact | None:
     """Write a generated data set in the layout of a user's folder; None for a user's folder."""
     if settings.name == "folder":

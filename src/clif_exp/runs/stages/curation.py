@@ -108,8 +108,9 @@ def _compose(
     """One kind of augmentation; none where the config asks for no pairs."""
     plan, config = execution.plan, execution.plan.config
     settings, seed = config.augmentation.of(kind), config.augmentation.seed
-    too_few = kind == "M" and len(plan.concepts.concepts) < 2
-    if not settings.num_pairs or segments is None or too_few:
+    # Of one concept, or of concepts that are customised apart, there is no image of two.
+    alone = len(plan.concepts.concepts) < 2 or config.method.merging is not None
+    if not settings.num_pairs or segments is None or (kind == "M" and alone):
         return
     # Mixed pairs on white need no contexts, and so do not wait for them.
     needed = contexts if kind != "M" or settings.background_share else None
