@@ -13,6 +13,7 @@ from clif_exp.methods.gradient_fusion import (
     fuse,
     gram,
     objective,
+    solve_all,
     with_ones,
 )
 
@@ -166,3 +167,15 @@ def test_a_ridge_is_one_more_input_in_every_direction(spatial):
     torch.testing.assert_close(fused - base, expected, rtol=1e-5, atol=1e-7)
     exact = fuse(base, inputs=inputs, weights=weights)
     assert (fused - base).norm() < (exact - base).norm()
+
+
+def test_layers_that_read_the_same_are_solved_as_each_would_be_alone(spatial, textual):
+    problems = {}
+    for kind, (base, inputs) in (("spatial", spatial), ("textual", textual)):
+        for seed in range(2):
+            problem = LayerFusion.empty(inputs=base.shape[1], outputs=base.shape[0])
+            for own, weight in zip(inputs, _weights(base, concepts=2, seed=seed), strict=True):
+                problem.add(gram(own), change_OI=weight - base)
+            problems[f"{kind} {seed}"] = problem
+    for name, change in solve_all(problems, ridge=0.01).items():
+        assert torch.equal(change, problems[name].solve(ridge=0.01)), name

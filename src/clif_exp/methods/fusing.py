@@ -25,7 +25,7 @@ from clif_exp.base_models.text_tuning import save_text_weights, tower
 from clif_exp.base_models.tokens import token_names
 from clif_exp.base_models.unet_tuning.targets import is_target
 from clif_exp.base_models.unet_tuning.weights import FILE
-from clif_exp.methods.gradient_fusion import LayerFusion, affine
+from clif_exp.methods.gradient_fusion import LayerFusion, affine, solve_all
 from clif_exp.methods.parts import Parts, merge_embeddings
 from clif_exp.methods.recording import Select, add_changes, all_rows, holding, recorded
 
@@ -234,8 +234,8 @@ def _fuse_layers(
                 change_OI = affine(change_OI, change_O)
             problem.add(grams[name].cpu(), change_OI=change_OI)
     solved: dict[str, Tensor] = {}
-    for name, problem in problems.items():
-        change_OI, width = problem.solve(ridge=ridge), layers[name].in_features
+    for name, change_OI in solve_all(problems, ridge=ridge).items():
+        width = layers[name].in_features
         solved[f"{name}.weight"] = change_OI[:, :width]
         if name in biased:
             solved[f"{name}.bias"] = change_OI[:, width]

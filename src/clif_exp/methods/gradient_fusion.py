@@ -23,7 +23,7 @@ the same on purpose: it adds ridge * mean(X^2) * n * ||dW||^2 to the sum of squa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +31,9 @@ from torch import Tensor
 
 # Inputs are computed in fp32: directions below it, relative to the largest, are rounding.
 _ROUNDING = 1e-6
+
+Spectrum = tuple[Tensor, Tensor]
+"""Eigenvalues, ascending, and eigenvectors in columns."""
 
 
 @dataclass
@@ -64,18 +67,40 @@ class LayerFusion:
         self.gram_II += gram_II
         self.moment_IO += gram_II @ change_OI.to(gram_II).T
 
-    def solve(self, *, ridge: float) -> Tensor:
+    def solve(self, *, ridge: float, spectrum: Spectrum | None = None) -> Tensor:
         """Return the fused weight's change dW, float64 [O, I].
 
         Args:
             ridge: price of a change, >= 0, in units of the inputs' mean square; 0: none, and of all
                 minima that of least norm.
+            spectrum: of `gram_II`, if it is known already.
         """
-        sizes_I, directions_II = torch.linalg.eigh(self.gram_II)
+        sizes_I, directions_II = spectrum or torch.linalg.eigh(self.gram_II)
         kept = sizes_I > _ROUNDING**2 * sizes_I[-1]
         directions_IK = directions_II[:, kept]
         damped_K = sizes_I[kept] + ridge * sizes_I.mean()
         return ((directions_IK / damped_K) @ (directions_IK.T @ self.moment_IO)).T
+
+
+def solve_all(problems: Mapping[str, LayerFusion], *, ridge: float) -> dict[str, Tensor]:
+    """Solve layer by layer; those that read the same (all keys and values do) are analysed once.
+
+    Args:
+        problems: layer -> its normal equations.
+        ridge: see `LayerFusion.solve`.
+
+    Returns:
+        Layer -> change dW, float64 [O, I].
+    """
+    known: dict[tuple[int, float], tuple[Tensor, Spectrum]] = {}
+    solved = {}
+    for name, problem in problems.items():
+        key = (len(problem.gram_II), float(problem.gram_II.sum()))
+        if key not in known or not torch.equal(known[key][0], problem.gram_II):
+            sizes_I, directions_II = torch.linalg.eigh(problem.gram_II)
+            known[key] = problem.gram_II, (sizes_I, directions_II)
+        solved[name] = problem.solve(ridge=ridge, spectrum=known[key][1])
+    return solved
 
 
 def fuse(
