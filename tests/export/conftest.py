@@ -44,7 +44,7 @@ def published(tmp_path, backbones):
     """
 
     def write(family, *, train="frozen", targets=("q_proj", "v_proj"), scale=0.5, unet="lora"):
-        folder = tmp_path / f"diffusion_{family}_{scale}"
+        folder = tmp_path / f"diffusion_{family}_{scale}_{unet}_{train}"
         folder.mkdir()
         pipeline = load_pipeline(backbones(family))
         lora = LoraTuning(rank=2, alpha=4.0, target_modules=("to_k", "to_q"))
