@@ -153,7 +153,7 @@ def test_weights_are_as_precise_as_the_base_model_and_the_readme_says_what_that_
     lost = sum(float((v - v.half().float()).square().sum()) for v in trained.values())
     share = math.sqrt(lost / sum(float(v.square().sum()) for v in change.values()))
     assert 0 < share < 0.01
-    said = f"is in float16, as the base model's weights are: rounding changes it by {share:.2%}"
+    said = f"is in float16, as the base model's weights are: rounding\nchanges it by {share:.2%}"
     assert said in (folder / "README.md").read_text()
 
 

@@ -12,8 +12,9 @@ FAR = 0.3  # relative error above which the README and the log warn
 _SECTION = """
 ## How near the LoRA is
 
-No LoRA was trained: `{web_file}` is the nearest one of rank {rank} to the change of whole weights.
-Its relative error, ||dW - BA|| / ||dW|| in the Frobenius norm, is
+Whole weights were trained: `{web_file}`
+holds the LoRA of rank {rank} that is nearest to their change. Its relative error,
+||dW - BA|| / ||dW|| in the Frobenius norm, is
 
 | over all that changed | in the worst layer | biases and norms, for which a LoRA has no place |
 | --- | --- | --- |
@@ -21,7 +22,7 @@ Its relative error, ||dW - BA|| / ||dW|| in the Frobenius norm, is
 {far}"""
 _FAR = """
 **It is far from what was trained** (more than {far:.1f}): expect other images than diffusers draws
-with this export. A higher `export.lora_rank` comes nearer; diffusers is exact.
+with this export. A higher `export.lora_rank` comes nearer.
 """
 
 

@@ -170,8 +170,8 @@ def _precision(kind: str, lost: float) -> tuple[str, ...]:
     if kind == "float32":
         return ()
     return (
-        f"For diffusers, what was trained is in {kind}, as the base model's weights are: rounding"
-        f" changes it by {lost:.2%} (||rounding|| / ||dW||).",
+        f"For diffusers, what was trained is in {kind}, as the base model's weights are: rounding\n"
+        f"changes it by {lost:.2%} (||rounding|| / ||dW||).",
     )
 
 
