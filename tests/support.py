@@ -53,7 +53,7 @@ def concepts_yaml(root: Path, text: str) -> Path:
 
 def web_lora(export: Path) -> Path:
     """The file of an export that ComfyUI, A1111, Forge and kohya's scripts load."""
-    other_names = {export / "pytorch_lora_weights.safetensors", export / "kohya.safetensors"}
-    (file,) = set(export.glob("*.safetensors")) - other_names
+    others = ("pytorch_lora_weights", "pytorch_custom_diffusion_weights", "kohya")
+    (file,) = (found for found in export.glob("*.safetensors") if found.stem not in others)
     assert (export / "kohya.safetensors").read_bytes() == file.read_bytes()
     return file

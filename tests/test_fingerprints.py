@@ -28,6 +28,7 @@ ROOMS = (
     "diffusion",
     "generation",
     "evaluation",
+    "export",
     "trainer",
 )
 OUTSIDE = ("name", "objective", "paths", "callbacks")  # say where and what to show

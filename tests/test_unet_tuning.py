@@ -11,8 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from clif_exp.base_models.customised import load_customised_pipeline
 from clif_exp.base_models.loading import load_pipeline
+from clif_exp.base_models.spec import pipeline_folder
 from clif_exp.base_models.tokens import EMBEDDINGS_FILE, save_concept_embeddings
 from clif_exp.base_models.unet_tuning import registry
+from clif_exp.base_models.unet_tuning.exported import Exported
 from clif_exp.base_models.unet_tuning.kind import ExportFacts
 from clif_exp.base_models.unet_tuning.lora import FILE as LORA_FILE
 from clif_exp.base_models.unet_tuning.lora import LoraTuning
@@ -55,7 +57,7 @@ class KeysAndValues:
     @classmethod
     def export(cls, folder, out, *, facts):  # noqa: ARG003  # one file says all
         (out / cls.file).write_bytes((folder / cls.file).read_bytes())
-        return f'pipe.unet.load_state_dict(load_file("{cls.file}"), strict=False)'
+        return Exported(files={cls.file: "diffusers"}, code=("pipe.unet.load_state_dict(...)",))
 
 
 @pytest.fixture
@@ -111,10 +113,18 @@ def test_another_kind_is_saved_found_loaded_and_exported(tmp_path, spec, text_lo
         prediction="epsilon",
         resolution=32,
         concepts=("rick",),
+        unet=pipeline_folder(spec) / "unet",
+        lora_rank=4,
     )
-    lines = registry.export_unet_tuning(folder, tmp_path / "export", facts=facts)
-    assert len(lines) == 2
-    assert (tmp_path / "export" / KeysAndValues.file).is_file()
+    text, own = registry.export_unet_tuning(folder, tmp_path / "export", facts=facts)
+    assert text.lora.ranks == {"text_encoder": 2}
+    assert own.files == {KeysAndValues.file: "diffusers"}
+    assert {file.name for file in (tmp_path / "export").iterdir()} == {
+        KeysAndValues.file,
+        LORA_FILE,
+        facts.web_file,
+        "kohya.safetensors",
+    }
 
 
 def test_a_folder_without_trained_weights_leaves_the_unet_alone(tmp_path, spec):

@@ -34,6 +34,8 @@ KIND = '''"""Trains the biases of the U-Net's attention outputs."""
 
 from safetensors.torch import load_file, save_file
 
+from clif_exp.base_models.unet_tuning.exported import Exported
+
 FILE = "biases.safetensors"
 
 
@@ -66,7 +68,8 @@ class BiasTuning:
     @classmethod
     def export(cls, folder, out, *, facts):
         (out / FILE).write_bytes((folder / FILE).read_bytes())
-        return f"pipe.unet.load_state_dict(load_file({FILE!r}), strict=False)"
+        code = f"pipe.unet.load_state_dict(safetensors.torch.load_file({FILE!r}), strict=False)"
+        return Exported(files={FILE: "diffusers"}, code=(code,))
 
 
 def _is_trained(name):

@@ -19,27 +19,40 @@ from clif_exp.base_models.unet_tuning.lora import LoraTuning
 from clif_exp.base_models.unet_tuning.registry import save_unet_tuning
 from clif_exp.base_models.unet_tuning.weights import WeightTuning
 from clif_exp.export.stage import export_run
+from support import settings
 
+# Endings of the layers whose own weights train; None: all weights.
+WEIGHTS = {"weights": None, "attention": ("to_k", "to_q"), "keys": ("attn2.to_k", "attn2.to_v")}
 TRAINED = (1_000_000.0, 1_000_060.5)
+
+
+def _change(weights, *, scale):
+    """Change weights at random, by about as much as they are, norms and biases less."""
+    generator = torch.Generator().manual_seed(0)
+    for weight in weights:
+        noise = torch.randn(weight.shape, generator=generator)
+        size = weight.data.std() if weight.ndim > 1 else torch.tensor(0.02)
+        weight.data += scale * size * noise
 
 
 @pytest.fixture
 def published(tmp_path, backbones):
     """Write a folder of stage 2; what trains in the text encoders is `train`, in the U-Net `unet`.
 
-    The U-Net's LoRA has rank 2 and alpha 4, the text encoders' rank 3 and alpha 6.
+    The U-Net's LoRA has rank 2 and alpha 4, the text encoders' rank 3 and alpha 6; `unet` is else a
+    key of `WEIGHTS`.
     """
 
     def write(family, *, train="frozen", targets=("q_proj", "v_proj"), scale=0.5, unet="lora"):
-        folder = tmp_path / f"diffusion_{family}_{scale}"
+        folder = tmp_path / f"diffusion_{family}_{scale}_{unet}_{train}"
         folder.mkdir()
         pipeline = load_pipeline(backbones(family))
-        layers = ("to_k", "to_q")
-        tuning = {
-            "lora": LoraTuning(rank=2, alpha=4.0, target_modules=layers),
-            "weights": WeightTuning(layers),
-        }[unet]
+        lora = LoraTuning(rank=2, alpha=4.0, target_modules=("to_k", "to_q"))
+        tuning = lora if unet == "lora" else WeightTuning(WEIGHTS[unet])
         weights = tuning.prepare(pipeline.unet, seed=0)
+        if unet != "lora":
+            _change(weights, scale=scale)
+            weights = []
         text = TextTuning(train, 0.1, rank=3, alpha=6.0, target_modules=targets)
         states = {}
         for name, (_, encoder) in text_encoders_of(pipeline).items():
@@ -68,13 +81,14 @@ def published(tmp_path, backbones):
 def export(tmp_path, backbones, curated, published):
     """Export what `published` writes: `export("sdxl", train="lora")`."""
 
-    def make(family, *, out="export", concepts=None, diffusion=None, **how):
+    def make(family, *, out="export", concepts=None, diffusion=None, spec=None, rank=8, **how):
         export_run(
             tmp_path / out,
-            spec=backbones(family),
+            spec=spec or backbones(family),
             concepts=concepts or curated["concepts"],
             diffusion=diffusion or published(family, **how),
             config={"diffusion": {"rank": 2}},
+            settings=settings("export", lora_rank=rank),
             trained=TRAINED,
         )
         return tmp_path / out

@@ -56,6 +56,7 @@ def exported(tmp_path_factory, backbones, curated):
                 concepts=curated["concepts"],
                 diffusion=root / "diffusion",
                 config={"diffusion": {"rank": 2}},
+                settings=settings("export"),
             )
             made[family] = spec, root / "diffusion", root / "export"
         return made[family]
@@ -178,6 +179,7 @@ def test_a_method_without_a_lora_exports_embeddings_only(tmp_path, exported, cur
         concepts=curated["concepts"],
         diffusion=tmp_path / "rows",
         config={},
+        settings=settings("export"),
     )
     assert not list((tmp_path / "out").glob("*.safetensors"))
     assert "load_lora_weights" not in (tmp_path / "out" / "README.md").read_text()

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from clif_exp.base_models.spec import packaged_weights
 from clif_exp.base_models.text_tuning import LORA_FILE, WEIGHTS_FILE
-from support import web_lora
+from support import settings, web_lora
 
 # A Python that does not know this package, and checks what a snippet has made.
 WITHOUT_US = """
@@ -73,14 +73,6 @@ def test_the_readme_says_each_tools_own_line(export):
     assert "| `pytorch_lora_weights.safetensors` | diffusers only" in card
 
 
-def test_what_only_diffusers_can_load_is_said(export):
-    folder = export("sd15", unet="weights")
-    card = (folder / "README.md").read_text()
-    assert "| `unet_weights.safetensors` | diffusers: what was trained in the U-Net |" in card
-    assert card.count("It has no file for what was trained in the U-Net.") == 2
-    assert "<lora:" not in card and "Load LoRA" not in card
-
-
 def test_toonworlds_readme_says_where_its_pipeline_is(export, backbones, curated, published):
     from clif_exp.export.stage import export_run
 
@@ -94,6 +86,7 @@ def test_toonworlds_readme_says_where_its_pipeline_is(export, backbones, curated
         concepts=curated["concepts"],
         diffusion=published("sd15", scale=0.25),
         config={},
+        settings=settings("export"),
     )
     line = re.search(r"^ {4}python (-c .*)$", (folder / "README.md").read_text(), re.M)
     done = subprocess.run(

@@ -14,8 +14,9 @@ from clif_exp.base_models.tokens import EMBEDDINGS_FILE, save_concept_embeddings
 from clif_exp.base_models.unet_tuning.registry import save_unet_tuning
 from clif_exp.export.settings import ExportSettings
 from clif_exp.export.stage import export_run
+from support import settings
 
-PINNED = {3: "d23365fc01b17927"}
+PINNED = {4: "c4aca4e5f994c1e6"}
 LORA = {"r": 2, "lora_alpha": 4.0, "target_modules": ["q_proj"], "peft_type": "LORA"}
 
 
@@ -71,6 +72,7 @@ def test_what_is_exported_changes_only_with_the_version(tmp_path, backbones, cur
         concepts=curated["concepts"],
         diffusion=tmp_path / "diffusion",
         config={"diffusion": {"rank": 2}},
+        settings=settings("export"),
     )
     lines = described(tmp_path / "out")
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

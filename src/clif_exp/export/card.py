@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from clif_exp.base_models.spec import is_local
-from clif_exp.base_models.unet_tuning.lora import FILE as LORA_FILE
-from clif_exp.base_models.unet_tuning.lora import STABLE_NAME
+from clif_exp.base_models.unet_tuning.web import STABLE_NAME
 from clif_exp.export.embeddings import FOLDER, loading_code
+from clif_exp.export.nearness import nearness
 from clif_exp.export.tools import in_a1111, in_comfyui, in_diffusers, sample_prompt
 from clif_exp.prompts.articles import with_article
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
+    from clif_exp.base_models.unet_tuning.exported import Exported
     from clif_exp.base_models.unet_tuning.kind import ExportFacts
     from clif_exp.concepts.concept import ConceptSet
 
@@ -24,7 +24,7 @@ _CARD = """---
 base_model: {base_model}
 library_name: diffusers
 pipeline_tag: text-to-image
-tags: [clif, lora, textual-inversion, {pipeline}]
+tags: [{tags}]
 instance_prompt: "{prompt}"
 ---
 
@@ -37,13 +37,13 @@ Taught with CLIF to `{base_model}`{revision}, {count} concepts together.
 | for | in diffusers | in ComfyUI | in A1111 and Forge | tokens |
 | --- | --- | --- | --- | --- |
 {words}
-{warning}
+{warning}{unread}
 ## Files
 
 | file | for |
 | --- | --- |
 {files}
-
+{notes}
 ## diffusers
 
 ```python
@@ -63,7 +63,7 @@ A space ends a concept's name there: write `{possessive}`.
 {a1111}
 
     {a1111_prompt}
-{whole}
+{near}{whole}
 ## Made from
 
 - concept set `{set_name}`, fingerprint `{fingerprint}`
@@ -90,6 +90,10 @@ _COMMON_WORDS = """
 concept in their place in every prompt. To keep the word there, rename the concept's file in
 `embeddings/`: ComfyUI, A1111 and Forge call a concept by it.
 """
+_UNREAD = """
+**No stock tool reads all of this**: {what} are for `python -m clif_exp.generate --model <this
+folder>` only. Without them, the tools below draw other images.
+"""
 _WHOLE = """
 ## Whole text encoders
 
@@ -103,66 +107,71 @@ _NO_FILE = "It has no file for what was trained in the U-Net."
 
 
 def model_card(
-    out: Path,
     *,
     spec: BaseModels,
     concepts: ConceptSet,
     facts: ExportFacts,
     num_tokens: Mapping[str, int],
     config: Mapping[str, Any],
-    unet_code: Sequence[str],
+    parts: Sequence[Exported],
     encoders: Sequence[str],
     common: Sequence[str],
 ) -> str:
     """Return the text of README.md.
 
     Args:
-        out: folder of the export, with all other files in it.
         spec: resolved base models.
         concepts: what was customised.
         facts: what the files' headers say.
         num_tokens: concept name -> number of tokens.
         config: what made the files; shown as it is.
-        unet_code: Python that loads what was trained in the U-Net.
+        parts: what the export holds besides text encoders and embeddings.
         encoders: text encoders that the export holds whole.
         common: concepts whose names are words of the tokenizer.
     """
     base_model = _base_model(spec)
     prompt = _prompt(concepts, in_diffusers)
-    code = _code(spec, base_model, concepts, unet_code=unet_code, encoders=encoders)
+    code = _code(spec, base_model, concepts, parts=parts, encoders=encoders)
+    lora = any(part.lora is not None for part in parts)
+    tags = ["clif", *(["lora"] if lora else []), "textual-inversion", spec.record.pipeline]
     return _CARD.format(
         base_model=base_model,
-        pipeline=spec.record.pipeline,
+        tags=", ".join(tags),
         prompt=prompt,
         names=", ".join(concepts.names),
         revision=f" at revision `{spec.revision}`" if spec.revision else "",
         count=len(concepts.names),
         words="\n".join(_words(concepts, num_tokens)),
         warning=_warning(common),
-        files="\n".join(_files(out, web_file=facts.web_file, encoders=encoders)),
+        unread="".join(_UNREAD.format(what=part.unread) for part in parts if part.unread),
+        files="\n".join(_files(parts, web_file=facts.web_file, encoders=encoders)),
+        notes="".join(f"\n{note}\n" for part in parts for note in part.notes),
         code="\n".join(code),
         where=_where(spec, base_model=base_model),
+        near=_near(parts, web_file=facts.web_file),
         whole=_whole(encoders),
         set_name=concepts.name,
         fingerprint=concepts.fingerprint(),
         made_from=yaml.safe_dump(dict(config), sort_keys=False, default_flow_style=None).rstrip(),
-        **_web_tools(out, concepts, facts=facts, unet_code=unet_code),
+        **_web_tools(concepts, facts=facts, parts=parts),
     )
 
 
 def _web_tools(
-    out: Path, concepts: ConceptSet, *, facts: ExportFacts, unet_code: Sequence[str]
+    concepts: ConceptSet, *, facts: ExportFacts, parts: Sequence[Exported]
 ) -> dict[str, str]:
     """Return what ComfyUI's and A1111's sections say."""
-    lora = facts.web_file if (out / facts.web_file).is_file() else None
+    lora = facts.web_file if any(part.lora is not None for part in parts) else None
     called = f" <lora:{facts.name}:1>" if lora else ""
+    # Only what has a LoRA has a file for these tools.
+    without = any((part.components or part.code) and part.lora is None for part in parts)
+    left_out = f" {_NO_FILE}" if without else ""
+    comfyui = _put(lora, "models/loras/", " (node Load LoRA)", "models/embeddings/")
     return {
-        "comfyui": _put(
-            lora, "models/loras/", " (node Load LoRA)", "models/embeddings/", unet_code
-        ),
+        "comfyui": comfyui + left_out,
         "comfyui_prompt": _prompt(concepts, in_comfyui),
         "possessive": f"{in_comfyui(concepts.names[-1])} 's hat",
-        "a1111": _put(lora, "models/Lora/", "", "embeddings/", unet_code),
+        "a1111": _put(lora, "models/Lora/", "", "embeddings/") + left_out,
         "a1111_prompt": _prompt(concepts, in_a1111) + called,
     }
 
@@ -190,19 +199,23 @@ def _warning(common: Sequence[str]) -> str:
     return _COMMON_WORDS.format(names=", ".join(f"`{name}`" for name in common))
 
 
-def _files(out: Path, *, web_file: str, encoders: Sequence[str]) -> list[str]:
-    rows = {f"`{FOLDER}/<concept>.safetensors`": "all of them: one embedding per concept"}
-    whose = {
-        LORA_FILE: "diffusers only; ComfyUI would load a part of it, Forge refuses it",
-        web_file: "ComfyUI, A1111, Forge, kohya's scripts; diffusers reads it too",
-        STABLE_NAME: f"your own scripts: {web_file} under a name that is always the same",
-    }
-    rows |= {
-        f"`{file.name}`": whose.get(file.name, "diffusers: what was trained in the U-Net")
-        for file in sorted(out.glob("*.safetensors"))
-    }
-    rows |= {f"`{encoder}/`": "a whole text encoder, see below" for encoder in encoders}
-    return [f"| {file} | {tools} |" for file, tools in rows.items()]
+def _files(parts: Sequence[Exported], *, web_file: str, encoders: Sequence[str]) -> list[str]:
+    rows = {f"{FOLDER}/<concept>.safetensors": "all of them: one embedding per concept"}
+    for part in parts:
+        rows |= part.files
+    if loras := [part.lora for part in parts if part.lora is not None]:
+        fits = [lora.fit for lora in loras if lora.fit is not None]
+        exact = "diffusers reads it too"
+        also = f"the nearest LoRA of rank {fits[0].rank}, see below" if fits else exact
+        rows[web_file] = f"ComfyUI, A1111, Forge, kohya's scripts; {also}"
+        rows[STABLE_NAME] = f"your own scripts: {web_file} under a name that is always the same"
+    rows |= {f"{encoder}/": "a whole text encoder, see below" for encoder in encoders}
+    return [f"| `{file}` | {tools} |" for file, tools in rows.items()]
+
+
+def _near(parts: Sequence[Exported], *, web_file: str) -> str:
+    fits = [part.lora.fit for part in parts if part.lora is not None]
+    return "".join(nearness(fit, web_file=web_file) for fit in fits if fit is not None)
 
 
 def _code(
@@ -210,27 +223,28 @@ def _code(
     base_model: str,
     concepts: ConceptSet,
     *,
-    unet_code: Sequence[str],
+    parts: Sequence[Exported],
     encoders: Sequence[str],
 ) -> list[str]:
     """Return the lines of Python that draw the sample prompt, run in the export's folder."""
     family = spec.record
+    folders = {name: f"transformers.{family.encoders[name].model_class}" for name in encoders}
+    own = {name: kind for part in parts for name, kind in part.components.items()}
+    folders |= own
     given = [f'"{base_model}"']
     given += [f'revision="{spec.revision}"'] if spec.revision else []
-    given += [f"{name}={name}" for name in encoders]
+    given += [f"{name}={name}" for name in folders]
     lines = [
-        *(
-            f'{name} = transformers.{family.encoders[name].model_class}.from_pretrained("{name}")'
-            for name in encoders
-        ),
+        *(f'{name} = {kind}.from_pretrained("{name}")' for name, kind in folders.items()),
         f"pipe = {family.pipeline}.from_pretrained({', '.join(given)})",
-        *unet_code,
+        *(line for part in parts for line in part.code),
         f"for concept in {list(concepts.names)}:",
         *(f"    {line}" for line in loading_code(family)),
         f'pipe("{_prompt(concepts, in_diffusers)}").images[0].save("image.png")',
     ]
     used = [name for name in _IMPORTED if any(f"{name}." in line for line in lines)]
-    imports = [f"import {name}" for name in used] + [f"from diffusers import {family.pipeline}"]
+    imports = [f"import {name}" for name in used]
+    imports += [f"from diffusers import {', '.join([family.pipeline, *own.values()])}"]
     return [*imports, "", *lines]
 
 
@@ -240,16 +254,12 @@ def _where(spec: BaseModels, *, base_model: str) -> str:
     return (_PACKAGED if spec.record.packaged else _LOCAL).format(base_model=base_model)
 
 
-def _put(
-    web_file: str | None, loras: str, how: str, embeddings: str, unet_code: Sequence[str]
-) -> str:
+def _put(web_file: str | None, loras: str, how: str, embeddings: str) -> str:
     """Say where the files go."""
-    # Each kind of training has a line of Python; only a LoRA has a file for these tools.
-    left_out = f" {_NO_FILE}" if len(unet_code) > (web_file is not None) else ""
     rest = f"the files of `{FOLDER}/` into `{embeddings}`"
     if web_file is None:
-        return f"Put {rest}." + left_out
-    return f"Put `{web_file}` into `{loras}`{how} and {rest}." + left_out
+        return f"Put {rest}."
+    return f"Put `{web_file}` into `{loras}`{how} and {rest}."
 
 
 def _whole(encoders: Sequence[str]) -> str:

@@ -60,15 +60,19 @@ def family_of(card: dict[str, Any]) -> Family:
     return family_of_pipeline(named[0])
 
 
-def text_encoders(model: Path, *, family: Family, dtype: Any) -> dict[str, Any]:
-    """Load the text encoders that an export holds whole, by the pipeline's names of them."""
+def components(model: Path, *, family: Family, dtype: Any) -> dict[str, Any]:
+    """Load what an export holds whole, text encoders and U-Net, by the pipeline's names of them."""
+    import diffusers
     import transformers
 
-    return {
-        name: getattr(transformers, encoder.model_class).from_pretrained(
-            model / name, use_safetensors=True, dtype=dtype
-        )
+    classes: dict[str, Any] = {
+        name: getattr(transformers, encoder.model_class)
         for name, encoder in family.encoders.items()
+    }
+    classes["unet"] = diffusers.UNet2DConditionModel
+    return {
+        name: loader.from_pretrained(model / name, use_safetensors=True, dtype=dtype)
+        for name, loader in classes.items()
         if (model / name / "config.json").exists()
     }
 
@@ -76,7 +80,7 @@ def text_encoders(model: Path, *, family: Family, dtype: Any) -> dict[str, Any]:
 def load_export(
     model: Path, *, base: str, revision: str | None, family: Family, device: str | None
 ) -> Any:
-    """Load an export with nothing but diffusers' own loaders.
+    """Load an export into a stock pipeline.
 
     Args:
         model: an export folder.
@@ -102,7 +106,7 @@ def load_export(
                 dtype=dtype,
                 use_safetensors=True,
                 **family.options,
-                **text_encoders(model, family=family, dtype=dtype),
+                **components(model, family=family, dtype=dtype),
             )
             .to(device)
         )

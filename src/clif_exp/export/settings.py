@@ -1,13 +1,20 @@
-"""Settings of export."""
+"""Settings of export, conf/export."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from clif_exp.settings import StageSettings
+from clif_exp.settings import Positive, StageSettings
 
 
 class ExportSettings(StageSettings):
-    """There is nothing to set; only the version of what is written."""
+    """Files for other tools.
 
-    VERSION: ClassVar[int] = 3
+    Attributes:
+        lora_rank: of the LoRA that stands for whole weights (diffusion.unet=weights) in ComfyUI and
+            A1111, at least 1; a trained LoRA keeps its own rank.
+    """
+
+    VERSION: ClassVar[int] = 4
+
+    lora_rank: Positive

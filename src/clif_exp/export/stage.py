@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.base_models.scheduler import prediction_of, scheduler_config
-from clif_exp.base_models.spec import is_local
+from clif_exp.base_models.spec import is_local, pipeline_folder
 from clif_exp.base_models.tensor_files import save_tensors, weights_digest
 from clif_exp.base_models.tokens import EMBEDDINGS_FILE, load_concept_embeddings
 from clif_exp.base_models.unet_tuning.kind import ExportFacts
 from clif_exp.base_models.unet_tuning.registry import export_unet_tuning
 from clif_exp.export.card import model_card
 from clif_exp.export.embeddings import FOLDER, textual_inversion
+from clif_exp.export.nearness import FAR
 from clif_exp.export.tools import whole_words
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
+    from clif_exp.base_models.unet_tuning.exported import Exported
     from clif_exp.concepts.concept import ConceptSet
+    from clif_exp.export.settings import ExportSettings
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +34,15 @@ def export_run(
     concepts: ConceptSet,
     diffusion: Path,
     config: Mapping[str, Any],
+    settings: ExportSettings,
     trained: tuple[float, float] | None = None,
 ) -> None:
     """Export a trained model.
 
-    Writes what was trained in the U-Net (a LoRA for diffusers and one for ComfyUI, A1111, Forge and
-    kohya's scripts, both with the text encoders' LoRA if stage 1 trained one), a folder per text
-    encoder that stage 1 trained as a whole, embeddings/<concept>.safetensors and README.md.
+    Writes what was trained in the U-Net (for diffusers: a LoRA, a Custom Diffusion file or a whole
+    U-Net; for ComfyUI, A1111, Forge and kohya's scripts: a LoRA; with the text encoders' LoRA if
+    stage 1 trained one), a folder per text encoder that stage 1 trained as a whole,
+    embeddings/<concept>.safetensors and README.md.
 
     Args:
         out: folder, created if missing.
@@ -45,6 +50,7 @@ def export_run(
         concepts: what was customised.
         diffusion: what stage 2 published.
         config: what made it, for the model card; plain dicts and scalars, no paths.
+        settings: what to write.
         trained: when stage 2 began and ended, s since 1970 (UTC), if known.
 
     Raises:
@@ -60,26 +66,28 @@ def export_run(
         prediction=prediction_of(scheduler_config(spec)),
         resolution=spec.resolution,
         concepts=concepts.names,
+        unet=pipeline_folder(spec) / "unet",
+        lora_rank=settings.lora_rank,
         trained=trained,
     )
-    unet_code = export_unet_tuning(diffusion, out, facts=facts)
+    parts = export_unet_tuning(diffusion, out, facts=facts)
     encoders = export_text_encoders(out, spec=spec, diffusion=diffusion)
     for name in concepts.names:
         own = {encoder: vectors[name] for encoder, vectors in embeddings.items()}
         file = out / FOLDER / f"{name}.safetensors"
         save_tensors(textual_inversion(name, own, family=spec.record), file)
     card = model_card(
-        out,
         spec=spec,
         concepts=concepts,
         facts=facts,
         num_tokens=num_tokens,
         config=config,
-        unet_code=unet_code,
+        parts=parts,
         encoders=encoders,
         common=_warn_of_common_words(concepts.names, spec=spec),
     )
     (out / "README.md").write_text(card)
+    _warn_of_distance(parts)
     for file in out.rglob("*.safetensors"):
         file.chmod(0o644)  # safetensors writes files that only their owner can read
 
@@ -94,6 +102,19 @@ def export_name(concepts: Sequence[str], *, diffusion: Path) -> str:
     left_out = len(concepts) - len(shown)
     more = [f"and_{left_out}_more"] if left_out else []
     return "_".join([*shown, *more, weights_digest(diffusion)[:8]])
+
+
+def _warn_of_distance(parts: Sequence[Exported]) -> None:
+    """Log where the file for ComfyUI and A1111 is far from what was trained."""
+    for fit in (part.lora.fit for part in parts if part.lora is not None):
+        if fit is not None and fit.error > FAR:
+            log.warning(
+                "export: the LoRA for ComfyUI and A1111 misses %.2f of what was trained (more than"
+                " %.1f). Raise export.lora_rank=%d, or draw with diffusers.",
+                fit.error,
+                FAR,
+                fit.rank,
+            )
 
 
 def _warn_of_common_words(names: Sequence[str], *, spec: BaseModels) -> list[str]:

@@ -25,6 +25,7 @@ from clif_exp.curation.settings import CAPTIONERS, AugmentationSettings, Caption
 from clif_exp.diffusion.settings import DiffusionSettings
 from clif_exp.evaluation.metrics import objectives
 from clif_exp.evaluation.settings import READERS, EvaluationSettings
+from clif_exp.export.settings import ExportSettings
 from clif_exp.generation.settings import GenerationSettings
 from clif_exp.runs.messages import RENAMED
 from clif_exp.runs.settings import (
@@ -72,6 +73,7 @@ class Config(Strict):
     method: MethodSettings
     generation: GenerationSettings
     evaluation: EvaluationSettings
+    export: ExportSettings
     trainer: TrainerSettings
     logger: LoggerSettings
     callbacks: CallbackSettings

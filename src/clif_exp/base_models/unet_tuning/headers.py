@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from clif_exp.base_models.tensor_files import data_digest, file_bytes
+from clif_exp.base_models.unet_tuning.exported import Fit, WebLora
 from clif_exp.base_models.unet_tuning.kind import ExportFacts
 
 if TYPE_CHECKING:
@@ -22,21 +23,16 @@ _MODELSPEC_PREDICTION = {"v_prediction": "v"}
 
 
 def kohya_metadata(
-    tensors: Mapping[str, Tensor],
-    *,
-    ranks: Mapping[str, int],
-    alphas: Mapping[str, float],
-    facts: ExportFacts,
+    tensors: Mapping[str, Tensor], *, lora: WebLora, facts: ExportFacts
 ) -> dict[str, str]:
     """Return the header of a LoRA file in kohya's naming.
 
     Args:
         tensors: of the file, for its hashes.
-        ranks: model (unet, text_encoder, ...) -> rank.
-        alphas: model -> alpha.
+        lora: what they hold, for its ranks, alphas and fit.
         facts: what else the header says.
     """
-    training = _training(ranks=ranks, alphas=alphas, facts=facts)
+    training = _training(ranks=lora.ranks, alphas=lora.alphas, facts=facts)
     # sd-scripts hashes a file that holds its own keys only: others may be edited later.
     content = file_bytes(tensors, metadata=training)
     digest = data_digest(content)
@@ -44,7 +40,7 @@ def kohya_metadata(
         "sshs_model_hash": digest,
         "sshs_legacy_hash": hashlib.sha256(content[0x100000:0x110000]).hexdigest()[:8],
     }
-    return training | hashes | _model_spec(digest=digest, facts=facts)
+    return training | hashes | _model_spec(digest=digest, facts=facts) | _nearness(lora.fit)
 
 
 def _training(
@@ -74,6 +70,19 @@ def _training(
             "ss_training_finished_at": str(finished),
         }
     return training
+
+
+def _nearness(fit: Fit | None) -> dict[str, str]:
+    """Say how far a LoRA is from the weights that it stands for; nothing where it was trained."""
+    if fit is None:
+        return {}
+    return {
+        "clif_exp_left_out": f"{fit.left_out:.4f}",
+        "clif_exp_rank": str(fit.rank),
+        "clif_exp_relative_error": f"{fit.error:.4f}",
+        "clif_exp_worst_layer": fit.worst_layer,
+        "clif_exp_worst_layer_error": f"{fit.worst_error:.4f}",
+    }
 
 
 def _common(values: Mapping[str, float]) -> str:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from clif_exp.base_models.families import Family
+    from clif_exp.base_models.unet_tuning.exported import Exported
 
 TextLora = Mapping[str, tuple[Mapping[str, "Tensor"], Mapping[str, Any]]]
 """Text encoder -> (layers, settings) of stage 1's LoRA, as `text_tuning.read_text_lora` returns."""
@@ -19,7 +20,7 @@ TextLora = Mapping[str, tuple[Mapping[str, "Tensor"], Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class ExportFacts:
-    """What the names and headers of exported files say.
+    """What exported files are made from, besides what was trained, and what their headers say.
 
     Attributes:
         name: of the export; of its file for ComfyUI and A1111 too, and so in their menus.
@@ -28,6 +29,8 @@ class ExportFacts:
         prediction: what its U-Net predicts, as `scheduler.prediction_of` returns.
         resolution: side of the training images in px.
         concepts: their names.
+        unet: folder of the base model's U-Net.
+        lora_rank: of the LoRA that stands for whole weights in ComfyUI and A1111.
         trained: when training began and ended, s since 1970 (UTC); None: not recorded.
     """
 
@@ -37,6 +40,8 @@ class ExportFacts:
     prediction: str
     resolution: int
     concepts: tuple[str, ...]
+    unet: Path
+    lora_rank: int
     trained: tuple[float, float] | None = None
 
     @property
@@ -86,9 +91,9 @@ class UNetTuning(Protocol):
         ...
 
     @classmethod
-    def export(cls, folder: Path, out: Path, *, facts: ExportFacts) -> str:
-        """Write the files that other tools load; return the Python that a stock pipeline needs.
+    def export(cls, folder: Path, out: Path, *, facts: ExportFacts) -> Exported:
+        """Write the files that other tools load; return what the README says of them.
 
-        What ComfyUI and A1111 load goes into `facts.web_file`.
+        `facts.web_file` is written from the LoRAs that all kinds return.
         """
         ...

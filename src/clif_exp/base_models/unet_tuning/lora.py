@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from clif_exp.base_models.unet_tuning.exported import Exported, WebLora
 from clif_exp.base_models.unet_tuning.kind import ExportFacts, TextLora
 from clif_exp.base_models.unet_tuning.orthogonal import check_room, disjoint_rows
 from clif_exp.base_models.unet_tuning.targets import check_targets
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FILE = "pytorch_lora_weights.safetensors"
-STABLE_NAME = "kohya.safetensors"
 
 
 @dataclass(frozen=True)
@@ -156,15 +155,13 @@ class LoraTuning:
             pipeline.unload_lora_weights()
 
     @classmethod
-    def export(cls, folder: Path, out: Path, *, facts: ExportFacts) -> str:
-        """Write the LoRA for diffusers and for ComfyUI, A1111, Forge and kohya's scripts.
+    def export(cls, folder: Path, out: Path, *, facts: ExportFacts) -> Exported:  # noqa: ARG003
+        """Write the LoRA for diffusers, and return it for ComfyUI, A1111, Forge and kohya's tools.
 
         diffusers before 0.35 does not know the alpha of its own file and takes the rank for it; so
         alpha / rank is multiplied into the weights there. kohya's naming has a place for it.
         """
         from clif_exp.base_models.tensor_files import save_tensors
-        from clif_exp.base_models.unet_tuning.headers import kohya_metadata
-        from clif_exp.base_models.unet_tuning.kohya import to_kohya
 
         tensors, metadata = read_lora(folder / FILE)
         models = sorted({key.split(".")[0] for key in tensors})
@@ -185,15 +182,11 @@ class LoraTuning:
             out / FILE,
             metadata={"lora_adapter_metadata": json.dumps(own, sort_keys=True)},
         )
-        kohya = to_kohya(tensors, alphas=alphas, family=facts.family)
-        save_tensors(
-            kohya,
-            out / facts.web_file,
-            metadata=kohya_metadata(kohya, ranks=ranks, alphas=alphas, facts=facts),
+        return Exported(
+            files={FILE: "diffusers only; ComfyUI would load a part of it, Forge refuses it"},
+            code=(f'pipe.load_lora_weights(".", weight_name="{FILE}")',),
+            lora=WebLora(tensors, ranks=ranks, alphas=alphas),
         )
-        # for scripts, which look for one name
-        shutil.copyfile(out / facts.web_file, out / STABLE_NAME)
-        return f'pipe.load_lora_weights(".", weight_name="{FILE}")'
 
 
 def _with_alpha_of_rank(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from clif_exp.base_models.unet_tuning.exported import Exported
 from clif_exp.base_models.unet_tuning.kind import ExportFacts, TextLora, UNetTuning
 from clif_exp.base_models.unet_tuning.lora import LoraTuning, save_lora
+from clif_exp.base_models.unet_tuning.web import write_web_lora
 from clif_exp.base_models.unet_tuning.weights import WeightTuning
 
 KINDS: dict[str, type[UNetTuning]] = {"lora": LoraTuning, "weights": WeightTuning}
@@ -45,16 +47,19 @@ def load_unet_tuning(pipeline: Any, folder: Path, *, fuse: bool = False) -> None
             kind.load(pipeline, folder, fuse=fuse)
 
 
-def export_unet_tuning(folder: Path, out: Path, *, facts: ExportFacts) -> list[str]:
+def export_unet_tuning(folder: Path, out: Path, *, facts: ExportFacts) -> list[Exported]:
     """Write the files that other tools load.
 
     Args:
         folder: what a training stage published.
         out: folder of the export.
-        facts: for the headers.
+        facts: what they are made from and say besides.
 
     Returns:
-        The lines of Python with which a stock pipeline `pipe` loads them; empty without files.
+        What each kind left in the export; empty without files.
     """
     published = [kind for kind in KINDS.values() if kind.published_in(folder)]
-    return [kind.export(folder, out, facts=facts) for kind in published]
+    exported = [kind.export(folder, out, facts=facts) for kind in published]
+    if loras := [part.lora for part in exported if part.lora is not None]:
+        write_web_lora(out, loras, facts=facts)
+    return exported

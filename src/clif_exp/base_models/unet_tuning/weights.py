@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from clif_exp.base_models.unet_tuning import stock
+from clif_exp.base_models.unet_tuning.exported import Exported
+from clif_exp.base_models.unet_tuning.low_rank import nearest_lora
 from clif_exp.base_models.unet_tuning.targets import check_targets, is_target
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from clif_exp.base_models.unet_tuning.exported import WebLora
     from clif_exp.base_models.unet_tuning.kind import ExportFacts, TextLora
 
 FILE = "unet_weights.safetensors"
@@ -104,8 +107,11 @@ class WeightTuning:
 
     @classmethod
     def published_in(cls, folder: Path) -> bool:
-        """Return whether a folder holds a U-Net's weights."""
-        return (folder / FILE).is_file()
+        """Return whether a folder holds weights that go into a U-Net: a stage's, or an export's.
+
+        An export's whole U-Net does not: it stands in the pipeline's own place from the start.
+        """
+        return any((folder / name).is_file() for name in (FILE, stock.CUSTOM_DIFFUSION_FILE))
 
     @classmethod
     def load(cls, pipeline: Any, folder: Path, *, fuse: bool = False) -> None:  # noqa: ARG003
@@ -121,18 +127,62 @@ class WeightTuning:
         """
         from safetensors.torch import load_file
 
-        weights = load_file(str(folder / FILE))
+        if (file := folder / FILE).is_file():
+            weights = load_file(str(file))
+        else:
+            file = folder / stock.CUSTOM_DIFFUSION_FILE
+            weights = stock.read_custom_diffusion(file)
         known = pipeline.unet.state_dict()
         for name, value in weights.items():
             if name not in known or known[name].shape != value.shape:
                 raise ValueError(
-                    f"{folder / FILE}: {name} {tuple(value.shape)} has no place in this U-Net. It"
-                    " was trained on another base model."
+                    f"{file}: {name} {tuple(value.shape)} has no place in this U-Net. It was"
+                    " trained on another base model."
                 )
         pipeline.unet.load_state_dict(weights, strict=False)
 
     @classmethod
-    def export(cls, folder: Path, out: Path, *, facts: ExportFacts) -> str:  # noqa: ARG003
-        """Write the weights, which a stock U-Net takes as they are."""
-        shutil.copyfile(folder / FILE, out / FILE)
-        return f'pipe.unet.load_state_dict(safetensors.torch.load_file("{FILE}"), strict=False)'
+    def export(cls, folder: Path, out: Path, *, facts: ExportFacts) -> Exported:
+        """Write what stock diffusers loads, and return the nearest LoRA for ComfyUI and A1111.
+
+        Keys and values of cross-attention become a Custom Diffusion file, all else a whole U-Net,
+        in the precision in which the base model is stored.
+        """
+        files = stock.model_files(facts.unet)
+        with stock.open_stored([folder / FILE]) as trained, stock.open_stored(files) as base:
+            changes = ((n, trained[n].float() - base[n].float()) for n in sorted(trained.files))
+            lora = nearest_lora(changes, rank=facts.lora_rank)
+            notes = _precision(*stock.rounding(trained=trained, base=base))
+            if stock.is_custom_diffusion(trained.files):
+                stock.write_custom_diffusion(out, trained=trained, base=base)
+                return _custom_diffusion(lora, notes=notes)
+            config = facts.unet / "config.json"
+            stock.write_unet(out, trained=trained, base=base, config=config)
+        return Exported(
+            files={f"{stock.FOLDER}/": "diffusers: the whole U-Net, in place of the base model's"},
+            components={stock.FOLDER: "UNet2DConditionModel"},
+            lora=lora,
+            notes=notes,
+        )
+
+
+def _precision(kind: str, lost: float) -> tuple[str, ...]:
+    if kind == "float32":
+        return ()
+    return (
+        f"For diffusers, what was trained is in {kind}, as the base model's weights are: rounding\n"
+        f"changes it by {lost:.2%} (||rounding|| / ||dW||).",
+    )
+
+
+def _custom_diffusion(lora: WebLora, *, notes: tuple[str, ...]) -> Exported:
+    name = stock.CUSTOM_DIFFUSION_FILE
+    return Exported(
+        files={name: "diffusers: cross-attention's keys and values (Custom Diffusion)"},
+        code=(
+            "# Without _pipeline, diffusers 0.42 reads the file and changes nothing.",
+            f'pipe.unet.load_attn_procs(".", weight_name="{name}", _pipeline=pipe)',
+        ),
+        lora=lora,
+        notes=notes,
+    )

@@ -26,6 +26,7 @@ def export(execution: Execution) -> None:
         "seed": config.seed,
         "contrastive": config.contrastive.relevant(),
         "diffusion": config.diffusion.relevant(),
+        "export": config.export.relevant(),
         "method": config.method.relevant(),
         "model": config.model.family,
     }
@@ -39,6 +40,7 @@ def export(execution: Execution) -> None:
             concepts=plan.concepts,
             diffusion=diffusion.path,
             config=facts,
+            settings=config.export,
             trained=built_at(diffusion),
         )
 
