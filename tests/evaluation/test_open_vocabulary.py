@@ -18,7 +18,7 @@ def write_owl(folder, tokenizer) -> str:
     from transformers import (
         Owlv2Config,
         Owlv2ForObjectDetection,
-        Owlv2ImageProcessorFast,
+        Owlv2ImageProcessor,
         Owlv2Processor,
         Owlv2TextConfig,
         Owlv2VisionConfig,
@@ -34,13 +34,13 @@ def write_owl(folder, tokenizer) -> str:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    vision = Owlv2VisionConfig(**size, image_size=64, patch_size=16)
+    vision = Owlv2VisionConfig(**size, image_size=64, patch_size=8)
     torch.manual_seed(0)
     config = Owlv2Config(
         text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=32
     )
     Owlv2ForObjectDetection(config).save_pretrained(folder)
-    images = Owlv2ImageProcessorFast(size={"height": 64, "width": 64})
+    images = Owlv2ImageProcessor(size={"height": 64, "width": 64})
     Owlv2Processor(images, tokenizer).save_pretrained(folder)
     return str(folder)
 
