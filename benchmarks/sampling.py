@@ -42,7 +42,7 @@ Draw = Callable[[Batch], list[np.ndarray]]
 
 
 def batches(settings: GenerationSettings, *, count: int) -> list[Batch]:
-    """Return batches of the default run's evaluation prompts; more seeds where one is not enough."""
+    """Return batches of the default run's evaluation prompts, with further seeds if need be."""
     with tempfile.TemporaryDirectory() as root:
         write_cast(Path(root), size=compose().dataset.size or 4)
         prompts = in_class_words(select_prompts(read_concept_set(Path(root)), settings.prompts))
