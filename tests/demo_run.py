@@ -120,6 +120,7 @@ def publish_images(
             "text_alignment": 0.6 + 0.01 * (index % 7),
             "text_cosine": 0.24 + 0.004 * (index % 7),
             "image_alignment": 0.8 if prompt.concepts else None,
+            "detect_and_compare": 0.7 if prompt.kind == "multi" else None,
         }
         rows.append(
             Row(

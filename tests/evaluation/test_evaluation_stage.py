@@ -131,6 +131,9 @@ def judged(world, tmp_path_factory):
         def read(self, images):
             return [seen[np.asarray(image).tobytes()] for image in images]
 
+        def embed(self, _images):
+            return None
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OracleSettings, "build", lambda *_: Faultless())
         stage.evaluate(
@@ -168,6 +171,13 @@ def test_metrics_have_the_designs_names_and_the_right_values(judged):
     ) == (0.5, 0.0, 1.0)
     assert (metrics["prior/identity"], metrics["prior_before/identity"]) == (0.0, 1.0)
     assert metrics["multi/layout_side/pictures"] == 2
+    assert metrics["multi/detect_and_compare"] == pytest.approx(
+        (
+            metrics["multi/pairs_seen/detect_and_compare"]
+            + metrics["multi/pairs_unseen/detect_and_compare"]
+        )
+        / 2
+    )
 
 
 def test_what_the_base_model_draws_by_class_words_and_by_stage_1_is_measured(judged):

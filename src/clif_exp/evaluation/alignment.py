@@ -138,6 +138,9 @@ class EmbeddedBatch:
         references: concept -> CLIP features [R, D] of its references.
         dino_NE: DINO features of the images, float [N, E]; None without such a judge.
         dino_references: concept -> DINO features [R, E] of its references.
+        figures: features [F, D'] of the figures found in each image, only in those of several
+            concepts; None without a reader.
+        figure_references: concept -> features [R, D'] of its references, by the same model.
     """
 
     image_ND: Tensor
@@ -146,6 +149,8 @@ class EmbeddedBatch:
     references: Mapping[str, Tensor]
     dino_NE: Tensor | None = None
     dino_references: Mapping[str, Tensor] = field(default_factory=dict)
+    figures: Sequence[Tensor] | None = None
+    figure_references: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def text_cosine(batch: EmbeddedBatch) -> list[float]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
 AMBIGUOUS, NOT_VISIBLE, ABSENT = "ambiguous", "not visible", "none"
 
@@ -44,4 +45,8 @@ class FigureReader(Protocol):
 
     def read(self, images: Sequence[Image.Image]) -> list[list[Figure]]:
         """Return the figures of each image, in any order."""
+        ...
+
+    def embed(self, images: Sequence[Image.Image]) -> Tensor | None:
+        """Return L2-normalised features [N, D] to compare by; None leaves that to the judge."""
         ...

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from clif_exp.evaluation import alignment, confusion
+from clif_exp.evaluation import alignment, confusion, detect_and_compare
 from clif_exp.evaluation.alignment import EmbeddedBatch
 from clif_exp.evaluation.confusion import Judgement, Values
 
@@ -43,7 +43,7 @@ class Metric:
         title: its name in the report.
         groups: where it exists; those of BASE_GROUPS have what their prompts' kind has.
         better: which direction is better.
-        range: the least and the largest possible value; None: no bound.
+        range: the least and the largest possible value; None: no bound in that direction.
         meaning: one or two sentences for users.
         judged: measures one image whose figures were read. The metric is the mean over all values
             of all images; None where there is none.
@@ -57,7 +57,7 @@ class Metric:
     title: str
     groups: tuple[Group, ...]
     better: Literal["higher", "lower"]
-    range: tuple[float, float | None]
+    range: tuple[float | None, float | None]
     meaning: str
     judged: Callable[[Judgement], Values] | None = None
     scored: Callable[[EmbeddedBatch], Sequence[float | None] | None] | None = None
@@ -65,6 +65,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         assert (self.judged is None) != (self.scored is None), self.name
+        assert self.range != (None, None), self.name
 
     @property
     def arrow(self) -> str:
@@ -73,8 +74,10 @@ class Metric:
 
     @property
     def span(self) -> str:
-        """The range in words: `0 to 1`, `0 and up`."""
+        """The range in words: `0 to 1`, `0 and up`, `up to 1`."""
         low, high = self.range
+        if low is None:
+            return f"up to {high:g}"
         return f"{low:g} and up" if high is None else f"{low:g} to {high:g}"
 
 
@@ -169,6 +172,18 @@ METRICS: tuple[Metric, ...] = (
         meaning="Confusion in grades: the share of the named concepts that are there once,"
         " recognisable and without a leaked attribute, also where another one is not.",
         judged=confusion.intact,
+    ),
+    Metric(
+        name="detect_and_compare",
+        title="Detect-and-Compare",
+        groups=("multi",),
+        better="higher",
+        range=(None, 1),
+        meaning="MuDI's score (Jang et al., 2024): 1 minus the spectral norm of the difference of"
+        " two matrices of similarities, figures to references and references to references; 0 for"
+        " another number of figures than of named concepts. Compared by the CLIP of image"
+        " alignment on ToonWorld, by evaluation.reader.features on real models.",
+        scored=detect_and_compare.detect_and_compare,
     ),
     Metric(
         name="text_alignment",

@@ -9,16 +9,19 @@ empty.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from clif_exp.evaluation.detect_and_compare import square_crop
 from clif_exp.evaluation.figures import Figure
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_BATCH = 64  # images of at most 224 x 224 px at a time
 
 
 class OpenVocabularyReader:
@@ -83,17 +86,15 @@ class OpenVocabularyReader:
         boxes = self._detect(image)
         if not boxes:
             return []
-        crops_ND = self._embed([image.crop(box) for box, _ in boxes])
-        width, height = image.size
+        crops_ND = self._class_tokens([square_crop(image, box) for box, _ in boxes])
         return [
-            Figure(
-                (box[0] / width, box[1] / height, box[2] / width, box[3] / height),
-                score,
-                {},
-                likeness=self._likeness(feature_D),
-            )
+            Figure(box, score, {}, likeness=self._likeness(feature_D))
             for (box, score), feature_D in zip(boxes, crops_ND, strict=True)
         ]
+
+    def embed(self, images: Sequence[Image.Image]) -> Tensor:
+        """Return the L2-normalised mean of all tokens of each image, as MuDI compares by DINOv2."""
+        return self._features_of(images, lambda hidden_BLD: hidden_BLD.mean(1))
 
     def _likeness(self, feature_D: Tensor) -> dict[str, float]:
         own = {
@@ -106,6 +107,7 @@ class OpenVocabularyReader:
         }
 
     def _detect(self, image: Image.Image) -> list[tuple[tuple[float, float, float, float], float]]:
+        """Return (box as shares of width and height, score), best first."""
         import torch
 
         inputs = self.detector_processor(text=[self.queries], images=image, return_tensors="pt").to(
@@ -134,27 +136,40 @@ class OpenVocabularyReader:
                 intersection_over_union(clipped, other) <= self.max_overlap for other, _ in kept
             ):
                 kept.append((clipped, score))
-        return kept
+        width, height = image.size
+        return [
+            ((left / width, top / height, right / width, bottom / height), score)
+            for (left, top, right, bottom), score in kept
+        ]
 
     def _reference_features(self, files: Sequence[Path]) -> Tensor:
         images = [Image.open(file).convert("RGB") for file in files]
         boxes = [self._detect(image) for image in images]
-        return self._embed(
+        return self._class_tokens(
             [
-                image.crop(found[0][0]) if found else image
+                square_crop(image, found[0][0]) if found else image
                 for image, found in zip(images, boxes, strict=True)
             ]
         )
 
-    def _embed(self, images: Sequence[Image.Image]) -> Tensor:
+    def _class_tokens(self, images: Sequence[Image.Image]) -> Tensor:
+        return self._features_of(images, lambda hidden_BLD: hidden_BLD[:, 0])
+
+    def _features_of(
+        self, images: Sequence[Image.Image], pool: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Return L2-normalised features [N, D], `_BATCH` images at a time."""
         import torch
 
-        pixels_BCHW = self.features_processor(
-            images=list(images), return_tensors="pt"
-        ).pixel_values.to(self.device)
-        with torch.inference_mode():
-            features_ND = self.features(pixel_values=pixels_BCHW).last_hidden_state[:, 0]
-        return torch.nn.functional.normalize(features_ND.float(), dim=-1).cpu()
+        parts = [torch.zeros(0, self.features.config.hidden_size)]
+        for start in range(0, len(images), _BATCH):
+            pixels_BCHW = self.features_processor(
+                images=list(images[start : start + _BATCH]), return_tensors="pt"
+            ).pixel_values.to(self.device)
+            with torch.inference_mode():
+                hidden_BLD = self.features(pixel_values=pixels_BCHW).last_hidden_state
+            parts.append(pool(hidden_BLD).float().cpu())
+        return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
 
 
 def intersection_over_union(a: Sequence[float], b: Sequence[float]) -> float:

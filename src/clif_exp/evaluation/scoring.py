@@ -15,6 +15,7 @@ from clif_exp.artifacts.sharing import share
 from clif_exp.evaluation.alignment import EmbeddedBatch, Judge
 from clif_exp.evaluation.assignment import Truth
 from clif_exp.evaluation.confusion import Judgement, judge_image
+from clif_exp.evaluation.detect_and_compare import square_crop
 from clif_exp.evaluation.figures import Figure, FigureReader
 from clif_exp.evaluation.metrics import METRICS
 
@@ -72,11 +73,14 @@ class Evaluator:
         self.batch_size = batch_size
         self.clip_references: dict[str, Tensor] = {}
         self.dino_references: dict[str, Tensor] = {}
+        self.figure_references: dict[str, Tensor] = {}
         for name, files in references.items():
             images = [open_image(file) for file in files]
             self.clip_references[name] = judge.embed_images(images)
             if judge.dino is not None:
                 self.dino_references[name] = judge.embed_images_dino(images)
+            own = reader.embed(images) if reader is not None else None
+            self.figure_references[name] = self.clip_references[name] if own is None else own
 
     def score_images(self, folder: Path, *, work: Path) -> list[Row]:
         """Score and judge every image of a generation artifact, in batches that processes share.
@@ -119,6 +123,7 @@ class Evaluator:
         import torch
 
         images = [open_image(folder / line["file"]) for line in lines]
+        readings = self.reader.read(images) if self.reader is not None else None
         batch = EmbeddedBatch(
             image_ND=self.judge.embed_images(images),
             text_ND=torch.stack([text_of[line["text_for_alignment"]] for line in lines]),
@@ -126,21 +131,39 @@ class Evaluator:
             references=self.clip_references,
             dino_NE=self.judge.embed_images_dino(images) if self.judge.dino is not None else None,
             dino_references=self.dino_references,
+            figures=self._embed_figures(images, readings, lines) if readings is not None else None,
+            figure_references=self.figure_references,
         )
         scores: dict[str, Sequence[float | None]] = {}
         for metric in METRICS:
             if metric.scored is not None and (values := metric.scored(batch)) is not None:
                 scores[metric.name] = values
-        readings: Sequence[list[Figure] | None] = (
-            self.reader.read(images) if self.reader is not None else [None] * len(lines)
-        )
         return [
             {
                 "scores": {name: values[index] for name, values in scores.items()},
-                "figures": None if figures is None else [asdict(figure) for figure in figures],
+                "figures": None if readings is None else list(map(asdict, readings[index])),
             }
-            for index, figures in enumerate(readings)
+            for index in range(len(lines))
         ]
+
+    def _embed_figures(
+        self,
+        images: Sequence[Image.Image],
+        readings: Sequence[Sequence[Figure]],
+        lines: Sequence[Mapping[str, Any]],
+    ) -> list[Tensor]:
+        """Return the features of each image's figures, all embedded at once, as the references'.
+
+        Images of fewer than two concepts get none: nothing compares their figures.
+        """
+        crops = [
+            [square_crop(image, figure.box) for figure in figures if len(line["concepts"]) > 1]
+            for image, figures, line in zip(images, readings, lines, strict=True)
+        ]
+        together = [crop for found in crops for crop in found]
+        own_ND = self.reader.embed(together) if self.reader is not None else None
+        features_ND = self.judge.embed_images(together) if own_ND is None else own_ND
+        return list(features_ND.split([len(found) for found in crops]))
 
     def _judged(self, line: Mapping[str, Any], found: Mapping[str, Any]) -> Row:
         if found["figures"] is None:

@@ -155,7 +155,7 @@ class EvaluationSettings(StageSettings):
         batch_size: images at a time.
     """
 
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
 
     judge: JudgeSettings
     reader: Annotated[ReaderSettings, Field(discriminator="kind")]
