@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.base_models.families import Family
+from clif_exp.base_models.layerwise import (
+    LAYERWISE_FILE,
+    insert_layerwise,
+    load_layerwise_embeddings,
+)
+from clif_exp.base_models.loading import text_encoders_of
+from clif_exp.base_models.tokens import EMBEDDINGS_FILE, load_concept_embeddings
+from clif_exp.base_models.unet_tuning.exported import Exported
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +27,42 @@ _FROM_KEY = (
     'pipe.load_textual_inversion({{f"<{{concept}}>": rows["{key}"]}}, text_encoder=pipe.{encoder},'
     " tokenizer=pipe.{tokenizer})"
 )
+
+
+def stock_embeddings(diffusion: Path) -> dict[str, dict[str, Tensor]]:
+    """Return text encoder -> concept -> float32 [T, D], as stock tools read them.
+
+    Of embeddings per layer it is their mean, the nearest that these tools have.
+
+    Args:
+        diffusion: what stage 2 published.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    if not (diffusion / LAYERWISE_FILE).is_file():
+        return load_concept_embeddings(diffusion / EMBEDDINGS_FILE)
+    return {
+        encoder: {concept: rows_LTD.mean(dim=0) for concept, rows_LTD in own.items()}
+        for encoder, own in load_layerwise_embeddings(diffusion).items()
+    }
+
+
+def export_layerwise(diffusion: Path, out: Path) -> list[Exported]:
+    """Copy embeddings per layer, if stage 2 trained such, and say that no stock tool reads them."""
+    if not (diffusion / LAYERWISE_FILE).is_file():
+        return []
+    shutil.copyfile(diffusion / LAYERWISE_FILE, out / LAYERWISE_FILE)
+    return [
+        Exported(
+            files={LAYERWISE_FILE: "`python -m clif_exp.generate`"},
+            unread="embeddings of each cross-attention layer",
+            notes=(
+                f"The files in `{FOLDER}/` hold the mean over the layers: what stock tools draw"
+                " from it is less like the concepts than the run's images.",
+            ),
+        )
+    ]
 
 
 def textual_inversion(
@@ -55,9 +100,15 @@ def count_tokens(export: Path) -> dict[str, int]:
 
 
 def load_textual_inversions(pipeline: Any, export: Path, *, family: Family) -> None:
-    """Load an export's concepts into a stock pipeline, by diffusers' own loader."""
+    """Load an export's concepts into a stock pipeline, by diffusers' own loader.
+
+    Embeddings per layer, for which it has none, are put in by this package.
+    """
     from safetensors.torch import load_file
 
+    if (export / LAYERWISE_FILE).is_file():
+        insert_layerwise(pipeline, text_encoders_of(pipeline), load_layerwise_embeddings(export))
+        return
     for name in concepts_in(export):
         file = export / FOLDER / f"{name}.safetensors"
         for encoder, record in family.encoders.items():

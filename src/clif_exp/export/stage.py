@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 from clif_exp.base_models.scheduler import prediction_of, scheduler_config
 from clif_exp.base_models.spec import is_local, pipeline_folder
 from clif_exp.base_models.tensor_files import save_tensors, weights_digest
-from clif_exp.base_models.tokens import EMBEDDINGS_FILE, load_concept_embeddings
 from clif_exp.base_models.unet_tuning.kind import ExportFacts
 from clif_exp.base_models.unet_tuning.registry import export_unet_tuning
 from clif_exp.export.card import model_card
-from clif_exp.export.embeddings import FOLDER, textual_inversion
+from clif_exp.export.embeddings import (
+    FOLDER,
+    export_layerwise,
+    stock_embeddings,
+    textual_inversion,
+)
 from clif_exp.export.nearness import FAR
 from clif_exp.export.tools import whole_words
 
@@ -57,7 +61,7 @@ def export_run(
         ValueError: `diffusion` is not a published result of stage 2.
     """
     (out / FOLDER).mkdir(parents=True, exist_ok=True)
-    embeddings = load_concept_embeddings(diffusion / EMBEDDINGS_FILE)
+    embeddings = stock_embeddings(diffusion)
     num_tokens = {name: len(vectors) for name, vectors in embeddings["text_encoder"].items()}
     facts = ExportFacts(
         name=export_name(concepts.names, diffusion=diffusion),
@@ -70,7 +74,7 @@ def export_run(
         lora_rank=settings.lora_rank,
         trained=trained,
     )
-    parts = export_unet_tuning(diffusion, out, facts=facts)
+    parts = export_unet_tuning(diffusion, out, facts=facts) + export_layerwise(diffusion, out)
     encoders = export_text_encoders(out, spec=spec, diffusion=diffusion)
     for name in concepts.names:
         own = {encoder: vectors[name] for encoder, vectors in embeddings.items()}

@@ -69,7 +69,7 @@ def merge_by_addition(out: Path, *, parts: Parts, disjoint: bool) -> None:
     Raises:
         ValueError: a part holds something else; or two LoRAs share directions.
     """
-    refuse_text_tuning(parts, method="diffusion.merging=addition")
+    refuse_text_tuning(parts, method="method.merging.kind=addition")
     found = {concept: _read(folder) for concept, folder in parts.items()}
     if disjoint:
         _refuse_shared({concept: tensors for concept, (tensors, _) in found.items()})
@@ -91,7 +91,7 @@ def merge_by_addition(out: Path, *, parts: Parts, disjoint: bool) -> None:
 def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not LoraTuning.published_in(folder):
         raise ValueError(
-            f"{folder}: holds no {FILE}; diffusion.merging=addition adds LoRAs. Train with"
+            f"{folder}: holds no {FILE}; method.merging.kind=addition adds LoRAs. Train with"
             " diffusion.unet=lora."
         )
     return read_lora(folder / FILE)
@@ -113,7 +113,7 @@ def _refuse_shared(loras: Mapping[str, Mapping[str, Tensor]]) -> None:
                     (shared := (rows[0] @ rows[1].T).abs().max().item()) > _ORTHOGONAL
                 ):
                     raise ValueError(
-                        f"diffusion.merging=addition: the LoRAs of '{one}' and '{other}' share"
+                        f"method.merging.kind=addition: the LoRAs of '{one}' and '{other}' share"
                         f" directions (cosine {shared:.2g} in {key.removesuffix(_DOWN)}). Train"
                         " them with the same seed and diffusion.rank, each with its own index."
                     )

@@ -61,7 +61,7 @@ def correction(regularisation_NI: Tensor, targets_TI: Tensor) -> Tensor:
     count = len(targets_TI)
     if count > width:
         raise ValueError(
-            f"diffusion.merging: found {count} features of the concepts' prompts, but the text is"
+            f"method.merging: found {count} features of the concepts' prompts, but the text is"
             f" {width} wide, so no weight meets them all. Merge fewer concepts, or concepts of"
             " fewer tokens."
         )
@@ -73,7 +73,7 @@ def correction(regularisation_NI: Tensor, targets_TI: Tensor) -> Tensor:
         found = int((sizes > _ROUNDING * sizes[0]).sum())
     if found < width:
         raise ValueError(
-            f"diffusion.merging.captions: found {found} independent token features in"
+            f"method.merging.captions: found {found} independent token features in"
             f" {len(regularisation_NI)} tokens of captions, but the text is {width} wide and"
             f" needs at least {width}. Give more captions, and of more different words."
         )
@@ -192,7 +192,7 @@ def merge_keys_and_values(
         ValueError: a part holds something else; or see `correction`.
     """
     trained = {concept: _keys_and_values(folder) for concept, folder in parts.items()}
-    refuse_text_tuning(parts, method="diffusion.merging=constrained")
+    refuse_text_tuning(parts, method="method.merging.kind=constrained")
     merge_embeddings(out, parts)
     pipeline = load_pipeline(spec, device=device)
     num_tokens = insert_embeddings(pipeline, out)
@@ -260,13 +260,13 @@ def _keys_and_values(folder: Path) -> dict[str, Tensor]:
 
     if (folder / LAYERWISE_FILE).is_file():
         raise ValueError(
-            f"{folder / LAYERWISE_FILE}: diffusion.merging=constrained merges concepts whose"
+            f"{folder / LAYERWISE_FILE}: method.merging.kind=constrained merges concepts whose"
             " embeddings are the same in all layers."
         )
 
     if LoraTuning.published_in(folder) or not WeightTuning.published_in(folder):
         raise ValueError(
-            f"{folder}: diffusion.merging=constrained merges {FILE} alone. Train with"
+            f"{folder}: method.merging.kind=constrained merges {FILE} alone. Train with"
             f" diffusion.unet=weights and diffusion.target_modules=[{','.join(LAYERS)}]."
         )
     weights = load_file(str(folder / FILE))
@@ -274,7 +274,7 @@ def _keys_and_values(folder: Path) -> dict[str, Tensor]:
         layer, _, kind = name.rpartition(".")
         if kind != "weight" or not is_target(layer, LAYERS):
             raise ValueError(
-                f"{folder / FILE}: holds {name}, but diffusion.merging=constrained merges keys"
+                f"{folder / FILE}: holds {name}, but method.merging.kind=constrained merges keys"
                 " and values of the cross-attention only. Train with"
                 f" diffusion.target_modules=[{','.join(LAYERS)}]."
             )
