@@ -25,6 +25,10 @@ CHOICES = [(group, file.stem) for group in GROUPS for file in sorted((CONF / gro
 # What a choice needs besides itself.
 COMPANIONS = {
     ("dataset", "folder"): ["dataset.root=."],
+    ("dataset", "dreambench"): ["dataset.root=."],
+    ("dataset", "customconcept101"): ["dataset.root=."],
+    ("experiment", "dreambench"): ["dataset.root=."],
+    ("experiment", "customconcept101"): ["dataset.root=."],
     ("captioner", "vlm"): ["captioner.settings.model=somewhere"],
     ("generation", "real"): ["model=sd15"],
     ("evaluation", "real"): ["model=sd15"],

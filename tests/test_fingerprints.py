@@ -36,6 +36,7 @@ OTHER_VALUES: dict[str, Any] = {
     "contrastive.reconstruction": ReconstructionSettings(
         steps=2, batch_size=2, learning_rate=1e-3, weight_decay=0.0, accumulate=1
     ),
+    "generation.prompts.source": ["built"],
     "generation.prompts.world": "generic",
     "generation.prompts.pairs": 1,
 }
@@ -136,7 +137,7 @@ def fingerprints(plan: Plan, config: Config) -> dict[str, str]:
     from clif_exp.runs.preparation import select_prompts
 
     # `prepare` selects the prompts, whose text is fingerprinted in place of their settings.
-    prompts = select_prompts(plan.concepts, config.generation.prompts)
+    prompts, _ = select_prompts(plan.concepts, config.generation.prompts)
     found = forecast(dataclasses.replace(plan, config=config, prompts=prompts))
     return {name: artifact.fingerprint for name, artifact in found.items()}
 
@@ -199,7 +200,8 @@ def test_what_enters_indirectly_is_known(plan):
         for name in get_args(Guidance)
         for setting in type(getattr(plan.config.generation, name)).model_fields
     }
-    single = {"augmentation.background_share", "dataset.root", "dataset.domain"}
+    single = {"augmentation.background_share", "generation.prompts.source"}
+    single |= {f"dataset.{name}" for name in ("root", "names", "domain", "download")}
     assert indirect == single | prior | guidances
 
 

@@ -59,12 +59,15 @@ def prepare(config: Config) -> Plan:
         check_judges(spec, config.evaluation)
     dataset = materialise_dataset(store, config.dataset)
     root = dataset.path if dataset else Path(str(config.dataset.root)).expanduser()
-    concepts = read_concept_set(root, size=config.dataset.size)
+    chosen = config.dataset
+    concepts = read_concept_set(
+        root, size=chosen.size, names=chosen.names, download=chosen.download
+    )
     check_parts(concepts, config)
-    prompts = select_prompts(concepts, config.generation.prompts)
+    prompts, prompt_notes = select_prompts(concepts, config.generation.prompts)
     check_concepts(concepts, spec=spec, num_tokens=config.diffusion.num_tokens, prompts=prompts)
     if process_rank() == 0:
-        for line in concepts.intake.lines():
+        for line in (*concepts.intake.lines(), *prompt_notes):
             log.info("%s", line)
     return Plan(
         config, store, spec, identity(spec), dataset, root, concepts, prompts, tuple(warnings)

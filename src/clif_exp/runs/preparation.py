@@ -164,9 +164,12 @@ def check_parts(concepts: ConceptSet, config: Config) -> None:
         )
 
 
-def select_prompts(concepts: ConceptSet, settings: PromptSettings) -> list[EvaluationPrompt]:
-    """Build the evaluation prompts."""
-    from clif_exp.prompts.building import build_prompts
+def select_prompts(
+    concepts: ConceptSet, settings: PromptSettings
+) -> tuple[list[EvaluationPrompt], list[str]]:
+    """Collect the evaluation prompts, and what a user should know of them, in sentences."""
+    from clif_exp.prompts.sources import collect_prompts
 
     class_words = {concept.name: concept.class_word for concept in concepts.concepts}
-    return build_prompts(class_words, settings=settings)
+    aliases = {old: new for old, new in concepts.intake.renamed if new in class_words}
+    return collect_prompts(class_words, aliases=aliases, settings=settings)
