@@ -207,6 +207,8 @@ def test_what_a_choice_sets_at_the_top_level_holds():
         ),
         (["model=sd15", "generation=default"], ["generation.prompts.world", "generation=real"]),
         (["model=sd15", "evaluation=default"], ["evaluation.reader.kind", "evaluation=real"]),
+        (["dataset.names=[milo]"], ["dataset.size", "found 4 for 1", "dataset.size=null"]),
+        (["dataset.names=[milo,milo]", "dataset.size=2"], ["dataset.names", "repetitions"]),
         (["generation.seeds=[0,0]"], ["generation.seeds", "repetitions"]),
         (["name=a/b"], ["name", "'a/b'"]),
         (["objective=stage1/identity", "method=mix_only"], ["objective", "no stage 1"]),

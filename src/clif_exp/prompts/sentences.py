@@ -88,7 +88,7 @@ def sides_in(text: str) -> tuple[str, ...] | None:
     if relation := _RELATION.search(gaps[0]):
         return (relation[1], _OPPOSITE[relation[1]])
     before, between, behind = (_SIDE.search(gap) for gap in (opening, *gaps))
-    first, second = (before, between or behind) if before else (between, behind)
+    first, second = (before, between) if before else (between, behind)
     if first and second and first[1] != second[1]:
         return (first[1], second[1])
     return None

@@ -51,7 +51,10 @@ def collect_prompts(
         prompts += found
     if not any(prompt.kind == "prior" for prompt in prompts):
         prompts += built_prior(settings)
-    return list({prompt.text: prompt for prompt in reversed(prompts)}.values())[::-1], notes
+    first: dict[str, EvaluationPrompt] = {}
+    for prompt in prompts:
+        first.setdefault(prompt.text, prompt)
+    return list(first.values()), notes
 
 
 def _read(

@@ -33,19 +33,20 @@ def prepare(config: Config) -> Plan:
             fix it.
     """
     from clif_exp.base_models.spec import BaseModels, identity, resolve
-    from clif_exp.concepts.reading import read_concept_set
     from clif_exp.diffusion.checks import check_settings as check_diffusion
     from clif_exp.evaluation.stage import check_settings as check_judges
     from clif_exp.runs.preparation import (
         check_concepts,
         check_parts,
         leave_parts_unnamed,
-        materialise_dataset,
+        read_concepts,
         select_prompts,
         warn_of_long_warm_ups,
     )
 
     store = ArtifactStore(Path(config.artifacts.root), reuse=config.artifacts.reuse, say=log.info)
+    # A user's folder is checked before base models are looked for, which may download them.
+    given = read_concepts(store, config.dataset) if config.dataset.name == "folder" else None
     spec = resolve(BaseModels(**config.model.model_dump()))
     warnings = []
     if spec.domain not in (None, config.dataset.domain):
@@ -57,12 +58,7 @@ def prepare(config: Config) -> Plan:
         check_diffusion(spec, config.diffusion)
     if "evaluation" in config.stages:
         check_judges(spec, config.evaluation)
-    dataset = materialise_dataset(store, config.dataset)
-    root = dataset.path if dataset else Path(str(config.dataset.root)).expanduser()
-    chosen = config.dataset
-    concepts = read_concept_set(
-        root, size=chosen.size, names=chosen.names, download=chosen.download
-    )
+    dataset, root, concepts = given or read_concepts(store, config.dataset)
     check_parts(concepts, config)
     prompts, prompt_notes = select_prompts(concepts, config.generation.prompts)
     check_concepts(concepts, spec=spec, num_tokens=config.diffusion.num_tokens, prompts=prompts)

@@ -85,6 +85,24 @@ def materialise_dataset(store: ArtifactStore, settings: DatasetSettings) -> Arti
     )
 
 
+def read_concepts(
+    store: ArtifactStore, settings: DatasetSettings
+) -> tuple[Artifact | None, Path, ConceptSet]:
+    """Read and check the concepts; a generated set is written first.
+
+    Returns:
+        The artifact of a generated set, the set's folder, and its concepts.
+    """
+    from clif_exp.concepts.reading import read_concept_set
+
+    dataset = materialise_dataset(store, settings)
+    root = dataset.path if dataset else Path(str(settings.root)).expanduser()
+    concepts = read_concept_set(
+        root, size=settings.size, names=settings.names, download=settings.download
+    )
+    return dataset, root, concepts
+
+
 def leave_parts_unnamed(config: Config) -> tuple[Config, str]:
     """Switch part names and R-Aug off, for images of a kind that the base model does not know.
 
