@@ -221,6 +221,20 @@ def test_a_guidance_and_its_settings_touch_only_what_it_draws(plan, name):
     assert fingerprints(plan, unused) == before
 
 
+def test_prompts_of_a_file_enter_by_what_they_say_not_by_where_it_lies(plan, tmp_path):
+    def of_file(name: str, text: str) -> dict[str, str]:
+        (tmp_path / name).write_text(text)
+        source = ("generation", "prompts", "source")
+        return fingerprints(plan, changed(plan.config, source, str(tmp_path / name)))
+
+    named = [f"a photo of <{name}>" for name in plan.concepts.names]
+    before = of_file("a.txt", "\n".join(named))
+    assert of_file("b.txt", "\n\n".join(["# comment", *named])) == before
+    found = of_file("a.txt", "\n".join([*named, " and ".join(named)]))
+    differs = {name for name in found if found[name] != before[name]}
+    assert differs == {"generation", "evaluation"}
+
+
 def test_prior_images_depend_on_the_base_model_and_on_their_settings_only(plan):
     config = changed(plan.config, ("diffusion", "prior_share"), 0.0)
     assert "prior_images" not in fingerprints(plan, config)

@@ -148,8 +148,8 @@ def test_a_folder_outside_of_the_set_is_read_and_said(tmp_path):
 def test_customconcept101s_concepts_are_called_like_their_folders_and_chosen_by_name(tmp_path):
     classes = {"pet_cat1": "cat", "pet_cat2": "cat", "wearable_shoes1": "shoes"}
     customconcept101_lists(tmp_path, classes)
-    for name in classes:
-        write_image(tmp_path / "benchmark_dataset" / name / "a.png", seed=len(name))
+    for seed, name in enumerate(classes):
+        write_image(tmp_path / "benchmark_dataset" / name / "a.png", seed=seed)
     found = read_concept_set(tmp_path)
     assert {c.name: c.class_word for c in found.concepts} == classes
     chosen = read_concept_set(tmp_path, names=["wearable_shoes1", "pet_cat1"])
