@@ -97,7 +97,7 @@ def _read(
     concepts, intake = _place_captions(taken, base, aliases=renamed)
     intake = replace(
         intake,
-        renamed=tuple(renamed.items()),
+        renamed=tuple(item for item in renamed.items() if item[1] in {c.name for c in taken}),
         concepts_left_out=tuple(c.name for c in found.concepts if c not in taken),
         notes=(*found.notes, *_outside(concepts, base)),
     )
