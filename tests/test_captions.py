@@ -92,5 +92,5 @@ def test_a_smaller_size_is_said_and_its_captions_may_not_name_those_left_out(cap
     concepts_yaml(captioned, text.replace("a man, ''", "a man, '<rick> and <morty>'"))
     intake = read_concept_set(captioned, size=1).intake
     assert intake.concepts_left_out == ("morty",)
-    assert "left out by dataset.size: morty" in intake.lines()
+    assert "concepts left out: morty" in intake.lines()
     assert intake.captions_left_out[0].reason == "names <morty>, which is no concept of this run"

@@ -25,6 +25,10 @@ CHOICES = [(group, file.stem) for group in GROUPS for file in sorted((CONF / gro
 # What a choice needs besides itself.
 COMPANIONS = {
     ("dataset", "folder"): ["dataset.root=."],
+    ("dataset", "dreambench"): ["dataset.root=."],
+    ("dataset", "customconcept101"): ["dataset.root=."],
+    ("experiment", "dreambench"): ["dataset.root=."],
+    ("experiment", "customconcept101"): ["dataset.root=."],
     ("captioner", "vlm"): ["captioner.settings.model=somewhere"],
     ("generation", "real"): ["model=sd15"],
     ("evaluation", "real"): ["model=sd15"],
@@ -203,6 +207,8 @@ def test_what_a_choice_sets_at_the_top_level_holds():
         ),
         (["model=sd15", "generation=default"], ["generation.prompts.world", "generation=real"]),
         (["model=sd15", "evaluation=default"], ["evaluation.reader.kind", "evaluation=real"]),
+        (["dataset.names=[milo]"], ["dataset.size", "found 4 for 1", "dataset.size=null"]),
+        (["dataset.names=[milo,milo]", "dataset.size=2"], ["dataset.names", "repetitions"]),
         (["generation.seeds=[0,0]"], ["generation.seeds", "repetitions"]),
         (["name=a/b"], ["name", "'a/b'"]),
         (["objective=stage1/identity", "method=mix_only"], ["objective", "no stage 1"]),

@@ -37,6 +37,7 @@ OTHER_VALUES: dict[str, Any] = {
     "contrastive.reconstruction": ReconstructionSettings(
         steps=2, batch_size=2, learning_rate=1e-3, weight_decay=0.0, accumulate=1
     ),
+    "generation.prompts.source": ["built"],
     "generation.prompts.world": "generic",
     "generation.prompts.pairs": 1,
 }
@@ -137,7 +138,7 @@ def fingerprints(plan: Plan, config: Config) -> dict[str, str]:
     from clif_exp.runs.preparation import select_prompts
 
     # `prepare` selects the prompts, whose text is fingerprinted in place of their settings.
-    prompts = select_prompts(plan.concepts, config.generation.prompts)
+    prompts, _ = select_prompts(plan.concepts, config.generation.prompts)
     found = forecast(dataclasses.replace(plan, config=config, prompts=prompts))
     return {name: artifact.fingerprint for name, artifact in found.items()}
 
@@ -200,7 +201,8 @@ def test_what_enters_indirectly_is_known(plan):
         for name in get_args(Guidance)
         for setting in type(getattr(plan.config.generation, name)).model_fields
     }
-    single = {"augmentation.background_share", "dataset.root", "dataset.domain"}
+    single = {"augmentation.background_share", "generation.prompts.source"}
+    single |= {f"dataset.{name}" for name in ("root", "names", "domain", "download")}
     assert indirect == single | prior | guidances
 
 
@@ -218,6 +220,20 @@ def test_a_guidance_and_its_settings_touch_only_what_it_draws(plan, name):
     assert fingerprints(plan, stronger)["generation"] != found["generation"]
     unused = changed(plan.config, ("generation", name, field), 3.0)
     assert fingerprints(plan, unused) == before
+
+
+def test_prompts_of_a_file_enter_by_what_they_say_not_by_where_it_lies(plan, tmp_path):
+    def of_file(name: str, text: str) -> dict[str, str]:
+        (tmp_path / name).write_text(text)
+        source = ("generation", "prompts", "source")
+        return fingerprints(plan, changed(plan.config, source, str(tmp_path / name)))
+
+    named = [f"a photo of <{name}>" for name in plan.concepts.names]
+    before = of_file("a.txt", "\n".join(named))
+    assert of_file("b.txt", "\n\n".join(["# comment", *named])) == before
+    found = of_file("a.txt", "\n".join([*named, " and ".join(named)]))
+    differs = {name for name in found if found[name] != before[name]}
+    assert differs == {"generation", "evaluation"}
 
 
 def test_prior_images_depend_on_the_base_model_and_on_their_settings_only(plan):

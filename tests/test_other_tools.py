@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark_folders import customconcept101_lists, dreambench_table
 from clif_exp.concepts.concept import Concept, ConceptImage
 from clif_exp.concepts.reading import read_concept_set
 from support import write_image
@@ -142,3 +143,28 @@ def test_a_folder_outside_of_the_set_is_read_and_said(tmp_path):
     assert len(found.concepts[0].images) == 1
     (line,) = found.intake.lines()
     assert line.endswith(f"images are read from outside of dataset.root: {tmp_path / 'elsewhere'}")
+
+
+def test_customconcept101s_concepts_are_called_like_their_folders_and_chosen_by_name(tmp_path):
+    classes = {"pet_cat1": "cat", "pet_cat2": "cat", "wearable_shoes1": "shoes"}
+    customconcept101_lists(tmp_path, classes)
+    for seed, name in enumerate(classes):
+        write_image(tmp_path / "benchmark_dataset" / name / "a.png", seed=seed)
+    found = read_concept_set(tmp_path)
+    assert {c.name: c.class_word for c in found.concepts} == classes
+    chosen = read_concept_set(tmp_path, names=["wearable_shoes1", "pet_cat1"])
+    assert chosen.names == ("pet_cat1", "wearable_shoes1"), "in the order of the set"
+    assert chosen.intake.lines() == ["concepts left out: pet_cat2"]
+    with pytest.raises(
+        ValueError, match=r"dataset\.names: 'pet_cat3' is no concept of dataset"
+    ) as (refused):
+        read_concept_set(tmp_path, names=["pet_cat3", "pet_cat1"])
+    assert "choose from pet_cat2, pet_cat1" in str(refused.value)
+
+
+def test_concepts_are_chosen_by_the_names_of_the_set_or_of_the_run(tmp_path):
+    dreambench_table(tmp_path, {"cat": "cat", "cat2": "cat"})
+    for name in ("cat", "cat2"):
+        write_image(tmp_path / name / "00.jpg", seed=len(name))
+    for name in ("cat", "cat_1"):
+        assert read_concept_set(tmp_path, names=[name]).names == ("cat_1",)

@@ -12,9 +12,9 @@ from clif_exp.concepts.images import IMAGE_SUFFIXES
 from clif_exp.concepts.wording import visible
 
 REMEDY = (
-    "Put a concepts.yaml there, or Custom Diffusion's concepts_list.json, Mix-of-Show's data JSON,"
-    " DreamBench's folders with prompts_and_classes.txt, or folders named '<name> <class word>'"
-    " with images."
+    "Put a concepts.yaml there, or Custom Diffusion's concepts_list.json, CustomConcept101's"
+    " dataset.json, Mix-of-Show's data JSON, DreamBench's folders with prompts_and_classes.txt, or"
+    " folders named '<name> <class word>' with images."
 )
 
 
@@ -74,6 +74,21 @@ def as_name(text: str) -> str:
     """Turn any label into a name: small letters, digits and _, a letter first."""
     slug = re.sub(r"[^a-z0-9_]+", "_", text.lower()).strip("_")
     return slug if re.match(r"[a-z]", slug) else f"c_{slug}".rstrip("_")
+
+
+def folder_label(folder: str) -> str:
+    """Return what a folder of images calls its concept: `cat1` for `./cat1` and `cat1/images`."""
+    path = Path(folder)
+    return path.parent.name if path.name.lower() in {"image", "images"} else path.name
+
+
+def locate(path: str, folder: Path) -> Path | None:
+    """Find what is named relative to another tool's working directory, by its tail in `folder`."""
+    parts = Path(path).parts
+    if Path(path).is_absolute():
+        return Path(path) if Path(path).exists() else None
+    tails = (folder.joinpath(*parts[start:]) for start in range(len(parts)))
+    return next((tail for tail in tails if tail.exists()), None)
 
 
 def short_path(file: Path, base: Path) -> str:

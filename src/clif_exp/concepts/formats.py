@@ -29,11 +29,12 @@ _MOST_PX = 10**6  # and no NaN, which compares as false
 _IMAGE_FIELDS = ("box", "caption", "file", "mask", "point")
 
 
-def read_description(root: Path) -> Description:
+def read_description(root: Path, *, download: str | None = None) -> Description:
     """Find out which layout `root` has and read it.
 
     Args:
         root: a folder, or a describing .yaml or .json file.
+        download: how to get it, for the message where it is missing.
 
     Returns:
         The concepts as described, and the problems found so far.
@@ -43,7 +44,8 @@ def read_description(root: Path) -> Description:
     """
     if not root.exists():
         raise ValueError(
-            f"dataset.root: '{root}' does not exist. Give the folder of a concept set."
+            f"dataset.root: '{root}' does not exist."
+            f" {download or 'Give the folder of a concept set.'}"
         )
     folder = root if root.is_dir() else root.parent
     file = _describing_file(root) if root.is_dir() else root
@@ -62,7 +64,7 @@ def read_description(root: Path) -> Description:
 
 
 def _describing_file(folder: Path) -> Path | None:
-    for name in ("concepts.yaml", "concepts.yml", "concepts_list.json"):
+    for name in ("concepts.yaml", "concepts.yml", "concepts_list.json", "dataset.json"):
         if (folder / name).is_file():
             return folder / name
     lists = sorted(file for file in folder.glob("*.json") if file.is_file())

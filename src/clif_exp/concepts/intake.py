@@ -33,7 +33,7 @@ class Intake:
         captions_kept: captions used as they are.
         captions_changed: those rewritten or left out.
         renamed: [name in the set, name in the run], where the first would be a class word.
-        concepts_left_out: names of those beyond `dataset.size`.
+        concepts_left_out: names of those beyond `dataset.size` or not among `dataset.names`.
         notes: what else was decided, in sentences.
     """
 
@@ -65,7 +65,7 @@ class Intake:
                 f"concept '{before}' is called <{after}>: '{before}' is a class word of the set"
             )
         if self.concepts_left_out:
-            lines.append(f"left out by dataset.size: {_some(self.concepts_left_out)}")
+            lines.append(f"concepts left out: {_some(self.concepts_left_out)}")
         if self.captions_kept or self.captions_changed:
             lines.append(self._about_captions())
         return lines

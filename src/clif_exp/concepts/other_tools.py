@@ -13,7 +13,9 @@ from clif_exp.concepts.description import (
     REMEDY,
     Description,
     as_name,
+    folder_label,
     image_files,
+    locate,
     sidecar_caption,
 )
 from clif_exp.concepts.documents import read_json, read_text
@@ -29,7 +31,7 @@ _NO_CLASS = (
 
 
 def read_json_list(file: Path, folder: Path, name: str) -> Description:
-    """Read Custom Diffusion's concepts_list.json or Mix-of-Show's data JSON."""
+    """Read a JSON list of Custom Diffusion, CustomConcept101 or Mix-of-Show."""
     record = read_json(file)
     if (
         not isinstance(record, list)
@@ -60,15 +62,16 @@ def read_json_list(file: Path, folder: Path, name: str) -> Description:
 def _read_entry(entry: Mapping[str, str], folder: Path, found: Description) -> Concept:
     """Read one entry of a JSON list."""
     path = Path(entry["instance_data_dir"])
-    label = path.parent.name if path.name.lower() in {"image", "images"} else path.name
     # Custom Diffusion marks the concept in its prompt, as "<new1> cat"; Mix-of-Show writes <TOK>
-    # for all of them.
+    # for all of them, CustomConcept101 (which lists prompts) <new1>.
     marked = re.search(r"<([^<>|]+)>", entry.get("instance_prompt", ""))
-    name = as_name(marked[1] if marked and marked[1] != "TOK" else label)
+    own = marked and marked[1] != "TOK" and "prompt_filename" not in entry
+    name = as_name(marked[1] if marked and own else folder_label(entry["instance_data_dir"]))
     where = f"{found.source}: concept '{visible(name)}'"
     folders: dict[str, Path | None] = {}
     for key in _FOLDERS:
-        folders[key] = _locate(entry[key], folder) if entry.get(key) else None
+        found_at = locate(entry[key], folder) if entry.get(key) else None
+        folders[key] = found_at if found_at and found_at.is_dir() else None
         if folders[key] is None and (entry.get(key) or key == "instance_data_dir"):
             found.problems.append(
                 f"{where}: {key} {shown(entry[key])} does not exist below {folder}. Correct the"
@@ -235,12 +238,3 @@ def _read_metadata(folder: Path, problems: list[str]) -> dict[str, dict[str, str
                 " remove the line."
             )
     return rows
-
-
-def _locate(path: str, folder: Path) -> Path | None:
-    """Find a folder that is named relative to another tool's working directory, by its tail."""
-    parts = Path(path).parts
-    if Path(path).is_absolute():
-        return Path(path) if Path(path).is_dir() else None
-    tails = (folder.joinpath(*parts[start:]) for start in range(len(parts)))
-    return next((tail for tail in tails if tail.is_dir()), None)

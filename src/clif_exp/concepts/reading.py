@@ -18,8 +18,9 @@ Other tools' layouts are read by `formats.py`. Captions are given their concept'
 
 from __future__ import annotations
 
+import difflib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,17 +28,25 @@ from typing import Any
 from clif_exp.concepts.captions import place_concept
 from clif_exp.concepts.checks import concept_problems, name_problems, shared_images
 from clif_exp.concepts.concept import Concept, ConceptImage, ConceptSet
-from clif_exp.concepts.description import short_path
+from clif_exp.concepts.description import Description, short_path
 from clif_exp.concepts.intake import CaptionChange, Intake
 from clif_exp.concepts.wording import listing, visible
 
 
-def read_concept_set(root: Path, *, size: int | None = None) -> ConceptSet:
+def read_concept_set(
+    root: Path,
+    *,
+    size: int | None = None,
+    names: Sequence[str] | None = None,
+    download: str | None = None,
+) -> ConceptSet:
     """Read and validate a concept set: `concepts.yaml`, or another tool's layout.
 
     Args:
         root: the set's folder, or the describing file itself.
         size: how many of the concepts to take (the first ones); None takes all.
+        names: which concepts to take, in the order of the set; None takes all.
+        download: how to get the set, for the message where it is missing.
 
     Returns:
         The checked set; every image in it can be opened.
@@ -48,7 +57,7 @@ def read_concept_set(root: Path, *, size: int | None = None) -> ConceptSet:
     """
     root = Path(root).expanduser()
     try:
-        return _read(root, size)
+        return _read(root, size=size, names=names, download=download)
     except OSError as error:  # such as a path of more characters than the system allows
         path = visible(str(error.filename or root), 200)
         raise ValueError(
@@ -56,11 +65,13 @@ def read_concept_set(root: Path, *, size: int | None = None) -> ConceptSet:
         ) from error
 
 
-def _read(root: Path, size: int | None) -> ConceptSet:
+def _read(
+    root: Path, *, size: int | None, names: Sequence[str] | None, download: str | None
+) -> ConceptSet:
     from clif_exp.concepts.formats import read_description
 
     try:
-        found = read_description(root)
+        found = read_description(root, download=download)
     except ValueError as error:
         raise ValueError(listing([str(error)])) from error
     problems, base = found.problems, root if root.is_dir() else root.parent
@@ -72,7 +83,12 @@ def _read(root: Path, size: int | None) -> ConceptSet:
     renamed = {} if found.named_by_user else _avoid_class_words(found.concepts)
     # A name used twice is wrong even if only a part of the set is requested.
     problems += name_problems(found.source, found.concepts)
-    taken, others = found.concepts[: size or None], found.concepts[size or len(found.concepts) :]
+    if names is None:
+        taken = found.concepts[: size or None]
+    else:
+        chosen = {renamed.get(name, name) for name in names}
+        problems += _unknown_names(chosen, found, renamed=renamed)
+        taken = [concept for concept in found.concepts if concept.name in chosen]
     for concept in taken:
         problems += concept_problems(found.source, concept, base)
     problems += shared_images(found.source, taken, base)
@@ -81,8 +97,8 @@ def _read(root: Path, size: int | None) -> ConceptSet:
     concepts, intake = _place_captions(taken, base, aliases=renamed)
     intake = replace(
         intake,
-        renamed=tuple(renamed.items()),
-        concepts_left_out=tuple(concept.name for concept in others),
+        renamed=tuple(item for item in renamed.items() if item[1] in {c.name for c in taken}),
+        concepts_left_out=tuple(c.name for c in found.concepts if c not in taken),
         notes=(*found.notes, *_outside(concepts, base)),
     )
     return ConceptSet(name=found.name, root=base, concepts=tuple(concepts), intake=intake)
@@ -131,6 +147,21 @@ def write_concepts_yaml(
         yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=120), encoding="utf-8"
     )
     return file
+
+
+def _unknown_names(
+    chosen: Collection[str], found: Description, *, renamed: Mapping[str, str]
+) -> list[str]:
+    """Say which of the chosen names no concept has."""
+    known = [concept.name for concept in found.concepts]
+    problems = []
+    for name in sorted(set(chosen) - set(known)):
+        near = difflib.get_close_matches(name, [*known, *renamed], n=3, cutoff=0.5)
+        problems.append(
+            f"dataset.names: '{visible(name)}' is no concept of {found.source}; choose from"
+            f" {', '.join(near or known[:10])}{' ...' if near or len(known) > 10 else ''}"
+        )
+    return problems
 
 
 def _avoid_class_words(concepts: list[Concept]) -> dict[str, str]:

@@ -112,8 +112,8 @@ def check_lengths(
             longest = max(concepts.concepts, key=lambda concept: len(concept.class_word))
             raise ValueError(
                 f"generation.prompts: '{visible(prompt)}' has {length} tokens, the text encoder"
-                f" reads {most}. Shorten the class_word '{longest.class_word}', or lower"
-                f" diffusion.num_tokens (found {num_tokens})."
+                f" reads {most}. Shorten it where it is yours, or the class_word"
+                f" '{longest.class_word}', or lower diffusion.num_tokens (found {num_tokens})."
             )
 
 

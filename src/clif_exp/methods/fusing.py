@@ -167,8 +167,8 @@ def changed_weights(spec: BaseModels, folder: Path, *, base: Any) -> dict[str, d
                 continue
             if name.rpartition(".")[0] not in linear:
                 raise ValueError(
-                    f"{folder}: has changed {name} of {model}, but method.merging.kind=gradient_fusion merges"
-                    " linear layers only. Train with diffusion.target_modules of the attention."
+                    f"{folder}: has changed {name} of {model}, but gradient fusion merges linear"
+                    " layers only. Train with diffusion.target_modules of the attention."
                 )
             changes[model][name] = change
     return changes

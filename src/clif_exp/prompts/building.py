@@ -240,11 +240,7 @@ def build_prompts(
         ValueError: more prompts without a concept than the world has.
     """
     world, split, seed = WORLDS[settings.world], settings.split, settings.seed
-    if settings.prior > (most := prior_capacity(world, split)):
-        raise ValueError(
-            f"generation.prompts.prior: found {settings.prior}, but {settings.world} has {most}"
-            f" different {split} prompts without a concept; lower it."
-        )
+    prior = built_prior(settings)
     return [
         *single_prompts(
             concepts, world=world, per_concept=settings.single_per_concept, split=split, seed=seed
@@ -266,5 +262,20 @@ def build_prompts(
             split=split,
             seed=seed,
         ),
-        *prior_prompts(world=world, count=settings.prior, split=split, seed=seed),
+        *prior,
     ]
+
+
+def built_prior(settings: PromptSettings) -> list[EvaluationPrompt]:
+    """Build the prompts without a concept.
+
+    Raises:
+        ValueError: there are to be more than the world has.
+    """
+    world, split = WORLDS[settings.world], settings.split
+    if settings.prior > (most := prior_capacity(world, split)):
+        raise ValueError(
+            f"generation.prompts.prior: found {settings.prior}, but {settings.world} has {most}"
+            f" different {split} prompts without a concept; lower it."
+        )
+    return prior_prompts(world=world, count=settings.prior, split=split, seed=settings.seed)

@@ -33,7 +33,6 @@ def prepare(config: Config) -> Plan:
             fix it.
     """
     from clif_exp.base_models.spec import BaseModels, identity, resolve
-    from clif_exp.concepts.reading import read_concept_set
     from clif_exp.diffusion.checks import check_settings as check_diffusion
     from clif_exp.evaluation.stage import check_settings as check_judges
     from clif_exp.runs.preparation import (
@@ -41,13 +40,15 @@ def prepare(config: Config) -> Plan:
         check_merging,
         check_parts,
         leave_parts_unnamed,
-        materialise_dataset,
+        read_concepts,
         select_prompts,
         warn_of_long_warm_ups,
         warn_of_unused_pairs,
     )
 
     store = ArtifactStore(Path(config.artifacts.root), reuse=config.artifacts.reuse, say=log.info)
+    # A user's folder is checked before base models are looked for, which may download them.
+    given = read_concepts(store, config.dataset) if config.dataset.name == "folder" else None
     spec = resolve(BaseModels(**config.model.model_dump()))
     warnings = []
     if spec.domain not in (None, config.dataset.domain):
@@ -61,16 +62,14 @@ def prepare(config: Config) -> Plan:
         check_merging(spec, config.method.merging)
     if "evaluation" in config.stages:
         check_judges(spec, config.evaluation)
-    dataset = materialise_dataset(store, config.dataset)
-    root = dataset.path if dataset else Path(str(config.dataset.root)).expanduser()
-    concepts = read_concept_set(root, size=config.dataset.size)
+    dataset, root, concepts = given or read_concepts(store, config.dataset)
     check_parts(concepts, config)
     if config.diffusion.orthogonal_lora and "diffusion" in config.stages:
         check_diffusion(spec, config.diffusion, concepts=len(concepts.concepts))
-    prompts = select_prompts(concepts, config.generation.prompts)
+    prompts, prompt_notes = select_prompts(concepts, config.generation.prompts)
     check_concepts(concepts, spec=spec, tokens=config.diffusion.new_tokens(), prompts=prompts)
     if process_rank() == 0:
-        for line in concepts.intake.lines():
+        for line in (*concepts.intake.lines(), *prompt_notes):
             log.info("%s", line)
     return Plan(
         config, store, spec, identity(spec), dataset, root, concepts, prompts, tuple(warnings)

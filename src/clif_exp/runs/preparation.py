@@ -98,6 +98,24 @@ def materialise_dataset(store: ArtifactStore, settings: DatasetSettings) -> Arti
     )
 
 
+def read_concepts(
+    store: ArtifactStore, settings: DatasetSettings
+) -> tuple[Artifact | None, Path, ConceptSet]:
+    """Read and check the concepts; a generated set is written first.
+
+    Returns:
+        The artifact of a generated set, the set's folder, and its concepts.
+    """
+    from clif_exp.concepts.reading import read_concept_set
+
+    dataset = materialise_dataset(store, settings)
+    root = dataset.path if dataset else Path(str(settings.root)).expanduser()
+    concepts = read_concept_set(
+        root, size=settings.size, names=settings.names, download=settings.download
+    )
+    return dataset, root, concepts
+
+
 def leave_parts_unnamed(config: Config) -> tuple[Config, str]:
     """Switch part names and R-Aug off, for images of a kind that the base model does not know.
 
@@ -203,9 +221,12 @@ def check_parts(concepts: ConceptSet, config: Config) -> None:
         )
 
 
-def select_prompts(concepts: ConceptSet, settings: PromptSettings) -> list[EvaluationPrompt]:
-    """Build the evaluation prompts."""
-    from clif_exp.prompts.building import build_prompts
+def select_prompts(
+    concepts: ConceptSet, settings: PromptSettings
+) -> tuple[list[EvaluationPrompt], list[str]]:
+    """Collect the evaluation prompts, and what a user should know of them, in sentences."""
+    from clif_exp.prompts.sources import collect_prompts
 
     class_words = {concept.name: concept.class_word for concept in concepts.concepts}
-    return build_prompts(class_words, settings=settings)
+    aliases = {old: new for old, new in concepts.intake.renamed if new in class_words}
+    return collect_prompts(class_words, aliases=aliases, settings=settings)
