@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def run(stage: str, out: Path, *, backbone: dict, data: Path, precision: str = "32-true") -> None:
@@ -50,6 +51,43 @@ def run(stage: str, out: Path, *, backbone: dict, data: Path, precision: str = "
     else:
         from clif_exp.diffusion.stage import train_diffusion
 
+        changes: dict[str, Any] = {
+            "rank": 2,
+            "alpha": 4.0,
+            "train_embeddings": True,
+            "flip": True,
+            "caption_dropout": 0.2,
+            "ema_decay": 0.9,
+            "offset_noise": 0.1,
+            "validation": {"every": 5, "images": 2, "timesteps": 2},
+        }
+        if stage == "mix_of_show":
+            changes |= {
+                "ema_decay": 0.0,
+                "num_tokens": 2,
+                "layerwise": True,
+                "initial_words": "noise_and_class_word",
+                "embedding_norm_limit": 1.2,
+                "embedding_learning_rate": 0.02,
+                "attention_regularisation": 0.1,
+                "schedule": "linear",
+                "text_lora": {
+                    "learning_rate": 1e-2,
+                    "rank": 2,
+                    "alpha": 2.0,
+                    "target_modules": ["q_proj", "v_proj"],
+                },
+            }
+        if stage == "custom_diffusion":
+            changes |= {
+                "unet": "weights",
+                "target_modules": ["attn2.to_k", "attn2.to_v"],
+                "detach_start_of_text": True,
+                "num_tokens": 1,
+                "initial_words": "rare_words",
+                "class_word": True,
+                "scale_augmentation": {"variants": 3},
+            }
         train_diffusion(
             out,
             spec=spec,
@@ -59,20 +97,7 @@ def run(stage: str, out: Path, *, backbone: dict, data: Path, precision: str = "
             embeddings=None,
             trainer=trainer,
             seed=3,
-            settings=settings(
-                "diffusion",
-                rank=2,
-                alpha=4.0,
-                steps=40,
-                batch_size=3,
-                train_embeddings=True,
-                flip=True,
-                caption_dropout=0.2,
-                ema_decay=0.9,
-                offset_noise=0.1,
-                validation={"every": 5, "images": 2, "timesteps": 2},
-                samples=None,
-            ),
+            settings=settings("diffusion", **changes, steps=40, batch_size=3, samples=None),
         )
 
 

@@ -36,7 +36,7 @@ def _rows(file: Path) -> int:
     return max(0, len(file.read_text().splitlines()) - 1) if file.is_file() else 0
 
 
-@pytest.mark.parametrize("stage", ["contrastive", "diffusion"])
+@pytest.mark.parametrize("stage", ["contrastive", "diffusion", "mix_of_show", "custom_diffusion"])
 def test_a_killed_stage_ends_with_the_same_files(stage, tmp_path, tiny_models):
     backbone = tiny_models.write_tiny_backbone(tmp_path / "backbone", family="sd15")
     tiny_models.write_concepts_and_manifests(tmp_path / "data")

@@ -111,6 +111,20 @@ def test_one_sweep_over_methods_computes_nothing_twice(clif_exp, tmp_path):
     assert len(trained) == len(methods)
 
 
+def test_concepts_apart_over_two_ranks(clif_exp, tmp_path):
+    """Text LoRA, embeddings per layer and attention maps train over ranks; one merges."""
+    result = clif_exp(
+        *("debug=fast", "callbacks=quiet", "trainer=ddp_sim", "stages=[curation,diffusion]"),
+        *for_method("mix_of_show"),
+        *("diffusion.samples=null", "diffusion.steps=2", "dataset.size=1"),
+        store=tmp_path / "store",
+    )
+    assert result.code == 0, result.errors[-2000:]
+    (weights,) = (tmp_path / "store" / "merging").glob("*/unet_weights.safetensors")
+    assert load_file(weights)
+    assert not list((tmp_path / "store").glob("*/*.partial"))
+
+
 def test_an_orthogonal_sum_reads_directions_of_its_own(clif_exp, tmp_path):
     result = clif_exp(
         "debug=fast",
