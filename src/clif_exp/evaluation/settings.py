@@ -7,13 +7,13 @@ A reader is one class here, with its settings, its check and its construction, a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, get_args
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from clif_exp.base_models.checks import check_weights
 from clif_exp.evaluation.models import ReaderInputs, packaged_model
-from clif_exp.settings import SPEED, Share, StageSettings, Strict, Word
+from clif_exp.settings import INDIRECT, SPEED, Count, Range, Share, StageSettings, Strict, Word
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
@@ -144,6 +144,33 @@ READERS: dict[str, type[ReaderSettings]] = {
 """Kind of a reader -> its settings."""
 
 
+class AttentionSettings(StageSettings):
+    """Cross-attention maps of a few of the run's prompts, before and after each stage.
+
+    They are artifacts of their own; each image costs about one of generation's per model.
+
+    Attributes:
+        singles: prompts of one concept.
+        pairs: prompts of two.
+        between: the part of the denoising steps that the maps are the mean over.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    singles: Count
+    pairs: Count
+    between: Range
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.between[0] > self.between[1]:
+            raise ValueError(
+                f"between: found {self.between}; name the earlier share of the steps first, as in"
+                " [0.0, 1.0]"
+            )
+        return self
+
+
 class EvaluationSettings(StageSettings):
     """Which models judge the images, and with which thresholds.
 
@@ -153,6 +180,7 @@ class EvaluationSettings(StageSettings):
         presence_threshold: agreement from which a figure can stand for a concept.
         identity_threshold: identity that `confusion` and `intact` ask of every concept.
         batch_size: images at a time.
+        attention: cross-attention maps.
     """
 
     VERSION: ClassVar[int] = 4
@@ -162,3 +190,4 @@ class EvaluationSettings(StageSettings):
     presence_threshold: Share
     identity_threshold: Share
     batch_size: Annotated[int, Field(ge=1), SPEED]
+    attention: Annotated[AttentionSettings, INDIRECT]

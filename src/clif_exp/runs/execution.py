@@ -39,6 +39,9 @@ _FIRST_GUESS = {
     "generation_class_word": 0.4,
     "generation_stage1": 0.4,
     "evaluation": 0.05,
+    "attention_class_word": 0.5,
+    "attention_stage1": 0.5,
+    "attention": 0.5,
     "export": 3.0,
 }
 

@@ -113,6 +113,7 @@ def execute(plan: Plan, *, run: RunDirectory, config_yaml: str) -> None:
 
 def _walk(execution: Execution) -> None:
     """Run the stages, in the order in which data passes through them."""
+    from clif_exp.runs.stages.attention import record_attention
     from clif_exp.runs.stages.curation import curate
     from clif_exp.runs.stages.diffusion import train
     from clif_exp.runs.stages.evaluation import evaluate
@@ -125,6 +126,7 @@ def _walk(execution: Execution) -> None:
         export(execution)
     generate(execution)
     evaluate(execution)
+    record_attention(execution)
 
 
 def show_results(run: RunDirectory) -> None:

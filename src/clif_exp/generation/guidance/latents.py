@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from clif_exp.generation.guidance.maps import recorded
+from clif_exp.base_models.attention_maps import recorded
 
 if TYPE_CHECKING:
     from clif_exp.generation.settings import LatentGuidanceSettings

@@ -19,9 +19,11 @@ class CrossAttentionMaps:
     Attributes:
         by_size: side of the map in positions -> the layers' maps, float32 [B, side, side, K], in
             the order of the U-Net's layers.
+        recording: False lets a pass go by unrecorded.
     """
 
     by_size: dict[int, list[Tensor]] = field(default_factory=dict)
+    recording: bool = True
 
     def add(self, scores_NQK: Tensor, *, heads: int) -> None:
         """Take a layer's attention, [B x heads, side^2, K]."""
@@ -50,30 +52,47 @@ def recorded(unet: Any) -> Iterator[CrossAttentionMaps]:
     """Record the cross-attention of every pass inside; gradients flow through the maps.
 
     Args:
-        unet: UNet2DConditionModel, also with a LoRA. Its attention processors are exchanged for
-            diffusers' plain one, which has the maps at hand, and put back afterwards.
+        unet: UNet2DConditionModel, also with a LoRA. Its own attention processors go on computing
+            what it returns, to the bit; they are put back afterwards.
     """
-    from diffusers.models.attention_processor import AttnProcessor
-
-    before, maps = unet.attn_processors, CrossAttentionMaps()
-    layers = [module for name, module in unet.named_modules() if name.endswith("attn2")]
-    unet.set_attn_processor(AttnProcessor())
-    for layer in layers:
-        layer.get_attention_scores = _recording(layer, maps)
+    maps, own = CrossAttentionMaps(), dict(unet.attn_processors)
+    recording = {
+        name: _Recording(processor, maps) if name.endswith("attn2.processor") else processor
+        for name, processor in own.items()
+    }
+    unet.set_attn_processor(recording)
     try:
         yield maps
     finally:
-        for layer in layers:
-            del layer.get_attention_scores
-        unet.set_attn_processor(before)
+        unet.set_attn_processor(own)
 
 
-def _recording(layer: Any, maps: CrossAttentionMaps) -> Any:
-    stock = layer.get_attention_scores
+class _Recording:
+    """An attention processor of diffusers that records a layer's map beside its own processor.
 
-    def scores(*args: Any, **kwargs: Any) -> Tensor:
-        found: Tensor = stock(*args, **kwargs)
-        maps.add(found, heads=layer.heads)
-        return found
+    Fast processors never have the map at hand, and one that has it rounds differently: so it is
+    computed once more, which costs little beside self-attention.
+    """
 
-    return scores
+    def __init__(self, own: Any, maps: CrossAttentionMaps) -> None:
+        self.own, self.maps = own, maps
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Any:
+        if self.maps.recording:
+            assert encoder_hidden_states is not None, "cross-attention reads a text"
+            query = attn.head_to_batch_dim(attn.to_q(hidden_states))
+            key = attn.head_to_batch_dim(attn.to_k(encoder_hidden_states))
+            mask = attn.prepare_attention_mask(attention_mask, key.shape[1], len(hidden_states))
+            self.maps.add(attn.get_attention_scores(query, key, mask), heads=attn.heads)
+        return self.own(
+            attn,
+            hidden_states,
+            encoder_hidden_states=encoder_hidden_states,
+            attention_mask=attention_mask,
+        )
