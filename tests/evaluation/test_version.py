@@ -17,7 +17,7 @@ from clif_exp.evaluation.results import collect_metrics
 from clif_exp.evaluation.scoring import Row
 from clif_exp.evaluation.settings import EvaluationSettings
 
-PINNED = {4: "b5c93a3b099553de"}
+PINNED = {5: "b5c93a3b099553de"}
 SLOTS = ("species", "coat", "hat", "hat_colour", "top_colour")
 VALUES = ("red", "blue", "green", "none", AMBIGUOUS, NOT_VISIBLE)
 

@@ -171,6 +171,22 @@ class AttentionSettings(StageSettings):
         return self
 
 
+class GeneralPairsSettings(StageSettings):
+    """Pairs of concepts that the base model knows, drawn by it and read: the paper's Fig. 2.
+
+    They are artifacts of their own, which all runs of a base model share.
+
+    Attributes:
+        pairs: how many pairs of ToonWorld's species, in turn of one family and of two.
+        seeds: sampling seeds; two images of each pair per seed, one either way round.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    pairs: Annotated[int, Field(ge=0, le=105)]
+    seeds: Annotated[list[Count], Field(min_length=1)]
+
+
 class EvaluationSettings(StageSettings):
     """Which models judge the images, and with which thresholds.
 
@@ -181,9 +197,10 @@ class EvaluationSettings(StageSettings):
         identity_threshold: identity that `confusion` and `intact` ask of every concept.
         batch_size: images at a time.
         attention: cross-attention maps.
+        general_pairs: confusion by distance of concepts that the base model knows.
     """
 
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
 
     judge: JudgeSettings
     reader: Annotated[ReaderSettings, Field(discriminator="kind")]
@@ -191,3 +208,14 @@ class EvaluationSettings(StageSettings):
     identity_threshold: Share
     batch_size: Annotated[int, Field(ge=1), SPEED]
     attention: Annotated[AttentionSettings, INDIRECT]
+    general_pairs: Annotated[GeneralPairsSettings, INDIRECT]
+
+    @model_validator(mode="after")
+    def _general_pairs_are_read(self) -> Self:
+        if self.general_pairs.pairs and self.reader.kind != "oracle":
+            raise ValueError(
+                f"general_pairs.pairs: found {self.general_pairs.pairs} with"
+                f" evaluation.reader.kind={self.reader.kind}; only ToonWorld's oracle reads general"
+                " concepts: use 0"
+            )
+        return self

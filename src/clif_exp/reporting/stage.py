@@ -41,7 +41,8 @@ def write_report(
         summary: what `summary.json` holds.
         artifacts: published folders by name: augment_G, augment_R, augment_M, contrastive,
             diffusion, generation, generation_prior, generation_class_word, generation_stage1,
-            evaluation, attention, attention_class_word, attention_stage1; all optional.
+            evaluation, attention, attention_class_word, attention_stage1, general_pairs; all
+            optional.
         guide: the metrics in the order of tables, each with `name`, `title`, `arrow`, `better`,
             `range` and `meaning`.
         config_yaml: the resolved configuration.
@@ -59,7 +60,6 @@ def write_report(
     evaluation = artifacts.get("evaluation")
     metrics = summary.get("metrics") or _read_json(evaluation, "metrics.json") or {}
     matrices = _read_json(evaluation, "confusion_matrix.json") or {}
-    distances = _read_json(evaluation, "distances.json")
     grids, attention = _grids(artifacts), attention_rows(artifacts)
     of_all = [row for rows in attention.values() for row in rows]
     for name, rows in (grids | {"attention": of_all}).items():
@@ -81,7 +81,11 @@ def write_report(
         attention=attention,
         judged=any(tile.good is not None for _, tiles in grids["pairs"] for tile in tiles),
         confusion_plots=charts.confusion_plots(matrices),
-        distance_plots=charts.distance_plots(distances, matrices),
+        distance_plots=charts.distance_plots(
+            _read_json(evaluation, "distances.json"),
+            _read_json(evaluation, "distance_confusion.json"),
+            _read_json(artifacts.get("general_pairs"), "distance_confusion.json"),
+        ),
         loss_plots=charts.loss_plots(artifacts),
         tokens=token_tables(artifacts.get("contrastive")),
         drawn=drawn_table(metrics, guide),

@@ -117,6 +117,7 @@ def _walk(execution: Execution) -> None:
     from clif_exp.runs.stages.curation import curate
     from clif_exp.runs.stages.diffusion import train
     from clif_exp.runs.stages.evaluation import evaluate
+    from clif_exp.runs.stages.general_pairs import measure_general_pairs
     from clif_exp.runs.stages.generation import generate
     from clif_exp.runs.stages.outputs import export
 
@@ -127,6 +128,7 @@ def _walk(execution: Execution) -> None:
     generate(execution)
     evaluate(execution)
     record_attention(execution)
+    measure_general_pairs(execution)
 
 
 def show_results(run: RunDirectory) -> None:
