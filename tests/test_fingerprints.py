@@ -213,7 +213,9 @@ def test_what_is_measured_beside_evaluation_has_artifacts_of_its_own(plan, name)
     config = changed(plan.config, ("evaluation", "general_pairs", "pairs"), 3)
     before = fingerprints(plan, config)
     for setting in type(getattr(config.evaluation, name)).model_fields:
-        value = {"pairs": 1, "singles": 2, "between": [0.0, 0.5], "seeds": [7]}[setting]
+        value = {"pairs": 1, "singles": 2, "between": [0.0, 0.5], "seeds": [7], "of": "species"}[
+            setting
+        ]
         found = fingerprints(plan, changed(config, ("evaluation", name, setting), value))
         differ = {artifact for artifact in before if found[artifact] != before[artifact]}
         assert differ == {artifact for artifact in before if artifact.startswith(name)}, setting

@@ -16,8 +16,9 @@ from clif_exp.evaluation.general_pairs import (
     general_pairs,
     judge_general_pairs,
 )
-from clif_exp.evaluation.settings import OracleSettings
+from clif_exp.evaluation.settings import GeneralPairsSettings, OracleSettings
 from clif_exp.toonworld.grammar import VOCABULARY
+from clif_exp.toonworld.names import named_characters
 from clif_exp.toonworld.world import FAMILY_OF
 from support import settings
 
@@ -68,29 +69,34 @@ def test_a_runs_concepts_are_measured_as_they_are_after_the_last_stage(tmp_path)
     assert [point["rows"] for point in found["pairs"].values()] == [0.1, 0.2, 0.3]
 
 
-def test_general_pairs_are_of_one_family_and_of_two_and_more_keep_those_before():
-    few, all_ = general_pairs(6), general_pairs(105)
+@pytest.mark.parametrize("of", ["species", "names"])
+def test_general_pairs_are_of_likes_and_others_and_more_keep_those_before(of):
+    most = GeneralPairsSettings.MOST[of]
+    few, all_ = general_pairs(of, count=6), general_pairs(of, count=most)
     assert few == all_[:6]
-    assert len({frozenset(pair) for pair in all_}) == 105
-    assert [FAMILY_OF[a] == FAMILY_OF[b] for a, b in few] == [True, False] * 3
-    prompts = general_pair_prompts(6)
+    assert len({frozenset(pair) for pair in all_}) == len(all_) == most
+    looks = named_characters()
+    group = FAMILY_OF if of == "species" else {name: looks[name].species for name in looks}
+    assert [group[a] == group[b] for a, b in few] == [True, False] * 3
+    prompts = general_pair_prompts(of, count=6)
     assert len({prompt.id for prompt in prompts}) == 12
     for prompt in prompts:
         assert set(prompt.text.split()) <= set(VOCABULARY)
 
 
-def test_what_the_oracle_reads_becomes_points(tmp_path, monkeypatch):
+@pytest.mark.parametrize("of", ["species", "names"])
+def test_what_the_oracle_reads_becomes_points(of, tmp_path, monkeypatch):
     """The reader is given what it would find: of the first pair right, of the second one twice."""
     spec = resolve(BaseModels("toonworld", str(packaged_weights()), resolution=128))
-    prompts = general_pair_prompts(2)
+    prompts = general_pair_prompts(of, count=2)
     (tmp_path / "images").mkdir()
     lines = []
     for index, prompt in enumerate(prompts):
         file = f"images/{index}.png"
         Image.new("L", (8, 8), index).save(tmp_path / file)
-        lines.append({"file": file, **prompt.to_json()})
+        fields = prompt.to_json()
+        lines.append({"file": file, "prompt_id": fields.pop("id"), **fields})
     (tmp_path / "generations.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
-
     boxes = ((0.1, 0.2, 0.4, 0.9), (0.6, 0.2, 0.9, 0.9))
 
     class Faultless:
@@ -108,7 +114,7 @@ def test_what_the_oracle_reads_becomes_points(tmp_path, monkeypatch):
         settings=settings("evaluation", batch_size=3),
     )
     found = json.loads((tmp_path / "out" / "distance_confusion.json").read_text())["pairs"]
-    right, wrong = ("|".join(sorted(pair)) for pair in general_pairs(2))
+    right, wrong = ("|".join(sorted(pair)) for pair in general_pairs(of, count=2))
     assert (found[right]["confusion"], found[right]["leaked"]) == (0.0, 0.0)
     assert (found[wrong]["confusion"], found[wrong]["leaked"]) == (1.0, 0.5)
     assert found[right]["pictures"] == 2
@@ -122,6 +128,18 @@ def test_words_are_as_far_apart_as_their_rows(backbones):
     assert matrix[0][1] == matrix[1][0] > 0 == matrix[2][2]
 
 
-def test_general_pairs_need_the_oracle():
-    with pytest.raises(ValueError, match=r"general_pairs\.pairs: found 3 with .*kind=none"):
-        settings("evaluation", reader={"kind": "none"}, general_pairs={"pairs": 3, "seeds": [0]})
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"reader": {"kind": "none"}, "pairs": 3},
+            r"pairs\.pairs: found 3 with .*kind=none",
+        ),
+        ({"of": "species", "pairs": 106}, r"pairs: found 106, but there are 105 pairs of species"),
+    ],
+)
+def test_general_pairs_that_nobody_can_judge_or_draw_are_refused(changes, message):
+    asked = {"of": "names", "seeds": [0]} | {k: v for k, v in changes.items() if k != "reader"}
+    reader = {"reader": changes["reader"]} if "reader" in changes else {}
+    with pytest.raises(ValueError, match=message):
+        settings("evaluation", general_pairs=asked, **reader)

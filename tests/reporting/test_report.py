@@ -130,7 +130,10 @@ def test_the_page_says_how_confusion_goes_with_distance_and_of_whom(run, tmp_pat
         )
         text = (tmp_path / "report.html").read_text()
         assert "one of 4 pairs" in text, "the customised ones"
-        shown = "one of 3 pairs" in text and "contextual tokens -1.00 (p 0.000)" in text
+        shown = (
+            "one of 3 pairs" in text
+            and "images confused with the distance of contextual tokens -1.00 (p 0.000)" in text
+        )
         assert shown == bool(more)
 
 

@@ -1,7 +1,7 @@
 """Pairs of concepts that the base model has always known: are near ones confused more?
 
 The question of the paper's Fig. 2, without any customisation: "a cat on the left and a lynx on the
-right". Only species of ToonWorld, whose oracle reads them.
+right", or two of the names that stand for a whole look. Only of ToonWorld, whose oracle reads them.
 """
 
 from __future__ import annotations
@@ -22,36 +22,50 @@ from clif_exp.evaluation.models import ReaderInputs
 from clif_exp.prompts.articles import indefinite
 from clif_exp.prompts.evaluation import EvaluationPrompt, prompt_rng
 from clif_exp.prompts.worlds import TOONWORLD
+from clif_exp.toonworld.names import named_characters
+from clif_exp.toonworld.world import FAMILY_OF, SPECIES
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
     from clif_exp.evaluation.figures import FigureReader
-    from clif_exp.evaluation.settings import EvaluationSettings
+    from clif_exp.evaluation.settings import EvaluationSettings, GeneralConcepts
 
 
-def general_pairs(count: int) -> list[tuple[str, str]]:
-    """Return the first pairs of species: in turn of one family and of two; more keep those before.
+def general_pairs(of: GeneralConcepts, *, count: int) -> list[tuple[str, str]]:
+    """Return the first pairs, in turn of likes and of others; more keep those before.
 
     Args:
-        count: how many, at most all 105.
+        of: species, of which likes are of one family; or names, of which likes are of one species
+            and each is in one pair only, so that pairs are independent.
+        count: how many, at most `GeneralPairsSettings.MOST`.
     """
-    from clif_exp.toonworld.world import FAMILY_OF, SPECIES
+    rng = prompt_rng(0, "general pairs", of)
+    if of == "species":
+        pairs = list(itertools.combinations(SPECIES, 2))
+        rng.shuffle(pairs)
+        alike = [pair for pair in pairs if FAMILY_OF[pair[0]] == FAMILY_OF[pair[1]]]
+        other = [pair for pair in pairs if pair not in alike]
+        turns = itertools.chain.from_iterable(itertools.zip_longest(alike, other))
+        return [pair for pair in turns if pair is not None][:count]
+    looks = named_characters()
+    left = rng.sample(list(looks), len(looks))
+    found = []
+    for index in range(count):
+        a = left.pop()
+        alike_wanted = index % 2 == 0
+        b = next(b for b in left if (looks[a].species == looks[b].species) == alike_wanted)
+        left.remove(b)
+        found.append((a, b))
+    return found
 
-    pairs = list(itertools.combinations(SPECIES, 2))
-    prompt_rng(0, "general pairs").shuffle(pairs)
-    alike = [pair for pair in pairs if FAMILY_OF[pair[0]] == FAMILY_OF[pair[1]]]
-    other = [pair for pair in pairs if pair not in alike]
-    turns = itertools.chain.from_iterable(itertools.zip_longest(alike, other))
-    return [pair for pair in turns if pair is not None][:count]
 
-
-def general_pair_prompts(count: int) -> list[EvaluationPrompt]:
-    """Return two prompts for each pair, which stands either way round."""
+def general_pair_prompts(of: GeneralConcepts, *, count: int) -> list[EvaluationPrompt]:
+    """Return two prompts for each pair, which stands either way round; arguments as above."""
     prompts = []
-    for pair in general_pairs(count):
+    for pair in general_pairs(of, count=count):
         for a, b in (pair, pair[::-1]):
-            named = TOONWORLD.side.format(a=indefinite(a), b=indefinite(b))
-            text = f"{TOONWORLD.stems['reporting']} {named}"
+            said = [indefinite(name) if of == "species" else name for name in (a, b)]
+            text = f"{TOONWORLD.stems['reporting']} {TOONWORLD.side.format(a=said[0], b=said[1])}"
             prompts.append(
                 EvaluationPrompt(
                     id=f"general-{a}-{b}",
@@ -61,16 +75,21 @@ def general_pair_prompts(count: int) -> list[EvaluationPrompt]:
                     concepts=(),
                     class_text=text,
                     sides=("left", "right"),
-                    expected=({"species": a}, {"species": b}),
+                    expected=(_look(of, a), _look(of, b)),
                 )
             )
     return prompts
 
 
+def _look(of: GeneralConcepts, name: str) -> dict[str, str]:
+    """Slot -> value of what a word asks for: of a species nothing else."""
+    return {"species": name} if of == "species" else named_characters()[name].attributes()
+
+
 def judge_general_pairs(
     out: Path, *, images: Path, spec: BaseModels, settings: EvaluationSettings, device: str = "cpu"
 ) -> None:
-    """Read the base model's images of pairs of species, and write `distance_confusion.json`.
+    """Read the base model's images of general pairs, and write `distance_confusion.json`.
 
     Args:
         out: folder to write into.
@@ -98,16 +117,16 @@ def _judge(
     reader: FigureReader,
     settings: EvaluationSettings,
 ) -> list[Judgement]:
-    """Judge a batch: of a figure nothing but its species is asked for."""
+    """Judge a batch of images, each against what its two words ask for."""
     opened = [Image.open(folder / line["file"]).convert("RGB") for line in lines]
     judged = []
     for line, figures in zip(lines, reader.read(opened), strict=True):
-        pair = [slots["species"] for slots in line["expected"]]
+        pair = line["prompt_id"].split("-")[1:]
         judged.append(
             judge_image(
                 figures,
                 pair,
-                truth={name: {"species": name} for name in pair},
+                truth=dict(zip(pair, line["expected"], strict=True)),
                 sides=line["sides"],
                 presence_threshold=settings.presence_threshold,
                 identity_threshold=settings.identity_threshold,

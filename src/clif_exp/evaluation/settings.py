@@ -144,6 +144,9 @@ READERS: dict[str, type[ReaderSettings]] = {
 """Kind of a reader -> its settings."""
 
 
+GeneralConcepts = Literal["species", "names"]
+
+
 class AttentionSettings(StageSettings):
     """Cross-attention maps of a few of the run's prompts, before and after each stage.
 
@@ -177,14 +180,26 @@ class GeneralPairsSettings(StageSettings):
     They are artifacts of their own, which all runs of a base model share.
 
     Attributes:
-        pairs: how many pairs of ToonWorld's species, in turn of one family and of two.
+        of: ToonWorld's species, or its names, which stand for a whole look as concepts do.
+        pairs: how many pairs, in turn of likes (one family, one species) and of others.
         seeds: sampling seeds; two images of each pair per seed, one either way round.
     """
 
     VERSION: ClassVar[int] = 1
 
-    pairs: Annotated[int, Field(ge=0, le=105)]
+    MOST: ClassVar[dict[GeneralConcepts, int]] = {"species": 105, "names": 400}
+
+    of: GeneralConcepts
+    pairs: Count
     seeds: Annotated[list[Count], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _as_many_as_there_are(self) -> Self:
+        if self.pairs > (most := self.MOST[self.of]):
+            raise ValueError(
+                f"pairs: found {self.pairs}, but there are {most} pairs of {self.of}; lower it"
+            )
+        return self
 
 
 class EvaluationSettings(StageSettings):

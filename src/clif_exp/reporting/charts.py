@@ -15,6 +15,9 @@ DISTANCES = {
 }
 """Kinds of `distances.json`, and their names in the chart."""
 
+CONFUSIONS = {"confusion": "images confused", "leaked": "differing attributes leaked"}
+"""Measures of `distance_confusion.json`, and their names in the chart."""
+
 LOSSES = {
     "contrastive": (
         "Stage 1: contrastive loss",
@@ -119,20 +122,25 @@ def _confusion_by_distance(found: Mapping[str, Any], *, title: str) -> dict[str,
     points: Mapping[str, Mapping[str, float]] = found["pairs"]
     uri = plots.plot_points(
         [point["contextual"] for point in points.values()],
-        [point["confusion"] for point in points.values()],
+        {
+            label: [point[measure] for point in points.values()]
+            for measure, label in CONFUSIONS.items()
+        },
         [pair.replace("|", " + ") for pair in points],
         title=title,
         x_label="cosine distance of contextual tokens",
-        y_label="share of images confused",
+        y_label="share",
     )
-    ranks = [
-        f"{DISTANCES[kind]} {rank['rho']:+.2f} (p {rank['p']:.3f})"
-        for kind, measured in found["spearman"].items()
-        if (rank := measured["confusion"]) is not None
-    ]
     caption = f"Each point is one of {len(points)} pairs (the question of the paper's Fig. 2)."
-    if ranks:
-        caption += f" Spearman's rank correlation with the distance of {', '.join(ranks)}."
+    for measure, label in CONFUSIONS.items():
+        ranks = [
+            f"{DISTANCES[kind]} {rank['rho']:+.2f} (p {rank['p']:.3f})"
+            for kind, measured in found["spearman"].items()
+            if (rank := measured[measure]) is not None
+        ]
+        if ranks:
+            caption += f" Spearman's rank correlation of {label} with the distance of"
+            caption += f" {', '.join(ranks)}."
     return {"uri": uri, "caption": caption}
 
 

@@ -25,7 +25,7 @@ def measure_general_pairs(execution: Execution) -> None:
     images = sample_images(
         execution,
         "general_pairs_images",
-        prompts=general_pair_prompts(wanted.pairs),
+        prompts=general_pair_prompts(wanted.of, count=wanted.pairs),
         stage="evaluation",
         settings=config.generation.model_copy(update={"seeds": wanted.seeds}),
     )
