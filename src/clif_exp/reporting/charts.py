@@ -61,21 +61,18 @@ def confusion_plots(matrices: Mapping[str, Any]) -> list[dict[str, str]]:
         )
         found.append({"uri": uri, "caption": caption})
     there: dict[str, dict[str, float]] = {}
-    for kind, measure, label in (
-        ("single", "attendance", "there, alone"),
-        ("multi", "attendance", "there, in pairs"),
-        ("multi", "confusion", "confused, in pairs"),
-    ):
-        for name, value in (matrices.get(kind) or {}).get(measure, {}).items():
-            there.setdefault(name, {})[label] = value
+    for kind, label in (("single", "alone"), ("multi", "in pairs")):
+        for name, value in (matrices.get(kind) or {}).get("attendance", {}).items():
+            there.setdefault(name, {})[f"there, {label}"] = value
+    for name, value in (matrices.get("multi") or {}).get("confusion", {}).items():
+        there[name]["intact, in pairs"] = 1 - value
     if there:
         uri = plots.plot_bars(
-            there, title="Attendance and confusion per concept", x_label="share of its images"
+            there, title="Attendance per concept", x_label="share of images that name it"
         )
         caption = (
-            "How often each concept is in the image when its name is in the prompt (Fig. 9 of the"
-            " paper), and how often it is not there once, recognisable and without a leaked"
-            " attribute."
+            "How often each concept is in the image when its name is in the prompt (the paper's"
+            " Fig. 9), and how often it is there once, recognisable and without a leaked attribute."
         )
         found.append({"uri": uri, "caption": caption})
     return found
