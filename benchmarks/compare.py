@@ -5,7 +5,11 @@ python benchmarks/compare.py --out experiments/methods --seeds 0 1 --casts 100 1
 
 A variant is a name, a colon and its overrides. results.json is written after every run, and a run
 that it already holds is not repeated, so a stopped command resumes. With --against every other
-variant is compared with that one, run by run of the same cast and seed.
+variant is compared with that one, run by run of the same cast and seed. Below stands each concept's
+attendance in images of several, which M-Aug is for (the paper's Fig. 9):
+
+python benchmarks/compare.py --out experiments/maug --seeds 0 1 2 --against clif \
+    "clif: +experiment=clif" "without M-Aug: +experiment=ablate_maug"
 """
 
 from __future__ import annotations
@@ -41,7 +45,12 @@ _FEWEST = 6  # runs from which a p-value is shown: with five, the smallest possi
 
 
 def run(overrides: list[str], *, seed: int, common: list[str], store: Path) -> dict[str, Any]:
-    """Run the pipeline once; returns its metrics, stages' seconds and retrieval accuracy."""
+    """Run the pipeline once.
+
+    Returns:
+        Its metrics, stages' seconds, retrieval accuracy, and `concepts`: name -> attendance and
+        confusion in images of several.
+    """
     with tempfile.TemporaryDirectory() as name:
         places = [f"artifacts.root={store}", f"hydra.run.dir={name}"]
         command = [
@@ -73,7 +82,20 @@ def run(overrides: list[str], *, seed: int, common: list[str], store: Path) -> d
         )
         mistaken = report["text_encoder"].get("mistaken")
         metrics |= {} if mistaken is None else {"told_apart": mistaken["after"]["accuracy"]}
+    if "evaluation" in summary["stages"]:
+        metrics["concepts"] = _per_concept(
+            store / "evaluation" / summary["stages"]["evaluation"]["fingerprint"]
+        )
     return metrics
+
+
+def _per_concept(evaluation: Path) -> dict[str, dict[str, float]]:
+    judged = json.loads((evaluation / "confusion_matrix.json").read_text()).get("multi", {})
+    measures = ("attendance", "confusion")
+    return {
+        name: {measure: judged[measure][name] for measure in measures}
+        for name in judged.get("attendance", {})
+    }
 
 
 def table(results: dict[str, Any]) -> str:
@@ -97,7 +119,28 @@ def table(results: dict[str, Any]) -> str:
         lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
     if results.get("against"):
         lines += ["", *_differences(results["runs"], against=results["against"], shown=shown)]
+    lines += _attendance(results["runs"])
     return "\n".join(lines)
+
+
+def _attendance(runs: dict[str, dict[str, Any]]) -> list[str]:
+    """Each concept's attendance by variant, the mean over its runs; nothing where none is known."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for variant, of_variant in runs.items():
+        for key, metrics in of_variant.items():
+            # Casts have the same names.
+            cast = key.split(", ")[0] + ": " if key.startswith("cast ") else ""
+            for name, measured in metrics.get("concepts", {}).items():
+                by_variant = found.setdefault(f"{cast}{name}", {})
+                by_variant.setdefault(variant, []).append(measured["attendance"])
+    if not found:
+        return []
+    lines = ["", f"| attendance in images of several | {' | '.join(runs)} |"]
+    lines += ["| --- " * (1 + len(runs)) + "|"]
+    for name, of in found.items():
+        cells = [f"{fmean(of[variant]):.2f}" if variant in of else "" for variant in runs]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
 
 
 def _differences(

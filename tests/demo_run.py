@@ -19,9 +19,11 @@ import torch
 from PIL import Image
 
 from clif_exp.contrastive.report import embedding_report
+from clif_exp.evaluation.correlation import write_correlation
 from clif_exp.evaluation.figures import Figure
 from clif_exp.evaluation.results import write_results, write_thumbnails
 from clif_exp.evaluation.scoring import Row, judge_line
+from clif_exp.generation.attention import select_prompts
 from clif_exp.prompts.building import build_prompts
 from clif_exp.prompts.evaluation import EvaluationPrompt, in_class_words
 from clif_exp.runs.composing import compose
@@ -139,6 +141,24 @@ def publish_images(
         )
     (out / "generations.jsonl").write_text("\n".join(lines) + "\n")
     return rows
+
+
+def publish_attention(artifacts: dict[str, Path], prompts: Sequence[EvaluationPrompt]) -> None:
+    """Write drawings as images and as maps, of one concept and of one pair."""
+    cast = default_cast()
+    for name in ("attention_class_word", "attention_stage1", "attention"):
+        lines = []
+        for prompt in select_prompts(prompts, singles=1, pairs=1):
+            files = {who: {"8": f"heat/{prompt.id}-{who}-8.png"} for who in prompt.concepts}
+            image = f"images/{prompt.id}.png"
+            for file in (image, *(own["8"] for own in files.values())):
+                draw(prompt, [cast[who] for who in prompt.concepts], artifacts[name] / file, seed=0)
+            text = prompt.class_text if name == "attention_class_word" else prompt.text
+            line = {"prompt_id": prompt.id, "prompt": text, "file": image, "heat": files, "side": 8}
+            peaks = dict.fromkeys(prompt.concepts, 0.25)
+            overlap = 0.5 if len(files) == 2 else None
+            lines.append(json.dumps(line | {"peak": peaks, "overlap": overlap}))
+        (artifacts[name] / "attention.jsonl").write_text("\n".join(lines) + "\n")
 
 
 def publish_augmented(out: Path, kind: str, caption: str, characters: Sequence[Character]) -> None:
@@ -311,6 +331,7 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
             "generation_class_word",
             "generation_stage1",
             "evaluation",
+            *("attention_class_word", "attention_stage1", "attention"),
             "contrastive",
             "diffusion",
             "augment_G",
@@ -347,6 +368,8 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
         thresholds={"presence": 0.5, "identity": 0.75},
     )
     publish_distances(evaluation, names=NAMES)
+    write_correlation(evaluation)
+    publish_attention(artifacts, prompts)
     publish_training(artifacts)
     publish_pairs(artifacts)
     return summary_of(evaluation), artifacts

@@ -203,7 +203,39 @@ def test_what_enters_indirectly_is_known(plan):
     }
     single = {"augmentation.background_share", "generation.prompts.source"}
     single |= {f"dataset.{name}" for name in ("root", "names", "domain", "download")}
-    assert indirect == single | prior | guidances
+    beside = {
+        f"evaluation.{name}.{setting}"
+        for name in ("attention", "general_pairs")
+        for setting in type(getattr(plan.config.evaluation, name)).model_fields
+    }
+    assert indirect == single | prior | guidances | beside
+
+
+@pytest.mark.parametrize("name", ["attention", "general_pairs"])
+def test_what_is_measured_beside_evaluation_has_artifacts_of_its_own(plan, name):
+    config = changed(plan.config, ("evaluation", "general_pairs", "pairs"), 3)
+    before = fingerprints(plan, config)
+    for setting in type(getattr(config.evaluation, name)).model_fields:
+        value = {"pairs": 1, "singles": 2, "between": [0.0, 0.5], "seeds": [7], "of": "species"}[
+            setting
+        ]
+        found = fingerprints(plan, changed(config, ("evaluation", name, setting), value))
+        differ = {artifact for artifact in before if found[artifact] != before[artifact]}
+        assert differ == {artifact for artifact in before if artifact.startswith(name)}, setting
+    none = ("singles", "pairs") if name == "attention" else ("pairs",)
+    for setting in none:
+        config = changed(config, ("evaluation", name, setting), 0)
+    assert not [artifact for artifact in fingerprints(plan, config) if artifact.startswith(name)]
+
+
+def test_runs_of_a_base_model_share_general_pairs_and_maps_by_class_word(plan):
+    config = changed(plan.config, ("evaluation", "general_pairs", "pairs"), 3)
+    before = fingerprints(plan, config)
+    for path in (("seed",), ("contrastive", "steps"), ("diffusion", "steps")):
+        found = fingerprints(plan, changed(config, path, 7))
+        for artifact in ("attention_class_word", "general_pairs_images", "general_pairs"):
+            assert found[artifact] == before[artifact], path
+        assert found["attention"] != before["attention"], path
 
 
 @pytest.mark.parametrize("name", get_args(Guidance))
@@ -213,6 +245,7 @@ def test_a_guidance_and_its_settings_touch_only_what_it_draws(plan, name):
     found = fingerprints(plan, guided)
     differs = {key for key in found if found[key] != before[key]}
     assert {"generation", "evaluation"} <= differs
+    assert not {key for key in differs if key.startswith("attention")}
     assert not {"generation_prior", "generation_class_word", "generation_stage1"} & differs
     assert "prior_images" not in differs
     field = "weight" if name == "composable" else "scale"

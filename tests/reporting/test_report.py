@@ -55,6 +55,7 @@ def test_the_page_shows_every_section_and_every_metric(page):
         "Concepts in pairs",
         "Metrics",
         "Which concept was taken for which",
+        "Where the models look",
         "before and after",
         "Training",
         "Concept tokens, before and after stage 1",
@@ -99,6 +100,41 @@ def test_the_page_says_what_the_base_model_draws_by_class_word_and_by_stage_1(pa
     assert (folder / "samples" / "stage_1.png").is_file()
     assert 'class="warning"' not in text
     assert 'class="pill outside"' not in text
+
+
+def test_the_page_shows_where_each_model_looks_in_one_line_per_prompt(page):
+    folder, text = page
+    section = text[text.index('id="attention"') :].partition("</section>")[0]
+    lines = section.split('<div class="rows across"')[1:]
+    assert [line.count('<div class="row">') for line in lines] == [3, 3], "three models each"
+    assert [line.count("<img") for line in lines] == [3 * 2, 3 * 3], "an image and its maps"
+    assert "overlap 0.50" in lines[1]
+    assert "overlap" not in lines[0]
+    assert (folder / "samples" / "attention.png").is_file(), "which trackers get"
+
+
+def test_the_page_says_how_confusion_goes_with_distance_and_of_whom(run, tmp_path):
+    summary, artifacts = run
+    general = tmp_path / "general"
+    general.mkdir()
+    pairs = {
+        f"cat|{name}": {"confusion": 1 - far, "leaked": 0.0, "contextual": far}
+        for name, far in (("lynx", 0.1), ("dog", 0.5), ("robot", 0.9))
+    }
+    ranks = {"contextual": {"confusion": {"rho": -1.0, "p": 0.0}, "leaked": None}}
+    found = {"pairs": pairs, "spearman": ranks}
+    (general / "distance_confusion.json").write_text(json.dumps(found))
+    for more in ({}, {"general_pairs": general}):
+        write_report(
+            tmp_path, summary=summary, artifacts=artifacts | more, guide=guide(), config_yaml=""
+        )
+        text = (tmp_path / "report.html").read_text()
+        assert "one of 4 pairs" in text, "the customised ones"
+        shown = (
+            "one of 3 pairs" in text
+            and "images confused with the distance of contextual tokens -1.00 (p 0.000)" in text
+        )
+        assert shown == bool(more)
 
 
 @pytest.mark.parametrize("name", ["identity", "image_alignment"])

@@ -135,7 +135,7 @@ def measure_distances(
     from clif_exp.base_models.text_tuning import apply_text_tuning
     from clif_exp.base_models.unet_tuning.registry import load_unet_tuning
 
-    names, encoders = list(concepts), spec.record.encoders
+    names = list(concepts)
     pipeline: Any = load_pipeline(spec, device=device)
     report: dict[str, Any] = {"names": names, "stages": {}}
     for label, folder in {"before": None, **stages}.items():
@@ -150,15 +150,41 @@ def measure_distances(
             continue
         if folder is not None:
             load_unet_tuning(pipeline, folder)
-        table_VD = encoder.get_input_embeddings().weight.detach().cpu()
-        tokens_ND = contextual_tokens(tokenizer, encoder, ids=ids, record=encoders["text_encoder"])
-        distances = {
-            "rows": pairwise_cosine_distance(
-                mean_embeddings({name: table_VD[tokens] for name, tokens in ids.items()}, names)
-            ),
-            "contextual": pairwise_cosine_distance(tokens_ND),
-        }
-        if len(encoders) == 1:
-            distances["keys_values"] = keys_and_values_distance(pipeline.unet, tokens_ND)
-        report["stages"][label] = {kind: summarise(matrix) for kind, matrix in distances.items()}
+        report["stages"][label] = _distances(spec, pipeline.unet, tokenizer, encoder, ids=ids)
     return report
+
+
+def measure_words(spec: BaseModels, words: Sequence[str], *, device: str = "cpu") -> dict[str, Any]:
+    """Measure the distances between words of the base model's vocabulary, as between concepts.
+
+    Returns:
+        As one of the `stages` of `measure_distances`, in the order of the words.
+    """
+    from clif_exp.base_models.loading import load_pipeline, load_text_encoders
+
+    pipeline: Any = load_pipeline(spec, device=device)
+    tokenizer, encoder = load_text_encoders(spec, device=device)["text_encoder"]
+    same = {word: word for word in words}
+    ids = add_concept_tokens(tokenizer, encoder, concepts=same, num_tokens=1)
+    return _distances(spec, pipeline.unet, tokenizer, encoder, ids=ids)
+
+
+def _distances(
+    spec: BaseModels,
+    unet: Any,
+    tokenizer: Any,
+    encoder: Any,
+    *,
+    ids: Mapping[str, Sequence[int]],
+) -> dict[str, Any]:
+    encoders = spec.record.encoders
+    table_VD = encoder.get_input_embeddings().weight.detach().cpu()
+    tokens_ND = contextual_tokens(tokenizer, encoder, ids=ids, record=encoders["text_encoder"])
+    rows = {name: table_VD[list(tokens)] for name, tokens in ids.items()}
+    distances = {
+        "rows": pairwise_cosine_distance(mean_embeddings(rows, list(ids))),
+        "contextual": pairwise_cosine_distance(tokens_ND),
+    }
+    if len(encoders) == 1:
+        distances["keys_values"] = keys_and_values_distance(unet, tokens_ND)
+    return {kind: summarise(matrix) for kind, matrix in distances.items()}

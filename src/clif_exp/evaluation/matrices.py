@@ -1,4 +1,4 @@
-"""Which concept was taken for which: the confusion matrix, and attendance per concept."""
+"""Which concept was taken for which: the confusion matrix, and shares per concept and pair."""
 
 from __future__ import annotations
 
@@ -60,6 +60,18 @@ def attendance_per_concept(judgements: Sequence[Judgement]) -> dict[str, float]:
         for name in judgement.named:
             there.setdefault(name, []).append(float(name in judgement.present))
     return {name: fmean(values) for name, values in sorted(there.items())}
+
+
+def confusion_per_concept(judgements: Sequence[Judgement]) -> dict[str, float]:
+    """Return concept -> share of the images naming it where it is not there once, intact: [0, 1].
+
+    Intact as in the metric of that name: recognisable and without a leaked attribute.
+    """
+    confused: dict[str, list[float]] = {}
+    for judgement in judgements:
+        for name in judgement.named:
+            confused.setdefault(name, []).append(float(name not in judgement.intact))
+    return {name: fmean(values) for name, values in sorted(confused.items())}
 
 
 def confusion_per_pair(judgements: Sequence[Judgement]) -> dict[str, Mapping[str, float]]:

@@ -43,6 +43,7 @@ def write_results(
             judgements = [judgement for _, judgement in judged]
             report[kind] = matrices.confusion_matrix(judged, names=names, truth=truth)
             report[kind]["attendance"] = matrices.attendance_per_concept(judgements)
+            report[kind]["confusion"] = matrices.confusion_per_concept(judgements)
             report[kind]["pairs"] = matrices.confusion_per_pair(judgements)
     write_json(out / "confusion_matrix.json", report)
     lines = [describe(row, group=row.line["kind"]) for row in rows]

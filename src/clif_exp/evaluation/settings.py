@@ -7,13 +7,13 @@ A reader is one class here, with its settings, its check and its construction, a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, get_args
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from clif_exp.base_models.checks import check_weights
 from clif_exp.evaluation.models import ReaderInputs, packaged_model
-from clif_exp.settings import SPEED, Share, StageSettings, Strict, Word
+from clif_exp.settings import INDIRECT, SPEED, Count, Range, Share, StageSettings, Strict, Word
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
@@ -144,6 +144,64 @@ READERS: dict[str, type[ReaderSettings]] = {
 """Kind of a reader -> its settings."""
 
 
+GeneralConcepts = Literal["species", "names"]
+
+
+class AttentionSettings(StageSettings):
+    """Cross-attention maps of a few of the run's prompts, before and after each stage.
+
+    They are artifacts of their own; each image costs about one of generation's per model.
+
+    Attributes:
+        singles: prompts of one concept.
+        pairs: prompts of two.
+        between: the part of the denoising steps that the maps are the mean over.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    singles: Count
+    pairs: Count
+    between: Range
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.between[0] > self.between[1]:
+            raise ValueError(
+                f"between: found {self.between}; name the earlier share of the steps first, as in"
+                " [0.0, 1.0]"
+            )
+        return self
+
+
+class GeneralPairsSettings(StageSettings):
+    """Pairs of concepts that the base model knows, drawn by it and read: the paper's Fig. 2.
+
+    They are artifacts of their own, which all runs of a base model share.
+
+    Attributes:
+        of: ToonWorld's species, or its names, which stand for a whole look as concepts do.
+        pairs: how many pairs, in turn of likes (one family, one species) and of others.
+        seeds: sampling seeds; two images of each pair per seed, one either way round.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    MOST: ClassVar[dict[GeneralConcepts, int]] = {"species": 105, "names": 400}
+
+    of: GeneralConcepts
+    pairs: Count
+    seeds: Annotated[list[Count], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _as_many_as_there_are(self) -> Self:
+        if self.pairs > (most := self.MOST[self.of]):
+            raise ValueError(
+                f"pairs: found {self.pairs}, but there are {most} pairs of {self.of}; lower it"
+            )
+        return self
+
+
 class EvaluationSettings(StageSettings):
     """Which models judge the images, and with which thresholds.
 
@@ -153,12 +211,26 @@ class EvaluationSettings(StageSettings):
         presence_threshold: agreement from which a figure can stand for a concept.
         identity_threshold: identity that `confusion` and `intact` ask of every concept.
         batch_size: images at a time.
+        attention: cross-attention maps.
+        general_pairs: confusion by distance of concepts that the base model knows.
     """
 
-    VERSION: ClassVar[int] = 5
+    VERSION: ClassVar[int] = 6
 
     judge: JudgeSettings
     reader: Annotated[ReaderSettings, Field(discriminator="kind")]
     presence_threshold: Share
     identity_threshold: Share
     batch_size: Annotated[int, Field(ge=1), SPEED]
+    attention: Annotated[AttentionSettings, INDIRECT]
+    general_pairs: Annotated[GeneralPairsSettings, INDIRECT]
+
+    @model_validator(mode="after")
+    def _general_pairs_are_read(self) -> Self:
+        if self.general_pairs.pairs and self.reader.kind != "oracle":
+            raise ValueError(
+                f"general_pairs.pairs: found {self.general_pairs.pairs} with"
+                f" evaluation.reader.kind={self.reader.kind}; only ToonWorld's oracle reads general"
+                " concepts: use 0"
+            )
+        return self

@@ -13,6 +13,7 @@ from clif_exp.artifacts.files import write_json
 from clif_exp.base_models.checks import check_weights
 from clif_exp.evaluation.alignment import Judge, check_independent, reference_files
 from clif_exp.evaluation.assignment import Truth
+from clif_exp.evaluation.correlation import write_correlation
 from clif_exp.evaluation.models import ReaderInputs, packaged_model
 from clif_exp.evaluation.results import write_results, write_thumbnails
 from clif_exp.evaluation.scoring import Evaluator
@@ -43,8 +44,8 @@ def evaluate(
 ) -> None:
     """Judge the images of a run and write its metrics, matrices, distances and verdicts per image.
 
-    Writes `metrics.json`, `per_image.jsonl`, `confusion_matrix.json`, `distances.json` and
-    `references/`.
+    Writes `metrics.json`, `per_image.jsonl`, `confusion_matrix.json`, `distances.json`,
+    `distance_confusion.json` and `references/`.
 
     Args:
         out: folder to write into.
@@ -97,6 +98,7 @@ def evaluate(
     write_distances(out, stages, spec=spec, concepts=concepts, device=device)
     thresholds = {"presence": settings.presence_threshold, "identity": settings.identity_threshold}
     write_results(out, rows, base_rows, names=names, truth=truth, thresholds=thresholds)
+    write_correlation(out)
 
 
 def check_settings(spec: BaseModels, settings: EvaluationSettings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ def sample(
     guidance_scale: float,
     mixed_precision: bool = True,
     guided: Guided | None = None,
+    after_step: Callable[..., dict[str, Any]] | None = None,
 ) -> list[np.ndarray]:
     """Sample one batch.
 
@@ -38,6 +39,7 @@ def sample(
         guidance_scale: classifier-free guidance; 1 switches it off.
         mixed_precision: allow bf16 autocast on CPUs that have it in hardware.
         guided: guidance by related work; None: the pipeline alone.
+        after_step: the pipeline's `callback_on_step_end`; not beside a guidance, which has its own.
 
     Returns:
         One uint8 array [H, W, 3] per prompt.
@@ -50,6 +52,7 @@ def sample(
     from clif_exp.base_models.precision import cpu_autocast
     from clif_exp.generation.guidance.applying import guidance
 
+    assert guided is None or after_step is None
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in noise_seeds]
     device = pipeline.unet.device.type
     with ExitStack() as stack:
@@ -59,7 +62,7 @@ def sample(
         guiding = (
             stack.enter_context(guidance(pipeline, prompts, guided=guided, generators=generators))
             if guided
-            else {}
+            else {"callback_on_step_end": after_step}
         )
         pixels_BCHW = pipeline(
             prompt=list(prompts),

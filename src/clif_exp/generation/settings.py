@@ -23,8 +23,10 @@ from clif_exp.settings import (
 Guidance = Literal["attend_and_excite", "divide_and_bind", "composable"]
 
 
-class LatentGuidanceSettings(Strict):
+class LatentGuidanceSettings(StageSettings):
     """When and how far the latents move (Chefer et al. 2023, section 3).
+
+    Its VERSION is beside generation's, so that images without guidance stay what they are.
 
     Attributes:
         scale: of the gradient; 0 leaves everything as it is.
@@ -35,11 +37,17 @@ class LatentGuidanceSettings(Strict):
         max_refinements: most moves in such a step.
     """
 
+    VERSION: ClassVar[int] = 2
+
     scale: NotNegative
     scale_range: Range
     until: Share
     thresholds: dict[Share, NotNegative]
     max_refinements: Count
+
+    def relevant(self) -> dict[str, Any]:
+        """Return what can change a guided image."""
+        return {**super().relevant(), "version": self.VERSION}
 
 
 class ComposableSettings(Strict):

@@ -15,6 +15,9 @@ DISTANCES = {
 }
 """Kinds of `distances.json`, and their names in the chart."""
 
+CONFUSIONS = {"confusion": "images confused", "leaked": "differing attributes leaked"}
+"""Measures of `distance_confusion.json`, and their names in the chart."""
+
 LOSSES = {
     "contrastive": (
         "Stage 1: contrastive loss",
@@ -60,61 +63,81 @@ def confusion_plots(matrices: Mapping[str, Any]) -> list[dict[str, str]]:
     there: dict[str, dict[str, float]] = {}
     for kind, label in (("single", "alone"), ("multi", "in pairs")):
         for name, value in (matrices.get(kind) or {}).get("attendance", {}).items():
-            there.setdefault(name, {})[label] = value
+            there.setdefault(name, {})[f"there, {label}"] = value
+    for name, value in (matrices.get("multi") or {}).get("confusion", {}).items():
+        there[name]["intact, in pairs"] = 1 - value
     if there:
         uri = plots.plot_bars(
-            there, title="Attendance per concept", x_label="share of images that show it"
+            there, title="Attendance per concept", x_label="share of images that name it"
         )
-        caption = "How often each concept is in the image when its name is in the prompt."
+        caption = (
+            "How often each concept is in the image when its name is in the prompt (the paper's"
+            " Fig. 9), and how often it is there once, recognisable and without a leaked attribute."
+        )
         found.append({"uri": uri, "caption": caption})
     return found
 
 
 def distance_plots(
-    distances: Mapping[str, Any] | None, matrices: Mapping[str, Any]
+    distances: Mapping[str, Any] | None,
+    concepts: Mapping[str, Any] | None,
+    general: Mapping[str, Any] | None,
 ) -> list[dict[str, str]]:
-    """Embedding distances before and after each stage, and against the leakage of each pair.
+    """Embedding distances before and after each stage, and confusion of each pair against them.
 
     Args:
         distances: `distances.json`, or None.
-        matrices: `confusion_matrix.json`.
+        concepts: `distance_confusion.json` of the run's concepts, or None.
+        general: the same of what the base model knows, or None.
 
     Returns:
         `uri` and `caption` of each chart; none for fewer than two concepts.
     """
-    if not distances or len(distances["names"]) < 2:
-        return []
-    stages = distances["stages"]
-    bars = {
-        title: {label: stage[kind]["mean"] for label, stage in stages.items() if kind in stage}
-        for kind, title in DISTANCES.items()
-        if any(kind in stage for stage in stages.values())
-    }
-    uri = plots.plot_bars(
-        bars, title="Distance between concepts", x_label="mean cosine distance over pairs"
-    )
-    caption = "Before training, concepts with the same class word coincide."
-    found = [{"uri": uri, "caption": caption}]
-    pairs = (matrices.get("multi") or {}).get("pairs") or {}
-    if pairs:
-        found.append(_leakage_by_distance(distances, pairs))
+    found = []
+    if distances and len(distances["names"]) > 1:
+        stages = distances["stages"]
+        bars = {
+            title: {label: stage[kind]["mean"] for label, stage in stages.items() if kind in stage}
+            for kind, title in DISTANCES.items()
+            if any(kind in stage for stage in stages.values())
+        }
+        uri = plots.plot_bars(
+            bars, title="Distance between concepts", x_label="mean cosine distance over pairs"
+        )
+        caption = "Before training, concepts with the same class word coincide."
+        found.append({"uri": uri, "caption": caption})
+    if concepts:
+        title = "Distance against confusion, customised concepts"
+        found.append(_confusion_by_distance(concepts, title=title))
+    if general:
+        title = "Distance against confusion, general concepts"
+        found.append(_confusion_by_distance(general, title=title))
     return found
 
 
-def _leakage_by_distance(
-    distances: Mapping[str, Any], pairs: Mapping[str, Mapping[str, float]]
-) -> dict[str, str]:
-    last = list(distances["stages"].values())[-1]["contextual"]["matrix"]
-    index = {name: place for place, name in enumerate(distances["names"])}
+def _confusion_by_distance(found: Mapping[str, Any], *, title: str) -> dict[str, str]:
+    points: Mapping[str, Mapping[str, float]] = found["pairs"]
     uri = plots.plot_points(
-        [last[index[a]][index[b]] for a, b in (pair.split("|") for pair in pairs)],
-        [pair["leaked"] for pair in pairs.values()],
-        [pair.replace("|", " + ") for pair in pairs],
-        title="Distance against leakage, per pair",
-        x_label="cosine distance of contextual tokens after training",
-        y_label="share of differing attributes leaked",
+        [point["contextual"] for point in points.values()],
+        {
+            label: [point[measure] for point in points.values()]
+            for measure, label in CONFUSIONS.items()
+        },
+        [pair.replace("|", " + ") for pair in points],
+        title=title,
+        x_label="cosine distance of contextual tokens",
+        y_label="share",
     )
-    caption = "Each point is a pair of concepts (the question of the paper's Fig. 2)."
+    caption = f"Each point is one of {len(points)} pairs (the question of the paper's Fig. 2)."
+    for measure, label in CONFUSIONS.items():
+        ranks = [
+            f"{DISTANCES[kind]} {rank['rho']:+.2f} (p {rank['p']:.3f})"
+            for kind, measured in found["spearman"].items()
+            if (rank := measured[measure]) is not None
+        ]
+        if ranks:
+            caption += f" Spearman's rank correlation of {label} with the distance of"
+            caption += f" {', '.join(ranks)}."
     return {"uri": uri, "caption": caption}
 
 

@@ -147,18 +147,21 @@ def plot_curves(
 
 def plot_points(
     x: Sequence[float],
-    y: Sequence[float],
+    series: Mapping[str, Sequence[float]],
     labels: Sequence[str],
     *,
     title: str,
     x_label: str,
     y_label: str,
 ) -> str:
-    """Draw labelled points."""
+    """Draw points of one series or more over the same places, the first one's with labels."""
     figure, axes = _figure(4.6, 3.0)
-    axes.scatter(x, y, color=ACCENT, s=30, linewidths=0, zorder=3)
+    for (name, y), colour in zip(series.items(), (ACCENT, SECOND, THIRD, GREY), strict=False):
+        axes.scatter(x, y, color=colour, s=30, linewidths=0, zorder=3, alpha=0.8, label=name)
+    if len(series) > 1:
+        figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=len(series))
     if len(labels) <= 12:
-        for place in zip(x, y, labels, strict=True):
+        for place in zip(x, next(iter(series.values())), labels, strict=True):
             axes.annotate(
                 place[2],
                 place[:2],

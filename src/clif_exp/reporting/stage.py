@@ -10,6 +10,7 @@ from typing import Any
 from clif_exp.artifacts.files import write_text
 from clif_exp.pages import render
 from clif_exp.reporting import charts, sections
+from clif_exp.reporting.attention import attention_rows
 from clif_exp.reporting.images import data_uri, write_grid, write_strips
 from clif_exp.reporting.tokens import drawn_table, readability_warnings, token_tables
 from clif_exp.reporting.trackers import log_to_trackers
@@ -40,7 +41,8 @@ def write_report(
         summary: what `summary.json` holds.
         artifacts: published folders by name: augment_G, augment_R, augment_M, contrastive,
             diffusion, generation, generation_prior, generation_class_word, generation_stage1,
-            evaluation; all optional.
+            evaluation, attention, attention_class_word, attention_stage1, general_pairs; all
+            optional.
         guide: the metrics in the order of tables, each with `name`, `title`, `arrow`, `better`,
             `range` and `meaning`.
         config_yaml: the resolved configuration.
@@ -58,9 +60,9 @@ def write_report(
     evaluation = artifacts.get("evaluation")
     metrics = summary.get("metrics") or _read_json(evaluation, "metrics.json") or {}
     matrices = _read_json(evaluation, "confusion_matrix.json") or {}
-    distances = _read_json(evaluation, "distances.json")
-    grids = _grids(artifacts)
-    for name, rows in grids.items():
+    grids, attention = _grids(artifacts), attention_rows(artifacts)
+    of_all = [row for rows in attention.values() for row in rows]
+    for name, rows in (grids | {"attention": of_all}).items():
         write_grid(run_dir / "samples" / f"{name}.png", rows)
     page = render(
         "clif_exp.reporting",
@@ -76,9 +78,14 @@ def write_report(
         tables=sections.metric_tables(metrics, guide),
         thresholds=matrices.get("thresholds", {}),
         **grids,
+        attention=attention,
         judged=any(tile.good is not None for _, tiles in grids["pairs"] for tile in tiles),
         confusion_plots=charts.confusion_plots(matrices),
-        distance_plots=charts.distance_plots(distances, matrices),
+        distance_plots=charts.distance_plots(
+            _read_json(evaluation, "distances.json"),
+            _read_json(evaluation, "distance_confusion.json"),
+            _read_json(artifacts.get("general_pairs"), "distance_confusion.json"),
+        ),
         loss_plots=charts.loss_plots(artifacts),
         tokens=token_tables(artifacts.get("contrastive")),
         drawn=drawn_table(metrics, guide),

@@ -40,6 +40,11 @@ _FIRST_GUESS = {
     "generation_class_word": 0.4,
     "generation_stage1": 0.4,
     "evaluation": 0.05,
+    "attention_class_word": 0.5,
+    "attention_stage1": 0.5,
+    "attention": 0.5,
+    "general_pairs_images": 0.4,
+    "general_pairs": 0.05,
     "export": 3.0,
 }
 

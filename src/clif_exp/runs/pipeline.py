@@ -118,9 +118,11 @@ def execute(plan: Plan, *, run: RunDirectory, config_yaml: str) -> None:
 
 def _walk(execution: Execution) -> None:
     """Run the stages, in the order in which data passes through them."""
+    from clif_exp.runs.stages.attention import record_attention
     from clif_exp.runs.stages.curation import curate
     from clif_exp.runs.stages.diffusion import train
     from clif_exp.runs.stages.evaluation import evaluate
+    from clif_exp.runs.stages.general_pairs import measure_general_pairs
     from clif_exp.runs.stages.generation import generate
     from clif_exp.runs.stages.outputs import export
 
@@ -130,6 +132,8 @@ def _walk(execution: Execution) -> None:
         export(execution)
     generate(execution)
     evaluate(execution)
+    record_attention(execution)
+    measure_general_pairs(execution)
 
 
 def show_results(run: RunDirectory) -> None:
