@@ -127,7 +127,7 @@ class Copy:
         self.append(self.package / "evaluation" / "confusion.py", METRIC)
         self.insert("evaluation/metrics.py", r"^METRICS: .*= \($", METRIC_ROW)
         path = self.package / "evaluation" / "settings.py"
-        version = r"(VERSION: ClassVar\[int\] = )(\d+)"
+        version = r"(?s)(class EvaluationSettings.*?VERSION: ClassVar\[int\] = )(\d+)"
         text, count = re.subn(version, lambda m: f"{m[1]}{int(m[2]) + 1}", path.read_text())
         assert count == 1
         path.write_text(text)
