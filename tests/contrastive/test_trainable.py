@@ -147,6 +147,7 @@ def test_exports_carry_a_trained_text_encoder(family, mode, tmp_path, backbones,
         concepts=curated["concepts"],
         diffusion=tmp_path / "two",
         config={},
+        settings=settings("export"),
     )
     ours, _ = load_customised_pipeline(spec, diffusion=tmp_path / "two", device="cpu")
     mine = sample(ours, [PROMPT], noise_seeds=[0], mixed_precision=False, **sampling)[0].astype(int)

@@ -88,6 +88,17 @@ def taught(request, backbones, curated, prior_images):
     spec = backbones(request.param)
     pipeline = load_pipeline(spec)
     trains_embeddings = request.param == "sdxl"
+    chosen = settings(
+        "diffusion",
+        **SHORT
+        | {
+            "steps": 1,
+            "prior_share": 0.5,
+            "prior_target": "teacher",
+            "pair_share": 0.0,
+            "train_embeddings": trains_embeddings,
+        },
+    )
     return _prepare(
         pipeline,
         training_images(curated["concepts"], manifest=None, segments=None, prior=[prior_images]),
@@ -96,19 +107,10 @@ def taught(request, backbones, curated, prior_images):
             pipeline, curated["concepts"], embeddings=None, tokens=NewTokens(2), world="generic"
         ),
         stage_1=False,
+        tuning=chosen.unet_tuning(),
         trainer=FP32,
         seed=0,
-        settings=settings(
-            "diffusion",
-            **SHORT
-            | {
-                "steps": 1,
-                "prior_share": 0.5,
-                "prior_target": "teacher",
-                "pair_share": 0.0,
-                "train_embeddings": trains_embeddings,
-            },
-        ),
+        settings=chosen,
     )
 
 

@@ -144,7 +144,7 @@ class Copy:
         self.insert("diffusion/settings.py", r"^from clif_exp.*kind import .*\n", importing)
         field = '    tuning: Literal["lora", "biases"]\n'
         self.insert("diffusion/settings.py", r"^    timestep_bias: .*\n", field)
-        self.insert("diffusion/settings.py", r'def unet_tuning\(.*\n        """.*"""', case)
+        self.insert("diffusion/settings.py", r'def unet_tuning\(.*\n        """[^"]*"""', case)
         (self.conf / "method" / "biases.yaml").write_text(METHOD)
 
 

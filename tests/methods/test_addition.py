@@ -7,6 +7,7 @@ import torch
 
 from clif_exp.base_models.customised import load_customised_pipeline
 from clif_exp.base_models.loading import load_pipeline
+from clif_exp.base_models.spec import pipeline_folder
 from clif_exp.base_models.unet_tuning.lora import FILE, LoraTuning, read_lora
 from clif_exp.base_models.unet_tuning.orthogonal import disjoint_rows
 from clif_exp.base_models.unet_tuning.registry import export_unet_tuning, load_unet_tuning
@@ -148,6 +149,8 @@ def test_the_merged_lora_is_exported_for_other_tools(tmp_path, backbones, custom
         prediction="epsilon",
         resolution=32,
         concepts=("rick", "morty"),
+        unet=pipeline_folder(spec) / "unet",
+        lora_rank=4,
     )
     export_unet_tuning(out, export, facts=facts)
     loaded, merged = load_pipeline(spec), load_pipeline(spec)
