@@ -172,7 +172,7 @@ def test_the_header_says_what_kohyas_scripts_write(export):
         "format": "pt",
         "modelspec.architecture": "stable-diffusion-v2-768-v/lora",
         "modelspec.date": "1970-01-12T13:47:40+00:00",
-        "modelspec.description": "rick, morty; taught together with CLIF",
+        "modelspec.description": "rick, morty; taught by clif_exp",
         "modelspec.hash_sha256": f"0x{digest}",
         "modelspec.implementation": "diffusers",
         "modelspec.prediction_type": "v",

@@ -16,7 +16,7 @@ from clif_exp.export.settings import ExportSettings
 from clif_exp.export.stage import export_run
 from support import settings
 
-PINNED = {4: "c4aca4e5f994c1e6"}
+PINNED = {5: "c98a75b29c747901"}
 LORA = {"r": 2, "lora_alpha": 4.0, "target_modules": ["q_proj"], "peft_type": "LORA"}
 
 

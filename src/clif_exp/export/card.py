@@ -30,7 +30,7 @@ instance_prompt: "{prompt}"
 
 # {names}
 
-Taught with CLIF to `{base_model}`{revision}, {count} concepts together.
+{count} concepts, taught to `{base_model}`{revision} by clif_exp, method `{method}`.
 
 ## Words
 
@@ -97,7 +97,7 @@ folder>` only. Without them, the tools below draw other images.
 _WHOLE = """
 ## Whole text encoders
 
-Stage 1 trained whole text encoders: the images need {folders} in place
+Whole text encoders were trained: the images need {folders} in place
 of the base model's; no LoRA file carries them. ComfyUI loads `model.safetensors` in there as a CLIP
 (folder `models/text_encoders/`); A1111 has no place for it, so train with `contrastive=lora` to use
 the result there.
@@ -141,6 +141,7 @@ def model_card(
         names=", ".join(concepts.names),
         revision=f" at revision `{spec.revision}`" if spec.revision else "",
         count=len(concepts.names),
+        method=dict(config.get("method", {})).get("name", "of your own"),
         words="\n".join(_words(concepts, num_tokens)),
         warning=_warning(common),
         unread="".join(_UNREAD.format(what=part.unread) for part in parts if part.unread),

@@ -94,7 +94,7 @@ def _model_spec(*, digest: str, facts: ExportFacts) -> dict[str, str]:
     first = facts.concepts[0]
     spec = {
         "architecture": f"{facts.family.names_for(facts.prediction).modelspec}/lora",
-        "description": f"{', '.join(facts.concepts)}; taught together with CLIF",
+        "description": f"{', '.join(facts.concepts)}; taught by clif_exp",
         "hash_sha256": f"0x{digest}",
         "implementation": facts.family.modelspec_implementation,
         "prediction_type": _MODELSPEC_PREDICTION.get(facts.prediction, facts.prediction),
