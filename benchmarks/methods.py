@@ -29,7 +29,7 @@ METHODS = [
     *("clif", "mix_only", "joint_lora", "textual_inversion", "dreambooth", "custom_diffusion"),
     *("custom_diffusion_merged", "mix_of_show", "orthogonal"),
 ]
-SHORT, LONG = 2, 8  # steps
+SHORT, LONG = 4, 24  # steps
 QUICK = ["diffusion.samples=null", "diffusion.validation=null", "callbacks=quiet"]
 QUICK += ["contrastive.steps=2", "diffusion.warmup_steps=0", "diffusion.prior.images=16"]
 GUIDANCE = ("attend_and_excite", "divide_and_bind", "composable")
