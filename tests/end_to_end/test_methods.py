@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from benchmark_folders import drawn_images, dreambench_table
 from clif_exp.base_models.families import FAMILIES
 from clif_exp.base_models.spec import packaged_weights
 
@@ -58,11 +59,20 @@ def for_method(method: str) -> list[str]:
     return [f"method={method}", *narrow.get(method, []), *few]
 
 
+@pytest.fixture(scope="module")
+def two_concepts(tmp_path_factory) -> list[str]:
+    """The overrides that name a cat and a dog, which tiny tokenizers know."""
+    root = tmp_path_factory.mktemp("concepts")
+    drawn_images(root, "can", "monster_toy")
+    dreambench_table(root, {"can": "dog", "monster_toy": "cat"})
+    return ["dataset=folder", f"dataset.root={root}"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "toonworld"])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_runs_on_a_family(clif_exp, backbones, shared_store, method, family):
-    result = clif_exp(*SMALL, *tiny(backbones, family), *for_method(method), store=shared_store)
+def test_a_method_runs_on_a_family(clif_exp, backbones, two_concepts, method, family):
+    result = clif_exp(*SMALL, *two_concepts, *tiny(backbones, family), *for_method(method))
     assert result.code == 0, result.errors
     summary = result.summary()
     assert summary["status"] == "finished"

@@ -37,14 +37,17 @@ TEMPLATES = ("{}", "photo of a {}")
 
 # Features are computed in fp32: what is smaller than its rounding, relative to the largest, is 0.
 _ROUNDING = 1e-6
+_OUTSIDE = 1e-3  # share of the targets that may lie outside of the captions' span
 
 
 def correction(regularisation_NI: Tensor, targets_TI: Tensor) -> Tensor:
     """Return what turns the targets' errors into the change of a weight.
 
     It is the closed form's (d K_t^T)^-1 d: W* = W + (V_t - W K_t^T) correction. All layers that
-    read the same features share it. With K = QR, it is the pseudo-inverse of B = R^-T K_t^T times
-    R^-T: no matrix is squared or inverted.
+    read the same features share it. With K = Q S V, it is the pseudo-inverse of B = S^-1 V K_t^T
+    times S^-1 V: no matrix is squared or inverted. The features of a text encoder may lie in less
+    than its width (a final layer norm without a bias leaves out one direction): the problem is as
+    well-posed as long as the concepts' prompts lie in there, too.
 
     Args:
         regularisation_NI: K, float [N, I].
@@ -54,8 +57,8 @@ def correction(regularisation_NI: Tensor, targets_TI: Tensor) -> Tensor:
         float64 [T, I].
 
     Raises:
-        ValueError: `regularisation_NI` has fewer than I independent rows, so that the problem has
-            no one solution; or there are more targets than I.
+        ValueError: the targets leave the span of `regularisation_NI`, so that the problem has no
+            one solution; or there are more targets than I.
     """
     width = regularisation_NI.shape[1]
     count = len(targets_TI)
@@ -65,24 +68,28 @@ def correction(regularisation_NI: Tensor, targets_TI: Tensor) -> Tensor:
             f" {width} wide, so no weight meets them all. Merge fewer concepts, or concepts of"
             " fewer tokens."
         )
-    regularisation_NI = regularisation_NI.double()
-    found = 0
-    if len(regularisation_NI):
-        upper_RI = torch.linalg.qr(regularisation_NI, mode="r").R
-        sizes = torch.linalg.svdvals(upper_RI)
-        found = int((sizes > _ROUNDING * sizes[0]).sum())
-    if found < width:
+    targets_TI = targets_TI.double()
+    span_RI, sizes_R = _span(regularisation_NI.double())
+    outside_TI = targets_TI - targets_TI @ span_RI.T @ span_RI
+    if outside_TI.norm() > _OUTSIDE * targets_TI.norm():
         raise ValueError(
-            f"method.merging.captions: found {found} independent token features in"
+            f"method.merging.captions: found {len(span_RI)} independent token features in"
             f" {len(regularisation_NI)} tokens of captions, but the text is {width} wide and"
-            f" needs at least {width}. Give more captions, and of more different words."
+            f" needs at least {width}, or as many as span the concepts' prompts. Give more"
+            " captions, and of more different words."
         )
-    # B^T [T, I]: the targets seen where the captions' features are white.
-    white_TI = torch.linalg.solve_triangular(
-        upper_RI.T, targets_TI.double().T, upper=False
-    ).T.contiguous()
-    inverse_IT = torch.linalg.pinv(white_TI, rtol=_ROUNDING)
-    return torch.linalg.solve_triangular(upper_RI, inverse_IT, upper=True).T
+    white_IR = span_RI.T / sizes_R  # in these coordinates the captions' features are white
+    return torch.linalg.pinv((targets_TI @ white_IR).T, rtol=_ROUNDING) @ white_IR.T
+
+
+def _span(features_NI: Tensor) -> tuple[Tensor, Tensor]:
+    """Return an orthonormal basis [R, I] of what features span, and their sizes along it [R]."""
+    if not len(features_NI):
+        return features_NI, features_NI.new_zeros(0)
+    upper = torch.linalg.qr(features_NI, mode="r").R
+    _, sizes, basis = torch.linalg.svd(upper, full_matrices=False)
+    found = int((sizes > _ROUNDING * sizes[0]).sum())
+    return basis[:found], sizes[:found]
 
 
 def constrained_merge(
