@@ -25,7 +25,7 @@ from clif_exp.base_models.tokens import (
     load_concept_embeddings,
     save_concept_embeddings,
 )
-from clif_exp.base_models.trained_tokens import ConceptEmbeddings, vocabulary_norm
+from clif_exp.base_models.trained_tokens import ConceptEmbeddings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -107,7 +107,7 @@ class LayerwiseEmbeddings:
     Attributes:
         weight: the trainable parameter, float32 [layers, all concepts' tokens, D].
         flat_ids: the token id of each of its rows, int64.
-        vocabulary_norm: mean norm of the embeddings that belong to no concept.
+        initial_norm: mean norm of these rows at the start.
     """
 
     def __init__(
@@ -129,13 +129,13 @@ class LayerwiseEmbeddings:
         self.flat_ids = torch.tensor(
             [i for ids in self.token_ids.values() for i in ids], device=table.device
         )
-        self.vocabulary_norm = vocabulary_norm(self.embedding, but=self.flat_ids.tolist())
         start = (
             table[self.flat_ids].expand(layers, -1, -1)
             if rows is None
             else torch.cat([rows[name].to(table.device) for name in self.token_ids], dim=1)
         )
         self.weight: Tensor = nn.Parameter(start.float().clone())
+        self.initial_norm = float(self.mean_norm())
         self._copies = 1  # of each prompt in the pass that runs now
         self._handles = [
             text_encoder.register_forward_pre_hook(self._copy_prompts, with_kwargs=True),

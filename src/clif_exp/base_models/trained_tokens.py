@@ -9,16 +9,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def vocabulary_norm(embedding: nn.Embedding, *, but: Sequence[int]) -> float:
-    """Return the mean norm of a token table's rows but some."""
-    import torch
-
-    words = torch.ones(embedding.num_embeddings, dtype=torch.bool)
-    words[list(but)] = False
-    norms = embedding.weight.detach()[words.to(embedding.weight.device)].float().norm(dim=1)
-    return float(norms.mean())
-
-
 class ConceptEmbeddings:
     """The concept embeddings as one small trainable parameter in place of rows of the token table.
 
@@ -35,7 +25,7 @@ class ConceptEmbeddings:
         weight: the trainable parameter, or what `place` has put in its place, float32 [all
             concepts' learnt tokens, D].
         flat_ids: the token id of each of its rows, int64.
-        vocabulary_norm: mean norm of the embeddings that belong to no concept.
+        initial_norm: mean norm of these rows at the start.
     """
 
     def __init__(
@@ -56,10 +46,9 @@ class ConceptEmbeddings:
             device=self.embedding.weight.device,
         )
         self.flat_ids = flat
-        of_concepts = [i for ids in self.token_ids.values() for i in ids]
-        self.vocabulary_norm = vocabulary_norm(self.embedding, but=of_concepts)
         # fp32 whatever the encoder's precision: steps of 1e-3 vanish in half precision.
         self.weight: Tensor = nn.Parameter(self.embedding.weight.detach()[flat].float().clone())
+        self.initial_norm = float(self.mean_norm())
         self._index_of_id = torch.full(
             (self.embedding.num_embeddings,), -1, dtype=torch.long, device=flat.device
         )

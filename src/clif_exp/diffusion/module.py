@@ -40,8 +40,8 @@ class DiffusionOptimisation:
             keeps none.
         optimizer: "adamw" or "adamw8bit" (bitsandbytes; its states take a quarter of the memory).
         text_learning_rate: for what trains in the text encoders, if anything does.
-        embedding_norm_limit: concept embeddings stop where their mean norm is this many times the
-            vocabulary's; None: they go on.
+        embedding_norm_limit: concept embeddings stop where their mean norm is this many times what
+            it was; None: they go on.
     """
 
     steps: int
@@ -227,7 +227,7 @@ class DiffusionModule(L.LightningModule):
         if (factor := self.optimisation.embedding_norm_limit) is None:
             return
         for held in self.embeddings.values():
-            if float(held.mean_norm()) >= factor * held.vocabulary_norm:
+            if float(held.mean_norm()) >= factor * held.initial_norm:
                 held.weight.grad = None
 
     def on_fit_start(self) -> None:
