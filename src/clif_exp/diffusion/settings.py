@@ -131,8 +131,8 @@ class DiffusionSettings(StageSettings):
             Diffusion's released code), where every prompt looks.
         train_embeddings: train the concept embeddings too; the text encoder stays frozen either
             way.
-        embedding_norm_limit: they stop where their mean norm is this many times what it was at the
-            start (Mix-of-Show's released code: at 0.55, 1.5 times that of SD 1.5); None: they go on.
+        embedding_norm_limit: they stop where their mean norm is this many times that at the start
+            (Mix-of-Show's released code: at 0.55, 1.5 times that of SD 1.5); None: they go on.
         text_lora: trains in the text encoders, together with the concept embeddings; None: nothing.
         attention_regularisation: weight of what a concept's tokens attend to outside of its mask
             (Mix-of-Show); 0: none.
