@@ -6,10 +6,12 @@ import importlib.util
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -316,3 +318,41 @@ def test_sweep_folders_are_short_and_unique():
 
 def test_the_config_folder_of_a_checkout_is_beside_src():
     assert Path(CONF, "config.yaml").is_file()
+
+
+@pytest.mark.parametrize("model", ["sd15", "sd21", "sdxl"])
+@pytest.mark.parametrize("method", sorted(f.stem for f in (CONF / "method").glob("*.yaml")))
+def test_what_a_method_states_holds_whatever_the_model(method, model):
+    """SD has no prior images by default, but DreamBooth is not itself without them."""
+    stated = yaml.safe_load((CONF / "method" / f"{method}.yaml").read_text())
+
+    def leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+        if isinstance(tree, dict):
+            for key, value in tree.items():
+                yield from leaves(value, (*path, key))
+        else:
+            yield path, tree
+
+    found = composed(f"method={method}", f"model={model}")
+    for path, value in leaves({key: stated[key] for key in stated if key != "defaults"}):
+        here: Any = found
+        for key in path:
+            here = here[key]
+        if not str(value).startswith("${"):
+            assert here == (float(value) if isinstance(here, float) else value), path
+
+
+@pytest.mark.parametrize(
+    ("experiment", "rate", "steps", "prior_share"),
+    [
+        ("textual_inversion_sd15", 2e-3, 3000, 0.0),
+        ("dreambooth_sd15", 5e-6, 800, 0.5),
+        ("custom_diffusion_sd15", 8e-5, 500, 0.5),
+        ("mix_of_show_sd15", 1e-4, 625, 0.0),
+    ],
+)
+def test_published_settings_are_an_experiment(experiment, rate, steps, prior_share):
+    stage_2 = composed(f"+experiment={experiment}")["diffusion"]
+    trained = "embedding_learning_rate" if stage_2["unet"] == "frozen" else "learning_rate"
+    assert stage_2[trained] == rate
+    assert (stage_2["steps"], stage_2["prior_share"]) == (steps, prior_share)
