@@ -18,6 +18,7 @@ DISTANCES = {
 CONFUSIONS = {"confusion": "images confused", "leaked": "differing attributes leaked"}
 """Measures of `distance_confusion.json`, and their names in the chart."""
 
+_MOST_APART = 4  # curves of concepts that were customised apart
 LOSSES = {
     "contrastive": (
         "Stage 1: contrastive loss",
@@ -142,10 +143,14 @@ def _confusion_by_distance(found: Mapping[str, Any], *, title: str) -> dict[str,
 
 
 def loss_plots(artifacts: Mapping[str, Path]) -> list[dict[str, str]]:
-    """The loss curves of the training stages that were run."""
+    """The loss curves of the training stages that were run; of concepts apart, the first ones."""
     found = []
     for name, (title, caption) in LOSSES.items():
-        file = artifacts[name] / "metrics.csv" if name in artifacts else None
-        if file is not None and file.exists() and (curves := plots.read_curves(file)):
-            found.append({"uri": plots.plot_curves(curves, title=title), "caption": caption})
+        apart = [key for key in artifacts if key.startswith(f"{name}/")][:_MOST_APART]
+        for key in [name, *apart]:
+            file = artifacts[key] / "metrics.csv" if key in artifacts else None
+            if file is not None and file.exists() and (curves := plots.read_curves(file)):
+                concept = key.removeprefix(name).lstrip("/")
+                shown = f"{title}, {concept} alone" if concept else title
+                found.append({"uri": plots.plot_curves(curves, title=shown), "caption": caption})
     return found
