@@ -262,7 +262,7 @@ def _readable_change(
 ) -> dict[str, Tensor]:
     """Keep the layers that the pipeline has; warn about a change that its U-Net does not read."""
     from clif_exp.base_models.loading import text_layers
-    from clif_exp.base_models.text_tuning import unread_share, within_pipeline
+    from clif_exp.base_models.text_layers import unread_share, within_pipeline
 
     kept, read = text_layers(tower.spec, tower.encoder)
     unread = unread_share(after, before=before, read=read, alpha=tuning.alpha, rank=tuning.rank)

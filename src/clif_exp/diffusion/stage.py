@@ -17,9 +17,9 @@ from clif_exp.base_models.layerwise import (
     slice_text,
 )
 from clif_exp.base_models.loading import text_encoders_of
+from clif_exp.base_models.text_layers import freeze_unread
 from clif_exp.base_models.text_tuning import (
     copy_text_tuning,
-    freeze_unread,
     make_trainable,
     read_text_lora,
     save_text_tuning,
