@@ -168,6 +168,18 @@ def test_an_orthogonal_sum_reads_directions_of_its_own(clif_exp, tmp_path):
             ["method=dreambooth", "dataset.size=18", "diffusion.prior.class_images=0"],
             "diffusion.prior: found no images",
         ),
+        (
+            ["method=orthogonal", "diffusion.layerwise=true"],
+            "diffusion.layerwise: found a value with method.merging.kind='addition'",
+        ),
+        (
+            [
+                "method=custom_diffusion_merged",
+                "diffusion.text_lora={learning_rate: 1e-3, rank: 2, alpha: 2.0,"
+                " target_modules: [q_proj]}",
+            ],
+            "diffusion.text_lora: found a value with method.merging.kind='constrained'",
+        ),
         (["method=stage1_only", "method.merging={kind: addition}"], "method.merging: found kind="),
     ],
 )

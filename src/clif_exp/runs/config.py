@@ -188,6 +188,18 @@ class Config(Strict):
                 f" and target_modules={diffusion.target_modules}; it merges diffusion.unet={unet}"
                 f" with target_modules={layers}"
             )
+        if merging.kind != "gradient_fusion":
+            tuned = self.method.contrastive and self.contrastive.text_encoder != "frozen"
+            beyond = {
+                "diffusion.text_lora": diffusion.text_lora is not None,
+                "diffusion.layerwise": diffusion.layerwise,
+                "contrastive.text_encoder": tuned,
+            }
+            for field in (name for name, given in beyond.items() if given):
+                raise ValueError(
+                    f"{field}: found a value with method.merging.kind={merging.kind!r}, which"
+                    " cannot merge what it trains; leave it out, or use kind: gradient_fusion"
+                )
         return self
 
     @model_validator(mode="after")
