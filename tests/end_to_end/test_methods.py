@@ -104,6 +104,7 @@ def test_one_more_concept_trains_one(clif_exp, tmp_path, method):
     assert len(list((exported / "embeddings").glob("*.safetensors"))) == 2
 
 
+@pytest.mark.slow  # test_sweeps.py has two methods, in seconds
 def test_one_sweep_over_methods_computes_nothing_twice(clif_exp, tmp_path):
     """Curation, prior images and stage 1 are shared; what they share is built once."""
     methods = ["clif", "ti_clif", "mix_only", "dreambooth", "custom_diffusion"]
@@ -135,6 +136,7 @@ def test_concepts_apart_over_two_ranks(clif_exp, tmp_path):
     assert not list((tmp_path / "store").glob("*/*.partial"))
 
 
+@pytest.mark.slow  # tests/methods/test_addition.py has it without a run
 def test_an_orthogonal_sum_reads_directions_of_its_own(clif_exp, tmp_path):
     result = clif_exp(
         "debug=fast",
