@@ -104,7 +104,7 @@ def test_one_more_concept_trains_one(clif_exp, tmp_path, method):
     assert len(list((exported / "embeddings").glob("*.safetensors"))) == 2
 
 
-@pytest.mark.slow  # test_sweeps.py has two methods, in seconds
+@pytest.mark.slow  # test_sweeps.py shows it of other jobs
 def test_one_sweep_over_methods_computes_nothing_twice(clif_exp, tmp_path):
     """Curation, prior images and stage 1 are shared; what they share is built once."""
     methods = ["clif", "ti_clif", "mix_only", "dreambooth", "custom_diffusion"]
