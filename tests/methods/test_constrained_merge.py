@@ -10,16 +10,16 @@ from clif_exp.base_models.conditioning import TextEncoders
 from clif_exp.base_models.customised import load_customised_pipeline
 from clif_exp.base_models.loading import load_pipeline, text_encoders_of
 from clif_exp.base_models.unet_tuning.lora import LoraTuning
+from clif_exp.base_models.unet_tuning.targets import KEYS_AND_VALUES
 from clif_exp.base_models.unet_tuning.weights import FILE, WeightTuning
 from clif_exp.methods.constrained_merge import (
-    LAYERS,
     constrained_merge,
     distinct,
     merge_keys_and_values,
     real_tokens,
 )
 
-TUNING = WeightTuning(LAYERS)
+TUNING = WeightTuning(KEYS_AND_VALUES)
 PHRASES = {"rick": "<rick> man", "morty": "<morty>"}
 
 

@@ -8,7 +8,7 @@ import torch
 
 from clif_exp.base_models.loading import text_encoders_of
 from clif_exp.base_models.precision import best_precision
-from clif_exp.base_models.unet_tuning.targets import is_target
+from clif_exp.base_models.unet_tuning.targets import KEYS_AND_VALUES, is_target
 
 if TYPE_CHECKING:
     from clif_exp.training.settings import TrainerSettings
@@ -88,5 +88,5 @@ def detach_start_of_text(unet: Any) -> None:
         return torch.cat([output_BLD[:, :1].detach(), output_BLD[:, 1:]], dim=1)
 
     for name, module in unet.named_modules():
-        if is_target(name, ["attn2.to_k", "attn2.to_v"]):
+        if is_target(name, KEYS_AND_VALUES):
             module.register_forward_hook(detached)

@@ -14,6 +14,7 @@ from clif_exp.base_models.tokens import (
     expand_prompt,
     load_concept_embeddings,
 )
+from clif_exp.base_models.unet_tuning.targets import KEYS_AND_VALUES, is_target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,11 +98,7 @@ def keys_and_values_distance(unet: Any, tokens_ND: Tensor) -> Tensor:
     """
     import torch
 
-    layers = [
-        module
-        for name, module in unet.named_modules()
-        if name.endswith(("attn2.to_k", "attn2.to_v"))
-    ]
+    layers = [module for name, module in unet.named_modules() if is_target(name, KEYS_AND_VALUES)]
     weight = next(unet.parameters())
     tokens_ND = tokens_ND.to(weight.device, weight.dtype)
     with torch.inference_mode():

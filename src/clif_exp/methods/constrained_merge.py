@@ -24,14 +24,13 @@ from clif_exp.base_models.layerwise import LAYERWISE_FILE
 from clif_exp.base_models.loading import load_pipeline, text_encoders_of
 from clif_exp.base_models.tensor_files import save_tensors
 from clif_exp.base_models.unet_tuning.lora import LoraTuning
-from clif_exp.base_models.unet_tuning.targets import is_target
+from clif_exp.base_models.unet_tuning.targets import KEYS_AND_VALUES, is_target
 from clif_exp.base_models.unet_tuning.weights import FILE, WeightTuning
 from clif_exp.methods.parts import Parts, merge_embeddings, refuse_text_tuning
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
 
-LAYERS = ("attn2.to_k", "attn2.to_v")
 TEMPLATES = ("{}", "photo of a {}")
 """Prompts of a concept whose features the merge keeps, as the paper's code has them."""
 
@@ -274,15 +273,15 @@ def _keys_and_values(folder: Path) -> dict[str, Tensor]:
     if LoraTuning.published_in(folder) or not WeightTuning.published_in(folder):
         raise ValueError(
             f"{folder}: method.merging.kind=constrained merges {FILE} alone. Train with"
-            f" diffusion.unet=weights and diffusion.target_modules=[{','.join(LAYERS)}]."
+            f" diffusion.unet=weights and diffusion.target_modules=[{','.join(KEYS_AND_VALUES)}]."
         )
     weights = load_file(str(folder / FILE))
     for name in weights:
         layer, _, kind = name.rpartition(".")
-        if kind != "weight" or not is_target(layer, LAYERS):
+        if kind != "weight" or not is_target(layer, KEYS_AND_VALUES):
             raise ValueError(
                 f"{folder / FILE}: holds {name}, but method.merging.kind=constrained merges keys"
                 " and values of the cross-attention only. Train with"
-                f" diffusion.target_modules=[{','.join(LAYERS)}]."
+                f" diffusion.target_modules=[{','.join(KEYS_AND_VALUES)}]."
             )
     return weights

@@ -23,7 +23,7 @@ from clif_exp.base_models.loading import load_pipeline, text_encoders_of
 from clif_exp.base_models.tensor_files import save_tensors
 from clif_exp.base_models.text_tuning import save_text_weights, tower
 from clif_exp.base_models.tokens import token_names
-from clif_exp.base_models.unet_tuning.targets import is_target
+from clif_exp.base_models.unet_tuning.targets import KEYS_AND_VALUES, is_target
 from clif_exp.base_models.unet_tuning.weights import FILE
 from clif_exp.methods.gradient_fusion import LayerFusion, affine, solve_all
 from clif_exp.methods.parts import Parts, merge_embeddings
@@ -32,7 +32,6 @@ from clif_exp.methods.recording import Select, add_changes, all_rows, holding, r
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
 
-KEYS_AND_VALUES = ("attn2.to_k", "attn2.to_v")
 TEMPLATES = ("photo of a {}", "{}")
 """Prompts of a concept; spatial layers see images of the first."""
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from clif_exp.base_models.families import FAMILIES
 from clif_exp.base_models.settings import ModelSettings
+from clif_exp.base_models.unet_tuning.targets import KEYS_AND_VALUES
 from clif_exp.concepts.settings import DatasetSettings
 from clif_exp.contrastive.settings import ContrastiveSettings
 from clif_exp.curation.segmenters.settings import SEGMENTERS, SegmenterSettings
@@ -177,7 +178,7 @@ class Config(Strict):
                 )
             return self
         trained = {
-            "constrained": ("weights", ["attn2.to_k", "attn2.to_v"]),
+            "constrained": ("weights", list(KEYS_AND_VALUES)),
             "addition": ("lora", diffusion.target_modules),
             "gradient_fusion": (diffusion.unet, diffusion.target_modules),
         }

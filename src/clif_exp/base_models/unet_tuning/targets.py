@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+KEYS_AND_VALUES = ("attn2.to_k", "attn2.to_v")
+"""Of the cross-attention: what reads the text."""
+
 
 def is_target(layer: str, targets: Sequence[str]) -> bool:
     """Return whether a layer's name ends in one of the targets, as peft matches them."""
