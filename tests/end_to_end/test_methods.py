@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+import yaml
 from safetensors.torch import load_file
 
 from benchmark_folders import drawn_images, dreambench_table
@@ -107,7 +107,8 @@ def test_one_more_concept_trains_one(clif_exp, tmp_path, method):
 @pytest.mark.slow  # test_sweeps.py shows it of other jobs
 def test_one_sweep_over_methods_computes_nothing_twice(clif_exp, tmp_path):
     """Curation, prior images and stage 1 are shared; what they share is built once."""
-    methods = ["clif", "ti_clif", "mix_only", "dreambooth", "custom_diffusion"]
+    methods = ["textual_inversion", "dreambooth", "custom_diffusion", "mix_of_show"]
+    methods += ["ti_clif", "custom_clif", "clif", "mix_only"]
     common = ["debug=fast", "callbacks=quiet", "stages=[curation,contrastive,diffusion]"]
     common += ["diffusion.steps=1", "diffusion.samples=null", "diffusion.validation=null"]
     result = clif_exp("-m", *common, f"method={','.join(methods)}", store=tmp_path / "store")
@@ -119,7 +120,7 @@ def test_one_sweep_over_methods_computes_nothing_twice(clif_exp, tmp_path):
                 built.setdefault(facts["fingerprint"], []).append(name)
     assert [names for names in built.values() if len(names) > 1] == []
     trained = [names for names in built.values() if names == ["diffusion"]]
-    assert len(trained) == len(methods)
+    assert len(trained) == len(methods), "each method's own, mix_of_show's merge among them"
 
 
 def test_concepts_apart_over_two_ranks(clif_exp, tmp_path):
@@ -193,9 +194,9 @@ def test_methods_with_settings_of_others_are_refused(clif_exp, tmp_path, overrid
     assert not list((tmp_path / "store").glob("diffusion*"))
 
 
-def test_every_method_says_how_it_is_run_and_what_to_expect():
+def test_every_method_says_how_it_is_run_what_it_costs_and_what_to_expect():
     for method in METHODS:
         text = (CONF / "method" / f"{method}.yaml").read_text()
-        assert f"python -m clif_exp method={method}" in text
-        assert "Cost:" in text or "Cost" in text
-        assert json.dumps(method)[1:-1] in text.split("method:", 1)[1]
+        for part in (f"python -m clif_exp method={method}\n", "Cost:", "Expect:"):
+            assert part in text, f"{method}: {part}"
+        assert yaml.safe_load(text)["method"]["name"] == method
