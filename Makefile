@@ -57,7 +57,7 @@ format: $(STAMP) ## fix what ruff can fix
 
 lock: ## resolve the dependencies again (needs .venv/.uv)
 	@$(VENV)/.uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	  --extra dev --extra slurm --custom-compile-command "make lock" --quiet -o requirements.lock pyproject.toml
+	  --extra dev --extra joblib --extra optuna --extra ray --extra slurm --custom-compile-command "make lock" --quiet -o requirements.lock pyproject.toml
 
 build: $(STAMP) ## the wheel, into dist/
 	@$(BIN)/hatchling build -t wheel

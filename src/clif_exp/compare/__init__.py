@@ -1,0 +1,1 @@
+"""Compares runs: tables with statistics, and one page that opens without a network."""

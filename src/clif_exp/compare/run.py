@@ -1,0 +1,72 @@
+"""What a comparison knows of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class RunImage:
+    """One image that a run drew for the evaluation.
+
+    Attributes:
+        file: PNG in the artifact store.
+        prompt: the prompt's text, with concepts as `<name>`.
+        seed: of the sampling.
+        part: the prompt set that the metrics call it by: "single", "multi", "prior", ...
+    """
+
+    file: Path
+    prompt: str
+    seed: int
+    part: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, as it is compared with others.
+
+    Attributes:
+        folder: its folder.
+        name: the settings in which it differs from the other runs of its sweep, as overrides;
+            outside a sweep the folder's last two parts.
+        sweep: the sweep's folder, or None.
+        status: "finished", "failed", "killed", "refused" or "pruned".
+        error: why it did not finish.
+        seed: of the training.
+        settings: the resolved config, flat: "diffusion.rank" -> 16. Lists are written as YAML.
+        metrics: as in summary.json; None: could not be measured.
+        seconds: stage -> seconds, what was reused included.
+        reused: stages that were not computed by this run.
+        provenance: command, commit, hardware, versions, started, each as text.
+        curves: "<stage>/<column>" -> (step, value) in order.
+        images: those that the store still has.
+    """
+
+    folder: Path
+    name: str
+    sweep: Path | None
+    status: str
+    error: str | None
+    seed: int
+    settings: Mapping[str, Scalar]
+    metrics: Mapping[str, float | None]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    reused: Sequence[str] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    images: Sequence[RunImage] = ()
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """Return the settings in which runs differ, in the config's order; without the seed's."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    return [
+        key
+        for key in keys
+        if key != "seed" and len({repr(run.settings.get(key)) for run in runs}) > 1
+    ]
