@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-import clif_exp.__main__ as entry
+from clif_exp.runs import entry
 from clif_exp.runs.config import validate
 from clif_exp.runs.messages import RENAMED, composition_error, config_folder
 
@@ -304,16 +304,14 @@ def test_help_and_config_display_import_nothing_heavy(arguments):
 
 
 def test_sweep_folders_are_short_and_unique():
-    name = entry.sweep_folder_name("+experiment=ablate_raug,augmentation.region.num_pairs=3,seed=1")
+    name = entry.job_folder_name("+experiment=ablate_raug,augmentation.region.num_pairs=3,seed=1")
     assert name.startswith("experiment=ablate_raug,num_pairs=3,seed=1-")
     assert len(name.rsplit("-", 1)[1]) == 8
-    other = entry.sweep_folder_name(
-        "+experiment=ablate_raug,augmentation.global.num_pairs=3,seed=1"
-    )
+    other = entry.job_folder_name("+experiment=ablate_raug,augmentation.global.num_pairs=3,seed=1")
     assert other != name
     assert other[:-8] == name[:-8]
-    assert len(entry.sweep_folder_name(",".join(f"a.b.key{i}={i}" for i in range(99)))) <= 89
-    assert "/" not in entry.sweep_folder_name("dataset.root=/some/where")
+    assert len(entry.job_folder_name(",".join(f"a.b.key{i}={i}" for i in range(99)))) <= 89
+    assert "/" not in entry.job_folder_name("dataset.root=/some/where")
 
 
 def test_the_config_folder_of_a_checkout_is_beside_src():

@@ -144,7 +144,7 @@ def fingerprints(plan: Plan, config: Config) -> dict[str, str]:
 
     # `prepare` selects the prompts, whose text is fingerprinted in place of their settings.
     prompts, _ = select_prompts(plan.concepts, config.generation.prompts)
-    found = forecast(dataclasses.replace(plan, config=config, prompts=prompts))
+    found = forecast(dataclasses.replace(plan, config=config, prompts=prompts)).artifacts
     return {name: artifact.fingerprint for name, artifact in found.items()}
 
 

@@ -10,10 +10,8 @@ its own folder, environment, random state, signals and exit code.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
-import pkgutil
 import runpy
 import select
 import subprocess
@@ -21,12 +19,6 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-
-_LIBRARIES = ("lightning", "matplotlib.pyplot", "peft", "skimage.segmentation", "rich.table")
-_CLASSES = {  # both libraries import their classes at first use
-    "diffusers": ("StableDiffusionPipeline", "AutoencoderKL", "UNet2DConditionModel"),
-    "transformers": ("CLIPModel", "CLIPTextModel", "CLIPTokenizer", "CLIPProcessor", "SamModel"),
-}
 
 
 class WarmStarter:
@@ -86,20 +78,6 @@ class WarmStarter:
         return int(line)
 
 
-def _import_everything() -> None:
-    import clif_exp
-
-    for module in pkgutil.walk_packages(clif_exp.__path__, "clif_exp."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    for name in _LIBRARIES:
-        importlib.import_module(name)
-    for name, classes in _CLASSES.items():
-        library = importlib.import_module(name)
-        for one in classes:
-            getattr(library, one)
-
-
 def _become(request: dict[str, Any]) -> None:
     """Turn this fork into the command; never returns."""
     os.chdir(request["folder"])
@@ -132,7 +110,9 @@ def _become(request: dict[str, Any]) -> None:
 def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what an import prints is no answer
-    _import_everything()
+    from clif_exp.sweeps.importing import import_everything
+
+    import_everything()
     for line in sys.stdin.buffer:
         pid = os.fork()
         if pid == 0:

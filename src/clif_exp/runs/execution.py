@@ -89,6 +89,7 @@ class Execution:
     Attributes:
         plan: what to do.
         artifacts: name -> artifact, in order.
+        missing: of a forecast: key -> artifact's name and amount of work, where the store has none.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Execution:
         """
         self.plan, self._run, self._trackers = plan, run, trackers
         self.artifacts: dict[str, Artifact] = {}
+        self.missing: dict[str, tuple[str, float]] = {}
 
     @property
     def forecasting(self) -> bool:
@@ -123,13 +125,13 @@ class Execution:
 
     def mode(self, stage: Stage) -> Literal["run", "find", "skip", "forecast"]:
         """Return what to do about a stage; "find": a later one needs what it published before."""
-        if self.forecasting:
-            return "forecast"
         listed = self.plan.config.stages
         if stage in listed:
-            return "run"
+            return "forecast" if self.forecasting else "run"
         last = max((STAGES.index(name) for name in listed if name != "report"), default=-1)
-        return "find" if STAGES.index(stage) < last else "skip"
+        if STAGES.index(stage) >= last:
+            return "skip"
+        return "forecast" if self.forecasting else "find"
 
     def note_parts(self, name: str, parts: Sequence[str]) -> None:
         """Note a stage that publishes several artifacts in the summary."""
@@ -199,6 +201,8 @@ class Execution:
         elif mode == "forecast":
             digest = fingerprint(name, **identity)
             there = store.find(name, **identity)
+            if there is None:
+                self.missing[key] = (name, work)
             artifact = there or Artifact(name, digest, store.root / name / digest, False, 0.0, 0.0)
         else:
             artifact = store.find(name, **identity)
@@ -226,7 +230,7 @@ class Execution:
             log.info("%-21s reused (%sbuilt in %s)", key, amount, duration(found.seconds))
             return
         known = self.plan.store.estimate_seconds(name, work=work)
-        expected = known if known is not None else _FIRST_GUESS.get(name, 1.0) * work
+        expected = known if known is not None else first_guess(name, work=work)
         log.info(
             "%-21s %sabout %s%s",
             key,
@@ -234,6 +238,11 @@ class Execution:
             duration(expected),
             "" if known is not None else " on 2 CPU cores",
         )
+
+
+def first_guess(name: str, *, work: float) -> float:
+    """Return about how many seconds 2 CPU cores take for an artifact."""
+    return _FIRST_GUESS.get(name, 1.0) * work
 
 
 def duration(seconds: float) -> str:

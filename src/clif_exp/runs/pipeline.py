@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from clif_exp.artifacts.store import Artifact, ArtifactStore, process_rank
+from clif_exp.artifacts.store import ArtifactStore, process_rank
 from clif_exp.runs.config import Config
 from clif_exp.runs.directory import RunDirectory, relative
 from clif_exp.runs.execution import Execution, Plan
@@ -76,11 +76,11 @@ def prepare(config: Config) -> Plan:
     )
 
 
-def forecast(plan: Plan) -> dict[str, Artifact]:
+def forecast(plan: Plan) -> Execution:
     """Return every artifact of the plan, found or still to be built, without building any."""
     execution = Execution(plan)
     _walk(execution)
-    return execution.artifacts
+    return execution
 
 
 def execute(plan: Plan, *, run: RunDirectory, config_yaml: str) -> None:

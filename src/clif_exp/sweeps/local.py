@@ -1,0 +1,172 @@
+"""Runs a sweep's jobs on this machine, each in a fork of one process that has made the imports.
+
+So a job that fails, runs out of memory or is killed takes no other with it, leaves nothing behind
+in a process that goes on, and does not import the libraries again, which takes 10 s.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+
+from hydra.core.utils import run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from clif_exp.artifacts.files import write_text
+from clif_exp.runs.directory import UNFINISHED
+from clif_exp.runs.entry import exit_codes
+
+_GRACE_SECONDS = 30.0  # in which a job that is told to stop notes why in its summary.json
+
+
+def launch(
+    job_overrides: Sequence[list[str]],
+    *,
+    first: int,
+    config: DictConfig,
+    context: HydraContext,
+    task: TaskFunction,
+    workers: int,
+    tick: Callable[[], None],
+) -> list[int]:
+    """Run Hydra's jobs, as its launchers do.
+
+    Args:
+        job_overrides: of each job, its folder included.
+        first: number of the first job.
+        config: of the sweep.
+        context: of Hydra.
+        task: what a job calls.
+        workers: jobs at once.
+        tick: called about twice a second.
+
+    Returns:
+        Exit codes, in the order of the jobs.
+    """
+    setup_globals()
+    composed = []
+    for number, overrides in enumerate(job_overrides, start=first):
+        one = context.config_loader.load_sweep_config(config, overrides)
+        with open_dict(one):
+            one.hydra.job.id = one.hydra.job.num = number
+        composed.append(one)
+
+    def job(one: DictConfig) -> None:
+        exit_codes.clear()
+        run_job(
+            hydra_context=context,
+            task_function=task,
+            config=one,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+        sys.exit(next((code for code in exit_codes if code), 0))
+
+    return run_forked(
+        [partial(job, one) for one in composed],
+        folders=[Path(one.hydra.sweep.dir, one.hydra.sweep.subdir) for one in composed],
+        workers=workers,
+        tick=tick,
+    )
+
+
+def run_forked(
+    tasks: Sequence[Callable[[], object]],
+    *,
+    folders: Sequence[Path],
+    workers: int,
+    tick: Callable[[], None],
+) -> list[int]:
+    """Run tasks, each in a fork of this process.
+
+    Args:
+        tasks: what to run.
+        folders: the folder of each one's summary.json, in which a killed one's end is noted.
+        workers: how many run at once; they share the processor's cores.
+        tick: called about twice a second.
+
+    Returns:
+        Exit codes, in the order of the tasks; negative: the signal that killed it.
+    """
+    context = multiprocessing.get_context("fork")
+    threads = None if workers == 1 else max(1, (os.cpu_count() or 1) // workers)
+    codes: dict[int, int] = {}
+    running: dict[int, ForkProcess] = {}
+    waiting = list(range(len(tasks)))
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                index = waiting.pop(0)
+                process = context.Process(target=_become, args=(tasks[index], threads))
+                process.start()
+                running[index] = process
+            wait([process.sentinel for process in running.values()], timeout=0.5)
+            for index, process in list(running.items()):
+                if not process.is_alive():
+                    process.join()
+                    codes[index] = process.exitcode or 0
+                    _note_signal(folders[index], codes[index])
+                    del running[index]
+            tick()
+    finally:
+        _stop(list(running.values()))
+    return [codes[index] for index in range(len(tasks))]
+
+
+def _become(task: Callable[[], object], threads: int | None) -> None:
+    """Be a job's process: run the task, and end when the sweep's process has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the sweep, which ends its jobs
+    threading.Thread(target=_follow, daemon=True).start()
+    if threads is not None and "OMP_NUM_THREADS" not in os.environ:
+        import torch
+
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        torch.set_num_threads(threads)
+    task()
+
+
+def _follow() -> None:
+    """Stop this process when its parent has ended, as SIGKILL would leave it behind."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_SECONDS)
+    os._exit(1)
+
+
+def _stop(processes: Sequence[ForkProcess]) -> None:
+    """End what still runs; the same command resumes it."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + _GRACE_SECONDS
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _note_signal(folder: Path, code: int) -> None:
+    """Say in a killed job's summary.json what has ended it, which it could not do itself."""
+    file = folder / "summary.json"
+    if code >= 0 or not file.is_file():
+        return
+    summary = json.loads(file.read_text())
+    if summary["error"] != UNFINISHED:
+        return
+    name = signal.Signals(-code).name
+    cause = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
+    summary["error"] = f"killed by {name}{cause}; the same command resumes it"
+    write_text(file, json.dumps(summary, indent=2) + "\n")

@@ -1,0 +1,146 @@
+"""One sweep from its command line to its table: skips what is finished, starts the rest."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from clif_exp.artifacts.locks import process_lock
+from clif_exp.runs.directory import relative
+from clif_exp.runs.entry import exit_codes, run_name
+from clif_exp.sweeps.jobs import Job, expand, sweep_name
+
+if TYPE_CHECKING:
+    from hydra.plugins.launcher import Launcher
+    from hydra.types import HydraContext
+
+EXIT_CODES = {"finished": 0, "failed": 1, "refused": 2, "killed": 143}
+
+
+def jobs_of(arguments: Sequence[str], context: HydraContext) -> list[Job]:
+    """Return the jobs of a command line.
+
+    Args:
+        arguments: overrides; later ones of a key replace earlier ones.
+        context: of Hydra.
+
+    Raises:
+        ValueError: a range that only a search can sample from.
+    """
+    parser = OverridesParser.create(config_loader=context.config_loader)
+    stated: dict[str, list[str]] = {}
+    for override in parser.parse_overrides(list(arguments)):
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            stated[key] = [override.input_line or f"{key}={override.get_value_element_as_str()}"]
+        elif override.is_discrete_sweep():
+            stated[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            raise ValueError(
+                f"{key}: found {override.get_value_element_as_str()}, which has no list of values;"
+                " give some (1,2,3 or range(1,4)), or search it: hparams_search=stage2"
+            )
+    return expand(list(stated.values()))
+
+
+def compose(job: Job, *, config: DictConfig, context: HydraContext) -> DictConfig:
+    """Return a job's config, as its launcher composes it."""
+    return context.config_loader.load_sweep_config(config, list(job.overrides))
+
+
+def place(jobs: Sequence[Job], *, config: DictConfig, context: HydraContext) -> list[Job]:
+    """Return the jobs with their folders, and note the sweep's folder in its config.
+
+    Args:
+        jobs: from `jobs_of`.
+        config: of the sweep; `hydra.sweep.dir` is set unless the user has.
+        context: of Hydra.
+    """
+    stated = [str(override) for override in config.hydra.overrides.hydra]
+    if not any(override.startswith("hydra.sweep.dir=") for override in stated):
+        composed = [compose(job, config=config, context=context) for job in jobs]
+        name = sweep_name([run_name(one.name) for one in composed], jobs)
+        with open_dict(config):
+            config.hydra.sweep.dir = str(Path(config.paths.sweeps) / name)
+    folder = Path(str(config.hydra.sweep.dir)).absolute()
+    return [job.placed(folder) for job in jobs]
+
+
+def run_sweep(
+    jobs: Sequence[Job], *, config: DictConfig, context: HydraContext, launcher: Launcher
+) -> list[Any]:
+    """Run the jobs that are not finished; print what comes and what came.
+
+    Args:
+        jobs: with their folders.
+        config: of the sweep.
+        context: of Hydra.
+        launcher: starts them.
+
+    Returns:
+        What the launcher returned.
+
+    Raises:
+        ValueError: another sweep writes into the same folder.
+    """
+    from rich.console import Console
+
+    from clif_exp.sweeps.importing import import_everything
+    from clif_exp.sweeps.planning import foresee, plan_sweep
+    from clif_exp.sweeps.results import show_results
+    from clif_exp.sweeps.watching import Watch
+
+    folder = jobs[0].folder.parent
+    console = Console()
+    with only_sweep_in(folder):
+        OmegaConf.save(config, folder / "multirun.yaml")
+        import_everything()
+        forecasts = foresee(jobs, compose=lambda job: compose(job, config=config, context=context))
+        plan = plan_sweep(jobs, forecasts)
+        console.print(plan.line(), soft_wrap=True, highlight=False)
+        returned: list[Any] = []
+        objective = config.get("objective")
+        watch = Watch(plan.pending, seconds=plan.seconds, objective=objective, console=console)
+        try:
+            if plan.pending:
+                returned = list(_launch(launcher, plan.pending, watch))
+        finally:
+            watch.close()
+            statuses = show_results(jobs, folder=folder, objective=objective, console=console)
+            exit_codes.extend(EXIT_CODES.get(status, 1) for status in statuses)
+    return returned
+
+
+def _launch(launcher: Any, jobs: Sequence[Job], watch: Any) -> Sequence[Any]:
+    """Start jobs; our own launcher looks at them itself, others keep this process waiting."""
+    overrides = [job.launched() for job in jobs]
+    if hasattr(launcher, "tick"):
+        launcher.tick = watch.look
+    else:
+        watch.follow()
+    returned: Sequence[Any] = launcher.launch(overrides, initial_job_idx=0)
+    return returned
+
+
+@contextlib.contextmanager
+def only_sweep_in(folder: Path) -> Iterator[None]:
+    """Hold a sweep's folder, and make it.
+
+    Raises:
+        ValueError: another sweep holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(process_lock(folder / ".sweep.lock", timeout=0.0))
+        except TimeoutError as error:
+            raise ValueError(
+                f"name: another sweep writes into {relative(folder)} ({error}); wait until it has"
+                " ended, or give this one a folder of its own: name=NAME"
+            ) from error
+        yield

@@ -1,0 +1,92 @@
+"""Hydra's way to this package's sweeps; the work is done in `clif_exp.sweeps`.
+
+Hydra imports every plugin at every start: nothing heavy may be imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class ResumingSweeper(Sweeper):
+    """Every combination of the stated values; what an earlier call has finished is skipped."""
+
+    def __init__(self, params: dict[str, str] | None = None) -> None:
+        """Remember what the config states.
+
+        Args:
+            params: key -> values, as on the command line.
+        """
+        self.params = dict(params or {})
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Find the jobs and the sweep's folder, which some launchers write into."""
+        from clif_exp.sweeps.sweep import jobs_of, place
+
+        self.config, self.hydra_context = config, hydra_context
+        stated = [f"{key}={value}" for key, value in self.params.items()]
+        arguments = [*stated, *(str(override) for override in config.hydra.overrides.task)]
+        self.jobs = place(jobs_of(arguments, hydra_context), config=config, context=hydra_context)
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the jobs that are left to do."""
+        from clif_exp.sweeps.sweep import run_sweep
+
+        assert self.config is not None and self.hydra_context is not None and self.launcher
+        assert arguments == list(self.config.hydra.overrides.task), "what `setup` has read"
+        return run_sweep(
+            self.jobs, config=self.config, context=self.hydra_context, launcher=self.launcher
+        )
+
+
+class LocalLauncher(Launcher):
+    """Jobs on this machine, each in a process of its own that shares the sweep's imports."""
+
+    def __init__(self, workers: int = 1) -> None:
+        """Remember what the config states.
+
+        Args:
+            workers: jobs at once.
+        """
+        self.workers = workers
+        self.tick: Any = None
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Remember what jobs are made of."""
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run the jobs; their results are in their folders."""
+        from clif_exp.sweeps.local import launch
+
+        codes = launch(
+            [list(overrides) for overrides in job_overrides],
+            first=initial_job_idx,
+            config=self.config,
+            context=self.hydra_context,
+            task=self.task_function,
+            workers=self.workers,
+            tick=self.tick or (lambda: None),
+        )
+        status = [JobStatus.FAILED if code else JobStatus.COMPLETED for code in codes]
+        return [
+            JobReturn(overrides=list(overrides), status=one)
+            for overrides, one in zip(job_overrides, status, strict=True)
+        ]
