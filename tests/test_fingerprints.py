@@ -18,6 +18,7 @@ from clif_exp.evaluation.settings import READERS
 from clif_exp.generation.settings import Guidance
 from clif_exp.runs.config import Config
 from clif_exp.runs.execution import Plan
+from clif_exp.runs.settings import TrialSettings
 from clif_exp.settings import INDIRECT, SPEED, Marker, Strict
 from support import default_config, settings
 
@@ -32,7 +33,7 @@ ROOMS = (
     "export",
     "trainer",
 )
-OUTSIDE = ("name", "objective", "paths", "callbacks")  # say where and what to show
+OUTSIDE = ("name", "objective", "pruning", "paths", "callbacks")  # say where and what to show
 # Settings whose other value cannot be invented from their type.
 OTHER_VALUES: dict[str, Any] = {
     "contrastive.reconstruction": ReconstructionSettings(
@@ -42,6 +43,7 @@ OTHER_VALUES: dict[str, Any] = {
     "diffusion.text_lora": TextLoraSettings(
         learning_rate=1e-3, rank=2, alpha=2.0, target_modules=["q_proj"]
     ),
+    "pruning.trial": TrialSettings(storage="file", study="study", number=0, pruner={}),
     "generation.prompts.source": ["built"],
     "generation.prompts.world": "generic",
     "generation.prompts.pairs": 1,

@@ -16,9 +16,18 @@ class RankFailed(RuntimeError):
     """Another rank of this run failed; the message says which one and what it reported."""
 
 
+class Pruned(RuntimeError):
+    """A search has stopped this run, which does worse than others at the same step."""
+
+
 def exit_code(error: BaseException) -> int:
     """Return the exit code of a job that an error ended."""
     if isinstance(error, SystemExit):  # SIGTERM, or Lightning after an interrupt
         return error.code if isinstance(error.code, int) and error.code else TERMINATED
-    kinds = {Refused: REFUSED, TimeBudgetExhausted: OUT_OF_TIME, KeyboardInterrupt: INTERRUPTED}
+    kinds = {
+        Pruned: 0,
+        Refused: REFUSED,
+        TimeBudgetExhausted: OUT_OF_TIME,
+        KeyboardInterrupt: INTERRUPTED,
+    }
     return next((code for kind, code in kinds.items() if isinstance(error, kind)), FAILED)

@@ -241,6 +241,12 @@ def objectives() -> tuple[str, ...]:
     )
 
 
+def better_end(objective: str) -> Literal["higher", "lower"]:
+    """Return which direction of one of `objectives()` is better."""
+    name = objective.rpartition("/")[2]
+    return next(metric.better for metric in METRICS if metric.name == name)
+
+
 def table_of_metrics(metrics: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the columns (groups) and rows (metrics) of a table that shows these `group/name`s.
 

@@ -29,7 +29,8 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def new_figure(width: float, height: float) -> tuple[Any, Any]:
+    """Return a figure in the style of all plots, and its axes; the size is in inches."""
     import matplotlib
 
     matplotlib.rcParams.update(_STYLE)
@@ -40,10 +41,15 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     return figure, figure.subplots()
 
 
-def _uri(figure: Any) -> str:
+def svg(figure: Any) -> str:
+    """Return a figure as a standalone SVG document."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue().decode()
+
+
+def _uri(figure: Any) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg(figure).encode()).decode()}"
 
 
 def plot_matrix(rows: Sequence[Sequence[float] | None], **labels: Any) -> str:
@@ -67,7 +73,7 @@ def matrix_figure(
     values = np.array(
         [row if row is not None else [np.nan] * len(column_names) for row in rows], dtype=float
     )
-    figure, axes = _figure(1.9 + 0.5 * len(column_names), 1.4 + 0.42 * len(row_names))
+    figure, axes = new_figure(1.9 + 0.5 * len(column_names), 1.4 + 0.42 * len(row_names))
     colours = LinearSegmentedColormap.from_list("accent", ["#f5f5ff", ACCENT])
     axes.imshow(values, cmap=colours, vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(column_names)), column_names, rotation=40, ha="right")
@@ -96,7 +102,7 @@ def plot_bars(values: Mapping[str, Mapping[str, float]], *, title: str, x_label:
     """Draw horizontal bars in [0, 1]: name -> series -> value."""
     series = list(dict.fromkeys(key for row in values.values() for key in row))
     height = 0.8 / max(len(series), 1)
-    figure, axes = _figure(4.6, 1.0 + 0.34 * len(values) * max(1, len(series) * 0.7))
+    figure, axes = new_figure(4.6, 1.0 + 0.34 * len(values) * max(1, len(series) * 0.7))
     for offset, (key, colour) in enumerate(
         zip(series, (ACCENT, SECOND, THIRD, GREY), strict=False)
     ):
@@ -125,7 +131,7 @@ def plot_curves(
     """Draw curves over steps: name -> (steps, values), noisy ones with a running mean on top."""
     import numpy as np
 
-    figure, axes = _figure(4.6, 2.7)
+    figure, axes = new_figure(4.6, 2.7)
     for (name, (steps, values)), colour in zip(
         curves.items(), (ACCENT, SECOND, THIRD, GREY), strict=False
     ):
@@ -160,7 +166,7 @@ def plot_points(
     y_label: str,
 ) -> str:
     """Draw points of one series or more over the same places, the first one's with labels."""
-    figure, axes = _figure(4.6, 3.0)
+    figure, axes = new_figure(4.6, 3.0)
     for (name, y), colour in zip(series.items(), (ACCENT, SECOND, THIRD, GREY), strict=False):
         axes.scatter(x, y, color=colour, s=30, linewidths=0, zorder=3, alpha=0.8, label=name)
     if len(series) > 1:

@@ -35,6 +35,7 @@ from clif_exp.runs.settings import (
     LoggerSettings,
     MethodSettings,
     PathSettings,
+    PruningSettings,
 )
 from clif_exp.secrets import HIDDEN, is_secret, without_secrets
 from clif_exp.settings import SPEED, Name, Strict
@@ -61,6 +62,7 @@ class Config(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     num_workers: Annotated[int, Field(ge=0), SPEED]
     objective: str | None
+    pruning: PruningSettings
     stages: Annotated[list[Stage], Field(min_length=1)]
     paths: PathSettings
     artifacts: ArtifactSettings
@@ -106,6 +108,24 @@ class Config(Strict):
             raise ValueError(
                 f"objective: found {self.objective!r}, but method={self.method.name} has no stage"
                 " 1; choose a metric of another group"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pruning(self) -> Self:
+        stage, _, column = (self.pruning.metric or "").partition("/")
+        trains = {"": True, "contrastive": self.method.contrastive}
+        # Concepts that are customised apart have a curve each.
+        trains["diffusion"] = self.method.diffusion and self.method.merging is None
+        if not trains[stage]:
+            raise ValueError(
+                f"pruning.metric: found {self.pruning.metric!r}, of which method="
+                f"{self.method.name} has no curve; name the other stage's, or null"
+            )
+        if column == "validation_loss" and self.diffusion.validation is None:
+            raise ValueError(
+                f"pruning.metric: found {self.pruning.metric!r} with diffusion.validation=null; say"
+                " there how often it is measured, or use diffusion/loss"
             )
         return self
 
@@ -247,17 +267,17 @@ def validate(config: Mapping[str, Any]) -> Config:
         ValueError: names the field, what was given and how to fix it; several problems are joined
             by "; ".
     """
-    checked = _check(Config, config)
+    checked = check(Config, config)
     # What `settings` may hold depends on the name beside it; a user's own segmenter is not checked.
     if checked.segmenter.target is None:
-        typed = _check(
+        typed = check(
             SEGMENTERS[checked.segmenter.name],
             checked.segmenter.settings,
             where=("segmenter", "settings"),
         )
         segmenter = checked.segmenter.model_copy(update={"settings": typed})
         checked = checked.model_copy(update={"segmenter": segmenter})
-    typed = _check(
+    typed = check(
         CAPTIONERS[checked.captioner.name],
         checked.captioner.settings,
         where=("captioner", "settings"),
@@ -266,9 +286,19 @@ def validate(config: Mapping[str, Any]) -> Config:
     return checked.model_copy(update={"captioner": captioner})
 
 
-def _check(
+def check(
     model: type[Checked], values: Mapping[str, Any], *, where: tuple[str, ...] = ()
 ) -> Checked:
+    """Check values against a class of settings.
+
+    Args:
+        model: the class.
+        values: plain ones, by the YAML's keys.
+        where: the keys above them, for the message.
+
+    Raises:
+        ValueError: names the field, what was given and how to fix it.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from clif_exp.artifacts.files import write_text
 from clif_exp.artifacts.store import RECORD, Artifact
 
-Status = Literal["finished", "failed", "killed", "refused"]
+Status = Literal["finished", "pruned", "failed", "killed", "refused"]
 UNFINISHED = "still running, or killed before it could say why (SIGKILL, power)"
 
 

@@ -146,13 +146,16 @@ class Execution:
             self.run.write_curves(curves)
 
     def loggers(self, key: str, out: Path) -> list[Logger]:
-        """Return what shows a training stage while it trains.
+        """Return what shows a training stage while it trains, or stops it.
 
         Args:
             key: what the run calls its artifact.
             out: the folder that it is built in, which is named after its fingerprint.
         """
-        return self.trackers.loggers(key, content=out.stem)
+        from clif_exp.runs.pruning import pruning_loggers
+
+        pruning = pruning_loggers(self.plan.config.pruning, curve=key)
+        return [*self.trackers.loggers(key, content=out.stem), *pruning]
 
     def artifact(
         self,

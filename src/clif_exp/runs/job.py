@@ -28,6 +28,7 @@ from clif_exp.errors import (
     OUT_OF_TIME,
     REFUSED,
     TERMINATED,
+    Pruned,
     RankFailed,
     Refused,
     TimeBudgetExhausted,
@@ -91,6 +92,10 @@ def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None
             pipeline.execute(plan, run=run, config_yaml=OmegaConf.to_yaml(composed, resolve=True))
         run.close("finished")
         return 0, run.summary["metrics"].get(config.objective) if config.objective else None
+    except Pruned as stop:
+        run.close("pruned", error=str(stop))
+        log.info("%s", stop)
+        return 0, float("nan")
     except Exception as error:
         return _failed(run, error, traceback=traceback), float("nan")
     except KeyboardInterrupt:

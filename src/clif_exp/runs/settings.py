@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from clif_exp.methods.settings import MergingSettings
-from clif_exp.settings import Name, Strict
+from clif_exp.settings import Count, Name, Strict, Word
 
 
 class PathSettings(Strict):
@@ -113,3 +113,42 @@ class CallbackSettings(Strict):
     """
 
     progress: bool
+
+
+class TrialSettings(Strict):
+    """Which trial of a search a job is.
+
+    Attributes:
+        storage: the study's journal file or `sqlite:///` URL.
+        study: its name there.
+        number: of the trial.
+        pruner: Optuna's, as `_target_` and its arguments.
+    """
+
+    storage: Word
+    study: Word
+    number: Count
+    pruner: dict[str, Any]
+
+
+class PruningSettings(Strict):
+    """Stopping a search's job that does worse than the others while it trains.
+
+    Attributes:
+        metric: `stage/column` of metrics.csv that tells, of which less is better; None: no job is
+            stopped.
+        trial: set by the search for its jobs.
+    """
+
+    metric: (
+        Literal[
+            "contrastive/loss",
+            "contrastive/loss_frozen_rows",
+            "contrastive/gradient_norm",
+            "diffusion/loss",
+            "diffusion/validation_loss",
+            "diffusion/gradient_norm",
+        ]
+        | None
+    )
+    trial: TrialSettings | None

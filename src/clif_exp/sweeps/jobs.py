@@ -23,11 +23,13 @@ class Job:
         overrides: all that the command line states for it.
         varying: those in which the sweep's jobs may differ.
         folder: where it writes.
+        private: more of what a launcher is told, which makes it no other job.
     """
 
     overrides: tuple[str, ...]
     varying: tuple[str, ...]
     folder: Path = field(default_factory=Path)
+    private: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -37,7 +39,7 @@ class Job:
     @property
     def folder_name(self) -> str:
         """A folder name of its own: what differs, and a digest of all overrides."""
-        identity = ",".join(sorted(o for o in self.overrides if _key(o) not in _PLACES))
+        identity = ",".join(sorted(o for o in self.overrides if key_of(o) not in _PLACES))
         return job_folder_name(",".join(self.varying), identity=identity)
 
     def placed(self, sweep: Path) -> Job:
@@ -48,6 +50,7 @@ class Job:
         """Return its overrides for a launcher, which state its folder too."""
         return [
             *self.overrides,
+            *self.private,
             f"hydra.sweep.dir='{quoted(self.folder.parent)}'",
             f"hydra.sweep.subdir='{quoted(self.folder.name)}'",
         ]
@@ -84,7 +87,9 @@ def sweep_name(names: Sequence[str], jobs: Sequence[Job]) -> str:
     """
     if len(set(names)) == 1 and names[0] != "default":
         return names[0]
-    keys = dict.fromkeys(_key(override).split(".")[-1] for job in jobs for override in job.varying)
+    keys = dict.fromkeys(
+        key_of(override).split(".")[-1] for job in jobs for override in job.varying
+    )
     return ",".join(keys)[:80] or names[0]
 
 
@@ -99,5 +104,19 @@ def quoted(path: Path | str) -> str:
     return str(path).replace("\\", "\\\\").replace("'", "\\'")
 
 
-def _key(override: str) -> str:
+def as_override(value: Any) -> str:
+    """Write a plain value in Hydra's override grammar."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{as_override(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(as_override, value)) + "]"
+    if isinstance(value, str):
+        return f"'{quoted(value)}'"
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
+
+
+def key_of(override: str) -> str:
+    """Return an override's key with dots, whatever it does to it."""
     return override.partition("=")[0].lstrip("+~").split("@")[0].replace("/", ".")

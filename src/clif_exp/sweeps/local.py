@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
@@ -31,7 +31,7 @@ _GRACE_SECONDS = 30.0  # in which a job that is told to stop notes why in its su
 
 
 def launch(
-    job_overrides: Sequence[list[str]],
+    job_overrides: Iterable[Sequence[str]],
     *,
     first: int,
     config: DictConfig,
@@ -39,28 +39,24 @@ def launch(
     task: TaskFunction,
     workers: int,
     tick: Callable[[], None],
+    ended: Callable[[int], None],
 ) -> list[int]:
     """Run Hydra's jobs, as its launchers do.
 
     Args:
-        job_overrides: of each job, its folder included.
+        job_overrides: of each job, its folder included; the next is asked for when it can start.
         first: number of the first job.
         config: of the sweep.
         context: of Hydra.
         task: what a job calls.
         workers: jobs at once.
         tick: called about twice a second.
+        ended: called with the place of a job in their order when it has ended.
 
     Returns:
         Exit codes, in the order of the jobs.
     """
     setup_globals()
-    composed = []
-    for number, overrides in enumerate(job_overrides, start=first):
-        one = context.config_loader.load_sweep_config(config, overrides)
-        with open_dict(one):
-            one.hydra.job.id = one.hydra.job.num = number
-        composed.append(one)
 
     def job(one: DictConfig) -> None:
         exit_codes.clear()
@@ -73,28 +69,31 @@ def launch(
         )
         sys.exit(next((code for code in exit_codes if code), 0))
 
-    return run_forked(
-        [partial(job, one) for one in composed],
-        folders=[Path(one.hydra.sweep.dir, one.hydra.sweep.subdir) for one in composed],
-        workers=workers,
-        tick=tick,
-    )
+    def tasks() -> Iterator[tuple[Callable[[], object], Path]]:
+        for number, overrides in enumerate(job_overrides, start=first):
+            one = context.config_loader.load_sweep_config(config, list(overrides))
+            with open_dict(one):
+                one.hydra.job.id = one.hydra.job.num = number
+            yield partial(job, one), Path(one.hydra.sweep.dir, one.hydra.sweep.subdir)
+
+    return run_forked(tasks(), workers=workers, tick=tick, ended=ended)
 
 
 def run_forked(
-    tasks: Sequence[Callable[[], object]],
+    tasks: Iterable[tuple[Callable[[], object], Path]],
     *,
-    folders: Sequence[Path],
     workers: int,
     tick: Callable[[], None],
+    ended: Callable[[int], None],
 ) -> list[int]:
     """Run tasks, each in a fork of this process.
 
     Args:
-        tasks: what to run.
-        folders: the folder of each one's summary.json, in which a killed one's end is noted.
+        tasks: what to run, and the folder of its summary.json, in which a killed one's end is
+            noted. The next is asked for when it can start.
         workers: how many run at once; they share the processor's cores.
         tick: called about twice a second.
+        ended: called with a task's place in their order when it has ended.
 
     Returns:
         Exit codes, in the order of the tasks; negative: the signal that killed it.
@@ -102,15 +101,19 @@ def run_forked(
     context = multiprocessing.get_context("fork")
     threads = None if workers == 1 else max(1, (os.cpu_count() or 1) // workers)
     codes: dict[int, int] = {}
+    folders: list[Path] = []
     running: dict[int, ForkProcess] = {}
-    waiting = list(range(len(tasks)))
+    waiting = iter(tasks)
     try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                index = waiting.pop(0)
-                process = context.Process(target=_become, args=(tasks[index], threads))
+        while True:
+            while len(running) < workers and (following := next(waiting, None)) is not None:
+                task, folder = following
+                process = context.Process(target=_become, args=(task, threads))
                 process.start()
-                running[index] = process
+                running[len(folders)] = process
+                folders.append(folder)
+            if not running:
+                break
             wait([process.sentinel for process in running.values()], timeout=0.5)
             for index, process in list(running.items()):
                 if not process.is_alive():
@@ -118,10 +121,11 @@ def run_forked(
                     codes[index] = process.exitcode or 0
                     _note_signal(folders[index], codes[index])
                     del running[index]
+                    ended(index)
             tick()
     finally:
         _stop(list(running.values()))
-    return [codes[index] for index in range(len(tasks))]
+    return [codes[index] for index in range(len(folders))]
 
 
 def _become(task: Callable[[], object], threads: int | None) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher
     from hydra.types import HydraContext
 
-EXIT_CODES = {"finished": 0, "failed": 1, "refused": 2, "killed": 143}
+EXIT_CODES = {"finished": 0, "pruned": 0, "failed": 1, "refused": 2, "killed": 143}
 
 
 def jobs_of(arguments: Sequence[str], context: HydraContext) -> list[Job]:
@@ -42,7 +42,8 @@ def jobs_of(arguments: Sequence[str], context: HydraContext) -> list[Job]:
             stated[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
             raise ValueError(
-                f"{key}: found {override.get_value_element_as_str()}, which has no list of values;"
+                f"{key}: found {str(override.input_line).partition('=')[2]}, which has no list of"
+                " values;"
                 " give some (1,2,3 or range(1,4)), or search it: hparams_search=stage2"
             )
     return expand(list(stated.values()))
@@ -61,14 +62,25 @@ def place(jobs: Sequence[Job], *, config: DictConfig, context: HydraContext) -> 
         config: of the sweep; `hydra.sweep.dir` is set unless the user has.
         context: of Hydra.
     """
+    folder = place_sweep(jobs, config=config, context=context)
+    return [job.placed(folder) for job in jobs]
+
+
+def place_sweep(jobs: Sequence[Job], *, config: DictConfig, context: HydraContext) -> Path:
+    """Return a sweep's folder, and note it in its config.
+
+    Args:
+        jobs: those that name it, by what they are called or differ in.
+        config: of the sweep; `hydra.sweep.dir` is set unless the user has.
+        context: of Hydra.
+    """
     stated = [str(override) for override in config.hydra.overrides.hydra]
     if not any(override.startswith("hydra.sweep.dir=") for override in stated):
         composed = [compose(job, config=config, context=context) for job in jobs]
         name = sweep_name([run_name(one.name) for one in composed], jobs)
         with open_dict(config):
             config.hydra.sweep.dir = str(Path(config.paths.sweeps) / name)
-    folder = Path(str(config.hydra.sweep.dir)).absolute()
-    return [job.placed(folder) for job in jobs]
+    return Path(str(config.hydra.sweep.dir)).absolute()
 
 
 def run_sweep(

@@ -17,7 +17,13 @@ from clif_exp.runs.execution import duration
 from clif_exp.sweeps.jobs import Job
 
 _POLL_SECONDS = 0.5
-STYLES = {"finished": "green", "failed": "red", "refused": "red", "killed": "yellow"}
+STYLES = {
+    "finished": "green",
+    "pruned": "blue",
+    "failed": "red",
+    "refused": "red",
+    "killed": "yellow",
+}
 
 
 class Watch:
@@ -28,7 +34,13 @@ class Watch:
     """
 
     def __init__(
-        self, jobs: Sequence[Job], *, seconds: float, objective: str | None, console: Console
+        self,
+        jobs: Sequence[Job],
+        *,
+        seconds: float,
+        objective: str | None,
+        console: Console,
+        total: int | None = None,
     ) -> None:
         """Begin before the first job starts.
 
@@ -37,9 +49,11 @@ class Watch:
             seconds: about how long their stages take, one after the other.
             objective: metric shown beside a finished job.
             console: where to print.
+            total: how many there will be, where more are added; None: these.
         """
         self.ended: dict[Job, str] = {}
         self._jobs, self._expected = list(jobs), max(seconds, 1.0)
+        self._total = len(self._jobs) if total is None else total
         self._objective, self._console = objective, console
         self._started, self._began = time.monotonic(), time.time()
         self._live: Live | None = None
@@ -48,6 +62,10 @@ class Watch:
         if console.is_terminal:
             self._live = Live(console=console, auto_refresh=False, transient=True)
             self._live.start()
+
+    def add(self, job: Job) -> None:
+        """Watch one more job, which is about to start."""
+        self._jobs.append(job)
 
     def follow(self) -> None:
         """Look twice a second from a thread, for launchers that keep this process waiting."""
@@ -62,7 +80,7 @@ class Watch:
     def look(self) -> None:
         """Print what has changed since the last look."""
         running = 0
-        for job in self._jobs:
+        for job in tuple(self._jobs):
             if job in self.ended:
                 continue
             summary = self._fresh(job)
@@ -96,14 +114,14 @@ class Watch:
 
     def _report(self, job: Job, summary: dict[str, object]) -> None:
         status = str(summary["status"])
-        line = Text(f"{len(self.ended):>3} of {len(self._jobs)}  {job.name}  ")
+        line = Text(f"{len(self.ended):>3} of {self._total}  {job.name}  ")
         line.append(status, STYLES.get(status, ""))
         metrics = summary.get("metrics")
         if status == "finished" and self._objective and isinstance(metrics, dict):
             value = metrics.get(self._objective)
             line.append(f"  {self._objective} {'unknown' if value is None else f'{value:.3f}'}")
         self._console.print(line, soft_wrap=True, highlight=False)
-        if status != "finished":
+        if status not in ("finished", "pruned"):
             kind = "stopped" if status == "killed" else "error"
             for text in str(summary.get("error")).splitlines():
                 print(f"clif_exp: {kind}: {job.name}: {text}", file=sys.stderr, flush=True)
@@ -115,13 +133,13 @@ class Watch:
             counted[status] = counted.get(status, 0) + 1
         parts = [f"{counted.pop('finished')} finished", f"{running} running"]
         parts += [f"{number} {status}" for status, number in counted.items() if number]
-        parts.append(f"{len(self._jobs) - running - len(self.ended)} waiting")
+        parts.append(f"{self._total - running - len(self.ended)} waiting")
         return f"{', '.join(parts)}; about {duration(self._left())} left"
 
     def _left(self) -> float:
         """Return the seconds left: as expected, corrected by how long the ended jobs took."""
         passed = time.monotonic() - self._started
-        share = len(self.ended) / len(self._jobs)
+        share = len(self.ended) / self._total
         by_plan = max(self._expected - passed, 0.0)
         if not self.ended:
             return by_plan

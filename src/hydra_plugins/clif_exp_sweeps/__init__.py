@@ -5,7 +5,7 @@ Hydra imports every plugin at every start: nothing heavy may be imported here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra.core.plugins import Plugins
@@ -63,6 +63,7 @@ class LocalLauncher(Launcher):
         """
         self.workers = workers
         self.tick: Any = None
+        self.ended: Any = None
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -73,20 +74,28 @@ class LocalLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the jobs; their results are in their folders."""
+        """Run the jobs, the next when one has ended; their results are in their folders."""
         from clif_exp.sweeps.local import launch
 
+        started: list[list[str]] = []
+
+        def noted() -> Iterator[list[str]]:
+            for overrides in job_overrides:
+                started.append(list(overrides))
+                yield started[-1]
+
         codes = launch(
-            [list(overrides) for overrides in job_overrides],
+            noted(),
             first=initial_job_idx,
             config=self.config,
             context=self.hydra_context,
             task=self.task_function,
             workers=self.workers,
             tick=self.tick or (lambda: None),
+            ended=self.ended or (lambda _index: None),
         )
         status = [JobStatus.FAILED if code else JobStatus.COMPLETED for code in codes]
         return [
-            JobReturn(overrides=list(overrides), status=one)
-            for overrides, one in zip(job_overrides, status, strict=True)
+            JobReturn(overrides=overrides, status=one)
+            for overrides, one in zip(started, status, strict=True)
         ]

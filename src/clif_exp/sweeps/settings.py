@@ -1,0 +1,49 @@
+"""Settings of a search, conf/hydra/sweeper/optuna.yaml."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from clif_exp.settings import Positive, Strict, Word
+
+
+class SearchSettings(Strict):
+    """How Optuna searches.
+
+    Attributes:
+        sampler: Optuna's, as `_target_` and its arguments; a `seed` becomes seed + the trial's
+            number, so that neither a resumed search nor a second process draws a trial twice.
+        pruner: Optuna's, in the same way; it acts where `pruning.metric` is set.
+        storage: the study's file: a journal, or a `sqlite:///` URL; None: study.journal in the
+            search's folder.
+        study_name: None: the folder's name.
+        direction: of the objective; None: the metric's own.
+        n_trials: trials in all, whoever runs them and however they end.
+        workers: jobs at once.
+        params: key -> range or list of values in Hydra's syntax, or a constant.
+    """
+
+    sampler: dict[str, Any]
+    pruner: dict[str, Any]
+    storage: Word | None
+    study_name: Word | None
+    direction: Literal["minimize", "maximize"] | None
+    n_trials: Positive
+    workers: Positive
+    params: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _parts_of_optuna(self) -> Self:
+        for name, part, example in (
+            ("sampler", self.sampler, "optuna.samplers.TPESampler"),
+            ("pruner", self.pruner, "optuna.pruners.MedianPruner"),
+        ):
+            if not isinstance(part.get("_target_"), str):
+                raise ValueError(f"{name}: found {part!r}; name a class, as in _target_: {example}")
+        if "://" in (self.storage or "") and not str(self.storage).startswith("sqlite:///"):
+            raise ValueError(
+                f"storage: found {self.storage!r}; give a file (a journal), or sqlite:///FILE"
+            )
+        return self

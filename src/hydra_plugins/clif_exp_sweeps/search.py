@@ -1,0 +1,45 @@
+"""Hydra's way to this package's searches; the work is done in `clif_exp.sweeps.search`.
+
+Hydra imports every plugin at every start: nothing heavy may be imported here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class OptunaSweeper(Sweeper):
+    """Optuna chooses what each job tries; the same command again goes on with the same study."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Remember what the config states.
+
+        Args:
+            settings: `clif_exp.sweeps.settings.SearchSettings`.
+        """
+        self.settings = settings
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Check the search and find its folder, which some launchers write into."""
+        from clif_exp.sweeps.search import prepare
+
+        self.config, self.hydra_context = config, hydra_context
+        self.search = prepare(self.settings, config=config, context=hydra_context)
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the trials that are left to do."""
+        from clif_exp.sweeps.search import run_search
+
+        assert self.config is not None and self.launcher is not None
+        assert arguments == list(self.config.hydra.overrides.task), "what `setup` has read"
+        return run_search(self.search, launcher=self.launcher)
