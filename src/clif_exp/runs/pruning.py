@@ -16,29 +16,12 @@ from lightning.pytorch.loggers import Logger
 from clif_exp.artifacts.store import process_rank
 from clif_exp.errors import Pruned
 from clif_exp.runs.settings import PruningSettings, TrialSettings
+from clif_exp.runs.studies import open_storage
 
 if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
     from optuna.trial import Trial
 
 log = logging.getLogger("clif_exp")
-
-
-def open_storage(location: str) -> BaseStorage:
-    """Open a study's file, which is made if it does not exist.
-
-    Args:
-        location: a `sqlite:///` URL, or a journal file.
-    """
-    import optuna
-    from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if location.startswith("sqlite:"):
-        # Several processes write: a writer waits for the others instead of failing.
-        return RDBStorage(location, engine_kwargs={"connect_args": {"timeout": 60}})
-    return JournalStorage(JournalFileBackend(location))
 
 
 def pruning_loggers(settings: PruningSettings, *, curve: str) -> Sequence[Logger]:

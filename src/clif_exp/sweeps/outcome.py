@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from rich.console import Console
 
-    from clif_exp.sweeps.search import Search
-    from clif_exp.sweeps.study import SharedStudy
+    from clif_exp.sweeps.study import Search, SharedStudy
 
 _SHOWN = 10  # trials in the table
 _INK = re.compile("#1f2937|#374151|#6b7280")  # of text and ticks
@@ -79,20 +78,20 @@ def sections_of(folder: Path) -> list[tuple[str, str]]:
     """
     from omegaconf import OmegaConf
 
-    from clif_exp.runs.pruning import open_storage
+    from clif_exp.runs.studies import open_storage
 
     file = folder / "multirun.yaml"
-    sweeper: Any = OmegaConf.load(file)["hydra"]["sweeper"] if file.is_file() else {}
+    config: Any = OmegaConf.load(file) if file.is_file() else {}
+    sweeper = config["hydra"]["sweeper"] if config else {}
     if not str(sweeper.get("_target_", "")).endswith("OptunaSweeper"):
         return []
     import optuna
 
-    objective = str(OmegaConf.load(file)["objective"])
     study = optuna.load_study(
         study_name=sweeper.get("study_name") or folder.absolute().name,
         storage=open_storage(str(sweeper.get("storage") or folder / "study.journal")),
     )
-    return sections(study, objective=objective)
+    return sections(study, objective=str(config["objective"]))
 
 
 def _ranked(trials: Sequence[FrozenTrial], *, direction: str) -> list[FrozenTrial]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -17,38 +16,15 @@ from clif_exp.runs.entry import exit_codes
 from clif_exp.runs.execution import duration
 from clif_exp.sweeps.jobs import Job
 from clif_exp.sweeps.settings import SearchSettings
-from clif_exp.sweeps.space import Space, read_space
+from clif_exp.sweeps.space import read_space
+from clif_exp.sweeps.study import Claim, Search, SharedStudy
 from clif_exp.sweeps.sweep import EXIT_CODES, compose, place_sweep
 
 if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher
     from hydra.types import HydraContext
 
-    from clif_exp.sweeps.study import Claim, SharedStudy
     from clif_exp.sweeps.watching import Watch
-
-
-@dataclass(frozen=True)
-class Search:
-    """A search that has been checked.
-
-    Attributes:
-        settings: how.
-        space: of what.
-        objective: the metric.
-        direction: of the metric.
-        folder: its own.
-        config: of the sweep, as Hydra composed it.
-        context: of Hydra.
-    """
-
-    settings: SearchSettings
-    space: Space
-    objective: str
-    direction: str
-    folder: Path
-    config: DictConfig
-    context: HydraContext
 
 
 def prepare(values: Mapping[str, Any], *, config: DictConfig, context: HydraContext) -> Search:
@@ -79,7 +55,7 @@ def prepare(values: Mapping[str, Any], *, config: DictConfig, context: HydraCont
     space = read_space(settings.params, arguments, loader=context.config_loader)
     ends = space.ends()
     _refuse_unusable(ends, config=config, context=context)
-    best = "maximize" if better_end(objective) == "higher" else "minimize"
+    best: Any = "maximize" if better_end(objective) == "higher" else "minimize"
     # What varies names the folder, not one of its values.
     names = tuple(f"{key}=" for key in space.distributions)
     folder = place_sweep(
@@ -122,18 +98,11 @@ def run_search(search: Search, *, launcher: Launcher) -> None:
 
     from clif_exp.sweeps.importing import import_everything
     from clif_exp.sweeps.outcome import write_outcome
-    from clif_exp.sweeps.study import SharedStudy
     from clif_exp.sweeps.watching import Watch
 
     console = Console()
     search.folder.mkdir(parents=True, exist_ok=True)
-    study = SharedStudy(
-        search.settings,
-        space=search.space,
-        objective=search.objective,
-        direction=search.direction,
-        folder=search.folder,
-    )
+    study = SharedStudy(search)
     OmegaConf.save(search.config, search.folder / "multirun.yaml")
     import_everything()
     left = search.settings.n_trials - sum(trial.state.is_finished() for trial in study.trials())

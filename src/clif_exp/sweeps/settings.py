@@ -13,8 +13,8 @@ class SearchSettings(Strict):
     """How Optuna searches.
 
     Attributes:
-        sampler: Optuna's, as `_target_` and its arguments; a `seed` becomes seed + the trial's
-            number, so that neither a resumed search nor a second process draws a trial twice.
+        sampler: Optuna's, as `_target_` and its arguments; from its `seed` every trial gets one of
+            its own, so that neither a resumed search nor a second process draws a trial twice.
         pruner: Optuna's, in the same way; it acts where `pruning.metric` is set.
         storage: the study's file: a journal, or a `sqlite:///` URL; None: study.journal in the
             search's folder.

@@ -113,7 +113,7 @@ def _distribution(override: Override) -> BaseDistribution:
     from optuna.distributions import CategoricalDistribution
 
     value: Any = override.value()
-    tags = getattr(value, "tags", set())
+    tags: set[str] = getattr(value, "tags", set())
     if tags - {"log"}:
         raise ValueError(f"the only tag is log, not {', '.join(sorted(tags - {'log'}))}")
     if isinstance(value, IntervalSweep):

@@ -14,24 +14,49 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 
 from clif_exp.artifacts.locks import process_lock
 from clif_exp.runs.directory import relative
-from clif_exp.runs.pruning import open_storage
+from clif_exp.runs.studies import open_storage
 from clif_exp.sweeps.jobs import as_override, key_of
 from clif_exp.sweeps.settings import SearchSettings
 from clif_exp.sweeps.space import Space
 
 if TYPE_CHECKING:
     import optuna
+    from hydra.types import HydraContext
     from optuna.trial import FrozenTrial
 
 _IDENTITY, _FOLDER, _STATUS = "clif_exp", "folder", "status"
 # What a trial's result does not depend on.
 _ELSEWHERE = {"artifacts", "callbacks", "logger", "num_workers", "paths", "pruning"}
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search that has been checked.
+
+    Attributes:
+        settings: how.
+        space: of what.
+        objective: the metric.
+        direction: which end of it is better.
+        folder: of its jobs.
+        config: of the sweep, as Hydra composed it.
+        context: of Hydra.
+    """
+
+    settings: SearchSettings
+    space: Space
+    objective: str
+    direction: Literal["minimize", "maximize"]
+    folder: Path
+    config: DictConfig
+    context: HydraContext
 
 
 @dataclass(frozen=True)
@@ -57,38 +82,23 @@ class SharedStudy:
         location: its file, as jobs open it.
     """
 
-    def __init__(
-        self,
-        settings: SearchSettings,
-        *,
-        space: Space,
-        objective: str,
-        direction: str,
-        folder: Path,
-    ) -> None:
-        """Open the study, or create it.
-
-        Args:
-            settings: of the search.
-            space: what it varies.
-            objective: what it optimises.
-            direction: "minimize" or "maximize".
-            folder: the search's, which exists.
+    def __init__(self, search: Search) -> None:
+        """Open the study of a search, whose folder exists, or create it.
 
         Raises:
             ValueError: the file holds something else, or another search.
         """
-        self._settings, self._space = settings, space
-        self.location, self._file = _place(settings.storage, folder=folder)
-        self._name = settings.study_name or folder.name
+        self._settings, self._space = search.settings, search.space
+        self.location, self._file = _place(search.settings.storage, folder=search.folder)
+        self._name = search.settings.study_name or search.folder.name
         self._held: dict[int, contextlib.ExitStack] = {}
         self._left: set[int] = set()
         identity = {
-            "objective": objective,
-            "direction": direction,
-            "space": dict(space.stated),
+            "objective": search.objective,
+            "direction": search.direction,
+            "space": dict(search.space.stated),
             "constants": sorted(
-                one for one in space.constants if key_of(one).split(".")[0] not in _ELSEWHERE
+                one for one in search.space.constants if key_of(one).split(".")[0] not in _ELSEWHERE
             ),
         }
         with process_lock(self._lock("claim")):
@@ -210,13 +220,15 @@ class SharedStudy:
                 f"hydra.sweeper.storage: {shown} holds the study {', '.join(known)}, not"
                 f" {self._name}; continue it by hydra.sweeper.study_name={known[0]}, or {remedy}"
             )
-        study = optuna.create_study(
+        if not known:
+            optuna.create_study(
+                storage=storage, study_name=self._name, direction=identity["direction"]
+            )
+        study = optuna.load_study(
             storage=storage,
             study_name=self._name,
-            direction=str(identity["direction"]),
             pruner=_build(self._settings.pruner, "pruner"),
             sampler=_sampler(self._settings.sampler, number=0),
-            load_if_exists=True,
         )
         if _IDENTITY not in study.user_attrs and not study.get_trials(deepcopy=False):
             study.set_user_attr(_IDENTITY, dict(identity))
@@ -287,7 +299,8 @@ def _shown(part: str | Mapping[str, str] | Sequence[str]) -> str:
 
 def _sampler(settings: Mapping[str, Any], *, number: int) -> Any:
     seed = settings.get("seed")
-    own = {} if seed is None else {"seed": int(seed) + number}
+    # Searches of neighbouring seeds have no trial in common.
+    own = {} if seed is None else {"seed": (int(seed) * 1_000_003 + number) % 2**32}
     return _build({**settings, **own}, "sampler")
 
 
