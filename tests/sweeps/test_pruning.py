@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +149,45 @@ def test_a_wild_learning_rate_is_pruned_while_its_stage_trains(clif_exp, tmp_pat
         assert "contrastive" not in summary["stages"]
     assert "pruned" in second.output
     assert "error" not in second.errors
+
+
+@pytest.mark.slow
+def test_a_search_of_real_jobs_goes_on_after_sigkill_and_prunes_by_validation_loss(
+    clif_exp, tmp_path, base_models
+):
+    store = tmp_path / "store"
+    command = [
+        *("-m", "hparams_search=stage2", "debug=fast", "hydra.sweeper.n_trials=5"),
+        *("diffusion.learning_rate=choice(2e-3,0.3)", "hydra.sweeper.pruner.n_startup_trials=1"),
+        *("hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=1"),
+        *("diffusion.rank=4", "diffusion.pair_share=0.5", "diffusion.prior_share=0.25"),
+        *("diffusion.timestep_bias=1.0", "diffusion.steps=30", "diffusion.validation.every=5"),
+        *("trainer.checkpoint_every_n_steps=4", "hydra/sweeper/pruner=median"),
+    ]
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "clif_exp", *base_models, *command, f"artifacts.root={store}"],
+        cwd=tmp_path,
+    )
+    while sum(len(f.read_text().splitlines()) for f in store.glob("diffusion/*/metrics.csv")) < 15:
+        assert killed.poll() is None
+        time.sleep(0.1)
+    killed.kill()
+    killed.wait()
+    result = clif_exp(*command, store=store)
+    assert result.code == 0, result.errors
+
+    sweep = tmp_path / "multirun" / "search_stage2"
+    storage = open_storage(str(sweep / "study.journal"))
+    trials = optuna.load_study(study_name="search_stage2", storage=storage).trials
+    assert len(trials) == 5
+    assert len(list(sweep.glob("0*"))) == 5, "the killed trial went on in its folder"
+    assert trials[0].state.name == "COMPLETE"
+    assert list(trials[0].intermediate_values) == [5, 10, 15, 20, 25, 30]
+    wild = [trial for trial in trials if trial.params["diffusion.learning_rate"] == "0.3"]
+    assert {trial.state.name for trial in wild} == {"PRUNED"}
+    assert all(list(trial.intermediate_values) == [5] for trial in wild)
+    assert all(trial.state.name == "COMPLETE" for trial in trials if trial not in wild), (
+        "what is reused from the store reports nothing"
+    )
+    assert "learning_rate: 0.002" in (sweep / "best.yaml").read_text()
+    assert "pruned" in result.output

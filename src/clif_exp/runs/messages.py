@@ -35,6 +35,7 @@ Examples
   python -m clif_exp debug=fast                  the same with the smallest budget
   python -m clif_exp +experiment=ablate_raug     an experiment
   python -m clif_exp -m seed=0,1,2               a sweep
+  python -m clif_exp -m hparams_search=stage2    a search for the best settings
   python -m clif_exp dataset=folder dataset.root=my_concepts model=sd15 trainer=gpu
 
 Groups
