@@ -162,6 +162,7 @@ def test_the_best_settings_are_an_experiment(tmp_path, shared_store):
         (["diffusion.learning_rate=tag(log,interval(0,1))"], ["learning_rate", "above 0"]),
         (["method=tag(log,choice(clif,mix_only))"], ["method", "log is for numbers"]),
         (["diffusion.rank=4"], ["hydra.sweeper.params", "nothing to search"]),
+        (["method=choice(clif,clip,mix_only)"], ["method: 'clip' is no choice", "mix_only"]),
         (
             [SPACE, "+hydra.sweeper.params={diffusion.rank:'interval(1'}"],
             ["hydra.sweeper.params.diffusion.rank", "interval(1", "write interval("],

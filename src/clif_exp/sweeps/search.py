@@ -197,6 +197,7 @@ class _Dispatch:
 def _exit_code(study: SharedStudy) -> int:
     """Return 0 for a search that has an answer, whatever became of some trials."""
     states = {trial.state.name for trial in study.trials()}
-    if study.unfinished():
+    if study.left:
         return EXIT_CODES["killed"]
-    return 0 if states & {"COMPLETE", "PRUNED"} else EXIT_CODES["failed"]
+    # Trials that run are other processes'.
+    return 0 if states & {"COMPLETE", "PRUNED", "RUNNING"} else EXIT_CODES["failed"]

@@ -97,6 +97,7 @@ def read_space(
                 distributions[key] = _distribution(override)
             except ValueError as error:
                 raise ValueError(f"{where}: found {text}; {error}") from error
+            _refuse_unknown_choices(distributions[key], override, loader=loader)
             stated[key] = text
         else:
             constants.append(str(override.input_line))
@@ -106,6 +107,21 @@ def read_space(
             " line, as in 'diffusion.learning_rate=tag(log,interval(1e-4,1e-2))'"
         )
     return Space(tuple(constants), distributions, stated)
+
+
+def _refuse_unknown_choices(
+    distribution: BaseDistribution, override: Override, *, loader: ConfigLoader
+) -> None:
+    """Refuse a group's choice that no config file stands for, which no job could compose.
+
+    Raises:
+        ValueError: names it, and those that there are.
+    """
+    group = override.key_or_group
+    known = loader.get_group_options(group)
+    for choice in getattr(distribution, "choices", ()) if known else ():
+        if choice not in (*known, "null"):
+            raise ValueError(f"{group}: {choice!r} is no choice; there are: {', '.join(known)}")
 
 
 def _distribution(override: Override) -> BaseDistribution:

@@ -80,6 +80,7 @@ class SharedStudy:
     Attributes:
         study: Optuna's.
         location: its file, as jobs open it.
+        left: numbers of the trials whose jobs were killed in this process's hands.
     """
 
     def __init__(self, search: Search) -> None:
@@ -92,7 +93,7 @@ class SharedStudy:
         self.location, self._file = _place(search.settings.storage, folder=search.folder)
         self._name = search.settings.study_name or search.folder.name
         self._held: dict[int, contextlib.ExitStack] = {}
-        self._left: set[int] = set()
+        self.left: set[int] = set()
         identity = {
             "objective": search.objective,
             "direction": search.direction,
@@ -121,7 +122,7 @@ class SharedStudy:
         with process_lock(self._lock("claim")):
             trials = self.trials()
             for trial in trials:
-                mine = trial.number in self._held or trial.number in self._left
+                mine = trial.number in self._held or trial.number in self.left
                 if trial.state.is_finished() or mine or not self._hold(trial.number):
                     continue
                 # Whoever held it may have ended it since it was read.
@@ -163,7 +164,7 @@ class SharedStudy:
         status = summary.get("status", "failed")
         value = summary.get("metrics", {}).get(objective)
         if status == "killed":
-            self._left.add(number)
+            self.left.add(number)
         else:
             self._set(number, _STATUS, status)
             if status == "finished" and value is not None and math.isfinite(value):

@@ -14,7 +14,7 @@ from clif_exp.runs.config import Config
 
 # Overrides that change no result say nothing about a run.
 _INDIFFERENT = re.compile(
-    r"[+~]*(logger|callbacks|paths|hydra|artifacts|num_workers|name|experiment)\b"
+    r"[+~]*(logger|callbacks|paths|hydra|artifacts|num_workers|name|experiment|pruning)\b"
 )
 _LONGEST = 120  # W&B takes 128 characters
 
