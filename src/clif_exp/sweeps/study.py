@@ -189,7 +189,7 @@ class SharedStudy:
         self.study._storage.set_trial_user_attr(trial._trial_id, key, value)
 
     def _lock(self, name: str | int) -> Path:
-        return self._file.with_name(f"{self._file.name}.locks") / f"{self._name}-{name}"
+        return self._file.with_name(f".{self._file.name}.locks") / f"{self._name}-{name}"
 
     def _hold(self, number: int) -> bool:
         """Hold a trial until it is given back or this process ends; tell whether it was free."""
