@@ -180,9 +180,7 @@ def _name(folder: Path, sweep: Path | None, sweeps: dict[Path, dict[str, list[st
         sweeps[sweep] = {file.parents[1].name: _read_overrides(file) for file in files}
     jobs = sweeps[sweep]
     own = jobs.get(folder.name, [])
-    varying = [
-        text.lstrip("+~") for text in own if any(text not in job for job in jobs.values())
-    ]
+    varying = [text.lstrip("+~") for text in own if any(text not in job for job in jobs.values())]
     return " ".join(varying) or outside
 
 

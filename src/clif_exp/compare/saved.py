@@ -30,9 +30,7 @@ def write_saved(file: Path, runs: Sequence[Run]) -> None:
         {key: value for key, value in run.settings.items() if not is_place(key)} for run in runs
     ]
     shared = {"settings": _shared(settings), "provenance": _shared([r.provenance for r in runs])}
-    described = [
-        _describe(run, own, shared) for run, own in zip(runs, settings, strict=True)
-    ]
+    described = [_describe(run, own, shared) for run, own in zip(runs, settings, strict=True)]
     lines = [
         f'{{"clif_exp_runs": {_FORMAT},',
         f' "settings": {_block(shared["settings"])},',
