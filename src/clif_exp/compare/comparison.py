@@ -162,12 +162,14 @@ def _about_differences(comparison: Comparison, *, unit: str, several: bool) -> l
         ]
     if not several:
         return []
+    corrected = (
+        f"; Holm: p, corrected for the {others} comparisons of each metric" if others > 1 else ""
+    )
     said = [
         f"Differences from {comparison.baseline}, paired by equal {unit}. p: Wilcoxon's signed-rank"
-        " test, two-sided; Holm: corrected for all comparisons with the baseline in one metric"
-        f" ({others}). r: matched-pairs rank biserial correlation. Detectable: the smallest"
-        " difference that as many pairs with this spread show with a probability of 0.8 (paired"
-        f" t-test at {'0.05' if others == 1 else f'0.05/{others}'})."
+        f" test, two-sided{corrected}. r: matched-pairs rank biserial correlation. Detectable: the"
+        " smallest difference that as many pairs with this spread show with a probability of 0.8"
+        f" (paired t-test at {'0.05' if others == 1 else f'0.05/{others}'})."
     ]
     few = max(pairs)
     if smallest_p(few) * others > 0.05:

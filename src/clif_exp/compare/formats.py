@@ -74,20 +74,26 @@ def latex(tables: Sequence[Table], notes: Sequence[str]) -> str:
 
 
 def _print(table: Table, console: Console) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table as Printed
     from rich.text import Text
 
-    printed = Printed(title=table.title or None, title_justify="left")
+    title = Text(table.title, style="not italic") if table.title else None
+    printed = Printed(title=title, title_justify="left", box=SIMPLE_HEAD)
     for index, head in enumerate(table.columns):
         printed.add_column(Text(_broken(head)), justify="left" if index < table.words else "right")
+    above = ""
     for row in table.rows:
         texts = []
-        for cell in row:
-            text = Text(cell.text, style="bold" if cell.best else "")
+        for index, cell in enumerate(row):
+            # With two columns of words the first is a heading, which stands once.
+            repeated = index == 0 and table.words > 1 and cell.text == above
+            text = Text("" if repeated else cell.text, style="bold" if cell.best else "")
             texts.append(
                 text.append(f"\n{cell.detail}", style="not bold dim") if cell.detail else text
             )
         printed.add_row(*texts)
+        above = row[0].text
     console.print(printed)
 
 
@@ -101,10 +107,10 @@ def _parts(table: Table, console: Console) -> list[Table]:
                 *(max(len(row[i].text), len(row[i].detail)) for row in table.rows),
             ]
         )
-        + 3
+        + 2
         for i, head in enumerate(table.columns)
     ]
-    room = console.width - sum(widths[:front]) - 1
+    room = console.width - sum(widths[:front]) - 2
     parts: list[list[int]] = [[]]
     for index in range(front, len(table.columns)):
         if parts[-1] and sum(widths[i] for i in (*parts[-1], index)) > room:

@@ -66,17 +66,28 @@ def means_table(comparison: Comparison) -> Table:
 
 
 def differences_table(comparison: Comparison) -> Table:
-    """Return a row for each measure and group but the baseline."""
+    """Return a row for each measure and group but the baseline.
+
+    Of one group its name stands in the title, and there is nothing to correct for.
+    """
+    others = [g.label for g in comparison.grouping.groups if g.label != comparison.baseline]
     rows = []
     for measure in comparison.measures:
         digits = _digits(comparison, measure)
-        for group in comparison.grouping.groups:
-            if group.label != comparison.baseline:
-                found = comparison.differences[group.label, measure]
-                cells = _difference_cells(found, digits=digits)
-                rows.append([Cell(measure + _ARROWS[better(measure)]), Cell(group.label), *cells])
+        for label in others:
+            found = comparison.differences[label, measure]
+            cells = _difference_cells(found, digits=digits)
+            rows.append([Cell(measure + _ARROWS[better(measure)]), Cell(label), *cells])
     heads = ["metric", "group", "pairs", "difference", "p", "Holm", "r", "detectable"]
-    return Table(f"Difference from {comparison.baseline}", heads, rows, words=2)
+    title = f"Difference from {comparison.baseline}"
+    if len(others) != 1:
+        return Table(title, heads, rows, words=2)
+    kept = [i for i, head in enumerate(heads) if head not in ("group", "Holm")]
+    return Table(
+        f"{others[0]}: difference from {comparison.baseline}",
+        [heads[i] for i in kept],
+        [[row[i] for i in kept] for row in rows],
+    )
 
 
 def concepts_table(comparison: Comparison, measure: str) -> Table:
