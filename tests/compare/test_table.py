@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
+import shlex
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -227,6 +230,32 @@ def test_the_terminals_table_shows_all_columns(sweep, capsys, monkeypatch):
     assert text.count("confusion ↓") >= 2, "in the table of means and in that of differences"
     assert "0.350" in text
     assert "6 pairs" not in text, "six pairs can reach p < 0.05"
+
+
+def test_the_readmes_commands_run(tmp_path, monkeypatch, capsys):
+    jobs = {
+        (f"+experiment={name}", f"seed={seed}"): {"multi/confusion": seed / 3}
+        for name in ("clif", "ablate_maug")
+        for seed in (0, 1)
+    }
+    sweep = write_sweep(tmp_path / "multirun" / "default", jobs)
+    for job in sweep.glob("*/summary.json"):
+        stages = {"evaluation": {"fingerprint": "e", "seconds": 1.0}}
+        job.write_text(json.dumps(json.loads(job.read_text()) | {"stages": stages}))
+    (tmp_path / "artifacts" / "evaluation" / "e").mkdir(parents=True)
+    judged = {"multi": {"attendance": {"milo": 0.5}}}
+    file = tmp_path / "artifacts" / "evaluation" / "e" / "confusion_matrix.json"
+    file.write_text(json.dumps(judged))
+    write_run(tmp_path / "runs" / "default" / "a", metrics={"multi/confusion": 0.5})
+    monkeypatch.chdir(tmp_path)
+    readme = Path(__file__).resolve().parents[2] / "README.md"
+    lines = re.findall(r"^ {4}python -m clif_exp\.compare (.*)$", readme.read_text(), re.M)
+    assert len(lines) > 4
+    for line in lines:
+        if "--html" not in line:  # tested with the page
+            assert run(capsys, *shlex.split(line, comments=True)) or "--out" in line, line
+    assert (tmp_path / "table.tex").is_file()
+    assert len(read([tmp_path / "runs.json"])) == 4
 
 
 def test_help_answers_at_once():

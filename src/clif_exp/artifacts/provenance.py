@@ -48,7 +48,10 @@ def _of_process() -> dict[str, str]:
 
 
 def hardware() -> str:
-    """Name the processor, its cores and bf16 support: "AMD EPYC, 2 cores, AVX-512 bf16"."""
+    """Name processor, cores and bf16 support ("AMD EPYC, 2 cores, AVX-512 bf16"), and NVIDIA GPUs.
+
+    GPUs as the driver lists them: asking torch would cost its import.
+    """
     info = Path("/proc/cpuinfo")
     lines = (
         dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
@@ -58,7 +61,16 @@ def hardware() -> str:
     facts = {key.strip(): value.strip() for key, value in lines.items()}
     known = facts.get("flags", "").split()
     bf16 = next((words for flag, words in _SUFFIXES.items() if flag in known), "no bf16")
-    return f"{facts.get('model name') or platform.processor()}, {os.cpu_count()} cores, {bf16}"
+    gpus = [_gpu(file) for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
+    name = facts.get("model name") or platform.processor()
+    return ", ".join([name, f"{os.cpu_count()} cores", bf16, *gpus])
+
+
+def _gpu(information: Path) -> str:
+    model = next(
+        (line for line in information.read_text().splitlines() if line.startswith("Model:")), ""
+    )
+    return model.partition(":")[2].strip() or "an NVIDIA GPU"
 
 
 def git_commit(*, digits: int = 40) -> str | None:
