@@ -18,6 +18,8 @@ from clif_exp.runs.messages import config_folder
 from clif_exp.secrets import HIDDEN
 from run_folders import write_run, write_sweep
 
+_STAGE = {"fingerprint": "e", "seconds": 1.0, "reused": False}
+
 
 def test_a_sweep_names_its_jobs_by_what_differs(tmp_path):
     jobs = {
@@ -109,6 +111,20 @@ def test_costs_curves_images_and_concepts_are_found_in_the_store(tmp_path):
     shutil.rmtree(tmp_path / "artifacts")
     (run,) = read([folder])
     assert (run.images, run.concepts) == ([], {})
+
+
+def test_a_job_in_a_process_of_its_own_and_a_store_elsewhere_are_found(tmp_path):
+    folder = write_run(tmp_path / "sweep" / "job", "seed=1", stages={"evaluation": _STAGE})
+    (folder / ".hydra" / "hydra.yaml").write_text(
+        f"hydra:\n  mode: MULTIRUN\n  runtime:\n    cwd: {tmp_path / 'started'}\n"
+    )
+    store = tmp_path / "started" / "artifacts" / "evaluation" / "e"
+    store.mkdir(parents=True)
+    (store / "confusion_matrix.json").write_text('{"multi": {"attendance": {"milo": 1.0}}}')
+    (run,) = read([folder])
+    assert run.sweep == tmp_path / "sweep", "a sweeper that leaves no multirun.yaml"
+    assert run.name == "sweep/job", "nothing differs among one job"
+    assert run.concepts == {"milo": {"attendance": 1.0}}, "beside where the job was started"
 
 
 def test_a_broken_run_is_told_in_one_line_and_kept(tmp_path, caplog):

@@ -100,7 +100,9 @@ def _read_run(folder: Path, sweeps: dict[Path, dict[str, list[str]]]) -> Run | N
         return None
     settings = _read_settings(folder, summary)
     stages = {
-        name: stage for name, stage in summary["stages"].items() if isinstance(stage, Mapping)
+        name: stage
+        for name, stage in (summary["stages"] or {}).items()
+        if isinstance(stage, Mapping)
     }
     sweep = sweep_of(folder)
     return Run(
