@@ -110,7 +110,7 @@ def test_failed_repeated_and_foreign_runs_are_counted_apart(tmp_path):
     mean = found.means["method=clif", "multi/confusion"]
     assert (mean.runs, mean.mean, mean.interval) == (1, 0.2, None), "the newer one, once"
     said = " ".join(notes(found))
-    assert "1 older with the same settings" in said
+    assert "Left out: 1 with the same settings" in said
     assert "failed: " in said
     assert "(loss is NaN in step 3)" in said
     assert "refused: " in said

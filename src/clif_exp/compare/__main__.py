@@ -71,8 +71,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="FOLDER",
         help="runs, sweeps, folders above them, or files of --save",
     )
-    what = parser.add_argument_group("which runs, and how they are compared")
-    what.add_argument(
+    _add_choices(parser.add_argument_group("which runs, and how they are compared"))
+    _add_outputs(parser.add_argument_group("what is written"))
+    return parser.parse_args(arguments)
+
+
+def _add_choices(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--where",
         action="append",
         default=[],
@@ -80,7 +85,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="only runs with this setting, or one of several values: diffusion.rank=4,16"
         " (repeatable, as --group-by and --metric are)",
     )
-    what.add_argument(
+    group.add_argument(
         "--group-by",
         action="append",
         default=[],
@@ -88,43 +93,44 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="settings that make a group, such as method, experiment, diffusion.rank or commit"
         " (default: all that differ, but for cast and seed)",
     )
-    what.add_argument(
+    group.add_argument(
         "--metric",
         action="append",
         default=[],
         metavar="NAME",
         help="as in summary.json, also with *; minutes, memory_mb and seconds/STAGE too",
     )
-    what.add_argument(
+    group.add_argument(
         "--baseline",
         metavar="GROUP",
         help="compare the other groups with this one, by pairs of runs with the same cast and seed",
     )
-    what.add_argument(
+    group.add_argument(
         "--per-concept",
         choices=("attendance", "confusion"),
         help="a table of concepts by groups instead, of images of several concepts",
     )
-    out = parser.add_argument_group("what is written")
-    out.add_argument(
+
+
+def _add_outputs(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--format", choices=FORMATS, help="default: by --out's ending, else a table for terminals"
     )
-    out.add_argument("--out", type=Path, metavar="FILE", help="write the table there")
-    out.add_argument(
+    group.add_argument("--out", type=Path, metavar="FILE", help="write the table there")
+    group.add_argument(
         "--save",
         type=Path,
         metavar="FILE.json",
         help="the runs themselves in one small file to commit, without images and curves",
     )
-    out.add_argument("--html", type=Path, metavar="FILE.html", help="the page of the comparison")
-    out.add_argument(
+    group.add_argument("--html", type=Path, metavar="FILE.html", help="the page of the comparison")
+    group.add_argument(
         "--images",
         choices=("inside", "beside", "none"),
         default="inside",
         help="where the page's images are (default: inside)",
     )
-    out.add_argument("--title", default="Comparison of runs", help="of the page")
-    return parser.parse_args(arguments)
+    group.add_argument("--title", default="Comparison of runs", help="of the page")
 
 
 def _text(options: argparse.Namespace, runs: Sequence[Run]) -> str | None:

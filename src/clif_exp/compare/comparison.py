@@ -138,8 +138,8 @@ def notes(comparison: Comparison) -> list[str]:
         )
     if grouping.repeated:
         said.append(
-            f"{len(grouping.repeated)} older with the same settings as another run"
-            f" {'was' if len(grouping.repeated) == 1 else 'were'} left out."
+            f"Left out: {len(grouping.repeated)} with the same settings as another run (one that"
+            " finished counts, and of these the newest)."
         )
     said += [
         f"{run.status}: {run.name} ({_first_line(run.error)})"

@@ -128,10 +128,11 @@ def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
         key
         for key in dict.fromkeys([*replicates, *varying])
         if key not in defining
-        and any(len({_shown(setting(r, key)) for r in some}) > 1 for some in members.values())
+        and (
+            key in replicates  # also where each group has one seed only: then no two are a pair
+            or any(len({_shown(setting(r, key)) for r in some}) > 1 for some in members.values())
+        )
     ]
-    # A sweep of one seed has no setting that varies within a group, but its pairs are of one seed.
-    unit = list(dict.fromkeys([*(key for key in replicates if key not in defining), *unit]))
     named = list(keys) or _naming_keys(defining, runs, len(members))
     groups: list[Group] = []
     repeated: list[Run] = []
