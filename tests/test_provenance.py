@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 
-from clif_exp.artifacts.provenance import describe_run
+from clif_exp.artifacts.provenance import _gpu, describe_run
 
 
 def test_the_command_can_be_typed_again_and_holds_no_secret(monkeypatch):
@@ -17,6 +17,13 @@ def test_the_command_can_be_typed_again_and_holds_no_secret(monkeypatch):
     assert shlex.split(found["command"])[:5] == ["python", "-m", "clif_exp", *overrides[:2]]
     assert "quite-secret" not in str(found)
     assert "torch " in found["versions"]
+
+
+def test_a_gpu_is_named_as_the_driver_does(tmp_path):
+    file = tmp_path / "information"
+    file.write_text("Model: \t\t NVIDIA H100 80GB HBM3\nIRQ:   \t\t 0\n")
+    assert _gpu(file) == "NVIDIA H100 80GB HBM3"
+    assert _gpu(tmp_path / "gone") == "an NVIDIA GPU"
 
 
 def test_noting_it_imports_no_library_of_the_run():

@@ -67,10 +67,11 @@ def hardware() -> str:
 
 
 def _gpu(information: Path) -> str:
-    model = next(
-        (line for line in information.read_text().splitlines() if line.startswith("Model:")), ""
-    )
-    return model.partition(":")[2].strip() or "an NVIDIA GPU"
+    with contextlib.suppress(OSError):
+        for line in information.read_text().splitlines():
+            if line.startswith("Model:"):
+                return line.partition(":")[2].strip()
+    return "an NVIDIA GPU"
 
 
 def git_commit(*, digits: int = 40) -> str | None:
