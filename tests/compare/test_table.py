@@ -147,6 +147,17 @@ def test_what_is_compared_by_default_are_metrics_of_the_one_table():
         assert set(metric.compared) <= set(metric.groups), metric.name
 
 
+def test_groups_stand_in_the_order_of_their_numbers(tmp_path):
+    for rate in ("0.001", "1e-05", "0.0005"):
+        write_run(tmp_path / rate, f"diffusion.learning_rate={float(rate)}", "diffusion.rank=4")
+    for rank in (16, 128):
+        write_run(tmp_path / str(rank), f"diffusion.rank={rank}")
+    by_rank = group(read([tmp_path]), ["diffusion.rank"])
+    assert [x.label.partition("=")[2] for x in by_rank.groups] == ["4", "16", "128"]
+    by_rate = group(select(read([tmp_path]), ["diffusion.rank=4"]))
+    assert [x.label.partition("=")[2] for x in by_rate.groups] == ["1e-05", "0.0005", "0.001"]
+
+
 def test_conditions_choose_runs(sweep):
     runs = read([sweep])
     assert len(select(runs, ["seed=0,2", "method=clif"])) == 4

@@ -47,7 +47,7 @@ class Grouping:
     """All groups.
 
     Attributes:
-        groups: in the order in which they were found.
+        groups: in the order of their labels, numbers by their size.
         by: the settings that their labels name.
         unit: the settings that are equal in a pair of runs of two groups.
         repeated: runs left out because a newer one has the same settings.
@@ -147,7 +147,7 @@ def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
                 unfinished=[run for run in found.values() if run.status != "finished"],
             )
         )
-    return Grouping(groups, named, unit, repeated)
+    return Grouping(sorted(groups, key=_by_number), named, unit, repeated)
 
 
 def find_group(grouping: Grouping, name: str) -> Group:
@@ -203,6 +203,11 @@ def _naming_keys(defining: Sequence[str], runs: Sequence[Run], groups: int) -> l
         if rest and told_apart(rest) == groups:
             chosen = rest
     return chosen
+
+
+def _by_number(group: Group) -> list[tuple[float, str]]:
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e-?\d+)?)", group.label)
+    return [(float(part), "") if i % 2 else (0.0, part) for i, part in enumerate(parts)]
 
 
 def _by_unit(runs: Sequence[Run], unit: Sequence[str]) -> tuple[dict[Unit, Run], list[Run]]:
