@@ -363,6 +363,7 @@ def test_a_stage_of_several_artifacts_counts_once(tmp_path):
         model="toonworld",
         dataset="toonworld",
         seed=0,
+        provenance={},
     )
     for name, reused in (("segments", True), ("contexts", False), ("diffusion", False)):
         run.summary["stages"][name] = {
