@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -36,7 +37,8 @@ def describe_runs(runs: Sequence[Run], *, title: str) -> dict[str, Any]:
         `runs`, each with positions in these lists.
     """
     keys = differing(runs)
-    settings = [_describe_setting(key, label, runs) for key, label in _labels(keys).items()]
+    labels = _labels(keys)
+    settings = [_describe_setting(key, label, runs) for key, label in labels.items()]
     metrics = _order_metrics(dict.fromkeys(key for run in runs for key in run.metrics))
     curves = list(dict.fromkeys(key for run in runs for key, points in run.curves.items() if points))
     facts = list(dict.fromkeys(key for run in runs for key in run.provenance))
@@ -60,6 +62,7 @@ def describe_runs(runs: Sequence[Run], *, title: str) -> dict[str, Any]:
         "runs": [
             {
                 "name": run.name,
+                "label": shorten_name(run.name, labels),
                 "folder": str(run.folder),
                 "status": run.status,
                 "error": run.error,
@@ -96,6 +99,12 @@ def thin_curve(points: Sequence[tuple[int, float]], *, most: int) -> list[list[f
         steps.append((points[start][0] + points[stop - 1][0]) // 2)
         values.append(float(f"{sum(found) / len(found):.5g}") if found else None)
     return [steps, values]
+
+
+def shorten_name(name: str, labels: Mapping[str, str]) -> str:
+    """Write the settings in a run's name by their labels: `rank=16` for `diffusion.rank=16`."""
+    spaced = re.sub(r",(?=[\w.]+=)", ", ", name)
+    return re.sub(r"(?<![\w.])[\w.]+(?==)", lambda key: labels.get(key[0], key[0]), spaced)
 
 
 def _points_per_curve(runs: Sequence[Run]) -> int:

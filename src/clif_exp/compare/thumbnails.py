@@ -173,7 +173,7 @@ def _encode(file: Path, *, side: int) -> bytes | None:
         return None
     if max(image.size) > side:
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    image.save(buffer, format="WEBP", quality=82, method=2)
+    image.save(buffer, format="WEBP", quality=80, method=2)
     return buffer.getvalue()
 
 

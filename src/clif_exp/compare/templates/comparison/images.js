@@ -18,7 +18,7 @@ function createAddresses(content) {
 
 /** An image's alternative text. */
 function describeImage(row, run) {
-  return `${row.prompt}, seed ${row.seed}, ${run.name}`;
+  return `${row.prompt}, seed ${row.seed}, ${run.label}`;
 }
 
 function createImages(store, viewer, addressOf) {
@@ -78,7 +78,7 @@ function createImages(store, viewer, addressOf) {
 
   function headOf(run) {
     const mark = store.marks.of(run);
-    return el("div", { className: "run-head", title: run.name }, mark ? markSample(mark) : "", el("span", {}, run.name));
+    return el("div", { className: "run-head", title: run.name }, mark ? markSample(mark) : "", el("span", {}, run.label));
   }
 
   function rowOf(index, runs, found) {

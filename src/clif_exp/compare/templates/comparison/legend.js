@@ -16,7 +16,7 @@ function createLegend(place, marks) {
     const known = one.values.filter((value) => value !== null);
     const ends = known.length ? [known.at(-1), Math.min(...known), Math.max(...known)] : [null, null, null];
     const there = cursor === null ? null : valueAt(one, cursor);
-    return el("tr", {}, el("th", { scope: "row" }, markSample(marks.of(one.run)), el("span", {}, one.run.name)),
+    return el("tr", {}, el("th", { scope: "row" }, markSample(marks.of(one.run)), el("span", { title: one.run.name }, one.run.label)),
       [...ends, there].map((value) => el("td", { className: "num" }, short(value))));
   }
 

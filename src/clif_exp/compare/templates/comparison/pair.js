@@ -4,7 +4,7 @@ function createPair(store, viewer) {
   const section = document.getElementById("pair");
   const { content } = store;
   const place = section.querySelector(".difference");
-  const names = [["", content.runs.map((run) => [run.id, run.name])]];
+  const names = [["", content.runs.map((run) => [run.id, run.label])]];
   const selects = [0, 1].map((side) => dropDown(names, { value: 0, onChange: (value) => setSide(side, Number(value)) }));
   selects.forEach((select, side) => { select.id = `run-${"ab"[side]}`; });
   const swap = el("button", { type: "button", className: "quiet", on: { click: () => setPair([...store.pair()].reverse().map((run) => run.id)) } }, "Swap");
@@ -39,7 +39,7 @@ function createPair(store, viewer) {
     pair.forEach((run, side) => { selects[side].value = run.id; });
     flip.disabled = !sharedRows().length;
     place.replaceChildren(
-      ...pair.filter((run) => run.error).map((run) => el("p", { className: "why" }, `${run.name}: ${run.error}`)),
+      ...pair.filter((run) => run.error).map((run) => el("p", { className: "why" }, `${run.label}: ${run.error}`)),
       settingsOf(pair), metricsOf(pair),
     );
   }

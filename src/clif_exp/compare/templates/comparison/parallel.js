@@ -46,7 +46,7 @@ function createParallel(store, { onHover }) {
       pen = "L";
     }
     const line = svg("path", { d: path || "M0 0", "data-run": run.id });
-    line.addEventListener("pointerenter", (event) => { onHover(run); showTip(run.name, event); });
+    line.addEventListener("pointerenter", (event) => { onHover(run); showTip(run.label, event); });
     line.addEventListener("pointerleave", (event) => { onHover(null); showTip(null, event); });
     line.addEventListener("click", () => store.change("chosen", (now) => {
       now.chosen[now.chosen.has(run.id) ? "delete" : "add"](run.id);

@@ -34,14 +34,14 @@ function createProvenance(store) {
 
   function factTable(runs, facts) {
     return tableOf("Provenance of each run", ["Run", ...facts.map(({ name }) => name)],
-      runs.map((run) => [run.name, ...facts.map(({ value }) => el("td", {}, el("code", {}, value(run))))]), "");
+      runs.map((run) => [run.label, ...facts.map(({ value }) => el("td", {}, el("code", {}, value(run))))]), "");
   }
 
   function stageTable(runs) {
     const cell = (run, stage, index) => el("td", { className: "num" }, duration(run.seconds[index]),
       run.reused.includes(stage) ? el("small", {}, " reused") : "");
     return tableOf("Time of each stage", ["Run", ...content.stages],
-      runs.map((run) => [run.name, ...content.stages.map((stage, index) => cell(run, stage, index))]), "num");
+      runs.map((run) => [run.label, ...content.stages.map((stage, index) => cell(run, stage, index))]), "num");
   }
 
   function tableOf(name, titles, found, kind) {

@@ -68,11 +68,11 @@ function createTable(store, { onHover }) {
   }
 
   function createRow(run) {
-    const box = el("input", { type: "checkbox", aria: { label: `Compare ${run.name}` } });
+    const box = el("input", { type: "checkbox", aria: { label: `Compare ${run.label}` } });
     box.addEventListener("change", () => choose([run], box.checked));
     const row = el("tr", { data: { run: run.id }, className: run.status },
       el("td", { className: "pick" }, box),
-      el("th", { className: "name", scope: "row" }, el("span", { className: "mark" }), el("span", { title: run.folder }, run.name), errorOf(run)),
+      el("th", { className: "name", scope: "row" }, el("span", { className: "mark" }), el("span", { title: `${run.name}\n${run.folder}` }, run.label), errorOf(run)),
       columns.map((column) => cellOf(column, column.text(run), run)),
     );
     row.addEventListener("pointerenter", () => onHover(run));
@@ -138,7 +138,7 @@ function createTable(store, { onHover }) {
 
   /** The runs' name without its seed. */
   function groupName(members) {
-    const name = members[0].name.split(/[\s,]+/).filter((part) => !part.startsWith("seed=")).join(" ");
+    const name = members[0].label.split(/[\s,]+/).filter((part) => !part.startsWith("seed=")).join(" ");
     return name || "all settings equal";
   }
 

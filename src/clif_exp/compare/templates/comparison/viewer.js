@@ -92,7 +92,7 @@ function createViewer(store, addressOf) {
     pair.forEach((run, side) => drawSide(run, row, side));
     stage.style.setProperty("--zoom", zooms[view.zoom]);
     const run = pair[view.side];
-    caption.replaceChildren(el("b", { className: `badge side-${view.side}` }, "AB"[view.side]), el("span", {}, run.name),
+    caption.replaceChildren(el("b", { className: `badge side-${view.side}` }, "AB"[view.side]), el("span", {}, run.label),
       placeOf(run) === null ? el("em", {}, "no image of this prompt and seed") : "");
   }
 
