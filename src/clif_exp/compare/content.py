@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from clif_exp.compare.run import Run, Scalar, differing
@@ -38,6 +38,7 @@ def describe_runs(runs: Sequence[Run], *, title: str) -> dict[str, Any]:
     """
     keys = differing(runs)
     labels = _labels(keys)
+    constant = _constant(runs, keys)
     settings = [_describe_setting(key, label, runs) for key, label in labels.items()]
     metrics = _order_metrics(dict.fromkeys(key for run in runs for key in run.metrics))
     curves = list(dict.fromkeys(key for run in runs for key, points in run.curves.items() if points))
@@ -54,7 +55,7 @@ def describe_runs(runs: Sequence[Run], *, title: str) -> dict[str, Any]:
             )
         ],
         "settings": settings,
-        "constant": _constant(runs, keys),
+        "constant": constant,
         "metrics": [_describe_metric(key, metrics) for key in metrics],
         "curves": curves,
         "facts": facts,
@@ -62,7 +63,7 @@ def describe_runs(runs: Sequence[Run], *, title: str) -> dict[str, Any]:
         "runs": [
             {
                 "name": run.name,
-                "label": shorten_name(run.name, labels),
+                "label": shorten_name(run.name, labels, constant={key for key, _ in constant}),
                 "folder": str(run.folder),
                 "status": run.status,
                 "error": run.error,
@@ -101,10 +102,17 @@ def thin_curve(points: Sequence[tuple[int, float]], *, most: int) -> list[list[f
     return [steps, values]
 
 
-def shorten_name(name: str, labels: Mapping[str, str]) -> str:
-    """Write the settings in a run's name by their labels: `rank=16` for `diffusion.rank=16`."""
-    spaced = re.sub(r",(?=[\w.]+=)", ", ", name)
-    return re.sub(r"(?<![\w.])[\w.]+(?==)", lambda key: labels.get(key[0], key[0]), spaced)
+def shorten_name(name: str, labels: Mapping[str, str], *, constant: Collection[str]) -> str:
+    """Return a run's name with settings by their labels: `rank=16` for `diffusion.rank=16`.
+
+    Settings that all runs share say nothing and are left out, unless nothing else is left.
+    """
+    parts = re.split(r"[,\s]+(?=[+~]?[\w.@/]+=)", name)
+    kept = [part for part in parts if part.split("=")[0].lstrip("+") not in constant]
+    return ", ".join(
+        re.sub(r"^[\w.]+(?==)", lambda key: labels.get(key[0], key[0]), part)
+        for part in kept or parts
+    )
 
 
 def _points_per_curve(runs: Sequence[Run]) -> int:

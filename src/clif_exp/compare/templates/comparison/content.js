@@ -14,21 +14,24 @@ function readContent() {
 /**
  * A column: `key`, `kind` ("fact", "setting" or "metric"), `group`, `label`, `title`, `better`
  * ("higher", "lower" or null), `categories` (texts, or null where it is a number),
- * `number(run)` (a value, a category's place, or null) and `text(run)`.
+ * `number(run)` (a value, a category's place, or null) and `text(run)`; `tick(value)` where an axis
+ * writes its values in another way.
  */
 function createColumns(content) {
-  const facts = [
+  const [status, seed, time] = [
     { key: "status", label: "Status", categories: content.statuses.map((status) => status.name), title: "How the run ended",
       number: (run) => content.statuses.findIndex((status) => status.name === run.status), text: (run) => run.status },
     { key: "seed", label: "Seed", categories: null, title: "Of the training",
       number: (run) => run.seed, text: (run) => String(run.seed) },
     { key: "time", label: "Time", categories: null, title: "Of all stages, what was reused included",
-      number: (run) => run.total, text: (run) => duration(run.total) },
+      number: (run) => run.total, text: (run) => duration(run.total), tick: duration },
   ].map((fact) => ({ ...fact, kind: "fact", group: "Run", better: null, shown: true }));
   return [
-    ...facts,
+    status,
     ...content.settings.map(settingColumn),
+    seed,
     ...content.metrics.map((metric, place) => metricColumn(content, metric, place)),
+    time,
   ];
 }
 

@@ -79,6 +79,24 @@ function showTip(text, event) {
   tip.style.top = `${fits ? below : event.clientY - tip.offsetHeight - 10}px`;
 }
 
+/** A text that may break after the signs inside names, such as `=` and `_`. */
+function breakable(text) {
+  return text.split(/(?<=[=_./])/).flatMap((part, place) => (place ? [el("wbr"), part] : [part]));
+}
+
+/** Hold the heights of elements, so that what stands below them does not move; returns the release. */
+function holdHeights(elements) {
+  for (const element of elements) element.style.minHeight = `${element.offsetHeight}px`;
+  return () => { for (const element of elements) element.style.minHeight = ""; };
+}
+
+/** Do what changes the page's height, and scroll so that an element stays where it was. */
+function keepPlace(element, action) {
+  const before = element.getBoundingClientRect().top;
+  action();
+  window.scrollBy({ top: element.getBoundingClientRect().top - before, behavior: "instant" });
+}
+
 /** Replace an element's children, and give the focus back to what had it among them. */
 function replaceKeepingFocus(parent, children) {
   const focused = parent.contains(document.activeElement) ? document.activeElement : null;

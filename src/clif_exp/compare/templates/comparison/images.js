@@ -78,7 +78,7 @@ function createImages(store, viewer, addressOf) {
 
   function headOf(run) {
     const mark = store.marks.of(run);
-    return el("div", { className: "run-head", title: run.name }, mark ? markSample(mark) : "", el("span", {}, run.label));
+    return el("div", { className: "run-head", title: run.name }, mark ? markSample(mark) : "", el("span", {}, breakable(run.label)));
   }
 
   function rowOf(index, runs, found) {

@@ -9,15 +9,18 @@ function createLegend(place, marks) {
     }
     const titles = ["Run", "last", "least", "most", cursor === null ? "at cursor" : `at step ${cursor.toLocaleString("en")}`];
     const head = el("tr", {}, titles.map((title, index) => el("th", { scope: "col", className: index ? "num" : "" }, title)));
-    place.replaceChildren(el("table", { className: "legend-table" }, el("thead", {}, head), el("tbody", {}, series.map((one) => rowOf(one, cursor)))));
+    const values = series.flatMap((one) => one.values.filter((value) => value !== null));
+    const decimals = fourDigits(values);
+    const write = (value) => (decimals === null ? short(value) : fixed(value, decimals));
+    place.replaceChildren(el("table", { className: "legend-table" }, el("thead", {}, head), el("tbody", {}, series.map((one) => rowOf(one, cursor, write)))));
   }
 
-  function rowOf(one, cursor) {
+  function rowOf(one, cursor, write) {
     const known = one.values.filter((value) => value !== null);
     const ends = known.length ? [known.at(-1), Math.min(...known), Math.max(...known)] : [null, null, null];
     const there = cursor === null ? null : valueAt(one, cursor);
-    return el("tr", {}, el("th", { scope: "row" }, markSample(marks.of(one.run)), el("span", { title: one.run.name }, one.run.label)),
-      [...ends, there].map((value) => el("td", { className: "num" }, short(value))));
+    return el("tr", {}, el("th", { scope: "row" }, el("div", {}, markSample(marks.of(one.run)), el("span", { title: one.run.name }, breakable(one.run.label)))),
+      [...ends, there].map((value) => el("td", { className: "num" }, write(value))));
   }
 
   /** The value at the nearest step that has one; null beyond the curve's ends. */

@@ -12,6 +12,13 @@ function decimalsFor(values) {
   return smallest < 0.001 && largest < 0.1 ? 5 : 3;
 }
 
+/** Decimals that leave the largest value four digits; null where that needs too many. */
+function fourDigits(values) {
+  const largest = Math.max(...values.map(Math.abs));
+  const decimals = largest > 0 ? Math.max(0, 3 - Math.floor(Math.log10(largest))) : 0;
+  return decimals > 6 ? null : decimals;
+}
+
 /** A number with fixed decimals, and a true minus. */
 function fixed(value, decimals) {
   return value === null ? missing : value.toFixed(decimals).replace("-", "−");
@@ -29,7 +36,7 @@ function short(value) {
 /** A duration: "48 s", "12 min", "3.4 h". */
 function duration(seconds) {
   if (seconds === null) return missing;
-  if (seconds < 100) return `${Math.round(seconds)} s`;
+  if (seconds < 600) return `${Math.round(seconds)} s`;
   return seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 

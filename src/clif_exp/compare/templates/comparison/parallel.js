@@ -16,7 +16,7 @@ function createParallel(store, { onHover }) {
     axes = brushable(store);
     place.closest("section").hidden = axes.length < 2;
     if (axes.length < 2) return;
-    const labels = axes.map((column) => wrapLabel(fullName(column), 16));
+    const labels = axes.map((column) => titleLines(column));
     const top = 16 + 14 * Math.max(...labels.map((found) => found.length));
     width = Math.max(place.clientWidth - 2, axisSpace * axes.length);
     const [left, right] = [24, width - 84];
@@ -86,27 +86,40 @@ function createParallel(store, { onHover }) {
   function numericTicks(column) {
     const known = [...new Set(store.content.runs.map(column.number).filter((value) => value !== null))];
     const ticks = known.length <= 6 && column.kind === "setting" ? known : ticksOf(column.scale, 5);
-    return ticks.map((value) => [value, short(value)]);
+    return ticks.map((value) => [value, (column.tick ?? short)(value)]);
   }
 
   /** Drag sets the axis' range; a click without a drag removes it. */
   function dragging(hit, column, top, bottom) {
     let start = null;
+    let release = null;
     const clamp = (event) => {
       const box = hit.ownerSVGElement.getBoundingClientRect();
       return Math.max(top, Math.min(bottom, (event.clientY - box.top) * (width / box.width)));
     };
-    hit.addEventListener("pointerdown", (event) => { start = clamp(event); hit.setPointerCapture(event.pointerId); event.preventDefault(); });
+    const isClick = (event) => Math.abs(clamp(event) - start) < 4;
+    const end = () => {
+      start = null;
+      keepPlace(place, release);
+    };
+    hit.addEventListener("pointerdown", (event) => {
+      start = clamp(event);
+      // A table that gets shorter would pull the axis away from the pointer.
+      release = holdHeights([document.getElementById("table"), document.body]);
+      hit.setPointerCapture(event.pointerId);
+      event.preventDefault();
+    });
     hit.addEventListener("pointermove", (event) => {
-      if (start === null || Math.abs(clamp(event) - start) < 4) return;
+      if (start === null || isClick(event)) return;
       const ends = [column.scale.value(start), column.scale.value(clamp(event))].sort((a, b) => a - b);
       store.change("filter", (now) => now.ranges.set(column.key, ends));
     });
     hit.addEventListener("pointerup", (event) => {
-      if (start !== null && Math.abs(clamp(event) - start) < 4) store.change("filter", (now) => now.ranges.delete(column.key));
-      start = null;
+      if (start === null) return;
+      if (isClick(event)) store.change("filter", (now) => now.ranges.delete(column.key));
+      end();
     });
-    hit.addEventListener("pointercancel", () => { start = null; });
+    hit.addEventListener("pointercancel", () => { if (start !== null) end(); });
   }
 
   function restyle() {
@@ -158,10 +171,16 @@ function axisScale(column, runs, top) {
   return createScale(Math.min(...known), Math.max(...known), top + plotHeight, top, { log: spansDecades(known) });
 }
 
+/** An axis' title: a metric's group stands above its label, and the arrow stays with it. */
+function titleLines(column) {
+  const label = `${column.label}\u00a0${arrow(column)}`.trim();
+  return [...(column.kind === "metric" && column.group ? [column.group] : []), ...wrapLabel(label, 15)];
+}
+
 /** Break a label into lines between words, and after dots and underscores. */
 function wrapLabel(text, most) {
   const lines = [""];
-  for (const part of text.split(/(?<=[ ._])/)) {
+  for (const part of text.split(/(?<=[ ._/])/)) {
     if (lines.at(-1) && (lines.at(-1) + part).trim().length > most) lines.push(part);
     else lines[lines.length - 1] += part;
   }

@@ -19,7 +19,7 @@ function createRanges(store) {
   }
 
   function numberControl(column, end, place, bound) {
-    const input = el("input", { type: "number", step: "any", placeholder: short(bound), aria: { label: `${fullName(column)}: ${end}est` } });
+    const input = el("input", { type: "number", step: "any", placeholder: (column.tick ?? short)(bound), aria: { label: `${fullName(column)}: ${end}est` } });
     input.addEventListener("change", () => set(column, place, input.value === "" ? null : Number(input.value)));
     input.dataset.end = place;
     return input;

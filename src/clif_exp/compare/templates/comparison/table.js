@@ -72,7 +72,7 @@ function createTable(store, { onHover }) {
     box.addEventListener("change", () => choose([run], box.checked));
     const row = el("tr", { data: { run: run.id }, className: run.status },
       el("td", { className: "pick" }, box),
-      el("th", { className: "name", scope: "row" }, el("span", { className: "mark" }), el("span", { title: `${run.name}\n${run.folder}` }, run.label), errorOf(run)),
+      el("th", { className: "name", scope: "row" }, el("span", { className: "mark" }), el("span", { title: `${run.name}\n${run.folder}` }, breakable(run.label)), errorOf(run)),
       columns.map((column) => cellOf(column, column.text(run), run)),
     );
     row.addEventListener("pointerenter", () => onHover(run));
@@ -90,7 +90,7 @@ function createTable(store, { onHover }) {
   function cellOf(column, text, run) {
     const cell = el("td", { className: cellClass(column), data: { key: column.key } });
     if (column.key === "status" && run) {
-      cell.append(el("span", { className: `status ${text}` }, el("i", { aria: { hidden: "true" } }, statusSigns[text] ?? "·"), text));
+      cell.append(el("span", { className: `status ${text}` }, el("i", { aria: { hidden: "true" } }, statusSigns[text] ?? "·"), el("span", {}, text)));
       return cell;
     }
     cell.append(el("span", { className: "value", title: text.length > 24 ? text : "" }, text));
@@ -138,7 +138,7 @@ function createTable(store, { onHover }) {
 
   /** The runs' name without its seed. */
   function groupName(members) {
-    const name = members[0].label.split(/[\s,]+/).filter((part) => !part.startsWith("seed=")).join(" ");
+    const name = members[0].label.split(/,\s+/).filter((part) => !part.startsWith("seed=")).join(", ");
     return name || "all settings equal";
   }
 
