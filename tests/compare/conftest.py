@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -24,8 +25,8 @@ MISSING = "no chromium in PATH: apt-get install chromium (.ci/run does it)"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Debian's Chromium; without it the tests are skipped, but never in CI."""
-    program = shutil.which("chromium")
+    """The machine's Chromium; without it the tests are skipped, but never in CI."""
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(MISSING)
     from playwright.sync_api import sync_playwright

@@ -144,8 +144,12 @@ def test_seeds_fold_into_mean_and_deviation_and_open_again(twelve, open_page):
     first.locator(".pick input").check()
     assert page.locator("#table tr.chosen").count() == 3
     page.locator("th[data-key='metric:multi/identity'] button").click()
-    ordered = [float(text.lstrip("★").split(" ±")[0]) for text in page.locator(
-        "#table tr.group [data-key='metric:multi/identity']").all_inner_texts()]
+    ordered = [
+        float(text.lstrip("★").split(" ±")[0])
+        for text in page.locator(
+            "#table tr.group [data-key='metric:multi/identity']"
+        ).all_inner_texts()
+    ]
     assert ordered == sorted(ordered, reverse=True)
 
 
@@ -264,7 +268,7 @@ def test_two_runs_are_told_apart_by_settings_and_metrics(twelve, open_page):
     rows = page.locator("#pair [aria-label='Settings that differ'] tbody tr").all_inner_texts()
     assert rows == ["diffusion.rank\t4\t8"]
     row = page.locator("#pair [aria-label=Metrics] tbody tr", has_text="multi Identity").first
-    name, a, b, difference, verdict = row.inner_text().split("\t")
+    _, a, b, difference, verdict = row.inner_text().split("\t")
     assert float(difference.replace("−", "-")) == pytest.approx(float(b) - float(a), abs=0.0011)
     assert verdict == ("B better" if float(b) > float(a) else "A better")
     page.get_by_role("button", name="Swap").click()

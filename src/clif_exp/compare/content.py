@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -41,7 +42,9 @@ def describe_runs(runs: Sequence[Run], *, title: str) -> dict[str, Any]:
     constant = _constant(runs, keys)
     settings = [_describe_setting(key, label, runs) for key, label in labels.items()]
     metrics = _order_metrics(dict.fromkeys(key for run in runs for key in run.metrics))
-    curves = list(dict.fromkeys(key for run in runs for key, points in run.curves.items() if points))
+    curves = list(
+        dict.fromkeys(key for run in runs for key, points in run.curves.items() if points)
+    )
     facts = list(dict.fromkeys(key for run in runs for key in run.provenance))
     stages = list(dict.fromkeys(stage for run in runs for stage in run.seconds))
     points = _points_per_curve(runs)
@@ -95,7 +98,7 @@ def thin_curve(points: Sequence[tuple[int, float]], *, most: int) -> list[list[f
     edges = [place * len(points) // stretches for place in range(stretches + 1)]
     steps: list[float | None] = []
     values: list[float | None] = []
-    for start, stop in zip(edges, edges[1:]):
+    for start, stop in itertools.pairwise(edges):
         found = [value for _, value in points[start:stop] if math.isfinite(value)]
         steps.append((points[start][0] + points[stop - 1][0]) // 2)
         values.append(float(f"{sum(found) / len(found):.5g}") if found else None)
@@ -146,9 +149,7 @@ def _place(setting: Mapping[str, Any], run: Run) -> int | None:
     if setting["key"] not in run.settings:
         return None
     text = _text(run.settings[setting["key"]])
-    return next(
-        place for place, value in enumerate(setting["values"]) if value["text"] == text
-    )
+    return next(place for place, value in enumerate(setting["values"]) if value["text"] == text)
 
 
 def _constant(runs: Sequence[Run], keys: Iterable[str]) -> list[list[str]]:

@@ -10,7 +10,13 @@ from typing import Any, Literal
 from clif_exp.artifacts.files import write_text
 from clif_exp.compare.content import describe_runs
 from clif_exp.compare.run import Run
-from clif_exp.compare.thumbnails import Thumbnails, data_uris, make_thumbnails, remove_others, write_files
+from clif_exp.compare.thumbnails import (
+    Thumbnails,
+    data_uris,
+    make_thumbnails,
+    remove_others,
+    write_files,
+)
 from clif_exp.pages import render
 
 _PER_BLOCK = 32  # images that the page reads at once
@@ -48,12 +54,16 @@ def write_page(
         addresses = data_uris(found.files)
     content = describe_runs(runs, title=title)
     content["images"] = {
-        "rows": [{"prompt": prompt, "seed": seed, "part": part} for prompt, seed, part in found.rows],
+        "rows": [
+            {"prompt": prompt, "seed": seed, "part": part} for prompt, seed, part in found.rows
+        ],
         "cells": found.cells,
         "block": _PER_BLOCK,
         "notes": found.notes,
     }
-    blocks = [addresses[start : start + _PER_BLOCK] for start in range(0, len(addresses), _PER_BLOCK)]
+    blocks = [
+        addresses[start : start + _PER_BLOCK] for start in range(0, len(addresses), _PER_BLOCK)
+    ]
     page = render(
         "clif_exp.compare",
         "comparison.html.j2",
