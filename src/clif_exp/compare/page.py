@@ -19,6 +19,7 @@ from clif_exp.compare.thumbnails import (
 )
 from clif_exp.pages import render
 
+_VALUES_SHOWN = 8  # of a setting that differs, in the page's head
 _PER_BLOCK = 32  # images that the page reads at once
 
 
@@ -71,10 +72,8 @@ def write_page(
         count=len(runs),
         facts=_facts(runs, content),
         warnings=_warnings(content),
-        differing=[
-            (setting["key"], [value["text"] for value in setting["values"]])
-            for setting in content["settings"]
-        ],
+        differing=[_values(setting) for setting in content["settings"] if setting["shown"]],
+        differing_too=[_values(setting) for setting in content["settings"] if not setting["shown"]],
         constant=content["constant"],
         has_curves=bool(content["curves"]),
         has_images=bool(addresses),
@@ -107,6 +106,13 @@ def _facts(runs: Sequence[Run], content: dict[str, Any]) -> dict[str, str]:
     if len(commits) == 1:
         facts["commit"] = next(iter(commits))[:7]
     return facts
+
+
+def _values(setting: dict[str, Any]) -> tuple[str, list[str], int]:
+    """Return a setting's key, the first of its values, and how many more there are."""
+    texts = [value["text"] for value in setting["values"]]
+    first = _VALUES_SHOWN if len(texts) > _VALUES_SHOWN + 1 else len(texts)
+    return setting["key"], texts[:first], len(texts) - first
 
 
 def _warnings(content: dict[str, Any]) -> list[str]:

@@ -86,7 +86,7 @@ function createPair(store, viewer) {
   function tableOf(name, titles, found) {
     const head = el("tr", {}, titles.map((title, index) => el("th", { scope: "col", className: name === "Metrics" && index && index < 4 ? "num" : "" }, title)));
     return el("div", { className: "scroll", tabIndex: 0, role: "region", aria: { label: name } },
-      el("table", { className: "difference-table" }, el("thead", {}, head), el("tbody", {}, found.map((cells) => el("tr", {}, cells)))));
+      el("table", { className: `difference-table${name === "Metrics" ? "" : " texts"}` }, el("thead", {}, head), el("tbody", {}, found.map((cells) => el("tr", {}, cells)))));
   }
 
   store.subscribe(["filter", "sort", "chosen", "pair", "columns"], draw);

@@ -21,7 +21,7 @@ function createViewer(store, addressOf) {
       button("◀", "Previous run (←)", () => moveRun(-1)), button("▶", "Next run (→)", () => moveRun(1)),
       button("▲", "Previous prompt (↑)", () => moveRow(-1)), button("▼", "Next prompt (↓)", () => moveRow(1)),
       button("−", "Smaller (−)", () => zoom(-1)), button("+", "Larger (+)", () => zoom(1))),
-    el("p", { className: "hint" }, "F flips, ← → change the run, ↑ ↓ the prompt, + − the size, Escape closes."),
+    el("p", { className: "hint" }, "F flips, ← → change the run, ↑ ↓ the prompt (enlarged: they move the image), + − the size, Escape closes."),
   );
 
   const keys = {
@@ -30,6 +30,7 @@ function createViewer(store, addressOf) {
   };
   dialog.addEventListener("keydown", (event) => {
     if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (view.zoom > 0 && event.key.startsWith("Arrow")) return; // the browser moves the enlarged image
     event.preventDefault();
     keys[event.key]();
   });
