@@ -50,7 +50,8 @@ def test_the_head_says_what_is_compared_and_what_differs(twelve, open_page):
     page = open_page(twelve)
     head = page.locator("header").inner_text()
     assert "ranks" in head and "12 runs" in head
-    assert "finished\n11" in head or "finished 11" in head or "finished11" in head
+    pills = page.locator(".facts span").all_inner_texts()
+    assert pills == ["finished11", "failed1", "seeds3", "commit0a0f276"]
     assert page.locator(".differing dt").all_inner_texts() == ["method", "diffusion.rank"]
     assert "diffusion.steps" not in page.locator("#settings").inner_text(), "folded"
     page.locator("#settings summary").click()
@@ -138,6 +139,7 @@ def test_seeds_fold_into_mean_and_deviation_and_open_again(twelve, open_page):
     assert title == "Mean of 2 of 3 seeds"
     first.locator(".opener").press("Enter")
     values = [float(value) for value in column(page, "metric:multi/identity")[1:4]]
+    assert page.locator("#table tr:not(.group) .star").count() == 0, "means compete with means"
     assert mean == pytest.approx(sum(values) / 3, abs=0.001)
     spread = (sum((value - mean) ** 2 for value in values) / 2) ** 0.5
     assert deviation == pytest.approx(spread, abs=0.001)

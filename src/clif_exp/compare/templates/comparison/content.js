@@ -19,12 +19,31 @@ function readContent() {
  */
 function createColumns(content) {
   const [status, seed, time] = [
-    { key: "status", label: "Status", categories: content.statuses.map((status) => status.name), title: "How the run ended",
-      number: (run) => content.statuses.findIndex((status) => status.name === run.status), text: (run) => run.status },
-    { key: "seed", label: "Seed", categories: null, title: "Of the training",
-      number: (run) => run.seed, text: (run) => String(run.seed) },
-    { key: "time", label: "Time", categories: null, title: "Of all stages, what was reused included",
-      number: (run) => run.total, text: (run) => duration(run.total), tick: duration },
+    {
+      key: "status",
+      label: "Status",
+      categories: content.statuses.map((status) => status.name),
+      title: "How the run ended",
+      number: (run) => content.statuses.findIndex((status) => status.name === run.status),
+      text: (run) => run.status,
+    },
+    {
+      key: "seed",
+      label: "Seed",
+      categories: null,
+      title: "Of the training",
+      number: (run) => run.seed,
+      text: (run) => String(run.seed),
+    },
+    {
+      key: "time",
+      label: "Time",
+      categories: null,
+      title: "Of all stages, what was reused included",
+      number: (run) => run.total,
+      text: (run) => duration(run.total),
+      tick: duration,
+    },
   ].map((fact) => ({ ...fact, kind: "fact", group: "Run", better: null, shown: true }));
   return [
     status,
@@ -37,13 +56,20 @@ function createColumns(content) {
 
 function settingColumn(setting, place) {
   const numeric = setting.values.every((value) => value.number !== null);
-  const value = (run) => (run.settings[place] === null ? null : setting.values[run.settings[place]]);
+  const value = (run) =>
+    run.settings[place] === null ? null : setting.values[run.settings[place]];
   return {
-    key: `setting:${setting.key}`, kind: "setting", group: "Settings", label: setting.label,
-    title: setting.key, better: null, shown: setting.shown,
+    key: `setting:${setting.key}`,
+    kind: "setting",
+    group: "Settings",
+    label: setting.label,
+    title: setting.key,
+    better: null,
+    shown: setting.shown,
     categories: numeric ? null : setting.values.map((found) => found.text),
     values: setting.values.map((found) => found.text),
-    number: (run) => (value(run) === null ? null : numeric ? value(run).number : run.settings[place]),
+    number: (run) =>
+      value(run) === null ? null : numeric ? value(run).number : run.settings[place],
     place: (run) => run.settings[place],
     text: (run) => (value(run) === null ? missing : value(run).text),
   };
@@ -53,9 +79,15 @@ function metricColumn(content, metric, place) {
   const known = content.runs.map((run) => run.metrics[place]).filter((value) => value !== null);
   const decimals = decimalsFor(known);
   return {
-    key: `metric:${metric.key}`, kind: "metric", group: metric.group, label: metric.label,
-    title: [metric.key, metric.meaning].filter(Boolean).join(": "), better: metric.better,
-    shown: metric.shown, categories: null, decimals,
+    key: `metric:${metric.key}`,
+    kind: "metric",
+    group: metric.group,
+    label: metric.label,
+    title: [metric.key, metric.meaning].filter(Boolean).join(": "),
+    better: metric.better,
+    shown: metric.shown,
+    categories: null,
+    decimals,
     number: (run) => run.metrics[place],
     text: (run) => fixed(run.metrics[place], decimals),
   };

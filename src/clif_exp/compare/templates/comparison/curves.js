@@ -15,50 +15,165 @@ function createCurves(store) {
   section.querySelector(".controls").replaceChildren(...controls());
 
   function controls() {
-    const groups = Map.groupBy(content.curves.keys(), (index) => content.curves[index].split("/")[0]);
-    const options = [...groups].map(([stage, indices]) => [stage, indices.map((index) => [index, content.curves[index].split("/").slice(1).join("/") || stage])]);
-    const curve = dropDown(options, { value: choice.curve, onChange: (value) => { choice.curve = Number(value); choice.cursor = null; draw(); } });
+    const groups = Map.groupBy(
+      content.curves.keys(),
+      (index) => content.curves[index].split("/")[0],
+    );
+    const options = [...groups].map(([stage, indices]) => [
+      stage,
+      indices.map((index) => [index, content.curves[index].split("/").slice(1).join("/") || stage]),
+    ]);
+    const curve = dropDown(options, {
+      value: choice.curve,
+      onChange: (value) => {
+        choice.curve = Number(value);
+        choice.cursor = null;
+        draw();
+      },
+    });
     curve.id = "curve";
     const strength = el("output", {}, "0");
-    const smoothing = el("input", { type: "range", min: 0, max: 0.98, step: 0.02, value: 0, id: "smoothing" });
-    smoothing.addEventListener("input", () => { choice.smoothing = Number(smoothing.value); strength.textContent = smoothing.value; draw(); });
-    const log = tickBox("Log scale", { checked: false, onChange: (on) => { choice.log = on; draw(); } });
+    const smoothing = el("input", {
+      type: "range",
+      min: 0,
+      max: 0.98,
+      step: 0.02,
+      value: 0,
+      id: "smoothing",
+    });
+    smoothing.addEventListener("input", () => {
+      choice.smoothing = Number(smoothing.value);
+      strength.textContent = smoothing.value;
+      draw();
+    });
+    const log = tickBox("Log scale", {
+      checked: false,
+      onChange: (on) => {
+        choice.log = on;
+        draw();
+      },
+    });
     log.querySelector("input").id = "log";
-    return [labelled("Curve", curve), labelled("Smoothing", el("span", { className: "slider" }, smoothing, strength)), log];
+    return [
+      labelled("Curve", curve),
+      labelled("Smoothing", el("span", { className: "slider" }, smoothing, strength)),
+      log,
+    ];
   }
 
   /** The compared runs that have this curve, with raw and smoothed values. */
   function seriesOf() {
-    return store.compared().filter((run) => run.curves[choice.curve]).map((run) => {
-      const [steps, raw] = run.curves[choice.curve];
-      const values = raw.map((value) => (value !== null && (!choice.log || value > 0) ? value : null));
-      return { run, mark: store.marks.of(run), steps, raw: values, values: smooth(values, choice.smoothing) };
-    });
+    return store
+      .compared()
+      .filter((run) => run.curves[choice.curve])
+      .map((run) => {
+        const [steps, raw] = run.curves[choice.curve];
+        const values = raw.map((value) =>
+          value !== null && (!choice.log || value > 0) ? value : null,
+        );
+        return {
+          run,
+          mark: store.marks.of(run),
+          steps,
+          raw: values,
+          values: smooth(values, choice.smoothing),
+        };
+      });
   }
 
   function draw() {
     const series = seriesOf();
     const without = store.compared().length - series.length;
-    section.querySelector("#curves-of").textContent = comparedText(store, without ? `; ${without} without this curve` : "");
+    section.querySelector("#curves-of").textContent = comparedText(
+      store,
+      without ? `; ${without} without this curve` : "",
+    );
     const known = series.flatMap((one) => one.raw.filter((value) => value !== null));
     if (!known.length) {
       drawn = null;
-      place.replaceChildren(el("p", { className: "nothing" }, choice.log && series.length ? "No value above 0 to show on a log scale." : "None of these runs has this curve."));
+      place.replaceChildren(
+        el(
+          "p",
+          { className: "nothing" },
+          choice.log && series.length
+            ? "No value above 0 to show on a log scale."
+            : "None of these runs has this curve.",
+        ),
+      );
       legend.draw([], null);
       return;
     }
     const width = Math.max(280, place.clientWidth);
-    const x = createScale(Math.min(...series.map((one) => one.steps[0])), Math.max(...series.map((one) => one.steps.at(-1))), curveMargins.left, width - curveMargins.right);
-    const y = createScale(...verticalRange(series, known), chartHeight - curveMargins.bottom, curveMargins.top, { log: choice.log });
-    const cursor = svg("line", { class: "cursor", y1: curveMargins.top, y2: chartHeight - curveMargins.bottom, visibility: "hidden" });
-    const paths = series.flatMap((one) => [
-      choice.smoothing > 0 ? svg("path", { class: "raw", d: pathOf(one.steps, one.raw, x, y), style: `stroke:${one.mark.colour}` }) : null,
-      svg("path", { class: "curve", d: pathOf(one.steps, one.values, x, y), style: `stroke:${one.mark.colour}`, "stroke-dasharray": one.mark.dash, "data-run": one.run.id }),
-    ]).filter(Boolean);
-    const clip = svg("clipPath", { id: "curve-area" }, svg("rect", { x: curveMargins.left, y: curveMargins.top - 2, width: width - curveMargins.left - curveMargins.right, height: chartHeight - curveMargins.bottom - curveMargins.top + 4 }));
-    const chart = svg("svg", { class: "curves", viewBox: `0 0 ${width} ${chartHeight}`, width, height: chartHeight, tabindex: 0, role: "img", "aria-label": `${content.curves[choice.curve]} of ${plural(series.length, "run")}. Arrow keys move the cursor; the values stand in the table below.` },
-      svg("defs", {}, clip), grid(x, y, width), svg("g", { fill: "none", "clip-path": "url(#curve-area)" }, paths), cursor);
-    chart.addEventListener("pointermove", (event) => moveTo(x.value((event.clientX - chart.getBoundingClientRect().left) * (width / chart.getBoundingClientRect().width))));
+    const x = createScale(
+      Math.min(...series.map((one) => one.steps[0])),
+      Math.max(...series.map((one) => one.steps.at(-1))),
+      curveMargins.left,
+      width - curveMargins.right,
+    );
+    const y = createScale(
+      ...verticalRange(series, known),
+      chartHeight - curveMargins.bottom,
+      curveMargins.top,
+      { log: choice.log },
+    );
+    const cursor = svg("line", {
+      class: "cursor",
+      y1: curveMargins.top,
+      y2: chartHeight - curveMargins.bottom,
+      visibility: "hidden",
+    });
+    const paths = series
+      .flatMap((one) => [
+        choice.smoothing > 0
+          ? svg("path", {
+              class: "raw",
+              d: pathOf(one.steps, one.raw, x, y),
+              style: `stroke:${one.mark.colour}`,
+            })
+          : null,
+        svg("path", {
+          class: "curve",
+          d: pathOf(one.steps, one.values, x, y),
+          style: `stroke:${one.mark.colour}`,
+          "stroke-dasharray": one.mark.dash,
+          "data-run": one.run.id,
+        }),
+      ])
+      .filter(Boolean);
+    const clip = svg(
+      "clipPath",
+      { id: "curve-area" },
+      svg("rect", {
+        x: curveMargins.left,
+        y: curveMargins.top - 2,
+        width: width - curveMargins.left - curveMargins.right,
+        height: chartHeight - curveMargins.bottom - curveMargins.top + 4,
+      }),
+    );
+    const chart = svg(
+      "svg",
+      {
+        class: "curves",
+        viewBox: `0 0 ${width} ${chartHeight}`,
+        width,
+        height: chartHeight,
+        tabindex: 0,
+        role: "img",
+        "aria-label": `${content.curves[choice.curve]} of ${plural(series.length, "run")}. Arrow keys move the cursor; the values stand in the table below.`,
+      },
+      svg("defs", {}, clip),
+      grid(x, y, width),
+      svg("g", { fill: "none", "clip-path": "url(#curve-area)" }, paths),
+      cursor,
+    );
+    chart.addEventListener("pointermove", (event) =>
+      moveTo(
+        x.value(
+          (event.clientX - chart.getBoundingClientRect().left) *
+            (width / chart.getBoundingClientRect().width),
+        ),
+      ),
+    );
     chart.addEventListener("keydown", stepCursor);
     replaceKeepingFocus(place, [chart]);
     drawn = { series, x, cursor, chart };
@@ -68,10 +183,37 @@ function createCurves(store) {
   function grid(x, y, width) {
     const bottom = chartHeight - curveMargins.bottom;
     const right = width - curveMargins.right;
-    return svg("g", { class: "grid" },
-      ticksOf(y, 6).map((tick) => [svg("line", { x1: curveMargins.left, x2: right, y1: y.at(tick), y2: y.at(tick) }), svg("text", { x: curveMargins.left - 8, y: y.at(tick) + 4, "text-anchor": "end" }, short(tick))]).flat(),
-      ticksOf(x, Math.max(3, Math.floor(width / 130))).map((tick) => svg("text", { x: x.at(tick), y: bottom + 18, "text-anchor": "middle" }, tick.toLocaleString("en"))),
-      svg("text", { class: "axis-title", x: (curveMargins.left + right) / 2, y: chartHeight - 4, "text-anchor": "middle" }, "step"));
+    return svg(
+      "g",
+      { class: "grid" },
+      ticksOf(y, 6)
+        .map((tick) => [
+          svg("line", { x1: curveMargins.left, x2: right, y1: y.at(tick), y2: y.at(tick) }),
+          svg(
+            "text",
+            { x: curveMargins.left - 8, y: y.at(tick) + 4, "text-anchor": "end" },
+            short(tick),
+          ),
+        ])
+        .flat(),
+      ticksOf(x, Math.max(3, Math.floor(width / 130))).map((tick) =>
+        svg(
+          "text",
+          { x: x.at(tick), y: bottom + 18, "text-anchor": "middle" },
+          tick.toLocaleString("en"),
+        ),
+      ),
+      svg(
+        "text",
+        {
+          class: "axis-title",
+          x: (curveMargins.left + right) / 2,
+          y: chartHeight - 4,
+          "text-anchor": "middle",
+        },
+        "step",
+      ),
+    );
   }
 
   /** Put the cursor at a step, or remove it. */
@@ -98,54 +240,24 @@ function createCurves(store) {
 
   store.subscribe(["filter", "sort", "chosen"], draw);
   let width = place.clientWidth;
-  new ResizeObserver(() => { if (place.clientWidth !== width) { width = place.clientWidth; draw(); } }).observe(place);
-  draw();
-}
-
-/** The curve that is shown first: a validation loss, else a loss, else the first. */
-function firstCurve(names) {
-  const found = [/validation/, /(^|\/)loss$/, /loss/].map((kind) => names.findIndex((name) => kind.test(name))).find((place) => place >= 0);
-  return found ?? 0;
-}
-
-/** Smooth by an exponential mean that starts without a bias towards 0; gaps stay. */
-function smooth(values, strength) {
-  if (!strength) return values;
-  let sum = 0;
-  let weight = 0;
-  return values.map((value) => {
-    if (value === null) return null;
-    sum = strength * sum + (1 - strength) * value;
-    weight = strength * weight + (1 - strength);
-    return sum / weight;
-  });
-}
-
-/** Smoothed curves fill the chart; the raw ones behind them may leave it. */
-function verticalRange(series, known) {
-  const smoothed = series.flatMap((one) => one.values.filter((value) => value !== null));
-  const [low, high] = [Math.min(...smoothed), Math.max(...smoothed)];
-  return [Math.max(Math.min(...known), low - (high - low) * 0.25), Math.min(Math.max(...known), high + (high - low) * 0.25)];
-}
-
-function pathOf(steps, values, x, y) {
-  let path = "";
-  let pen = "M";
-  values.forEach((value, place) => {
-    if (value === null) {
-      pen = "M";
-      return;
+  new ResizeObserver(() => {
+    if (place.clientWidth !== width) {
+      width = place.clientWidth;
+      draw();
     }
-    path += `${pen}${x.at(steps[place]).toFixed(1)} ${y.at(value).toFixed(1)}`;
-    pen = "L";
-  });
-  return path;
+  }).observe(place);
+  draw();
 }
 
 /** Which runs curves and images are of, in words. */
 function comparedText(store, addition = "") {
   const runs = store.compared();
-  if (!runs.length) return store.state.chosen.size ? "The ticked runs do not pass the filters." : "No run passes the filters.";
-  const which = store.state.chosen.size ? `The ${plural(runs.length, "ticked run")}` : `The first ${plural(runs.length, "run")} of the table; tick others there`;
+  if (!runs.length)
+    return store.state.chosen.size
+      ? "The ticked runs do not pass the filters."
+      : "No run passes the filters.";
+  const which = store.state.chosen.size
+    ? `The ${plural(runs.length, "ticked run")}`
+    : `The first ${plural(runs.length, "run")} of the table; tick others there`;
   return `${which}${addition}.`;
 }

@@ -53,7 +53,12 @@ function dropDown(groups, { value, onChange }) {
 /** A button that opens a panel below itself; it closes by Escape, or when something else is used. */
 function menu(title, content, options = {}) {
   const summary = el("summary", {}, title);
-  const details = el("details", { className: "menu", ...options }, summary, el("div", { className: "panel" }, content));
+  const details = el(
+    "details",
+    { className: "menu", ...options },
+    summary,
+    el("div", { className: "panel" }, content),
+  );
   details.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && details.open) {
       details.open = false;
@@ -90,7 +95,9 @@ function breakable(text) {
 /** Hold the heights of elements, so that what stands below them does not move; returns the release. */
 function holdHeights(elements) {
   for (const element of elements) element.style.minHeight = `${element.offsetHeight}px`;
-  return () => { for (const element of elements) element.style.minHeight = ""; };
+  return () => {
+    for (const element of elements) element.style.minHeight = "";
+  };
 }
 
 /** Do what changes the page's height, and scroll so that an element stays where it was. */

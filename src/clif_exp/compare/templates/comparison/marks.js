@@ -39,9 +39,21 @@ function createMarks() {
 
 /** A short piece of a run's line, with its marker. */
 function markSample(mark) {
-  const line = svg("line", { x1: 1, x2: 33, y1: 7, y2: 7, "stroke-width": 2.4, "stroke-dasharray": mark.dash });
+  const line = svg("line", {
+    x1: 1,
+    x2: 33,
+    y1: 7,
+    y2: 7,
+    "stroke-width": 2.4,
+    "stroke-dasharray": mark.dash,
+  });
   line.style.stroke = mark.colour;
   const sign = svg("text", { x: 17, y: 11, "text-anchor": "middle", "font-size": 11 }, mark.marker);
   sign.style.fill = mark.colour;
-  return svg("svg", { viewBox: "0 0 34 14", width: 34, height: 14, class: "sample", "aria-hidden": "true" }, line, sign);
+  return svg(
+    "svg",
+    { viewBox: "0 0 34 14", width: 34, height: 14, class: "sample", "aria-hidden": "true" },
+    line,
+    sign,
+  );
 }

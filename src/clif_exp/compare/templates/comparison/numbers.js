@@ -29,7 +29,11 @@ function short(value) {
   if (value === null) return missing;
   const size = Math.abs(value);
   let text = String(Number(value.toPrecision(4)));
-  if (size >= 1e6 || (size > 0 && size < 0.001)) text = value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
+  if (size >= 1e6 || (size > 0 && size < 0.001))
+    text = value
+      .toExponential(2)
+      .replace(/\.?0+e/, "e")
+      .replace("e+", "e");
   return value < 0 ? text.replace("-", "−") : text;
 }
 
@@ -48,7 +52,9 @@ function mean(values) {
 function deviation(values) {
   if (values.length < 2) return null;
   const centre = mean(values);
-  return Math.sqrt(values.reduce((sum, value) => sum + (value - centre) ** 2, 0) / (values.length - 1));
+  return Math.sqrt(
+    values.reduce((sum, value) => sum + (value - centre) ** 2, 0) / (values.length - 1),
+  );
 }
 
 /** "1 run", "3 runs". */

@@ -29,7 +29,21 @@ function createParallel(store, { onHover }) {
     lines = new Map(store.content.runs.map((run) => [run.id, lineOf(run)]));
     lineGroup.append(...lines.values());
     const drawn = axes.map((column, index) => axisOf(column, labels[index], top));
-    place.replaceChildren(svg("svg", { class: "parallel", viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `A line for each run over ${axes.length} axes; the ranges can be set as numbers below` }, lineGroup, drawn));
+    place.replaceChildren(
+      svg(
+        "svg",
+        {
+          class: "parallel",
+          viewBox: `0 0 ${width} ${height}`,
+          width,
+          height,
+          role: "img",
+          "aria-label": `A line for each run over ${axes.length} axes; the ranges can be set as numbers below`,
+        },
+        lineGroup,
+        drawn,
+      ),
+    );
     restyle();
   }
 
@@ -46,25 +60,62 @@ function createParallel(store, { onHover }) {
       pen = "L";
     }
     const line = svg("path", { d: path || "M0 0", "data-run": run.id });
-    line.addEventListener("pointerenter", (event) => { onHover(run); showTip(run.label, event); });
-    line.addEventListener("pointerleave", (event) => { onHover(null); showTip(null, event); });
-    line.addEventListener("click", () => store.change("chosen", (now) => {
-      now.chosen[now.chosen.has(run.id) ? "delete" : "add"](run.id);
-    }));
+    line.addEventListener("pointerenter", (event) => {
+      onHover(run);
+      showTip(run.label, event);
+    });
+    line.addEventListener("pointerleave", (event) => {
+      onHover(null);
+      showTip(null, event);
+    });
+    line.addEventListener("click", () =>
+      store.change("chosen", (now) => {
+        now.chosen[now.chosen.has(run.id) ? "delete" : "add"](run.id);
+      }),
+    );
     return line;
   }
 
   function axisOf(column, label, top) {
     const bottom = top + plotHeight;
-    const title = svg("text", { class: "axis-title", x: column.x, y: top - 8 - 14 * (label.length - 1), "text-anchor": "middle" },
-      label.map((text, line) => svg("tspan", { x: column.x, dy: line ? 14 : 0 }, text)), svg("title", {}, column.title));
+    const title = svg(
+      "text",
+      {
+        class: "axis-title",
+        x: column.x,
+        y: top - 8 - 14 * (label.length - 1),
+        "text-anchor": "middle",
+      },
+      label.map((text, line) => svg("tspan", { x: column.x, dy: line ? 14 : 0 }, text)),
+      svg("title", {}, column.title),
+    );
     if (column === axes[0]) shiftStart(title);
-    const hit = svg("rect", { class: "hit", x: column.x - brushWidth / 2, y: top - 4, width: brushWidth, height: plotHeight + 8 });
-    const brush = svg("rect", { class: "brush", x: column.x - 8, width: 16, y: top, height: 0, rx: 4 });
+    const hit = svg("rect", {
+      class: "hit",
+      x: column.x - brushWidth / 2,
+      y: top - 4,
+      width: brushWidth,
+      height: plotHeight + 8,
+    });
+    const brush = svg("rect", {
+      class: "brush",
+      x: column.x - 8,
+      width: 16,
+      y: top,
+      height: 0,
+      rx: 4,
+    });
     brush.dataset.key = column.key;
     dragging(hit, column, top, bottom);
-    return svg("g", { class: "axis", "data-key": column.key }, title,
-      svg("line", { x1: column.x, x2: column.x, y1: top, y2: bottom }), brush, tickLabels(column), hit);
+    return svg(
+      "g",
+      { class: "axis", "data-key": column.key },
+      title,
+      svg("line", { x1: column.x, x2: column.x, y1: top, y2: bottom }),
+      brush,
+      tickLabels(column),
+      hit,
+    );
   }
 
   /** The first axis stands at the edge: its title starts there instead of being cut. */
@@ -75,16 +126,26 @@ function createParallel(store, { onHover }) {
 
   function tickLabels(column) {
     const ticks = column.categories
-      ? column.categories.map((text, value) => [value, text]).filter((_, index) => index % Math.ceil(column.categories.length / 14) === 0)
+      ? column.categories
+          .map((text, value) => [value, text])
+          .filter((_, index) => index % Math.ceil(column.categories.length / 14) === 0)
       : numericTicks(column);
     const room = column === axes.at(-1) ? 11 : 13;
-    return ticks.map(([value, text]) => svg("text", { class: "tick", x: column.x + 7, y: column.scale.at(value) + 4 },
-      text.length > room ? `${text.slice(0, room - 1)}…` : text, svg("title", {}, text)));
+    return ticks.map(([value, text]) =>
+      svg(
+        "text",
+        { class: "tick", x: column.x + 7, y: column.scale.at(value) + 4 },
+        text.length > room ? `${text.slice(0, room - 1)}…` : text,
+        svg("title", {}, text),
+      ),
+    );
   }
 
   /** The values themselves where there are few, as a grid of settings has. */
   function numericTicks(column) {
-    const known = [...new Set(store.content.runs.map(column.number).filter((value) => value !== null))];
+    const known = [
+      ...new Set(store.content.runs.map(column.number).filter((value) => value !== null)),
+    ];
     const ticks = known.length <= 6 && column.kind === "setting" ? known : ticksOf(column.scale, 5);
     return ticks.map((value) => [value, (column.tick ?? short)(value)]);
   }
@@ -111,7 +172,9 @@ function createParallel(store, { onHover }) {
     });
     hit.addEventListener("pointermove", (event) => {
       if (start === null || isClick(event)) return;
-      const ends = [column.scale.value(start), column.scale.value(clamp(event))].sort((a, b) => a - b);
+      const ends = [column.scale.value(start), column.scale.value(clamp(event))].sort(
+        (a, b) => a - b,
+      );
       store.change("filter", (now) => now.ranges.set(column.key, ends));
     });
     hit.addEventListener("pointerup", (event) => {
@@ -119,7 +182,9 @@ function createParallel(store, { onHover }) {
       if (isClick(event)) store.change("filter", (now) => now.ranges.delete(column.key));
       end();
     });
-    hit.addEventListener("pointercancel", () => { if (start !== null) end(); });
+    hit.addEventListener("pointercancel", () => {
+      if (start !== null) end();
+    });
   }
 
   function restyle() {
@@ -145,9 +210,14 @@ function createParallel(store, { onHover }) {
     brush.parentNode.classList.toggle("active", Boolean(range));
   }
 
-  store.subscribe(["filter", "chosen", "sort"], () => { if (axes.length > 1) restyle(); });
+  store.subscribe(["filter", "chosen", "sort"], () => {
+    if (axes.length > 1) restyle();
+  });
   store.subscribe(["columns"], draw);
-  new ResizeObserver(() => { if (axes.length > 1 && Math.max(place.clientWidth - 2, axisSpace * axes.length) !== width) draw(); }).observe(place);
+  new ResizeObserver(() => {
+    if (axes.length > 1 && Math.max(place.clientWidth - 2, axisSpace * axes.length) !== width)
+      draw();
+  }).observe(place);
   draw();
 
   function highlight(run) {
@@ -168,13 +238,18 @@ function brushable(store) {
 function axisScale(column, runs, top) {
   const known = runs.map(column.number).filter((value) => value !== null);
   if (column.categories) return createScale(0, column.categories.length - 1, top + plotHeight, top);
-  return createScale(Math.min(...known), Math.max(...known), top + plotHeight, top, { log: spansDecades(known) });
+  return createScale(Math.min(...known), Math.max(...known), top + plotHeight, top, {
+    log: spansDecades(known),
+  });
 }
 
 /** An axis' title: a metric's group stands above its label, and the arrow stays with it. */
 function titleLines(column) {
   const label = `${column.label}\u00a0${arrow(column)}`.trim();
-  return [...(column.kind === "metric" && column.group ? [column.group] : []), ...wrapLabel(label, 15)];
+  return [
+    ...(column.kind === "metric" && column.group ? [column.group] : []),
+    ...wrapLabel(label, 15),
+  ];
 }
 
 /** Break a label into lines between words, and after dots and underscores. */

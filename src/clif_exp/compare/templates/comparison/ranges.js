@@ -12,15 +12,31 @@ function createRanges(store) {
   function fieldOf(column) {
     const known = store.content.runs.map(column.number).filter((value) => value !== null);
     const [least, most] = [Math.min(...known), Math.max(...known)];
-    const controls = ["low", "high"].map((end, place) => (column.categories
-      ? categoryControl(column, end, place)
-      : numberControl(column, end, place, place ? most : least)));
-    return el("fieldset", { data: { key: column.key }, title: column.title }, el("legend", {}, fullName(column)), controls[0], el("span", {}, "to"), controls[1]);
+    const controls = ["low", "high"].map((end, place) =>
+      column.categories
+        ? categoryControl(column, end, place)
+        : numberControl(column, end, place, place ? most : least),
+    );
+    return el(
+      "fieldset",
+      { data: { key: column.key }, title: column.title },
+      el("legend", {}, fullName(column)),
+      controls[0],
+      el("span", {}, "to"),
+      controls[1],
+    );
   }
 
   function numberControl(column, end, place, bound) {
-    const input = el("input", { type: "number", step: "any", placeholder: (column.tick ?? short)(bound), aria: { label: `${fullName(column)}: ${end}est` } });
-    input.addEventListener("change", () => set(column, place, input.value === "" ? null : Number(input.value)));
+    const input = el("input", {
+      type: "number",
+      step: "any",
+      placeholder: (column.tick ?? short)(bound),
+      aria: { label: `${fullName(column)}: ${end}est` },
+    });
+    input.addEventListener("change", () =>
+      set(column, place, input.value === "" ? null : Number(input.value)),
+    );
     input.dataset.end = place;
     return input;
   }
@@ -28,7 +44,8 @@ function createRanges(store) {
   function categoryControl(column, end, place) {
     const options = column.categories.map((text, value) => [value, text]);
     const select = dropDown([["", [["", place ? "last" : "first"], ...options]]], {
-      value: "", onChange: (value) => set(column, place, value === "" ? null : Number(value)),
+      value: "",
+      onChange: (value) => set(column, place, value === "" ? null : Number(value)),
     });
     select.setAttribute("aria-label", `${fullName(column)}: ${end}est`);
     select.dataset.end = place;
@@ -53,15 +70,24 @@ function createRanges(store) {
       for (const control of field.querySelectorAll("[data-end]")) {
         const end = range?.[control.dataset.end];
         const known = end !== undefined && Number.isFinite(end);
-        if (categories) control.value = known ? String(control.dataset.end === "0" ? Math.ceil(end) : Math.floor(end)) : "";
-        else if (document.activeElement !== control) control.value = known ? Number(end.toPrecision(4)) : "";
+        if (categories)
+          control.value = known
+            ? String(control.dataset.end === "0" ? Math.ceil(end) : Math.floor(end))
+            : "";
+        else if (document.activeElement !== control)
+          control.value = known ? Number(end.toPrecision(4)) : "";
       }
     }
     const count = state.ranges.size;
-    details.querySelector("summary").textContent = count ? `Ranges as numbers (${count} set)` : "Ranges as numbers";
+    details.querySelector("summary").textContent = count
+      ? `Ranges as numbers (${count} set)`
+      : "Ranges as numbers";
   }
 
   store.subscribe(["filter"], tell);
-  store.subscribe(["columns"], () => { draw(); tell(); });
+  store.subscribe(["columns"], () => {
+    draw();
+    tell();
+  });
   draw();
 }

@@ -5,7 +5,10 @@ function createScale(low, high, start, end, { log = false } = {}) {
   const bend = log ? Math.log10 : (value) => value;
   const unbend = log ? (value) => 10 ** value : (value) => value;
   let [from, to] = [bend(low), bend(high)];
-  if (from === to) [from, to] = log ? [from - 0.5, to + 0.5] : [from - Math.max(0.5, Math.abs(from) / 10), to + Math.max(0.5, Math.abs(to) / 10)];
+  if (from === to)
+    [from, to] = log
+      ? [from - 0.5, to + 0.5]
+      : [from - Math.max(0.5, Math.abs(from) / 10), to + Math.max(0.5, Math.abs(to) / 10)];
   return {
     log,
     low: unbend(from),
@@ -28,7 +31,11 @@ function ticksOf(scale, count) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough * 0.999);
   const ticks = [];
-  for (let tick = Math.ceil(scale.low / step) * step; tick <= scale.high + step * 1e-6; tick += step) {
+  for (
+    let tick = Math.ceil(scale.low / step) * step;
+    tick <= scale.high + step * 1e-6;
+    tick += step
+  ) {
     ticks.push(Math.abs(tick) < step * 1e-6 ? 0 : Number(tick.toPrecision(12)));
   }
   return ticks.filter((tick) => !scale.log || tick > 0);
@@ -42,5 +49,9 @@ function powersOfTen(scale) {
 
 /** Whether values span so much that a linear axis would hide the small ones. */
 function spansDecades(values) {
-  return values.length > 2 && values.every((value) => value > 0) && Math.max(...values) / Math.min(...values) >= 50;
+  return (
+    values.length > 2 &&
+    values.every((value) => value > 0) &&
+    Math.max(...values) / Math.min(...values) >= 50
+  );
 }

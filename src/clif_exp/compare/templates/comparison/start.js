@@ -3,7 +3,9 @@
 const content = readContent();
 const store = createStore(content, createColumns(content));
 const views = [];
-const onHover = (run) => { for (const view of views) view.highlight(run); };
+const onHover = (run) => {
+  for (const view of views) view.highlight(run);
+};
 
 createFilters(store);
 views.push(createTable(store, { onHover }), createParallel(store, { onHover }));

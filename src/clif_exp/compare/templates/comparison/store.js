@@ -34,7 +34,8 @@ function createStore(content, columns) {
 
   function passes(run) {
     if (!state.statuses.has(run.status)) return false;
-    for (const [key, places] of state.settings) if (!places.has(byKey.get(key).place(run))) return false;
+    for (const [key, places] of state.settings)
+      if (!places.has(byKey.get(key).place(run))) return false;
     for (const [key, [low, high]] of state.ranges) {
       const value = byKey.get(key).number(run);
       if (value === null || value < low || value > high) return false;
@@ -44,9 +45,18 @@ function createStore(content, columns) {
   }
 
   function searchText(run) {
-    run.search ??= [run.name, run.folder, run.status, run.error ?? "", `seed=${run.seed}`,
-      ...columns.filter((column) => column.kind === "setting").map((column) => `${column.title}=${column.text(run)}`),
-    ].join("\n").toLowerCase();
+    run.search ??= [
+      run.name,
+      run.folder,
+      run.status,
+      run.error ?? "",
+      `seed=${run.seed}`,
+      ...columns
+        .filter((column) => column.kind === "setting")
+        .map((column) => `${column.title}=${column.text(run)}`),
+    ]
+      .join("\n")
+      .toLowerCase();
     return run.search;
   }
 
@@ -61,7 +71,8 @@ function createStore(content, columns) {
     const { key, descending } = state.sort;
     if (key === null) return runs;
     const turn = descending ? -1 : 1;
-    if (key === "name") return [...runs].sort((a, b) => turn * a.name.localeCompare(b.name, "en", { numeric: true }));
+    if (key === "name")
+      return [...runs].sort((a, b) => turn * a.name.localeCompare(b.name, "en", { numeric: true }));
     const { number } = byKey.get(key);
     return [...runs].sort((a, b) => {
       const [left, right] = [number(a), number(b)];
@@ -102,8 +113,10 @@ function createStore(content, columns) {
   }
 
   function filtered() {
-    return Boolean(state.text || state.settings.size || state.ranges.size)
-      || state.statuses.size < content.statuses.length;
+    return (
+      Boolean(state.text || state.settings.size || state.ranges.size) ||
+      state.statuses.size < content.statuses.length
+    );
   }
 
   function clearFilters() {
@@ -116,5 +129,20 @@ function createStore(content, columns) {
   }
 
   marks.assign(compared());
-  return { state, content, columns, marks, byKey, change, subscribe, visibleRuns, compared, pair, shownColumns, best, filtered, clearFilters };
+  return {
+    state,
+    content,
+    columns,
+    marks,
+    byKey,
+    change,
+    subscribe,
+    visibleRuns,
+    compared,
+    pair,
+    shownColumns,
+    best,
+    filtered,
+    clearFilters,
+  };
 }

@@ -1,7 +1,5 @@
 // The table of runs: sorted by any column, the best value of each metric marked, seeds folded.
 
-const statusSigns = { finished: "✓", failed: "✕", killed: "⊘", refused: "⊝", pruned: "✂" };
-
 function createTable(store, { onHover }) {
   const place = document.getElementById("table");
   const { state } = store;
@@ -21,23 +19,58 @@ function createTable(store, { onHover }) {
   }
 
   function drawHead() {
-    const titles = [{ key: "name", label: "Run", title: "Its name: what it was called with", kind: "name", better: null }, ...columns];
-    replaceKeepingFocus(head, [el("tr", {}, el("th", { className: "pick", scope: "col" }, pickAll), titles.map(headCell))]);
+    const titles = [
+      {
+        key: "name",
+        label: "Run",
+        title: "Its name: what it was called with",
+        kind: "name",
+        better: null,
+      },
+      ...columns,
+    ];
+    replaceKeepingFocus(head, [
+      el("tr", {}, el("th", { className: "pick", scope: "col" }, pickAll), titles.map(headCell)),
+    ]);
   }
 
-  const pickAll = el("input", { type: "checkbox", title: "Tick all runs that are shown", aria: { label: "Tick all runs that are shown" } });
+  const pickAll = el("input", {
+    type: "checkbox",
+    title: "Tick all runs that are shown",
+    aria: { label: "Tick all runs that are shown" },
+  });
   pickAll.addEventListener("change", () => choose(store.visibleRuns(), pickAll.checked));
 
   function headCell(column) {
     const sorted = state.sort.key === column.key;
     const sign = sorted ? (state.sort.descending ? "▼" : "▲") : "";
-    const button = el("button", { type: "button", title: column.title, on: { click: () => sortBy(column) } },
+    const button = el(
+      "button",
+      { type: "button", title: column.title, on: { click: () => sortBy(column) } },
       column.kind === "metric" && column.group ? el("small", {}, column.group) : null,
-      el("span", {}, column.label, arrow(column) ? el("span", { className: "arrow", title: `${column.better} is better` }, ` ${arrow(column)}`) : null,
-        el("span", { className: "sign", aria: { hidden: "true" } }, sign)),
+      el(
+        "span",
+        {},
+        column.label,
+        arrow(column)
+          ? el(
+              "span",
+              { className: "arrow", title: `${column.better} is better` },
+              ` ${arrow(column)}`,
+            )
+          : null,
+        el("span", { className: "sign", aria: { hidden: "true" } }, sign),
+      ),
     );
-    const cell = el("th", { className: headClass(column), scope: "col", data: { key: column.key } }, button);
-    cell.setAttribute("aria-sort", sorted ? (state.sort.descending ? "descending" : "ascending") : "none");
+    const cell = el(
+      "th",
+      { className: headClass(column), scope: "col", data: { key: column.key } },
+      button,
+    );
+    cell.setAttribute(
+      "aria-sort",
+      sorted ? (state.sort.descending ? "descending" : "ascending") : "none",
+    );
     return cell;
   }
 
@@ -56,9 +89,23 @@ function createTable(store, { onHover }) {
   function drawBody() {
     const runs = store.visibleRuns();
     const found = state.folded ? foldedRows(runs) : runs.map(rowOf);
-    if (!runs.length) found.push(el("tr", {}, el("td", { colSpan: columns.length + 2, className: "nothing" }, "No run passes the filters.")));
+    if (!runs.length)
+      found.push(
+        el(
+          "tr",
+          {},
+          el(
+            "td",
+            { colSpan: columns.length + 2, className: "nothing" },
+            "No run passes the filters.",
+          ),
+        ),
+      );
     replaceKeepingFocus(body, found);
-    if (!state.folded) markBest(runs.map((run) => ({ row: rows.get(run.id), number: (column) => column.number(run) })));
+    if (!state.folded)
+      markBest(
+        runs.map((run) => ({ row: rows.get(run.id), number: (column) => column.number(run) })),
+      );
     drawChosen();
   }
 
@@ -70,9 +117,17 @@ function createTable(store, { onHover }) {
   function createRow(run) {
     const box = el("input", { type: "checkbox", aria: { label: `Compare ${run.label}` } });
     box.addEventListener("change", () => choose([run], box.checked));
-    const row = el("tr", { data: { run: run.id }, className: run.status },
+    const row = el(
+      "tr",
+      { data: { run: run.id }, className: run.status },
       el("td", { className: "pick" }, box),
-      el("th", { className: "name", scope: "row" }, el("span", { className: "mark" }), el("span", { title: `${run.name}\n${run.folder}` }, breakable(run.label)), errorOf(run)),
+      el(
+        "th",
+        { className: "name", scope: "row" },
+        el("span", { className: "mark" }),
+        el("span", { title: `${run.name}\n${run.folder}` }, breakable(run.label)),
+        errorOf(run),
+      ),
       columns.map((column) => cellOf(column, column.text(run), run)),
     );
     row.addEventListener("pointerenter", () => onHover(run));
@@ -80,99 +135,72 @@ function createTable(store, { onHover }) {
     return row;
   }
 
-  function errorOf(run) {
-    if (!run.error) return null;
-    const [first, ...rest] = run.error.split("\n");
-    if (!rest.length && first.length <= 90) return el("p", { className: "why" }, run.error);
-    return el("details", { className: "why" }, el("summary", {}, first.length > 90 ? `${first.slice(0, 88)}…` : first), el("pre", {}, run.error));
-  }
-
-  function cellOf(column, text, run) {
-    const cell = el("td", { className: cellClass(column), data: { key: column.key } });
-    if (column.key === "status" && run) {
-      cell.append(el("span", { className: `status ${text}` }, el("i", { aria: { hidden: "true" } }, statusSigns[text] ?? "·"), el("span", {}, text)));
-      return cell;
-    }
-    cell.append(el("span", { className: "value", title: text.length > 24 ? text : "" }, text));
-    return cell;
-  }
-
-  // Seeds folded: a row for runs with equal settings, which opens to show them.
-
+  /** Rows of seeds folded: one for runs with equal settings, which opens to show them. */
   function foldedRows(runs) {
-    const groups = [...Map.groupBy(runs, (run) => run.settings.join(","))].map(([key, members]) => summarise(key, members));
     const { key, descending } = state.sort;
-    const column = store.byKey.get(key);
-    if (column && column.kind !== "setting" && key !== "status") {
-      const turn = descending ? -1 : 1;
-      groups.sort((a, b) => {
-        const [left, right] = [a.number(column), b.number(column)];
-        if (left === null || right === null) return (left === null) - (right === null);
-        return turn * (left - right);
-      });
-    }
+    const groups = sortGroups(foldSeeds(runs), store.byKey.get(key), descending);
+    for (const run of runs) unmark(rowOf(run)); // single runs compete with means
     const found = groups.map((group) => ({ ...group, row: groupRow(group) }));
     markBest(found);
-    return found.flatMap((group) => [group.row, ...(open.has(group.key) ? group.members.map(rowOf) : [])]);
-  }
-
-  function summarise(key, members) {
-    const known = (column) => members.map(column.number).filter((value) => value !== null);
-    return { key, members, known, number: (column) => (known(column).length ? mean(known(column)) : null) };
+    return found.flatMap((group) => [
+      group.row,
+      ...(group.members.length > 1 && open.has(group.key) ? group.members.map(rowOf) : []),
+    ]);
   }
 
   function groupRow(group) {
     const { key, members } = group;
     if (members.length === 1) return rowOf(members[0]);
     const ids = members.map((run) => run.id);
-    const box = el("input", { type: "checkbox", aria: { label: `Compare ${members.length} seeds` }, data: { group: ids.join(" ") } });
+    const box = el("input", {
+      type: "checkbox",
+      aria: { label: `Compare ${members.length} seeds` },
+      data: { group: ids.join(" ") },
+    });
     box.addEventListener("change", () => choose(members, box.checked));
-    const opener = el("button", {
-      type: "button", className: "opener", aria: { expanded: String(open.has(key)) },
-      on: { click: () => { open[open.has(key) ? "delete" : "add"](key); drawBody(); body.querySelector(`[data-opens="${CSS.escape(key)}"]`)?.focus(); } },
-      data: { opens: key },
-    }, `${groupName(members)}`, el("small", {}, plural(members.length, "seed")));
-    return el("tr", { className: "group" }, el("td", { className: "pick" }, box), el("th", { className: "name", scope: "row" }, opener),
-      columns.map((column) => groupCell(column, group)));
-  }
-
-  /** The runs' name without its seed. */
-  function groupName(members) {
-    const name = members[0].label.split(/,\s+/).filter((part) => !part.startsWith("seed=")).join(", ");
-    return name || "all settings equal";
-  }
-
-  function groupCell(column, { members, known }) {
-    const values = known(column);
-    if (column.key === "status") {
-      const counts = Map.groupBy(members, (run) => run.status);
-      return cellOf(column, [...counts].map(([name, runs]) => `${runs.length} ${name}`).join(", "), null);
-    }
-    if (column.key === "seed") return cellOf(column, members.map((run) => run.seed).sort((a, b) => a - b).join(", "), null);
-    if (column.kind === "setting") return cellOf(column, column.text(members[0]), null);
-    if (column.key === "time") return cellOf(column, duration(values.length ? mean(values) : null), null);
-    const spread = deviation(values);
-    const cell = cellOf(column, fixed(values.length ? mean(values) : null, column.decimals), null);
-    if (spread !== null) cell.append(el("small", {}, ` ± ${fixed(spread, column.decimals)}`));
-    if (values.length < members.length) cell.title = `Mean of ${values.length} of ${members.length} seeds`;
-    return cell;
+    const opener = el(
+      "button",
+      {
+        type: "button",
+        className: "opener",
+        aria: { expanded: String(open.has(key)) },
+        on: {
+          click: () => {
+            open[open.has(key) ? "delete" : "add"](key);
+            drawBody();
+            body.querySelector(`[data-opens="${CSS.escape(key)}"]`)?.focus();
+          },
+        },
+        data: { opens: key },
+      },
+      groupName(members, columns),
+      el("small", {}, plural(members.length, "seed")),
+    );
+    return el(
+      "tr",
+      { className: "group" },
+      el("td", { className: "pick" }, box),
+      el("th", { className: "name", scope: "row" }, opener),
+      columns.map((column) => groupCell(column, group)),
+    );
   }
 
   function markBest(entries) {
     columns.forEach((column, place) => {
-      const best = store.best(column, entries.map(({ number }) => number(column)));
-      for (const { row, number } of entries) {
+      const values = entries.map(({ number }) => number(column));
+      const best = store.best(column, values);
+      entries.forEach(({ row }, index) => {
         const cell = row.children[place + 2];
-        const is = best !== null && number(column) === best;
-        cell.classList.toggle("best", is);
-        cell.querySelector(".star")?.remove();
-        if (is) cell.prepend(el("span", { className: "star", role: "img", title: "best of those shown", aria: { label: "best" } }, "★"));
-      }
+        unmark(cell);
+        if (best !== null && values[index] === best) markCell(cell);
+      });
     });
   }
 
   function choose(runs, on) {
-    store.change("chosen", (now) => { for (const run of runs) now.chosen[on ? "add" : "delete"](run.id); });
+    store.change("chosen", (now) => {
+      for (const run of runs) now.chosen[on ? "add" : "delete"](run.id);
+    });
   }
 
   function drawChosen() {
@@ -196,7 +224,10 @@ function createTable(store, { onHover }) {
   }
 
   store.subscribe(["filter", "fold"], drawBody);
-  store.subscribe(["sort"], () => { drawHead(); drawBody(); });
+  store.subscribe(["sort"], () => {
+    drawHead();
+    drawBody();
+  });
   store.subscribe(["columns"], draw);
   store.subscribe(["chosen"], drawChosen);
   draw();
@@ -207,13 +238,4 @@ function createTable(store, { onHover }) {
   }
 
   return { highlight };
-}
-
-function headClass(column) {
-  return column.kind === "name" ? "name" : cellClass(column);
-}
-
-/** Numbers stand to the right. */
-function cellClass(column) {
-  return column.categories === null ? "num" : "text";
 }
