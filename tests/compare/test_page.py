@@ -169,7 +169,7 @@ def test_a_brush_filters_table_and_images_and_a_click_lets_go(twelve, open_page)
     assert heads and all("rank=8" in head for head in heads)
     assert page.locator("#parallel path.out").count() == 9
     page.locator("#ranges summary").click()
-    low = page.get_by_label("rank: lowest")
+    low = page.get_by_label("diffusion · rank: lowest")
     assert 4 < float(low.input_value()) <= 8, "the brush as numbers"
     page.mouse.click(x, box["y"] + box["height"] / 2)
     assert len(names(page)) == 12
@@ -283,10 +283,11 @@ def test_provenance_says_once_what_runs_share(twelve, open_page):
     assert "AMD EPYC" in shared and "0a0f276c1d" in shared
     page.locator("#provenance summary", has_text="Of each run").click()
     table = page.locator("#provenance [aria-label='Provenance of each run']")
+    table.wait_for()  # drawn when it is opened
     assert table.locator("tbody tr").count() == 12
     assert "diffusion.rank=8" in table.inner_text()
     page.locator("#provenance summary", has_text="Time of each stage").click()
-    assert "reused" in page.locator("#provenance [aria-label='Time of each stage']").inner_text()
+    assert "reused" in page.locator("[aria-label='Time of each stage']").inner_text()
 
 
 def test_the_table_is_used_by_keyboard_with_a_visible_focus(twelve, open_page):

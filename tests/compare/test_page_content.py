@@ -57,6 +57,22 @@ def test_settings_are_sorted_by_size_and_told_apart_by_as_many_parts_as_it_takes
     assert [run["settings"][0] for run in content["runs"]] == [1, 0]
 
 
+def test_settings_that_runs_are_called_by_are_shown_first_and_else_those_that_tell_most():
+    groups = [
+        {"method.name": name, "method.merge": name == "a", "artifacts.root": f"/data/{name}"}
+        for name in "ab"
+    ]
+    for names, shown in (
+        (["method=a", "method=b"], {"method.name"}),
+        (["runs/1", "runs/2"], {"method.name", "method.merge", "artifacts.root"}),
+    ):
+        runs = [replace(r, name=n, settings=g) for r, n, g in zip(sweep(2), names, groups)]
+        settings = describe_runs(runs, title="t")["settings"]
+        assert {setting["key"] for setting in settings if setting["shown"]} == shown
+        assert [setting["label"] for setting in settings] == ["method", "merge", "root"]
+        assert [setting["over"] for setting in settings] == ["", "method", "artifacts"]
+
+
 def test_metrics_stand_in_the_tables_order_with_directions():
     content = describe_runs(sweep(2), title="t")
     keys = [metric["key"] for metric in content["metrics"]]

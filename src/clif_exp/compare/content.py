@@ -26,6 +26,7 @@ _FIRST_METRICS = (
     "single/identity",
     "prior/identity",
 )
+_GROUP_CHOICE = ".name"  # `method.name` tells what `method=clif` chose
 _FIRST_COLUMNS = 6  # metrics, and settings, that are shown until the reader chooses
 
 
@@ -131,6 +132,7 @@ def _describe_setting(key: str, label: str, runs: Sequence[Run]) -> dict[str, An
     return {
         "key": key,
         "label": label,
+        "over": key.removesuffix(_GROUP_CHOICE).removesuffix(label).rstrip("."),
         "values": [{"text": text, "number": numbers[text]} for text in found],
         "shown": False,
     }
@@ -138,11 +140,20 @@ def _describe_setting(key: str, label: str, runs: Sequence[Run]) -> dict[str, An
 
 def _choose_first(settings: Sequence[dict[str, Any]], runs: Sequence[Run]) -> None:
     """Mark the settings that the table shows first: those that runs are called by, or any."""
+    named = {key for run in runs for key in re.findall(r"([\w.]+)=", run.name)}
     called = [
-        setting for setting in settings if any(f"{setting['key']}=" in run.name for run in runs)
+        setting
+        for setting in settings
+        if setting["key"] in named or setting["key"].removesuffix(_GROUP_CHOICE) in named
     ]
-    for setting in (called or settings)[:_FIRST_COLUMNS]:
+    for setting in (called or sorted(settings, key=_tells_little))[:_FIRST_COLUMNS]:
         setting["shown"] = True
+
+
+def _tells_little(setting: Mapping[str, Any]) -> bool:
+    """Whether a setting says little in a table: one value or none, lists, and places."""
+    texts = [value["text"] for value in setting["values"]]
+    return len(texts) < 2 or any("/" in text or text.startswith(("[", "{")) for text in texts)
 
 
 def _place(setting: Mapping[str, Any], run: Run) -> int | None:
@@ -164,11 +175,12 @@ def _constant(runs: Sequence[Run], keys: Iterable[str]) -> list[list[str]]:
 def _labels(keys: Sequence[str]) -> dict[str, str]:
     """Shorten keys to their last parts, to as many as tell them apart."""
     labels = {}
+    whole = [key.removesuffix(_GROUP_CHOICE) for key in keys]
     for key in keys:
-        parts = key.split(".")
+        parts = key.removesuffix(_GROUP_CHOICE).split(".")
         for count in range(1, len(parts) + 1):
             label = ".".join(parts[-count:])
-            if sum(f".{other}".endswith(f".{label}") for other in keys) == 1:
+            if sum(f".{other}".endswith(f".{label}") for other in whole) == 1:
                 break
         labels[key] = label
     return labels

@@ -12,7 +12,8 @@ function readContent() {
 }
 
 /**
- * A column: `key`, `kind` ("fact", "setting" or "metric"), `group`, `label`, `title`, `better`
+ * A column: `key`, `kind` ("fact", "setting" or "metric"), `group`, `over` (what
+ * stands above its label), `label`, `title`, `better`
  * ("higher", "lower" or null), `categories` (texts, or null where it is a number),
  * `number(run)` (a value, a category's place, or null) and `text(run)`; `tick(value)` where an axis
  * writes its values in another way.
@@ -44,7 +45,7 @@ function createColumns(content) {
       text: (run) => duration(run.total),
       tick: duration,
     },
-  ].map((fact) => ({ ...fact, kind: "fact", group: "Run", better: null, shown: true }));
+  ].map((fact) => ({ ...fact, kind: "fact", group: "Run", over: "", better: null, shown: true }));
   return [
     status,
     ...content.settings.map(settingColumn),
@@ -62,6 +63,7 @@ function settingColumn(setting, place) {
     key: `setting:${setting.key}`,
     kind: "setting",
     group: "Settings",
+    over: setting.over,
     label: setting.label,
     title: setting.key,
     better: null,
@@ -82,6 +84,7 @@ function metricColumn(content, metric, place) {
     key: `metric:${metric.key}`,
     kind: "metric",
     group: metric.group,
+    over: metric.group,
     label: metric.label,
     title: [metric.key, metric.meaning].filter(Boolean).join(": "),
     better: metric.better,
@@ -100,6 +103,6 @@ function arrow(column) {
 
 /** A column's whole name in one line: "multi · Identity ↑". */
 function fullName(column) {
-  const group = column.kind === "metric" && column.group ? `${column.group} · ` : "";
-  return `${group}${column.label} ${arrow(column)}`.trim();
+  const over = column.over ? `${column.over} · ` : "";
+  return `${over}${column.label} ${arrow(column)}`.trim();
 }

@@ -196,13 +196,15 @@ function createCurves(store) {
           ),
         ])
         .flat(),
-      ticksOf(x, Math.max(3, Math.floor(width / 130))).map((tick) =>
-        svg(
-          "text",
-          { x: x.at(tick), y: bottom + 18, "text-anchor": "middle" },
-          tick.toLocaleString("en"),
+      ticksOf(x, Math.max(3, Math.floor(width / 130)))
+        .filter(Number.isInteger)
+        .map((tick) =>
+          svg(
+            "text",
+            { x: x.at(tick), y: bottom + 18, "text-anchor": "middle" },
+            tick.toLocaleString("en"),
+          ),
         ),
-      ),
       svg(
         "text",
         {

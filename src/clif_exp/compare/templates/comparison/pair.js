@@ -136,7 +136,7 @@ function createPair(store, viewer) {
       el(
         "th",
         { scope: "row", title: column.title },
-        column.group ? el("small", {}, `${column.group} `) : "",
+        column.over ? el("small", {}, `${column.over} `) : "",
         `${column.label} ${arrow(column)}`,
       ),
       ...pair.map((run) => el("td", { className: "num" }, column.text(run))),

@@ -243,13 +243,10 @@ function axisScale(column, runs, top) {
   });
 }
 
-/** An axis' title: a metric's group stands above its label, and the arrow stays with it. */
+/** An axis' title: its group stands above its label, and the arrow stays with it. */
 function titleLines(column) {
   const label = `${column.label}\u00a0${arrow(column)}`.trim();
-  return [
-    ...(column.kind === "metric" && column.group ? [column.group] : []),
-    ...wrapLabel(label, 15),
-  ];
+  return [...(column.over ? wrapLabel(column.over, 15) : []), ...wrapLabel(label, 15)];
 }
 
 /** Break a label into lines between words, and after dots and underscores. */

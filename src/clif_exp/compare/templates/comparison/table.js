@@ -47,7 +47,7 @@ function createTable(store, { onHover }) {
     const button = el(
       "button",
       { type: "button", title: column.title, on: { click: () => sortBy(column) } },
-      column.kind === "metric" && column.group ? el("small", {}, column.group) : null,
+      column.over ? el("small", {}, column.over) : null,
       el(
         "span",
         {},
