@@ -91,6 +91,21 @@ def test_the_best_value_is_marked_by_a_sign_and_again_among_what_is_shown(twelve
     assert page.locator("td[data-key='metric:told_apart']").count() == 0, "not chosen"
 
 
+def test_what_a_failed_run_left_is_shown_but_neither_best_nor_in_a_mean(tmp_path, open_page):
+    runs = [replace(run, metrics={"multi/identity": 0.1 * (run.seed + 1)}) for run in sweep(3)]
+    runs[2] = replace(
+        runs[2],
+        status="failed",
+        error="Traceback (most recent call last):\n  line\nValueError: why",
+    )
+    page = open_page(built(tmp_path, runs))
+    assert column(page, "metric:multi/identity") == ["0.100", "0.200", "0.300"]
+    assert page.locator("td.best").inner_text() == "★0.200"
+    assert "why" in page.locator("#table .why").inner_text()
+    page.get_by_label("Fold seeds").check()
+    assert column(page, "metric:multi/identity") == ["0.150"]
+
+
 def test_text_status_and_values_filter_and_are_cleared_together(twelve, open_page):
     page = open_page(twelve)
     page.locator("#search").fill("diffusion.rank=8 seed=1")

@@ -96,6 +96,10 @@ function metricColumn(content, metric, place) {
   };
 }
 
+function isFinished(run) {
+  return run.status === "finished";
+}
+
 /** ↑, ↓ or nothing. */
 function arrow(column) {
   return { higher: "↑", lower: "↓" }[column.better] ?? "";

@@ -10,7 +10,12 @@ function foldSeeds(runs) {
 }
 
 function summarise(key, members) {
-  const known = (column) => members.map(column.number).filter((value) => value !== null);
+  // What a run left that did not finish may be measured halfway: it does not enter a mean.
+  const counted = (column) => members.filter((run) => column.kind !== "metric" || isFinished(run));
+  const known = (column) =>
+    counted(column)
+      .map(column.number)
+      .filter((value) => value !== null);
   return {
     key,
     members,

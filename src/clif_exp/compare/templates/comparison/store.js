@@ -87,7 +87,7 @@ function createStore(content, columns) {
     const chosen = runs.filter((run) => state.chosen.has(run.id));
     if (chosen.length) return chosen;
     if (state.chosen.size) return [];
-    const finished = runs.filter((run) => run.status === "finished");
+    const finished = runs.filter(isFinished);
     return (finished.length ? finished : runs).slice(0, limit);
   }
 

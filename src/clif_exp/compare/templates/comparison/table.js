@@ -103,10 +103,13 @@ function createTable(store, { onHover }) {
       );
     replaceKeepingFocus(body, found);
     if (!state.folded)
-      markBest(
-        runs.map((run) => ({ row: rows.get(run.id), number: (column) => column.number(run) })),
-      );
+      markBest(runs.map((run) => ({ row: rows.get(run.id), number: valueOf(run) })));
     drawChosen();
+  }
+
+  /** What competes for the best value: the metrics of finished runs. */
+  function valueOf(run) {
+    return (column) => (isFinished(run) ? column.number(run) : null);
   }
 
   function rowOf(run) {
