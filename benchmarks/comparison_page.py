@@ -2,7 +2,7 @@
 
 python benchmarks/comparison_page.py --runs 200 --images 24 --out experiments/comparison_page
 
-The runs are made up: settings, metrics, curves of 800 steps, and drawn images of 128 px. Opening is
+The runs are made up: settings, metrics, curves of 800 steps, and drawn images. Opening is
 measured in headless Chromium from a file, in a new browser profile each time.
 """
 
@@ -28,10 +28,10 @@ LIMITS = {"build_seconds": 10, "megabytes": 40, "usable_seconds": 2}
 OPENED = 5  # times
 
 
-def build(folder: Path, *, runs: int, images: int) -> tuple[Path, dict[str, float]]:
+def build(folder: Path, *, runs: int, images: int, side: int) -> tuple[Path, dict[str, float]]:
     """Write the page of made-up runs; return it and what that cost."""
     drawn = {
-        place: draw_images(folder / "drawn", prompts=images // 2, side=128, start=place)
+        place: draw_images(folder / "drawn", prompts=images // 2, side=side, start=place)
         for place in range(runs)
     }
     found = sweep(runs, images_of=drawn, steps=800, failed=range(7, runs, 40))
@@ -83,16 +83,17 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--images", type=int, default=24, help="of each run")
+    parser.add_argument("--side", type=int, default=128, help="of the images, px")
     parser.add_argument("--out", type=Path, help="folder for results.json")
     args = parser.parse_args()
     result: dict[str, Any] = {
         "command": f"python benchmarks/comparison_page.py --runs {args.runs}"
-        f" --images {args.images}",
+        f" --images {args.images} --side {args.side}",
         "hardware": hardware(),
         "commit": git_commit(digits=7),
     }
     with tempfile.TemporaryDirectory() as name:
-        file, costs = build(Path(name), runs=args.runs, images=args.images)
+        file, costs = build(Path(name), runs=args.runs, images=args.images, side=args.side)
         result |= costs | open_in_chromium(file)
     for measure, value in result.items():
         limit = f" (at most {LIMITS[measure]})" if measure in LIMITS else ""
