@@ -103,7 +103,7 @@ function createCurves(store) {
       legend.draw([], null);
       return;
     }
-    const width = Math.max(280, place.clientWidth);
+    const width = Math.max(280, placeWidth);
     const x = createScale(
       Math.min(...series.map((one) => one.steps[0])),
       Math.max(...series.map((one) => one.steps.at(-1))),
@@ -241,10 +241,11 @@ function createCurves(store) {
   }
 
   store.subscribe(["filter", "sort", "chosen"], draw);
-  let width = place.clientWidth;
+  // Read once for each change: reading it while other parts change would lay the page out again.
+  let placeWidth = place.clientWidth;
   new ResizeObserver(() => {
-    if (place.clientWidth !== width) {
-      width = place.clientWidth;
+    if (place.clientWidth !== placeWidth) {
+      placeWidth = place.clientWidth;
       draw();
     }
   }).observe(place);
