@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from warm_start import WarmStarter
+from warm_start import RunningCommand, WarmStarter
 
 # No test may need a network or an account.
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -143,6 +143,22 @@ def clif_exp(
         )
 
     return run
+
+
+@pytest.fixture
+def start_clif_exp(
+    base_models: list[str], warm_starter: WarmStarter
+) -> Callable[..., RunningCommand]:
+    """Start the program without waiting for its end, for tests that kill it."""
+
+    def start(*arguments: str, folder: Path, store: Path) -> RunningCommand:
+        return warm_starter.start(
+            [*base_models, *arguments, f"artifacts.root={store}"],
+            folder=folder,
+            environment=dict(os.environ),
+        )
+
+    return start
 
 
 @pytest.fixture(scope="session")
