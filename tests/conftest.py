@@ -77,17 +77,25 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "store" / "artifacts"
 
 
-_CURATION = ("dataset", "segments", "contexts", "augment_G", "augment_R", "augment_M")
+# What does not depend on training.
+_BEFORE_TRAINING = ("dataset", "segments", "contexts", "augment_G", "augment_R", "augment_M")
+_BEFORE_TRAINING += ("image_features", "prior_images", "generation_prior", "generation_class_word")
 
 
 @pytest.fixture
-def store_with_curation(tmp_path: Path, shared_store: Path) -> Callable[..., Path]:
-    """Make a store of the test's own with the shared curation in it, and what stages it names."""
+def store_with_curation(
+    tmp_path: Path, shared_store: Path, finished: Result
+) -> Callable[..., Path]:
+    """Make a store of the test's own that shares what `finished` has made before training.
+
+    And the artifacts of the stages that it is given.
+    """
+    assert finished.code == 0
 
     def make(*stages: str) -> Path:
         store = tmp_path / "store"
         store.mkdir()
-        for name in (*_CURATION, *stages):
+        for name in (*_BEFORE_TRAINING, *stages):
             (store / name).symlink_to(shared_store / name)
         return store
 
@@ -143,6 +151,23 @@ def clif_exp(
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory,
+    shared_store: Path,
+    base_models: list[str],
+    warm_starter: WarmStarter,
+) -> Result:
+    """`debug=fast` in the shared store, run once for all tests that compare with it or read it."""
+    result = run_clif_exp(
+        *(*base_models, "debug=fast", f"artifacts.root={shared_store}"),
+        folder=tmp_path_factory.mktemp("finished"),
+        starter=warm_starter,
+    )
+    assert result.code == 0, result.errors
+    return result
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ its own folder, environment, random state, signals and exit code.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -179,6 +180,8 @@ def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what an import prints is no answer
     _import_everything()
+    gc.collect()
+    gc.freeze()  # no fork looks for garbage among what was imported, nor copies its memory for it
     for line in sys.stdin.buffer:
         pid = os.fork()
         if pid == 0:

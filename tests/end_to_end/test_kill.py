@@ -39,10 +39,12 @@ def kill_during(
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
 def test_killing_and_rerunning_ends_as_if_undisturbed(
-    clif_exp, start_clif_exp, tmp_path, store_with_curation, stage, how
+    clif_exp, start_clif_exp, finished, tmp_path, store_with_curation, stage, how
 ):
-    undisturbed = clif_exp("debug=fast").summary()
-    store = store_with_curation("contrastive") if stage == "diffusion" else tmp_path / "store"
+    undisturbed = finished.summary()
+    store = tmp_path / "store"
+    if stage == "diffusion":
+        store_with_curation("contrastive", "generation_stage1")
     folder = tmp_path / "killed"
     folder.mkdir()
     left = kill_during(stage, start_clif_exp=start_clif_exp, folder=folder, store=store, how=how)
@@ -59,8 +61,10 @@ def test_killing_and_rerunning_ends_as_if_undisturbed(
     assert not [left for folder in own for left in folder.glob("*.partial")]
 
 
-def test_a_stage_that_runs_out_of_time_resumes_from_its_checkpoint(clif_exp, store_with_curation):
-    undisturbed = clif_exp("debug=fast").summary()
+def test_a_stage_that_runs_out_of_time_resumes_from_its_checkpoint(
+    clif_exp, finished, store_with_curation
+):
+    undisturbed = finished.summary()
     store = store_with_curation()
     first = clif_exp("debug=fast", "trainer.max_time=0.001", store=store)
     assert first.code == 75

@@ -27,8 +27,8 @@ def content(store: Path, name: str, fingerprint: str) -> dict[str, str]:
     }
 
 
-def test_two_ranks_share_every_stage_and_give_one_run(clif_exp, tmp_path, shared_store):
-    alone = clif_exp("debug=fast").summary()
+def test_two_ranks_share_every_stage_and_give_one_run(clif_exp, finished, tmp_path, shared_store):
+    alone = finished.summary()
     both = clif_exp(*RUN, "generation.batch_size=1", store=tmp_path / "store")
     assert both.code == 0, both.errors[-2000:]
     summary = both.summary()
@@ -70,9 +70,8 @@ def running(start_clif_exp, folder: Path, store: Path) -> Iterator[tuple[Running
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds rank 1 through /proc")
-def test_no_rank_outlives_the_other(clif_exp, start_clif_exp, tmp_path, store_with_curation):
-    clif_exp("debug=fast")
-    store = store_with_curation()
+def test_no_rank_outlives_the_other(start_clif_exp, tmp_path, store_with_curation):
+    store = store_with_curation("contrastive")
     folder = tmp_path / "two_ranks"
     folder.mkdir()
     with running(start_clif_exp, folder, store) as (command, helper):
