@@ -134,7 +134,9 @@ def plan(tmp_path_factory, base_models) -> Plan:
     from clif_exp.runs.pipeline import prepare
 
     root = tmp_path_factory.mktemp("store")
-    return prepare(default_config(f"artifacts.root={root}", *base_models))
+    # Few, because each forecast writes their prompts again.
+    few = "diffusion.prior.images=4"
+    return prepare(default_config(f"artifacts.root={root}", few, *base_models))
 
 
 def fingerprints(plan: Plan, config: Config) -> dict[str, str]:

@@ -9,12 +9,12 @@ from clif_exp.evaluation.metrics import guide
 from clif_exp.reporting.stage import write_report
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def run(tmp_path_factory):
     return demo_run.publish_run(tmp_path_factory.mktemp("artifacts"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def page(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     summary, artifacts = run

@@ -44,7 +44,7 @@ def test_the_page_says_what_the_base_model_draws_by_class_word_and_by_stage_1(pa
 
 @pytest.mark.parametrize("name", ["identity", "image_alignment"])
 def test_embeddings_that_the_base_model_cannot_read_are_warned_about(name, run, tmp_path):
-    summary, artifacts = run
+    summary, _ = run
     (tmp_path / "contrastive").mkdir()
     demo_run.publish_tokens(tmp_path / "contrastive", moved=20.0)
     metrics = summary["metrics"] | {f"class_word/{name}": 0.28, f"stage1/{name}": 0.24}
@@ -53,7 +53,7 @@ def test_embeddings_that_the_base_model_cannot_read_are_warned_about(name, run, 
     write_report(
         tmp_path,
         summary=summary | {"metrics": metrics},
-        artifacts=artifacts | {"contrastive": tmp_path / "contrastive"},
+        artifacts={"contrastive": tmp_path / "contrastive"},
         guide=guide(),
         config_yaml="",
     )
