@@ -77,25 +77,26 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "store" / "artifacts"
 
 
-# What does not depend on training.
-_BEFORE_TRAINING = ("dataset", "segments", "contexts", "augment_G", "augment_R", "augment_M")
-_BEFORE_TRAINING += ("image_features", "prior_images", "generation_prior", "generation_class_word")
+_CURATION = ("dataset", "segments", "contexts", "augment_G", "augment_R", "augment_M")
+# What else does not depend on training.
+_BASE_MODELS_OWN = ("image_features", "prior_images", "generation_prior", "generation_class_word")
 
 
 @pytest.fixture
 def store_with_curation(
     tmp_path: Path, shared_store: Path, finished: Result
 ) -> Callable[..., Path]:
-    """Make a store of the test's own that shares what `finished` has made before training.
+    """Make a store of the test's own that shares the curation of `finished`.
 
-    And the artifacts of the stages that it is given.
+    And the artifacts of the stages that it is given; `drawn=False` leaves out what the untouched
+    base model drew.
     """
     assert finished.code == 0
 
-    def make(*stages: str) -> Path:
+    def make(*stages: str, drawn: bool = True) -> Path:
         store = tmp_path / "store"
         store.mkdir()
-        for name in (*_BEFORE_TRAINING, *stages):
+        for name in (*_CURATION, *(_BASE_MODELS_OWN if drawn else ()), *stages):
             (store / name).symlink_to(shared_store / name)
         return store
 

@@ -173,11 +173,12 @@ def test_artifacts_ls_shows_the_stages(shared_store):
     assert records[0]["inputs"]["base"]
 
 
-def test_the_same_seed_gives_the_same_numbers(clif_exp, finished, tmp_path):
+def test_the_same_seed_gives_the_same_numbers(clif_exp, finished, store_with_curation):
+    """That curation's files are the same again, test_ranks.py shows."""
     import torch
     from safetensors.torch import load_file
 
-    second = clif_exp("debug=fast", store=tmp_path / "fresh")
+    second = clif_exp("debug=fast", store=store_with_curation(drawn=False))
     assert finished.summary()["metrics"] == second.summary()["metrics"]
     files = [
         result.folders[-1] / "export" / "pytorch_lora_weights.safetensors"
