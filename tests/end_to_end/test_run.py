@@ -28,10 +28,8 @@ METRICS |= {
 }
 
 
-def test_a_run_leaves_everything_the_readme_promises(clif_exp):
-    result = clif_exp("debug=fast")
-    assert result.code == 0, result.errors
-    (folder,), summary = result.folders, result.summary()
+def test_a_run_leaves_everything_the_readme_promises(finished):
+    (folder,), summary = finished.folders, finished.summary()
     assert folder.parent.name == "default"
     assert folder.parent.parent.name == "runs"
     assert summary["status"] == "finished"
@@ -75,20 +73,20 @@ def test_a_run_leaves_everything_the_readme_promises(clif_exp):
     assert summary["report"].endswith("report.html")
     assert summary["export"].endswith("export")
     for shown in ("report.html", "export", "attendance", "leakage", "stage 1", "class"):
-        assert shown in result.output, "the table and the paths end the output"
+        assert shown in finished.output, "the table and the paths end the output"
 
 
-def test_a_second_run_reuses_everything_and_says_so(clif_exp):
-    first = clif_exp("debug=fast")
+def test_a_second_run_reuses_everything_and_says_so(clif_exp, finished):
     second = clif_exp("debug=fast")
     assert all(stage["reused"] for stage in second.summary()["stages"].values())
-    assert second.summary()["metrics"] == first.summary()["metrics"]
+    assert second.summary()["metrics"] == finished.summary()["metrics"]
     assert second.output.count("reused") >= 10
     assert web_lora(second.folders[-1] / "export").is_file()
 
 
+@pytest.mark.usefixtures("finished")
 def test_before_a_stage_runs_its_cost_is_stated(clif_exp):
-    result = clif_exp("debug=fast", "seed=5")
+    result = clif_exp("debug=fast", "seed=5", "stages=[curation,contrastive,diffusion]")
     line = next(line for line in result.output.splitlines() if line.startswith("diffusion "))
     assert "4 steps" in line and "about" in line, line
     assert "reused" in next(
@@ -96,8 +94,8 @@ def test_before_a_stage_runs_its_cost_is_stated(clif_exp):
     )
 
 
+@pytest.mark.usefixtures("finished")
 def test_a_left_out_stage_is_taken_from_the_store_or_refused(clif_exp):
-    clif_exp("debug=fast")
     partial = clif_exp("debug=fast", "stages=[evaluation]")
     assert partial.code == 0 and partial.summary()["metrics"], partial.errors
     assert partial.summary()["report"] is None
@@ -114,8 +112,8 @@ def test_a_left_out_stage_is_taken_from_the_store_or_refused(clif_exp):
     )
 
 
+@pytest.mark.usefixtures("finished")
 def test_what_changes_no_result_changes_no_fingerprint(clif_exp):
-    clif_exp("debug=fast")
     options = [
         "num_workers=1",
         "name=other",
@@ -130,8 +128,8 @@ def test_what_changes_no_result_changes_no_fingerprint(clif_exp):
     assert list(result.folders[-1].glob("tensorboard/**/events.*"))
 
 
+@pytest.mark.usefixtures("finished")
 def test_each_job_of_a_sweep_gets_its_own_offline_wandb_run(clif_exp):
-    clif_exp("debug=fast")
     result = clif_exp("-m", "debug=fast", "logger=wandb", "name=tracked,again", WANDB_SILENT="true")
     assert result.code == 0, result.errors
     runs = [list(folder.glob("wandb/offline-run-*/*.wandb")) for folder in result.folders]
@@ -139,15 +137,14 @@ def test_each_job_of_a_sweep_gets_its_own_offline_wandb_run(clif_exp):
 
 
 def test_a_damaged_artifact_is_computed_again_with_the_same_result(
-    clif_exp, shared_store, tmp_path
+    clif_exp, finished, shared_store, tmp_path
 ):
-    whole = clif_exp("debug=fast")
     store = tmp_path / "store"
     shutil.copytree(shared_store, store)
     (damaged,) = [
         Path(record["path"])
         for record in ArtifactStore(store).records("diffusion")
-        if record["fingerprint"] == whole.summary()["stages"]["diffusion"]["fingerprint"]
+        if record["fingerprint"] == finished.summary()["stages"]["diffusion"]["fingerprint"]
     ]
     weights = damaged / "pytorch_lora_weights.safetensors"
     content = bytearray(weights.read_bytes())
@@ -160,11 +157,11 @@ def test_a_damaged_artifact_is_computed_again_with_the_same_result(
     reused = {name: stage["reused"] for name, stage in result.summary()["stages"].items()}
     assert not reused.pop("diffusion")
     assert all(reused.values()), "its result is the same, so what was made from it still holds"
-    assert result.summary()["metrics"] == whole.summary()["metrics"]
+    assert result.summary()["metrics"] == finished.summary()["metrics"]
 
 
-def test_artifacts_ls_shows_the_stages(clif_exp, shared_store):
-    clif_exp("debug=fast")
+@pytest.mark.usefixtures("finished")
+def test_artifacts_ls_shows_the_stages(shared_store):
     command = [sys.executable, "-m", "clif_exp.artifacts", "ls", "--root", str(shared_store)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert all(
@@ -176,20 +173,32 @@ def test_artifacts_ls_shows_the_stages(clif_exp, shared_store):
     assert records[0]["inputs"]["base"]
 
 
-def test_the_same_seed_gives_the_same_numbers(clif_exp, tmp_path):
+def test_the_same_seed_gives_the_same_numbers(clif_exp, finished, store_with_curation):
+    """That curation's files are the same again, test_ranks.py shows."""
     import torch
     from safetensors.torch import load_file
 
-    first, second = clif_exp("debug=fast"), clif_exp("debug=fast", store=tmp_path / "fresh")
-    assert first.summary()["metrics"] == second.summary()["metrics"]
+    second = clif_exp("debug=fast", store=store_with_curation(drawn=False))
+    assert finished.summary()["metrics"] == second.summary()["metrics"]
     files = [
         result.folders[-1] / "export" / "pytorch_lora_weights.safetensors"
-        for result in (first, second)
+        for result in (finished, second)
     ]
     # The libraries write a file's header in any order; the numbers are what is promised.
     weights, again = (load_file(file) for file in files)
     assert weights.keys() == again.keys()
     assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_run_shows_where_its_models_look(clif_exp):
+    result = clif_exp("debug=fast", "evaluation.attention={singles: 1, pairs: 1}")
+    assert result.code == 0, result.errors
+    stages = result.summary()["stages"]
+    recorded = {"attention_class_word", "attention_stage1", "attention"}
+    assert {name for name, stage in stages.items() if not stage["reused"]} == recorded
+    assert (result.folders[-1] / "samples" / "attention.png").is_file()
+    assert 'id="attention"' in (result.folders[-1] / "report.html").read_text()
 
 
 @pytest.mark.slow
