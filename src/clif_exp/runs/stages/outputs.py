@@ -103,7 +103,14 @@ def track_results(execution: Execution) -> None:
 
     run = execution.run
     execution.trackers.show_grids(run.path / "samples")
-    execution.trackers.show_results(gather(run.summary, folder=run.path, made=execution.artifacts))
+    execution.trackers.show_results(
+        gather(
+            run.summary,
+            folder=run.path,
+            made=execution.artifacts,
+            objective=execution.plan.config.objective,
+        )
+    )
 
 
 def _left_out(execution: Execution, paths: Mapping[str, Path]) -> list[str]:

@@ -81,7 +81,10 @@ class TensorBoardTracker:
         """Write metrics, matrices and the table of images."""
         from clif_exp.reporting.charts import confusion_figures
 
-        for name, value in results.measured.items():
+        measured = results.measured
+        if results.objective is not None:
+            measured["objective"] = results.objective
+        for name, value in measured.items():
             self._writer.add_scalar(name, value)
         for kind, figure in confusion_figures(results.matrices).items():
             self._writer.add_figure(f"confusion_matrix/{kind}", figure)

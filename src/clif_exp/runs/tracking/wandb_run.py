@@ -126,6 +126,9 @@ class WandbTracker:
             content["images"] = self._image_table(results)
         if results.curation_page is not None:
             content["curation"] = self._wandb.Html(str(results.curation_page), inject=False)
+        if results.objective is not None:
+            # W&B's sweeps read plain numbers; the others' summaries hold their best.
+            content["objective"] = results.objective
         if content:
             self._log(content)
         if results.export is not None:
