@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -140,11 +141,15 @@ def test_trackers_are_told_how_a_run_ended():
     assert [exit_code(error) for error in errors] == [1, 2, 75, 130, 143]
 
 
+def _loggers(trackers: Trackers, _encoder: str) -> list:
+    return trackers.loggers("contrastive", content="abc")
+
+
 def test_a_stage_is_shown_while_it_trains_and_no_step_twice(tmp_path, backbones, curated):
     from clif_exp.contrastive.stage import train_contrastive
 
     # `max_time` ends each call after a step, as a kill would: with a new job of the same folder.
-    for _ in range(4):
+    for _ in range(3):
         board = default_config("logger=tensorboard").logger
         trackers = Trackers(board, folder=tmp_path)
         trackers.start({"diffusion": {"rank": 4}, "wandb_api_key": "abcdef123456"}, labels=LABELS)
@@ -158,7 +163,7 @@ def test_a_stage_is_shown_while_it_trains_and_no_step_twice(tmp_path, backbones,
                 seed=0,
                 trainer=settings("trainer", precision="32-true", max_time=1e-6),
                 settings=settings("contrastive", basis=None, steps=3, batch_size=4),
-                loggers=lambda _: trackers.loggers("contrastive", content="abc"),
+                loggers=partial(_loggers, trackers),
             )
             code = 0
         except TimeBudgetExhausted as error:
@@ -191,14 +196,15 @@ def test_a_killed_jobs_wandb_run_goes_on_offline(tmp_path):
     time.sleep(1.0)
     job.communicate("\n", timeout=60)
     again, third = (run_folder(tmp_path / name, status="killed") for name in "23")
-    start(TRACK, again, 190, 210, 143).communicate("\n", timeout=60)
+    start(TRACK, again, 1, 210, 143).communicate("\n", timeout=60)
     (again / "summary.json").write_text(json.dumps({"status": "finished"}))
     start(TRACK, third, 1, 3, 0).communicate("\n", timeout=60)
     (one,), (two,), (other,) = (offline_runs(folder) for folder in (first, again, third))
     assert one.name[-8:] == two.name[-8:] != other.name[-8:]
     assert steps_of([one], "diffusion") == list(range(1, len(history_of(one)) + 1))
-    assert len(history_of(one)) > 150, "all but what a kill takes"
-    assert steps_of([two], "diffusion") == list(range(201, 211)), "none twice"
+    lost = 200 - len(history_of(one))
+    assert lost < 100, "what a kill takes"
+    assert steps_of([two], "diffusion") == list(range(201 - lost, 211)), "none twice, none missing"
     assert history_of(two)[0]["_step"] > history_of(one)[-1]["_step"]
     assert [summary_of(run)["exit_code"] for run in (one, two, other)] == [None, 143, 0]
 

@@ -22,7 +22,7 @@ def summary_of(run: Path) -> dict[str, Any]:
 
 
 def records_of(run: Path, kind: str) -> list[dict[str, Any]]:
-    """All records of a kind: "history", "metric", "artifact", "files", ...; also of a killed run."""
+    """All records of a kind: "history", "metric", "artifact", ...; also of a killed run."""
     found = [json.loads(line) for line in _inspect(run).splitlines()]
     return [record[kind] for record in found if record["type"] == kind]
 

@@ -1,4 +1,4 @@
-"""Trackers of whole runs: live, over a kill, without a network, and under an agent of a W&B sweep."""
+"""Trackers of whole runs: live, over a kill, without a network, and under a W&B sweep's agent."""
 
 from __future__ import annotations
 
@@ -39,48 +39,47 @@ def test_a_run_killed_in_stage_2_has_points_and_goes_on_as_the_same_run(
 ):
     clif_exp("debug=fast")
     store = store_with_curation("contrastive", "prior_images")
-    long = ["diffusion.steps=60", "diffusion.samples.every=5"]
+    long = ["diffusion.steps=150", "diffusion.samples.every=10", "diffusion.validation.every=10"]
     command = [*base_models, *TRACKED, *long, f"artifacts.root={store}"]
     folder = tmp_path / "killed"
     job = start(folder, *command, "trainer.checkpoint_every_n_steps=4")
     deadline = time.monotonic() + 300
-    rows: list[Path] = []
-    while not rows or len(rows[0].read_text().splitlines()) < 15:
+    live: list[int] = []
+    while not live:
         assert job.poll() is None and time.monotonic() < deadline, (
             folder / "output.txt"
         ).read_text()
-        time.sleep(0.02)
-        rows = list(store.glob("diffusion/*.partial/metrics.csv"))
+        time.sleep(1)  # W&B writes every 15 s
+        if written := [run for place in folder.glob("runs/*/*") for run in offline_runs(place)]:
+            live = steps_of(written, "diffusion")
     job.send_signal(how)
-    job.wait(60)
-    time.sleep(2)  # W&B's own process writes what it has got
+    job.wait(180)
+    assert list(store.glob("diffusion/*.partial")), "before the stage ended"
     (first,) = folder.glob("runs/default/*")
     (before,) = offline_runs(first)
     live = steps_of([before], "diffusion")
-    assert len(live) >= 10 and live == list(range(1, len(live) + 1)), "before the stage ended"
-    assert steps_of([before], "diffusion", "samples")[:2] == [0, 5]
+    assert live == list(range(1, len(live) + 1))
+    assert steps_of([before], "diffusion", "samples._type")[0] == 0
     assert steps_of([before], "contrastive") == [1, 2, 3, 4], "a reused stage, as stored"
     assert summary_of(before)["exit_code"] == (None if how == signal.SIGKILL else 143)
     board = EventAccumulator(str(first / "tensorboard")).Reload()
     assert len(board.Scalars("diffusion/loss")) >= 1
 
     again = start(folder, *command, "trainer.checkpoint_every_n_steps=4")
-    assert again.wait(300) == 0, (folder / "output.txt").read_text()
+    assert again.wait(500) == 0, (folder / "output.txt").read_text()
     second = max(folder.glob("runs/default/*"))
     (after,) = offline_runs(second)
     assert after.name[-8:] == before.name[-8:], "one run"
     assert not (first / LEDGER).exists()
-    steps = steps_of([before, after], "diffusion")
-    assert steps == sorted(set(steps)) and steps[-1] == 60, "none twice"
-    assert len(steps) >= 58, "and all but what a kill takes"
-    samples = steps_of([before, after], "diffusion", "samples")
-    assert samples == sorted(set(samples)) and {0, 60} <= set(samples)
+    assert steps_of([before, after], "diffusion") == list(range(1, 151)), "none twice, none missing"
+    samples = steps_of([before, after], "diffusion", "samples._type")
+    assert samples == list(range(0, 151, 10))
     assert history_of(after)[0]["_step"] > history_of(before)[-1]["_step"]
     assert steps_of([after], "contrastive") == []
     assert summary_of(after)["exit_code"] == 0
     board = EventAccumulator(str(second / "tensorboard")).Reload()
     points = [point.step for point in board.Scalars("diffusion/loss")]
-    assert points == list(range(1, 61)), "a folder of its own has all of it"
+    assert points == list(range(1, 151)), "a folder of its own has all of it"
 
 
 @pytest.mark.slow
@@ -119,7 +118,8 @@ def test_a_wandb_agents_command_runs(clif_exp, file):
     assert command[:4] == ["/usr/bin/env", "python", "-m", "clif_exp"]
     result = clif_exp(
         *command[4:],
-        *("debug=fast", "logger.wandb.mode=offline", "dataset.size=2"),
+        *("debug=fast", "logger.wandb.mode=offline"),
+        *("dataset.cast_seed=null", "generation.prompts.split=reporting"),  # as other tests'
         WANDB_SWEEP_ID="sweep123",
         WANDB_RUN_ID="agent123",
     )
