@@ -98,15 +98,11 @@ class TensorBoardTracker:
 
     def finish(self, code: int) -> bool:
         """Close the files; always complete."""
-        from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
-
-        # PyTorch's summary of the end always tells of success.
-        told = self._ended.value[0].metadata.plugin_data
-        content = plugin_data_pb2.HParamsPluginData.FromString(told.content)
-        status = api_pb2.STATUS_SUCCESS if code == 0 else api_pb2.STATUS_FAILURE
-        content.session_end_info.status = status
-        told.content = content.SerializeToString()
-        self._writer.file_writer.add_summary(self._ended)
+        self._writer.add_text("ended", f"exit code {code}")
+        # TensorBoard keeps the first end that it reads: a job that goes on in this folder may yet
+        # succeed, so only success is one.
+        if code == 0:
+            self._writer.file_writer.add_summary(self._ended)
         self._logger.finalize("success" if code == 0 else "failed")
         self.ledger.close()
         return True
