@@ -344,6 +344,7 @@ def test_out_of_memory_says_what_to_lower_and_keeps_the_checkpoint(tmp_path):
             metrics=["loss"],
             run_key={},
             hint="diffusion.batch_size",
+            images_per_step=1,
         )
     assert [file.name for file in (tmp_path / "checkpoints").glob("*.ckpt")] == ["step=2.ckpt"]
 
