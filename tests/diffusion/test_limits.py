@@ -77,5 +77,6 @@ def test_out_of_memory_says_what_to_lower_and_keeps_the_checkpoint(tmp_path):
             metrics=["loss"],
             run_key={},
             hint="diffusion.batch_size",
+            images_per_step=1,
         )
     assert [file.name for file in (tmp_path / "checkpoints").glob("*.ckpt")] == ["step=2.ckpt"]

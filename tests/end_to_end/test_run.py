@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from safetensors import safe_open
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from clif_exp.artifacts.store import ArtifactStore
 from clif_exp.evaluation.metrics import objectives
 from support import web_lora
+from wandb_files import offline_runs, records_of, steps_of, summary_of
 
 STAGES = ("curation", "contrastive", "diffusion", "generation", "evaluation")
 # Everything in the table but what only a judge with DINO measures.
@@ -125,15 +127,53 @@ def test_what_changes_no_result_changes_no_fingerprint(clif_exp):
     assert result.code == 0, result.errors
     assert all(stage["reused"] for stage in result.summary()["stages"].values())
     assert result.folders[-1].parent.name == "other"
-    assert list(result.folders[-1].glob("tensorboard/**/events.*"))
+    events = EventAccumulator(str(result.folders[-1] / "tensorboard")).Reload()
+    assert [point.step for point in events.Scalars("diffusion/loss")] == [1, 2, 3, 4], "as stored"
+    assert "multi/confusion" in events.Tags()["scalars"]
+    wanted = {"diffusion/samples", "samples/pairs", "samples/training"}
+    assert wanted | {"confusion_matrix/multi"} <= set(events.Tags()["images"])
+    assert "images/text_summary" in events.Tags()["tensors"]
 
 
 @pytest.mark.usefixtures("finished")
-def test_each_job_of_a_sweep_gets_its_own_offline_wandb_run(clif_exp):
-    result = clif_exp("-m", "debug=fast", "logger=wandb", "name=tracked,again", WANDB_SILENT="true")
+def test_each_job_of_a_sweep_has_its_own_wandb_run_with_everything_in_it(clif_exp):
+    sweep = ("-m", "debug=fast", "logger=wandb", "logger.wandb.tags=[mine]", "name=tracked,again")
+    attention = "evaluation.attention={singles: 1, pairs: 1}"
+    result = clif_exp(*sweep, "objective=multi/confusion", attention)
     assert result.code == 0, result.errors
-    runs = [list(folder.glob("wandb/offline-run-*/*.wandb")) for folder in result.folders]
-    assert [len(found) for found in runs] == [1, 1]
+    (run,), (other,) = (offline_runs(folder) for folder in result.folders)
+    assert run.name[-8:] != other.name[-8:]
+    told, metrics = summary_of(run), result.summary(0)["metrics"]
+    assert (told["state"], told["exit_code"]) == ("finished", 0)
+    assert told["tags"] == ["mine", "clif", "toonworld"]
+    assert told["config"]["diffusion"]["steps"] == 4
+    found = told["summary"]
+    assert found["multi/identity"] == {"max": pytest.approx(metrics["multi/identity"])}
+    assert found["multi/confusion"] == {"min": pytest.approx(metrics["multi/confusion"])}
+    assert found["objective"] == pytest.approx(metrics["multi/confusion"])
+    media = {name: value["_type"] for name, value in found.items() if "_type" in str(value)}
+    assert media["images"] == media["metrics"] == "table-file"
+    assert media["curation"] == "html-file"
+    for name in (
+        "samples/pairs",
+        "samples/attention",
+        "diffusion/samples",
+        "confusion_matrix/multi",
+    ):
+        assert media[name] == "image-file"
+    (table,) = run.glob("files/media/table/images_*.table.json")
+    assert json.loads(table.read_text())["columns"][:3] == ["image", "group", "prompt"]
+    assert steps_of([run], "diffusion") == [1, 2, 3, 4], "the stored curve, once"
+    steps = {
+        record.get("glob_name"): record.get("step_metric") for record in records_of(run, "metric")
+    }
+    assert steps["diffusion/*"] == "diffusion/step"
+    artifacts = {record["type"]: record for record in records_of(run, "artifact")}
+    assert artifacts["model"]["name"] == "tracked-export"
+    assert "use_after_commit" not in artifacts["model"]
+    assert (
+        artifacts["dataset"]["use_after_commit"] and artifacts["augmentation"]["use_after_commit"]
+    )
 
 
 def test_a_damaged_artifact_is_computed_again_with_the_same_result(

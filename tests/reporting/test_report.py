@@ -220,26 +220,6 @@ def test_an_ablated_kind_is_left_out(run, tmp_path):
     assert "R: its parts" not in text
 
 
-def test_trackers_get_the_table_and_the_grids(run, tmp_path):
-    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    summary, artifacts = run
-    board = TensorBoardLogger(tmp_path / "board")
-    write_report(
-        tmp_path,
-        summary=summary,
-        artifacts=artifacts,
-        guide=guide(),
-        config_yaml="",
-        loggers=[board, CSVLogger(tmp_path / "csv")],
-    )
-    board.finalize("success")
-    events = EventAccumulator(board.log_dir).Reload()
-    assert "multi/confusion" in events.Tags()["scalars"]
-    assert {"samples/pairs", "samples/training"} <= set(events.Tags()["images"])
-
-
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(None, "–"), (3.21, "3.2 s"), (59.6, "60 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],

@@ -148,7 +148,6 @@ class ContrastiveModule(L.LightningModule):
         metrics = {"loss": contrast.item(), "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
         if baseline is not None:
             metrics["loss_frozen_rows"] = baseline
-        self.log_dict({f"contrastive/{name}": value for name, value in metrics.items()})
         self.log("loss", metrics["loss"], prog_bar=True, logger=False)
         return {"loss": total, "metrics": metrics}
 
@@ -174,18 +173,25 @@ class ContrastiveModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return AdamW over everything that trains; a learned logit scale never decays."""
         groups: list[dict[str, Any]] = [
-            {"params": [self.trained_weight], "weight_decay": self.weight_decay}
+            {
+                "name": "embeddings",
+                "params": [self.trained_weight],
+                "weight_decay": self.weight_decay,
+            }
         ]
         if self.encoder_weights:
             groups.append(
                 {
+                    "name": "text_encoder",
                     "params": self.encoder_weights,
                     "weight_decay": self.weight_decay,
                     "lr": self.tuning.learning_rate,
                 }
             )
         if self.logit_scale.requires_grad:
-            groups.append({"params": [self.logit_scale], "weight_decay": 0.0})
+            groups.append(
+                {"name": "logit_scale", "params": [self.logit_scale], "weight_decay": 0.0}
+            )
         optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
         scheduler = learning_rate_schedule(
             optimizer, schedule=self.schedule, steps=self.steps, warmup_steps=self.warmup_steps

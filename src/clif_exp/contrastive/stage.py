@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
     from torch import Tensor
 
     from clif_exp.base_models.spec import BaseModels
@@ -35,13 +36,14 @@ def train_contrastive(
     features: Path | None,
     seed: int,
     settings: ContrastiveSettings,
+    loggers: Callable[[str], Sequence[Logger]] = lambda _encoder: (),
 ) -> None:
     """Train the concept embeddings, and optionally the text encoders, and publish them.
 
     Writes concept_embeddings.safetensors, text_encoder_lora.safetensors or
     text_encoder_weights.safetensors if an encoder was trained, metrics.csv (step, loss,
-    loss_frozen_rows, lr; one file per further encoder) and embedding_report.json. With no
-    manifests, or steps=0, the embeddings stay at their class words.
+    loss_frozen_rows, lr, gradient_norm; one file per further encoder) and embedding_report.json.
+    With no manifests, or steps=0, the embeddings stay at their class words.
 
     Args:
         out: the stage's folder; a killed run's partial work in it is finished.
@@ -52,6 +54,7 @@ def train_contrastive(
         features: folder of `features.cache_image_features`; None: they are computed here.
         seed: of the order of pairs.
         settings: stage 1's; `reconstruction` is a stage of its own and not read here.
+        loggers: of an encoder's curve, which they get while training goes on.
 
     Raises:
         ValueError: broken manifests, an unfit CLIP checkpoint, a loss that is not finite.
@@ -85,6 +88,7 @@ def train_contrastive(
                 trainer=trainer,
                 seed=seed,
                 settings=settings,
+                loggers=loggers(encoder),
             )
         if settings.control == "random_rows":
             tower.displace_at_random(seed=seed)
@@ -123,6 +127,7 @@ def _train_tower(
     trainer: TrainerSettings,
     seed: int,
     settings: ContrastiveSettings,
+    loggers: Sequence[Logger],
 ) -> dict[str, Tensor]:
     """Train one tower in the folder `work`; return the change of its encoder, to be published."""
     tuning = _tuning(settings)
@@ -136,7 +141,13 @@ def _train_tower(
         settings=settings,
     )
     before, after = _train(
-        tower, work, module=module, batches=batches, trainer=trainer, settings=settings
+        tower,
+        work,
+        module=module,
+        batches=batches,
+        trainer=trainer,
+        settings=settings,
+        loggers=loggers,
     )
     return _readable_change(tower, before=before, after=after, tuning=tuning)
 
@@ -209,6 +220,7 @@ def _train(
     batches: PairBatches,
     trainer: TrainerSettings,
     settings: ContrastiveSettings,
+    loggers: Sequence[Logger],
 ) -> tuple[dict[str, Tensor] | None, dict[str, Tensor]]:
     """Train in the folder `work`, and note retrieval accuracy before and after.
 
@@ -247,6 +259,8 @@ def _train(
             "concepts": list(tower.embeddings.token_ids),
         },
         hint="contrastive.batch_size",
+        images_per_step=batches.size,
+        loggers=loggers,
     )
     module.to(trainer.device)  # Lightning leaves it on the CPU.
     tower.retrieval.append(retrieval_accuracy(module, batches, image_ND=image_ND.cpu()))

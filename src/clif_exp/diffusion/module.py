@@ -193,7 +193,6 @@ class DiffusionModule(L.LightningModule):
         # over ranks; each saw its share only
         overall = self.trainer.strategy.reduce(loss.detach(), reduce_op="mean")
         metrics = {"loss": overall.item(), "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
-        self.log_dict({f"diffusion/{name}": value for name, value in metrics.items()})
         self.log("loss", metrics["loss"], prog_bar=True, logger=False)
         return {"loss": loss, "metrics": metrics}
 
@@ -201,14 +200,22 @@ class DiffusionModule(L.LightningModule):
         """Return the optimiser of the U-Net's trained weights and the embeddings, with schedule."""
         settings = self.optimisation
         unet = [p for p in self.unet.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": unet, "lr": settings.learning_rate}]
+        groups: list[dict[str, Any]] = [
+            {"name": "unet", "params": unet, "lr": settings.learning_rate}
+        ]
         groups = groups if unet else []
         if self.embeddings:
             groups.append(
-                {"params": list(self.row_weights.values()), "lr": settings.embedding_learning_rate}
+                {
+                    "name": "embeddings",
+                    "params": list(self.row_weights.values()),
+                    "lr": settings.embedding_learning_rate,
+                }
             )
         if text := [p for p in self.text_encoders.parameters() if p.requires_grad]:
-            groups.append({"params": text, "lr": settings.text_learning_rate})
+            groups.append(
+                {"name": "text_encoder", "params": text, "lr": settings.text_learning_rate}
+            )
         kind = eight_bit_adam() if settings.optimizer == "adamw8bit" else torch.optim.AdamW
         optimizer = kind(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         schedule = learning_rate_schedule(

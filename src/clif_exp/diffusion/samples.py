@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from clif_exp.training.live import show_images
 from clif_exp.training.steps import ends_step
 
 
@@ -107,7 +108,9 @@ class SampleGrids(Callback):
             grid.paste(image, (column * width, 0))
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "prompts.txt").write_text("\n".join(self.prompts) + "\n")
-        grid.save(self.folder / f"step_{trainer.global_step:06d}.png")
+        file = self.folder / f"step_{trainer.global_step:06d}.png"
+        grid.save(file)
+        show_images(trainer, self.folder.name, [file])
 
     @torch.no_grad()
     def _draw(self, trainer: L.Trainer, numbers: Sequence[int]) -> list[Any]:

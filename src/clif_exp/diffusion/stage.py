@@ -40,6 +40,8 @@ from clif_exp.diffusion.targets import noise_schedule
 from clif_exp.training.fit import fit, quiet_lightning
 
 if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
     from clif_exp.base_models.spec import BaseModels
     from clif_exp.base_models.text_tuning import TextTuning
     from clif_exp.base_models.unet_tuning.kind import UNetTuning
@@ -70,12 +72,13 @@ def train_diffusion(
     settings: DiffusionSettings,
     prior: Sequence[Path] = (),
     position: int = 0,
+    loggers: Sequence[Logger] = (),
 ) -> None:
     """Train the U-Net and, optionally, the concept embeddings on single images and M pairs.
 
     Publishes what was trained in the U-Net (`base_models.unet_tuning`),
     concept_embeddings.safetensors, what stage 1 changed in the text encoders, metrics.csv (step,
-    loss, validation_loss, lr) and samples/step_NNNNNN.png.
+    loss, validation_loss, lr, gradient_norm) and samples/step_NNNNNN.png.
 
     Args:
         out: the stage's folder; a killed run's partial work in it is finished.
@@ -90,6 +93,7 @@ def train_diffusion(
         settings: what to train, and how.
         prior: folders of the base model's own images.
         position: of the concept among those that are customised apart.
+        loggers: they get curve and sample grids while training goes on.
 
     Raises:
         ValueError: settings that the base model has no place for, broken inputs, or a loss that is
@@ -145,6 +149,8 @@ def train_diffusion(
         gradient_clip=settings.gradient_clip,
         accumulate=settings.accumulate,
         hint=_LOWER,
+        images_per_step=batches.size,
+        loggers=loggers,
         callbacks=training_callbacks(
             pipeline, concepts, batches=batches, out=out, settings=settings
         ),

@@ -48,14 +48,7 @@ def confusion_plots(matrices: Mapping[str, Any]) -> list[dict[str, str]]:
     """
     found: list[dict[str, str]] = []
     if multi := matrices.get("multi"):
-        uri = plots.plot_matrix(
-            multi["nearest"],
-            row_names=multi["names"],
-            column_names=[*multi["names"], "missing"],
-            title="Confusion matrix, several concepts",
-            x_label="looks most like",
-            y_label="asked for",
-        )
+        uri = plots.plot_matrix(multi["nearest"], **_matrix_labels(multi, "several concepts"))
         caption = (
             "Which concept each figure of a pair agrees with most. Without confusion it is a"
             " diagonal; ties are split."
@@ -77,6 +70,31 @@ def confusion_plots(matrices: Mapping[str, Any]) -> list[dict[str, str]]:
         )
         found.append({"uri": uri, "caption": caption})
     return found
+
+
+def _matrix_labels(matrix: Mapping[str, Any], images: str) -> dict[str, Any]:
+    return {
+        "row_names": matrix["names"],
+        "column_names": [*matrix["names"], "missing"],
+        "title": f"Confusion matrix, {images}",
+        "x_label": "looks most like",
+        "y_label": "asked for",
+    }
+
+
+def confusion_figures(matrices: Mapping[str, Any]) -> dict[str, Any]:
+    """The confusion matrices as matplotlib's figures, for trackers: "single" and "multi".
+
+    Args:
+        matrices: `confusion_matrix.json`.
+    """
+    return {
+        kind: plots.matrix_figure(
+            matrices[kind]["nearest"], **_matrix_labels(matrices[kind], shown)
+        )
+        for kind, shown in (("single", "one concept"), ("multi", "several concepts"))
+        if kind in matrices
+    }
 
 
 def distance_plots(

@@ -46,7 +46,12 @@ def _uri(figure: Any) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def plot_matrix(
+def plot_matrix(rows: Sequence[Sequence[float] | None], **labels: Any) -> str:
+    """Draw a matrix as `matrix_figure` does, for the page."""
+    return _uri(matrix_figure(rows, **labels))
+
+
+def matrix_figure(
     rows: Sequence[Sequence[float] | None],
     *,
     row_names: Sequence[str],
@@ -54,7 +59,7 @@ def plot_matrix(
     title: str,
     x_label: str,
     y_label: str,
-) -> str:
+) -> Any:
     """Draw a matrix of numbers in [0, 1] with its values; rows that hold None stay empty."""
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
@@ -84,7 +89,7 @@ def plot_matrix(
                 fontsize=7,
                 color="white" if value > 0.55 else "#374151",
             )
-    return _uri(figure)
+    return figure
 
 
 def plot_bars(values: Mapping[str, Mapping[str, float]], *, title: str, x_label: str) -> str:

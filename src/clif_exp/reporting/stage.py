@@ -13,7 +13,6 @@ from clif_exp.reporting import charts, sections
 from clif_exp.reporting.attention import attention_rows
 from clif_exp.reporting.images import data_uri, write_grid, write_strips
 from clif_exp.reporting.tokens import drawn_table, readability_warnings, token_tables
-from clif_exp.reporting.trackers import log_to_trackers
 
 CURATION_PAGE = "curation.html"
 """Curation's page, beside the report in the run's folder."""
@@ -33,7 +32,6 @@ def write_report(
     warnings: Sequence[str] = (),
     left_out: Sequence[str] = (),
     in_sweep: bool = False,
-    loggers: Sequence[Any] = (),
 ) -> None:
     """Write `run_dir/report.html` and `run_dir/samples/*.png`.
 
@@ -54,7 +52,6 @@ def write_report(
         warnings: sentences that stand above everything else: why the results may mislead.
         left_out: sentences on what was given or found and is not used.
         in_sweep: whether the run is a job of a sweep, to whose page the report then links.
-        loggers: Lightning loggers; W&B and TensorBoard ones get the table and the grids.
     """
     artifacts = {
         name: Path(folder)
@@ -64,7 +61,7 @@ def write_report(
     evaluation = artifacts.get("evaluation")
     metrics = summary.get("metrics") or _read_json(evaluation, "metrics.json") or {}
     matrices = _read_json(evaluation, "confusion_matrix.json") or {}
-    grids, attention = _grids(artifacts), attention_rows(artifacts)
+    grids, attention = sample_rows(artifacts), attention_rows(artifacts)
     of_all = [row for rows in attention.values() for row in rows]
     for name, rows in (grids | {"attention": of_all}).items():
         write_grid(run_dir / "samples" / f"{name}.png", rows)
@@ -100,10 +97,10 @@ def write_report(
         config=config_yaml,
     )
     write_text(run_dir / "report.html", page)
-    log_to_trackers(loggers, metrics=metrics, grids=sorted((run_dir / "samples").glob("*.png")))
 
 
-def _grids(artifacts: Mapping[str, Path]) -> dict[str, sections.Rows]:
+def sample_rows(artifacts: Mapping[str, Path]) -> dict[str, sections.Rows]:
+    """The rows of each grid in `samples/`, as far as their images are drawn already."""
     generation, evaluation = artifacts.get("generation"), artifacts.get("evaluation")
     judged = sections.read_judged(generation, evaluation)
     return {

@@ -13,9 +13,11 @@ from clif_exp.artifacts.store import Artifact, ArtifactStore, fingerprint, proce
 from clif_exp.errors import Refused
 from clif_exp.runs.config import STAGES, Config, Stage
 from clif_exp.runs.directory import RunDirectory
-from clif_exp.runs.trackers import Trackers
+from clif_exp.runs.tracking.trackers import Trackers
 
 if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
     from clif_exp.base_models.spec import BaseModels
     from clif_exp.concepts.concept import ConceptSet
     from clif_exp.prompts.evaluation import EvaluationPrompt
@@ -100,7 +102,7 @@ class Execution:
         Args:
             plan: what to do.
             run: the run's folder; None: only forecast.
-            trackers: they get the curves too.
+            trackers: they are shown each training stage, live or as stored.
         """
         self.plan, self._run, self._trackers = plan, run, trackers
         self.artifacts: dict[str, Artifact] = {}
@@ -119,7 +121,7 @@ class Execution:
 
     @property
     def trackers(self) -> Trackers:
-        """The trackers, which get the curves too."""
+        """The run's trackers."""
         assert self._trackers is not None, "a forecast has no trackers"
         return self._trackers
 
@@ -139,12 +141,18 @@ class Execution:
             self.run.add_stage_of(name, parts)
 
     def log_curves(self, curves: Mapping[str, Path]) -> None:
-        """Copy the training stages' metrics.csv into the run's folder and the trackers."""
-        if self.forecasting:
-            return
-        self.run.write_curves(curves)
-        for name, file in curves.items():
-            self.trackers.log_curve(name, file)
+        """Copy the training stages' metrics.csv into the run's folder."""
+        if not self.forecasting:
+            self.run.write_curves(curves)
+
+    def loggers(self, key: str, out: Path) -> list[Logger]:
+        """Return what shows a training stage while it trains.
+
+        Args:
+            key: what the run calls its artifact.
+            out: the folder that it is built in, which is named after its fingerprint.
+        """
+        return self.trackers.loggers(key, content=out.stem)
 
     def artifact(
         self,
@@ -217,6 +225,7 @@ class Execution:
         self.artifacts[key] = artifact
         if not self.forecasting:
             self.run.add_stage(key, artifact)
+            self.trackers.show_stage(key, artifact.path, content=artifact.fingerprint)
         return artifact
 
     def _announce(

@@ -23,16 +23,24 @@ from omegaconf.errors import OmegaConfBaseException
 
 from clif_exp.artifacts.provenance import describe_run
 from clif_exp.artifacts.store import process_rank
-from clif_exp.errors import RankFailed, Refused, TimeBudgetExhausted
+from clif_exp.errors import (
+    FAILED,
+    INTERRUPTED,
+    OUT_OF_TIME,
+    REFUSED,
+    TERMINATED,
+    RankFailed,
+    Refused,
+    TimeBudgetExhausted,
+)
 from clif_exp.runs.config import validate
 from clif_exp.runs.directory import RunDirectory, relative
 from clif_exp.runs.messages import DISK_ERRORS
 from clif_exp.runs.preparation import check_devices
-from clif_exp.runs.ranks import OUT_OF_TIME, all_ranks, follow_rank_0
+from clif_exp.runs.ranks import all_ranks, follow_rank_0
 from clif_exp.secrets import HIDDEN, masked, secrets_in
 
 log = logging.getLogger("clif_exp")
-REFUSED, FAILED, INTERRUPTED, TERMINATED = 2, 1, 130, 143
 
 
 class Terminated(SystemExit):

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from clif_exp.artifacts.store import ArtifactStore, process_rank
+from clif_exp.errors import exit_code
 from clif_exp.runs.config import Config
 from clif_exp.runs.directory import RunDirectory, relative
 from clif_exp.runs.execution import Execution, Plan
-from clif_exp.runs.trackers import Trackers
+from clif_exp.runs.tracking.labels import labels_of
+from clif_exp.runs.tracking.trackers import Trackers
 
 log = logging.getLogger("clif_exp")
 
@@ -92,17 +94,15 @@ def execute(plan: Plan, *, run: RunDirectory, config_yaml: str) -> None:
         config_yaml: the resolved config, for the report.
     """
     from clif_exp.runs.ranks import use_own_device
-    from clif_exp.runs.stages.outputs import report
+    from clif_exp.runs.stages.outputs import report, track_results
 
     config, first = plan.config, process_rank() == 0
-    trackers = Trackers(
-        config.logger if first else None, folder=run.path, name=f"{config.name}-seed{config.seed}"
-    )
+    trackers = Trackers(config.logger if first else None, folder=run.path)
     execution = Execution(plan, run, trackers)
     run.summary["intake"] = plan.concepts.intake.record()
-    code = 1
+    code = 0
     try:
-        trackers.start(config.plain())
+        trackers.start(config.plain(), labels=labels_of(config, folder=run.path))
         if plan.dataset is not None:
             execution.artifacts["dataset"] = plan.dataset
             run.add_stage("dataset", plan.dataset)
@@ -110,8 +110,11 @@ def execute(plan: Plan, *, run: RunDirectory, config_yaml: str) -> None:
         _walk(execution)
         if first:
             report(execution, config_yaml)
+            track_results(execution)
             show_results(run)
-        code = 0
+    except BaseException as error:
+        code = exit_code(error)
+        raise
     finally:
         trackers.finish(code)
 
@@ -124,13 +127,14 @@ def _walk(execution: Execution) -> None:
     from clif_exp.runs.stages.evaluation import evaluate
     from clif_exp.runs.stages.general_pairs import measure_general_pairs
     from clif_exp.runs.stages.generation import generate
-    from clif_exp.runs.stages.outputs import export
+    from clif_exp.runs.stages.outputs import export, track_images
 
     curate(execution)
     train(execution)
     if process_rank() == 0:
         export(execution)
     generate(execution)
+    track_images(execution)
     evaluate(execution)
     record_attention(execution)
     measure_general_pairs(execution)

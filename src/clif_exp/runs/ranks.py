@@ -19,13 +19,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from clif_exp.errors import RankFailed
+from clif_exp.errors import OUT_OF_TIME, RankFailed
 from clif_exp.runs.directory import relative
 from clif_exp.training.settings import TrainerSettings
 
 _PARENT = "CLIF_EXP_RANK_0"  # process id of the rank that started this one
 _POLL_SECONDS, _GRACE_SECONDS, _END_SECONDS = 0.5, 20.0, 120.0
-OUT_OF_TIME = 75  # exit code of a run stopped by `trainer.max_time`; all ranks stop at once
 
 
 def are_launched() -> bool:
@@ -154,7 +153,7 @@ class _Others:
         """Return what the first failed rank reported, or None."""
         for rank, process in self.processes.items():
             code = process.poll()
-            if code and code != OUT_OF_TIME:
+            if code and code != OUT_OF_TIME:  # then all ranks stop at once
                 own = self.folder / f".rank_{rank}"
                 said = (
                     f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"

@@ -69,13 +69,23 @@ class MethodSettings(Strict):
 
 
 class WandbSettings(Strict):
-    """Weights & Biases, in its own terms."""
+    """Weights & Biases, in its own terms.
+
+    Attributes:
+        mode: offline: into the run's folder, from where `wandb sync` sends it.
+        project: the project's name.
+        entity: user or team; None: the key's own.
+        group: of runs; None: the sweep's name, or the run's.
+        tags: besides method, model and dataset.
+        max_delay: seconds that a network which hangs may hold up a run in all.
+    """
 
     mode: Literal["offline", "online"]
     project: str
     entity: str | None
     group: str | None
     tags: list[str]
+    max_delay: Annotated[float, Field(ge=1, le=3600)]
 
 
 class TensorBoardSettings(Strict):

@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 
+from clif_exp.training.live import LiveMetrics
 from clif_exp.training.steps import ends_step
 
 EXPECTED_WARNINGS = (
@@ -28,16 +29,18 @@ EXPECTED_WARNINGS = (
 class MetricsFile(Callback):
     """Writes one row per step to metrics.csv; on resume drops rows that will be computed again.
 
-    A module's attribute `first_metrics`, if it has one, becomes the row of step 0.
+    The trainer's loggers get every row too, with all its metrics, and after a resume those that
+    were kept. A module's attribute `first_metrics`, if it has one, becomes the row of step 0.
 
     Args:
         path: metrics.csv.
         columns: after `step`.
         start: the step to resume from.
+        live: what measures a step's time, which ends and begins with the row.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], start: int) -> None:
-        self.path, self.columns = path, ["step", *columns]
+    def __init__(self, path: Path, columns: Sequence[str], start: int, live: LiveMetrics) -> None:
+        self.path, self.columns, self.live = path, ["step", *columns], live
         kept: list[dict[str, str]] = []
         if start and path.is_file():
             with path.open(newline="") as stream:
@@ -47,7 +50,7 @@ class MetricsFile(Callback):
                     for row in csv.DictReader(stream)
                     if None not in row.values() and int(row["step"]) <= start
                 ]
-        self.rows = kept
+        self.rows: list[dict[str, Any]] = [*kept]
         self.parts: list[Mapping[str, float]] = []
         self.stream: TextIO | None = None
 
@@ -57,10 +60,14 @@ class MetricsFile(Callback):
             self.writer = csv.DictWriter(self.stream, self.columns, extrasaction="ignore")
             self.writer.writeheader()
             first = getattr(pl_module, "first_metrics", None)
-            self.writer.writerows([{"step": 0, **first}] if first and not self.rows else self.rows)
+            rows = [{"step": 0, **first}] if first and not self.rows else self.rows
+            self.writer.writerows(rows)
+            for row in rows:
+                _log(trainer, row)
+        self.live.restart()
 
     def on_train_batch_end(
-        self, _trainer: Any, _module: Any, outputs: Any, batch: Any, _index: int
+        self, trainer: L.Trainer, _module: Any, outputs: Any, batch: Any, _index: int
     ) -> None:
         self.parts.append(outputs["metrics"])
         if not ends_step(batch):
@@ -69,12 +76,21 @@ class MetricsFile(Callback):
         means = {name: fmean(part[name] for part in self.parts if name in part) for name in names}
         self.parts = []
         if self.stream is not None:
-            self.writer.writerow({"step": batch["step"] + 1, **means})
+            row = {"step": batch["step"] + 1, **means}
+            self.writer.writerow(row)
             self.stream.flush()
+            _log(trainer, row)
+        self.live.restart()
 
     def on_train_end(self, _trainer: L.Trainer, _module: L.LightningModule) -> None:
         if self.stream is not None:
             self.stream.close()
+
+
+def _log(trainer: L.Trainer, row: Mapping[str, Any]) -> None:
+    values = {name: value for name, value in row.items() if name != "step"}
+    for logger in trainer.loggers:
+        logger.log_metrics(values, step=int(row["step"]))
 
 
 class TimeBudget(Callback):

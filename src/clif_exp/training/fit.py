@@ -18,6 +18,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
 from clif_exp.artifacts.store import process_rank
@@ -31,6 +32,7 @@ from clif_exp.training.callbacks import (
     TimeBudget,
     TrainableOnly,
 )
+from clif_exp.training.live import LiveMetrics
 from clif_exp.training.oom import explain_out_of_memory
 from clif_exp.training.settings import TrainerSettings
 from clif_exp.training.steps import FromStep, Steps
@@ -64,9 +66,11 @@ def fit(
     metrics: Sequence[str],
     run_key: Mapping[str, Any],
     hint: str,
+    images_per_step: int,
     gradient_clip: float | None = None,
     callbacks: Sequence[Callback] = (),
     accumulate: int = 1,
+    loggers: Sequence[Logger] = (),
 ) -> None:
     """Train a module for `steps` steps, resuming from the last checkpoint in `out/checkpoints`.
 
@@ -78,13 +82,16 @@ def fit(
         make_batch: step -> batch, a dict that holds ``"step"``; a pure function.
         steps: optimiser steps in all; 0 does nothing.
         settings: how to run.
-        metrics: columns of metrics.csv after `step`.
+        metrics: columns of metrics.csv after `step`; the gradient's norm comes after them.
         run_key: what the checkpoint belongs to; JSON. A checkpoint of something else is refused.
         hint: what to lower when memory runs out, for the error.
+        images_per_step: over all ranks.
         gradient_clip: norm, or None.
         callbacks: more Lightning callbacks; they come before the row of metrics.csv is written.
         accumulate: parts that a batch is computed in, one after the other; the module reads
             ``batch["part"]``.
+        loggers: of rank 0; they get every row while training goes on, and what
+            `training.live` adds to it.
 
     Raises:
         TimeBudgetExhausted: after saving a checkpoint.
@@ -97,15 +104,17 @@ def fit(
         _claim(folder, run_key)
     path, start = newest_checkpoint(folder) or (None, 0)
     budget = TimeBudget(settings.max_time, folder) if settings.max_time else None
-    metrics_file = MetricsFile(out / "metrics.csv", metrics, start)
+    live = LiveMetrics(images_per_step)
+    metrics_file = MetricsFile(out / "metrics.csv", [*metrics, "gradient_norm"], start, live)
     trainer = _trainer(
         out,
         folder,
         steps=steps,
         settings=settings,
-        callbacks=[*callbacks, metrics_file, *([budget] if budget else [])],
+        callbacks=[live, *callbacks, metrics_file, *([budget] if budget else [])],
         gradient_clip=gradient_clip,
         accumulate=accumulate,
+        loggers=loggers,
     )
     loader: DataLoader[Any] = DataLoader(
         Steps(make_batch, steps, accumulate),
@@ -140,6 +149,7 @@ def _trainer(
     callbacks: Sequence[Callback],
     gradient_clip: float | None,
     accumulate: int,
+    loggers: Sequence[Logger],
 ) -> L.Trainer:
     """Build Lightning's trainer, which counts steps and keeps the last checkpoint in `folder`."""
     checkpoints = Checkpoints(
@@ -162,8 +172,8 @@ def _trainer(
         precision=precision,
         max_steps=steps,
         max_epochs=-1,
-        logger=False,
-        log_every_n_steps=10,
+        logger=list(loggers) or False,
+        log_every_n_steps=1,
         callbacks=[checkpoints, TrainableOnly(), *callbacks, *bar],
         accumulate_grad_batches=accumulate,
         enable_progress_bar=settings.progress,

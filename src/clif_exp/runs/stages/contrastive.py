@@ -44,6 +44,9 @@ def train_contrastive(execution: Execution) -> Artifact | None:
             features=_image_features(execution, manifests, settings=settings),
             seed=config.seed,
             settings=settings,
+            loggers=lambda encoder: execution.loggers(
+                "contrastive" if encoder == "text_encoder" else f"contrastive/{encoder}", out
+            ),
         )
 
     trained = execution.artifact(
@@ -127,6 +130,7 @@ def _reconstruct(execution: Execution, trained: Artifact) -> Artifact | None:
             trainer=config.trainer,
             seed=config.seed,
             settings=settings,
+            loggers=execution.loggers("reconstruction", out),
         )
 
     return execution.artifact(

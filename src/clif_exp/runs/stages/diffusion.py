@@ -25,7 +25,7 @@ _TRAINED = ("contrastive", "reconstruction", "diffusion")
 def train(execution: Execution) -> None:
     """Stage 1 and stage 2, as far as the method has them.
 
-    Their curves go to the run's metrics.csv and the trackers.
+    Their curves go to the run's metrics.csv.
     """
     contrastive = train_contrastive(execution)
     if execution.plan.config.method.diffusion:
@@ -115,6 +115,7 @@ def _train_concepts(
             seed=config.seed,
             settings=settings,
             position=place,
+            loggers=execution.loggers(key or "diffusion", out),
         )
 
     return execution.artifact(

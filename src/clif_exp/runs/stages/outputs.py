@@ -79,9 +79,40 @@ def report(execution: Execution, config_yaml: str) -> None:
         warnings=[*execution.plan.warnings, *_few_steps(execution)],
         left_out=_left_out(execution, paths),
         in_sweep=sweep_of(run.path) is not None,
-        loggers=execution.trackers.loggers,
     )
     run.note("report", run.path / "report.html")
+
+
+def track_images(execution: Execution) -> None:
+    """Show the trackers what was drawn, before it is judged."""
+    if execution.forecasting or not execution.trackers:
+        return
+    from clif_exp.reporting.images import write_grid
+    from clif_exp.reporting.stage import sample_rows
+
+    samples = execution.run.path / "samples"
+    paths = {name: artifact.path for name, artifact in execution.artifacts.items()}
+    for name, rows in sample_rows(paths).items():
+        write_grid(samples / f"{name}.png", rows)
+    execution.trackers.show_grids(samples)
+
+
+def track_results(execution: Execution) -> None:
+    """Show the trackers what the run found and made."""
+    if not execution.trackers:
+        return
+    from clif_exp.runs.tracking.results import gather
+
+    run = execution.run
+    execution.trackers.show_grids(run.path / "samples")
+    execution.trackers.show_results(
+        gather(
+            run.summary,
+            folder=run.path,
+            made=execution.artifacts,
+            objective=execution.plan.config.objective,
+        )
+    )
 
 
 def _left_out(execution: Execution, paths: Mapping[str, Path]) -> list[str]:

@@ -1,0 +1,1 @@
+"""W&B and TensorBoard: what a run sends them, live, and how it stays one run over kills."""
