@@ -96,12 +96,19 @@ def add_text_lora():
                 for name in TEXT
                 for matrix, shape in (("A", (2, 32)), ("B", (32, 2)))
             }
-            settings = {"r": 2, "lora_alpha": 2.0, "target_modules": list(TEXT), "peft_type": "LORA"}
+            settings = {
+                "r": 2,
+                "lora_alpha": 2.0,
+                "target_modules": list(TEXT),
+                "peft_type": "LORA",
+            }
             unet, metadata = read_lora(folder / "pytorch_lora_weights.safetensors")
             type(pipeline).save_lora_weights(
                 folder,
                 unet_lora_layers={k.removeprefix("unet."): v for k, v in unet.items()},
-                unet_lora_adapter_metadata={k.removeprefix("unet."): v for k, v in metadata.items()},
+                unet_lora_adapter_metadata={
+                    k.removeprefix("unet."): v for k, v in metadata.items()
+                },
                 **{
                     f"{encoder}_lora_layers": lora,
                     f"{encoder}_lora_adapter_metadata": settings,
