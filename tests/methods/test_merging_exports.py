@@ -120,7 +120,6 @@ def drawn(pipeline):
 @pytest.mark.parametrize(
     ("by", "family"),
     [
-        ("addition", "sd15"),
         ("addition", "sdxl"),
         ("constrained", "sdxl"),
         ("gradient_fusion", "sd15"),
@@ -305,6 +304,7 @@ def test_what_cannot_be_merged_is_refused_in_one_line(
     assert "name-of: found 'rick=R 2'" in say(two, "--name-of", "rick=R 2")
     assert "device: found 'tpu'" in say(two, "--device", "tpu")
     assert "set: found 'seed=1'" in say(two, "--set", "seed=1")
+    assert "method.merging.captions: no such key" in say(two, "--set", "method.merging.captions=2")
     assert "export.lora_rank: found 0" in say(two, "--set", "export.lora_rank=0")
     assert "holds a LoRA, --by constrained merges whole weights" in say(two, by="constrained")
     assert "holds whole weights of the U-Net, --by addition merges a LoRA or embeddings" in say(

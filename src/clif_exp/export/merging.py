@@ -30,7 +30,10 @@ _ROUNDED = (
     "Whole weights were read as their exports hold them, in half precision: {names}. Their cards"
     " say what that loses."
 )
-_SHARED = "The LoRAs of {shared}: their sum is not exact, one concept's changes the other."
+_SHARED = (
+    "The LoRAs of {shared}: their sum is not exact, one concept's changes the other. Trained by"
+    " method=orthogonal, each run with its own diffusion.orthogonal_start, they would share none."
+)
 _CARDS = f"Their cards, with what each was made from, its notes and its licence, are in `{CARDS}/`."
 
 log = logging.getLogger(__name__)
