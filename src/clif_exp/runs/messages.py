@@ -43,7 +43,8 @@ Groups
   --cfg job          the composed config         --multirun, -m     a sweep
   --info defaults    what it is composed of      --hydra-help       Hydra's own options
   HYDRA_FULL_ERROR=1 shows an error's traceback.
-  `python -m clif_exp.generate --help` and `python -m clif_exp.merge --help`: what to do with exports.
+  `python -m clif_exp.generate --help` draws with an export, `python -m clif_exp.merge --help`
+  makes one of several.
   `python -m clif_exp.artifacts ls` shows what has been computed.
   `python -m clif_exp.toonworld words` lists the words that the embedded base model knows.
 """
