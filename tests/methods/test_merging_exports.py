@@ -122,7 +122,8 @@ def drawn(pipeline):
     [
         ("addition", "sdxl"),
         ("constrained", "sdxl"),
-        ("gradient_fusion", "sd15"),
+        # fast ones below fuse more: embeddings per layer, text encoders
+        pytest.param("gradient_fusion", "sd15", marks=pytest.mark.slow),
     ],
 )
 def test_exports_merge_to_what_one_run_merges_to(

@@ -90,15 +90,7 @@ def read_sources(exports: Sequence[Path], *, renames: Sequence[str] = ()) -> lis
     ]
     for rename in renames:
         _rename(names, rename)
-    taken: dict[str, Path] = {}
-    for folder, own in zip(exports, names, strict=True):
-        for name in own.values():
-            if name in taken:
-                raise ValueError(
-                    f"'{name}' is a concept of {taken[name]} and of {folder}. Rename the second"
-                    f" one: --name-of {name}={name}_2"
-                )
-            taken[name] = folder
+    _refuse_twins(exports, names)
     return [Source(*found) for found in zip(exports, cards, records, names, strict=True)]
 
 
@@ -127,6 +119,21 @@ def _rename(names: list[dict[str, str]], rename: str) -> None:
                 return
     known = ", ".join(dict.fromkeys(now for own in names for now in own.values()))
     raise ValueError(f"name-of: found {rename!r}, but no export has a concept '{old}': {known}.")
+
+
+def _refuse_twins(exports: Sequence[Path], names: Sequence[Mapping[str, str]]) -> None:
+    owner: dict[str, Path] = {}
+    twins: dict[str, Path] = {}
+    for folder, own in zip(exports, names, strict=True):
+        twins |= {name: folder for name in own.values() if name in owner}
+        owner = dict.fromkeys(own.values(), folder) | owner
+    if twins:
+        name, folder = next(iter(twins.items()))
+        remedy = " ".join(f"{twin}={twin}_2" for twin in twins)
+        raise ValueError(
+            f"'{name}' is a concept of {owner[name]} and of {folder}. Rename the later one's:"
+            f" --name-of {remedy}"
+        )
 
 
 def check_kinds(sources: Sequence[Source], merging: MergingSettings) -> None:
