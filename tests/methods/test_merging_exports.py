@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -382,3 +384,11 @@ def test_weights_that_only_reading_shows_are_refused_by_the_exports_name(
     assert f"{made['rick']}: has changed" in error
     assert "linear layers only" in error
     assert not [file.name for file in tmp_path.iterdir() if file.name.startswith(".")]
+
+
+def test_help_imports_no_library_that_takes_long():
+    code = (
+        "import sys\nfrom clif_exp.merge import main\ntry:\n    main(['--help'])\n"
+        "except SystemExit:\n    assert not {'torch', 'transformers', 'pydantic'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
