@@ -65,21 +65,7 @@ def merge_exports(
     """
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
         work = Path(temporary)
-        parts: dict[str, Path] = {}
-        folders: dict[Path, Source] = {}
-        rounded = []
-        for index, source in enumerate(sources):
-            folder = work / f"part_{index}"
-            if write_part(
-                source.folder,
-                folder,
-                names=source.names,
-                base=pipeline_folder(spec),
-                family=spec.record,
-            ):
-                rounded.append(f"`{source.record.name}`")
-            folders[folder] = source
-            parts |= dict.fromkeys(source.names.values(), folder)
+        parts, rounded = _write_parts(sources, work, spec=spec)
         merged = work / "merged"
         merged.mkdir()
         try:
@@ -93,7 +79,7 @@ def merge_exports(
                 device=device,
             )
         except ValueError as error:
-            raise ValueError(_with_exports(str(error), folders)) from error
+            raise ValueError(_with_exports(str(error), sources, work)) from error
         notes = [_ROUNDED.format(names=", ".join(rounded))] if rounded else []
         notes += _shared(parts) if isinstance(merging, Addition) else []
         write_export(
@@ -110,10 +96,34 @@ def merge_exports(
         (work / "export").rename(out)
 
 
-def _with_exports(text: str, folders: Mapping[Path, Source]) -> str:
+def _write_parts(
+    sources: Sequence[Source], work: Path, *, spec: BaseModels
+) -> tuple[dict[str, Path], list[str]]:
+    """Write a folder per export; return concept -> folder, and the exports that were rounded."""
+    parts: dict[str, Path] = {}
+    rounded = []
+    for index, source in enumerate(sources):
+        folder = _part(work, index)
+        lossy = write_part(
+            source.folder,
+            folder,
+            names=source.names,
+            base=pipeline_folder(spec),
+            family=spec.record,
+        )
+        rounded += [f"`{source.record.name}`"] if lossy else []
+        parts |= dict.fromkeys(source.names.values(), folder)
+    return parts, rounded
+
+
+def _part(work: Path, index: int) -> Path:
+    return work / f"part_{index}"
+
+
+def _with_exports(text: str, sources: Sequence[Source], work: Path) -> str:
     """Name exports instead of the temporary folders that stand for them."""
-    for folder, source in folders.items():
-        text = text.replace(str(folder), str(source.folder))
+    for index in reversed(range(len(sources))):  # part_10 before part_1
+        text = text.replace(str(_part(work, index)), str(sources[index].folder))
     return text
 
 
