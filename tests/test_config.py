@@ -68,6 +68,13 @@ def test_an_experiment_keeps_its_ablation_under_debug():
     )
 
 
+def test_a_method_that_reads_no_pairs_composes_none_under_debug():
+    for method, mixed in (("clif", 8), ("dreambooth", 0), ("textual_inversion", 0)):
+        found = composed(f"method={method}", "debug=fast")["augmentation"]
+        assert found["mix"]["num_pairs"] == mixed
+        assert found["contexts"]["images_per_name"] == 1
+
+
 @pytest.mark.parametrize("debug", ["fast", "default", "overfit"])
 def test_debug_makes_the_default_cast_smaller_but_never_a_data_set_that_was_chosen(debug):
     assert composed(f"debug={debug}")["dataset"]["size"] == (1 if debug == "overfit" else 2)

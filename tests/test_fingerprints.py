@@ -207,6 +207,7 @@ def test_what_enters_indirectly_is_known(plan):
         for setting in type(getattr(plan.config.generation, name)).model_fields
     }
     single = {"augmentation.background_share", "generation.prompts.source"}
+    single |= {"diffusion.orthogonal_start"}  # a concept's own index enters
     single |= {f"dataset.{name}" for name in ("root", "names", "domain", "download")}
     beside = {
         f"evaluation.{name}.{setting}"

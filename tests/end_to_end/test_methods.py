@@ -169,6 +169,8 @@ def test_an_orthogonal_sum_reads_directions_of_its_own(clif_exp, tmp_path):
             "orthogonal_lora: found true with method.merging=null",
         ),
         (["method=orthogonal", "diffusion.rank=64"], "diffusion.rank: "),
+        (["method=orthogonal", "diffusion.orthogonal_start=40"], "for 41 concepts"),
+        (["diffusion.orthogonal_start=1"], "orthogonal_start: found 1 with"),
         (
             ["method=dreambooth", "dataset.size=18", "diffusion.prior.class_images=0"],
             "diffusion.prior: found no images",

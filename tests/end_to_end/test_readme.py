@@ -66,6 +66,23 @@ def test_the_drawing_commands_run_on_a_runs_export(finished, tmp_path, monkeypat
     assert len(list((tmp_path / "images").glob("*.png"))) == 6
 
 
+def test_the_merging_command_runs_on_runs_exports(clif_exp, tmp_path, monkeypatch, capsys):
+    from clif_exp.generate import main as generate
+    from clif_exp.merge import main
+
+    export = str(clif_exp("debug=fast").folders[-1] / "export")
+    monkeypatch.chdir(tmp_path)
+    (line,) = re.findall(r"^ {4}python -m clif_exp\.merge (.*)$", README.read_text(), re.M)
+    line = re.sub(r"runs/\w+/<timestamp>/export", export, line)
+    # One run stands for both; the README's have concepts of their own names.
+    more = ["--name-of", "milo=milo_2", "otto=otto_2", "--set", "method.merging.seed=1"]
+    more += ["method.merging.num_inference_steps=2"]
+    assert main([*shlex.split(line), *more]) == 0, capsys.readouterr().err
+    prompt = ["--prompt", "a photo of <milo> next to <otto_2>", "--steps", "2", "--out", "one.png"]
+    assert generate(["--model", "both", *prompt]) == 0, capsys.readouterr().err
+    assert (tmp_path / "one.png").is_file()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("line", [line for line in commands() if "debug=fast" not in line])
 def test_each_command_runs_in_full(clif_exp, line):

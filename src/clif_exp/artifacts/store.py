@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from clif_exp.artifacts.building import build_into, sync_folder
-from clif_exp.artifacts.files import remove_folder
+from clif_exp.artifacts.files import probe_folder, remove_folder
 from clif_exp.artifacts.integrity import RECORD, damage, read_record
 from clif_exp.artifacts.locks import process_lock
 from clif_exp.artifacts.sharing import forget
@@ -254,11 +253,8 @@ class ArtifactStore:
 
     def _check_writable(self, stage: str) -> None:
         """Refuse a store that is read-only or full before any work is done for it."""
-        folder = self.root / stage
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder) as file:
-                file.write(bytes(2**20))
+            probe_folder(self.root / stage, size=2**20)
         except OSError as error:
             raise Refused(
                 f"artifacts.root: {self.root} cannot be written ({error.strerror}); free some space"
