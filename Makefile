@@ -41,8 +41,8 @@ test: $(STAMP) ## every promise, at small budgets (minutes)
 test-slow: $(STAMP) ## the README's commands in full, models of full size, kills in every stage (about half an hour)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow" -n $(WORKERS) --dist loadgroup $(ARGS)
 
-bench: $(STAMP) ## what things cost beside what a user would run instead (compare.py, quality.py and tuning.py train for hours)
-	@for b in $(filter-out %/compare.py %/quality.py %/score_agreement.py %/tuning.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+bench: $(STAMP) ## what things cost beside what a user would run instead (quality.py and tuning.py train for hours)
+	@for b in $(filter-out %/quality.py %/score_agreement.py %/tuning.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$b"; $(BIN)/python $$b || exit 1; done
 
 lint: $(STAMP) ## style, types, which room may import which, dependencies
 	@$(BIN)/ruff check .

@@ -214,7 +214,7 @@ def main() -> None:
     import peft  # noqa: F401
 
     import clif_exp.diffusion.module  # noqa: F401
-    from clif_exp.artifacts.store import peak_memory_mb
+    from clif_exp.artifacts.memory import peak_memory_mb
 
     root = Path(settings.pop("root"))
     held = peak_memory_mb()

@@ -21,8 +21,8 @@ import torch
 from PIL import Image
 
 from clif_exp.artifacts.files import write_jsonl
+from clif_exp.artifacts.memory import peak_memory_mb, reset_peak_memory
 from clif_exp.artifacts.provenance import git_commit, hardware
-from clif_exp.artifacts.store import peak_memory_mb, reset_peak_memory
 from clif_exp.base_models.sam import build_small_sam
 from clif_exp.base_models.spec import packaged_weights
 from clif_exp.curation.masks import iou, write_png

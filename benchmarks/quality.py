@@ -3,7 +3,7 @@
 python benchmarks/quality.py --out experiments/quality --seeds 0 1 2 \
     "before: diffusion.prior_share=0" "after:"
 
-A variant is a name, a colon and its overrides, as in compare.py. Each number of steps is a run of
+A variant is a name, a colon and its overrides. Each number of steps is a run of
 its own, with its own learning rate schedule. A run that results.json already holds is not
 repeated. Run it on an otherwise idle machine: the seconds are wall time.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from compare import run
+from _runs import run
 
 from clif_exp.artifacts.provenance import git_commit, hardware
 

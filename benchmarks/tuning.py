@@ -13,15 +13,30 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import yaml
-from compare import COLUMNS, run, table
+from _runs import run
 
 from clif_exp.artifacts.provenance import git_commit, hardware
 
 HERE = Path(__file__).parents[1] / "experiments" / "tuning"
 CRITERIA = ("multi/intact", "multi/identity")
+COLUMNS = {
+    "stage1/identity": "stage 1 alone",
+    "class_word/identity": "class word",
+    "single/identity": "identity",
+    "multi/identity": "pairs: identity",
+    "multi/attendance": "attendance",
+    "multi/leakage": "leakage",
+    "multi/confusion": "confusion",
+    "multi/intact": "intact",
+    "multi/layout_interaction/attendance": "interactions: attendance",
+    "multi/layout_interaction/leakage": "interactions: leakage",
+    "prior/identity": "prior",
+    "told_apart": "told apart",
+}
 
 
 def best(runs: dict[str, Any]) -> str:
@@ -52,6 +67,28 @@ def summary(methods: list[str]) -> str:
             else:
                 cells.append(f"{found[chosen]:.2f} ({min(known):.2f} to {max(known):.2f})")
         lines.append(f"| {method} | {len(runs)} | {chosen} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def table(results: dict[str, Any]) -> str:
+    """Means over the runs as a Markdown table, with their range."""
+    shown = {
+        metric: title
+        for metric, title in COLUMNS.items()
+        if any(
+            run.get(metric) is not None
+            for runs in results["runs"].values()
+            for run in runs.values()
+        )
+    }
+    lines = [f"| | runs | {' | '.join(shown.values())} |", "| --- " * (2 + len(shown)) + "|"]
+    for name, runs in results["runs"].items():
+        cells = []
+        for metric in shown:
+            values = [found[metric] for found in runs.values() if found.get(metric) is not None]
+            spread = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
+            cells.append(f"{fmean(values):.2f}{spread}" if values else "")
+        lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from warm_start import WarmStarter
+from warm_start import RunningCommand, WarmStarter
 
 # No test may need a network or an account.
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -78,16 +78,25 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 _CURATION = ("dataset", "segments", "contexts", "augment_G", "augment_R", "augment_M")
+# What else does not depend on training.
+_BASE_MODELS_OWN = ("image_features", "prior_images", "generation_prior", "generation_class_word")
 
 
 @pytest.fixture
-def store_with_curation(tmp_path: Path, shared_store: Path) -> Callable[..., Path]:
-    """Make a store of the test's own with the shared curation in it, and what stages it names."""
+def store_with_curation(
+    tmp_path: Path, shared_store: Path, finished: Result
+) -> Callable[..., Path]:
+    """Make a store of the test's own that shares the curation of `finished`.
 
-    def make(*stages: str) -> Path:
+    And the artifacts of the stages that it is given; `drawn=False` leaves out what the untouched
+    base model drew.
+    """
+    assert finished.code == 0
+
+    def make(*stages: str, drawn: bool = True) -> Path:
         store = tmp_path / "store"
         store.mkdir()
-        for name in (*_CURATION, *stages):
+        for name in (*_CURATION, *(_BASE_MODELS_OWN if drawn else ()), *stages):
             (store / name).symlink_to(shared_store / name)
         return store
 
@@ -146,6 +155,39 @@ def clif_exp(
 
 
 @pytest.fixture(scope="session")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory,
+    shared_store: Path,
+    base_models: list[str],
+    warm_starter: WarmStarter,
+) -> Result:
+    """`debug=fast` in the shared store, run once for all tests that compare with it or read it."""
+    result = run_clif_exp(
+        *(*base_models, "debug=fast", f"artifacts.root={shared_store}"),
+        folder=tmp_path_factory.mktemp("finished"),
+        starter=warm_starter,
+    )
+    assert result.code == 0, result.errors
+    return result
+
+
+@pytest.fixture
+def start_clif_exp(
+    base_models: list[str], warm_starter: WarmStarter
+) -> Callable[..., RunningCommand]:
+    """Start the program without waiting for its end, for tests that kill it."""
+
+    def start(*arguments: str, folder: Path, store: Path) -> RunningCommand:
+        return warm_starter.start(
+            [*base_models, *arguments, f"artifacts.root={store}"],
+            folder=folder,
+            environment=dict(os.environ),
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
 def tiny_models() -> ModuleType:
     """The module that writes tiny models."""
     import tiny_models
@@ -181,7 +223,9 @@ def curated(tmp_path_factory: pytest.TempPathFactory, tiny_models: ModuleType) -
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first: a worker takes whole files and must not end with a long one."""
-    longest = ["test_sweeps.py", "test_run.py", "test_readme.py", "test_kill.py", "test_train.py"]
-    longest += ["test_ranks.py", "test_datasets.py", "test_extending.py"]
+    longest = ["test_sweeps.py", "test_run.py", "test_ranks.py", "test_bad_input.py"]
+    longest += ["test_readme.py", "test_kill.py", "test_methods.py", "test_datasets.py"]
+    longest += ["test_config.py", "test_bad_settings.py", "test_extending.py", "test_resume.py"]
+    longest += ["test_benchmarks.py", "test_wheel.py", "test_whole_weights.py", "test_train.py"]
     order = {name: index for index, name in enumerate(longest)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))

@@ -7,10 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 from PIL import Image
 
 from clif_exp.runs.composing import compose
 from clif_exp.runs.config import Config
+from clif_exp.runs.messages import config_folder
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    """The config of a command line as plain values, not yet checked."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = hydra_compose("config", list(overrides))
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 
 
 @cache

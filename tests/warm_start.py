@@ -10,15 +10,66 @@ its own folder, environment, random state, signals and exit code.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import runpy
 import select
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+
+class RunningCommand:
+    """A command under way.
+
+    Attributes:
+        pid: its process.
+    """
+
+    def __init__(
+        self, arguments: list[str], pid: int, *, folder: Path, ended: Callable[[float], int]
+    ) -> None:
+        """Note how to wait for its end: `ended` takes seconds and returns the exit code."""
+        self.pid = pid
+        self._arguments, self._ended = arguments, ended
+        self._files = (folder / ".stdout", folder / ".stderr")
+
+    def said(self) -> str:
+        """Return what it has printed so far."""
+        return "".join(file.read_text() for file in self._files if file.is_file())
+
+    def is_alive(self) -> bool:
+        """Return whether it runs (Linux only)."""
+        with contextlib.suppress(FileNotFoundError):
+            state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+            return state != "Z"
+        return False
+
+    def kill(self, how: int = signal.SIGKILL) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, how)
+
+    def wait(self, timeout: float) -> subprocess.CompletedProcess[str]:
+        """Wait for its end and return its code and output.
+
+        Raises:
+            subprocess.TimeoutExpired: after it was killed.
+        """
+        try:
+            code = self._ended(timeout)
+        except TimeoutError:
+            self.kill()
+            self._ended(60)
+            raise subprocess.TimeoutExpired(self._arguments, timeout) from None
+        texts = [file.read_text() for file in self._files]
+        for file in self._files:
+            file.unlink()
+        return subprocess.CompletedProcess(self._arguments, code, *texts)
 
 
 class WarmStarter:
@@ -30,6 +81,21 @@ class WarmStarter:
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
 
+    def start(
+        self, arguments: list[str], *, folder: Path, environment: dict[str, str]
+    ) -> RunningCommand:
+        """Start `python -m clif_exp ARGUMENTS` in `folder`; it must end before the next starts."""
+        request = {
+            "arguments": arguments,
+            "folder": str(folder),
+            "environment": environment,
+            "files": [str(folder / ".stdout"), str(folder / ".stderr")],
+        }
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        pid = self._answer(600)  # the imports
+        return RunningCommand(arguments, pid, folder=folder, ended=self._answer)
+
     def run(
         self, arguments: list[str], *, folder: Path, environment: dict[str, str], timeout: float
     ) -> subprocess.CompletedProcess[str]:
@@ -38,26 +104,7 @@ class WarmStarter:
         Raises:
             subprocess.TimeoutExpired: after the command was killed.
         """
-        output, errors = folder / ".stdout", folder / ".stderr"
-        request = {
-            "arguments": arguments,
-            "folder": str(folder),
-            "environment": environment,
-            "files": [str(output), str(errors)],
-        }
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        pid = self._answer(600)  # the imports
-        try:
-            code = self._answer(timeout)
-        except TimeoutError:
-            os.kill(pid, 9)
-            self._answer(60)
-            raise subprocess.TimeoutExpired(arguments, timeout) from None
-        texts = [file.read_text() for file in (output, errors)]
-        for file in (output, errors):
-            file.unlink()
-        return subprocess.CompletedProcess(arguments, code, *texts)
+        return self.start(arguments, folder=folder, environment=environment).wait(timeout)
 
     def stop(self) -> None:
         """End the process."""
@@ -113,6 +160,8 @@ def _serve() -> None:
     from clif_exp.sweeps.importing import import_everything
 
     import_everything()
+    gc.collect()
+    gc.freeze()  # no fork looks for garbage among what was imported, nor copies its memory for it
     for line in sys.stdin.buffer:
         pid = os.fork()
         if pid == 0:

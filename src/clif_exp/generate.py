@@ -12,30 +12,24 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from clif_exp.artifacts.files import probe_folder
+from clif_exp.base_models.devices import check_device
 from clif_exp.base_models.families import Family
+from clif_exp.base_models.loading import be_quiet
+from clif_exp.errors import report
 from clif_exp.export.embeddings import concepts_in, count_tokens
 from clif_exp.export.reading import base_model, family_of, load_export, read_card
-
-_QUIET = {
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "DIFFUSERS_VERBOSITY": "error",
-}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, draw and save; a user's error is one line and exit code 2."""
     options = parse(arguments)
-    # Bars and notices of loading would drown what is wrong with a prompt; errors still show.
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    be_quiet()
     try:
         files = draw(
             options.model,
@@ -48,14 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
             batch_size=options.batch_size,
             device=options.device,
         )
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
-    except RuntimeError as error:
-        if "out of memory" not in str(error).lower():
-            raise
-        print("error: out of memory. Lower --batch-size.", file=sys.stderr)
-        return 1
+    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
+        return report(error, memory="Lower --batch-size.")
     print("\n".join(map(str, files)))
     return 0
 
@@ -199,23 +187,6 @@ def check_names(prompts: list[str], *, model: Path) -> None:
                 )
 
 
-def check_device(device: str | None) -> None:
-    """Refuse a device that this machine lacks."""
-    if device is None or device == "cpu":
-        return
-    match = re.fullmatch(r"(cuda|mps|xpu)(?::(\d+))?", device)
-    if match is None:
-        raise ValueError(f"device: found {device!r}. Use cpu or cuda.")
-    if match[1] == "cuda":
-        from clif_exp.base_models.devices import count_gpus
-
-        if (found := count_gpus()) <= int(match[2] or 0):
-            raise ValueError(
-                f"device: found {device!r}, but torch finds {found} CUDA devices here. Use"
-                f" {'cpu' if found == 0 else f'cuda:0 to cuda:{found - 1}'}."
-            )
-
-
 def check_base(base: str, *, family: Family) -> None:
     """Refuse a base model's folder that is incomplete, broken or of another family."""
     from clif_exp.base_models.checks import check_pipeline_folder
@@ -253,9 +224,7 @@ def check_writable(files: list[Path]) -> None:
     """Create the images' folder, and refuse one that cannot be written."""
     folder = files[0].parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(bytes(2**16))
+        probe_folder(folder, size=2**16)
     except OSError as error:
         raise ValueError(
             f"out: {folder} cannot be written ({error.strerror}). Choose another folder, or free"

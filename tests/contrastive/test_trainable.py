@@ -2,57 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import json
-
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from clif_exp.base_models.loading import load_contrastive
 from clif_exp.base_models.text_tuning import LORA_FILE, WEIGHTS_FILE
 from clif_exp.base_models.tokens import load_concept_embeddings
 from clif_exp.contrastive.batches import GroupedBatches
 from clif_exp.contrastive.pairs import Pair
-from clif_exp.contrastive.stage import train_contrastive
 from clif_exp.contrastive.targets import PairMeta
 from clif_exp.errors import TimeBudgetExhausted
 from support import settings, web_lora
 
 FP32 = settings("trainer", precision="32-true")
-LORA = {"rank": 2, "alpha": 4.0, "target_modules": ["q_proj", "fc1"]}
 PROMPT = "a photo of <rick> on the left and <morty> on the right"
-
-
-def _train(out, *, spec, curated, trainer=FP32, features=None, **changes):
-    changes = {
-        "basis": None,
-        "learning_rate": 5e-3,
-        "steps": 4,
-        "batch_size": 6,
-        "weight_decay": 0.5,
-        "text_encoder_learning_rate": 0.03,
-        "lora": LORA,
-    } | changes
-    manifests = {kind: curated["manifests"][kind] for kind in "GR"}
-    out.mkdir(exist_ok=True)
-    train_contrastive(
-        out,
-        spec=spec,
-        concepts=curated["concepts"],
-        manifests=manifests,
-        trainer=trainer,
-        features=features,
-        seed=0,
-        settings=settings("contrastive", **changes),
-    )
-    return out
 
 
 @pytest.mark.parametrize("mode", ["frozen", "lora", "full"])
 def test_what_is_frozen_is_bit_identical_with_weight_decay(
-    mode, tmp_path, backbones, curated, monkeypatch
+    mode, tmp_path, backbones, monkeypatch, train
 ):
     import clif_exp.base_models.loading
 
@@ -63,7 +32,7 @@ def test_what_is_frozen_is_bit_identical_with_weight_decay(
         "load_contrastive",
         lambda *a, **k: loaded.append(load(*a, **k)) or loaded[-1],
     )
-    _train(tmp_path / "one", spec=spec, curated=curated, text_encoder=mode, logit_scale="learned")
+    train(tmp_path / "one", spec=spec, text_encoder=mode, logit_scale="learned")
     fresh = load(spec)[0].state_dict()
     after = {
         key.replace(".base_layer", ""): value
@@ -90,12 +59,11 @@ def test_what_is_frozen_is_bit_identical_with_weight_decay(
         assert not layers, "SD 2.1's pipeline has one layer less than its CLIP"
 
 
-def test_checkpoints_hold_trainable_weights_only(tmp_path, backbones, curated):
+def test_checkpoints_hold_trainable_weights_only(tmp_path, backbones, train):
     with pytest.raises(TimeBudgetExhausted):
-        _train(
+        train(
             tmp_path,
             spec=backbones("sd15"),
-            curated=curated,
             text_encoder="lora",
             trainer=settings("trainer", precision="32-true", max_time=1e-6),
         )
@@ -109,7 +77,7 @@ def test_checkpoints_hold_trainable_weights_only(tmp_path, backbones, curated):
 
 
 @pytest.mark.parametrize(("family", "mode"), [("sd21", "lora"), ("sdxl", "lora"), ("sdxl", "full")])
-def test_exports_carry_a_trained_text_encoder(family, mode, tmp_path, backbones, curated):
+def test_exports_carry_a_trained_text_encoder(family, mode, tmp_path, backbones, curated, train):
     from clif_exp.base_models.customised import load_customised_pipeline
     from clif_exp.diffusion.stage import train_diffusion
     from clif_exp.export.reading import load_export
@@ -118,8 +86,7 @@ def test_exports_carry_a_trained_text_encoder(family, mode, tmp_path, backbones,
 
     spec, sampling = backbones(family), {"num_inference_steps": 2, "guidance_scale": 3.0}
     embeddings = (
-        _train(tmp_path / "one", spec=spec, curated=curated, text_encoder=mode)
-        / "concept_embeddings.safetensors"
+        train(tmp_path / "one", spec=spec, text_encoder=mode) / "concept_embeddings.safetensors"
     )
     train_diffusion(
         tmp_path / "two",
@@ -188,15 +155,15 @@ def test_exports_carry_a_trained_text_encoder(family, mode, tmp_path, backbones,
     )
 
 
-def test_an_encoder_that_stage_1_leaves_out_learns_by_reconstruction(tmp_path, backbones, curated):
-    from clif_exp.base_models.tokens import load_concept_embeddings
+def test_an_encoder_that_stage_1_leaves_out_learns_by_reconstruction(
+    tmp_path, backbones, curated, train
+):
     from clif_exp.diffusion.stage import train_diffusion
 
     spec = backbones("sdxl")
-    _train(
+    train(
         tmp_path / "one",
         spec=spec,
-        curated=curated,
         encoders=["text_encoder"],
         features=tmp_path / "features",
     )
@@ -235,93 +202,13 @@ def test_an_encoder_that_stage_1_leaves_out_learns_by_reconstruction(tmp_path, b
     )
 
 
-def test_the_report_compares_retrieval_and_loss_with_those_before_training(
-    tmp_path, backbones, curated
-):
-    _train(
-        tmp_path,
-        spec=backbones("sd15"),
-        curated=curated,
-        steps=31,
-        learning_rate=0.02,
-        weight_decay=0.0,
-        batch_size=12,
-    )
-    report = json.loads((tmp_path / "embedding_report.json").read_text())["text_encoder"]
-    before, after = report["mistaken"]["before"], report["mistaken"]["after"]
-    assert before["accuracy"] == before["chance"] == 0.5
-    assert after["accuracy"] > 0.8
-    assert (
-        report["text_distance"]["before"]["rick"]["morty"]
-        == 0
-        < report["text_distance"]["after"]["rick"]["morty"]
-    )
-    assert report["nearest_words"]["before"]["rick"][0][0] == "man"
-    assert report["loss"] < report["loss_frozen_rows"]
-
-
-def test_the_loss_of_a_short_training_is_that_of_its_last_step(tmp_path, backbones, curated):
-    trained = {"learning_rate": 0.02, "weight_decay": 0.0, "batch_size": 12}
-    _train(tmp_path, spec=backbones("sd15"), curated=curated, steps=4, **trained)
-    report = json.loads((tmp_path / "embedding_report.json").read_text())["text_encoder"]
-    with (tmp_path / "metrics.csv").open(newline="") as stream:
-        losses = [float(row["loss"]) for row in csv.DictReader(stream)]
-    assert report["loss"] == round(losses[-1], 4) != round(losses[0], 4)
-    assert "loss_frozen_rows" not in report, (
-        "measured at the first step only, where nothing differs"
-    )
-
-
-def test_the_norm_term_keeps_embeddings_near_the_vocabularys_norm(tmp_path, backbones, curated):
-    norms = []
-    for name, weight in (("free", 0.0), ("kept", 100.0)):
-        _train(
-            tmp_path / name,
-            spec=backbones("sd15"),
-            curated=curated,
-            steps=20,
-            learning_rate=0.05,
-            weight_decay=0.0,
-            norm_loss_weight=weight,
-        )
-        report = json.loads((tmp_path / name / "embedding_report.json").read_text())["text_encoder"]
-        norms.append(report["norm"]["after"]["rick"] / report["vocabulary_norm"]["mean"])
-    free, kept = norms
-    assert abs(kept - 1) < 0.5 * abs(free - 1)
-
-
-@pytest.mark.parametrize(("rate", "outside"), [(0.5, ["rick", "morty"]), (1e-4, [])])
-def test_embeddings_that_leave_the_vocabulary_are_warned_about(
-    rate, outside, tmp_path, backbones, curated, caplog
-):
-    spec = backbones("sd15")
-    changes = {"steps": 6, "weight_decay": 0.0, "learning_rate": rate}
-    _train(tmp_path, spec=spec, curated=curated, **changes)
-    report = json.loads((tmp_path / "embedding_report.json").read_text())["text_encoder"]
-    embeddings = load_file(tmp_path / "concept_embeddings.safetensors")
-    for name in ("rick", "morty"):
-        norm = float(embeddings[f"text_encoder.{name}"].norm(dim=1).mean())
-        assert report["norm"]["after"][name] == pytest.approx(norm, abs=1e-4)
-        assert (norm > report["vocabulary_norm"]["limit"]) == (name in outside)
-    assert report["norm"]["before"]["rick"] == report["norm"]["before"]["morty"]
-    assert report["vocabulary_norm"]["mean"] < report["vocabulary_norm"]["p95"]
-    assert report["outside_vocabulary"] == outside
-    warnings = [r.message for r in caplog.records if "left the vocabulary" in r.message]
-    assert len(warnings) == (1 if outside else 0)
-    for warning in warnings:
-        assert "rick, morty" in warning
-        assert "lower contrastive.learning_rate or raise contrastive.norm_loss_weight" in warning
-
-
 @pytest.mark.parametrize("mode", ["frozen", "lora", "full"])
-def test_the_base_model_can_be_sampled_with_what_stage_1_trained(
-    mode, tmp_path, backbones, curated
-):
+def test_the_base_model_can_be_sampled_with_what_stage_1_trained(mode, tmp_path, backbones, train):
     from clif_exp.base_models.customised import load_customised_pipeline
     from clif_exp.base_models.loading import load_pipeline
 
     spec = backbones("sd15")
-    _train(tmp_path, spec=spec, curated=curated, text_encoder=mode)
+    train(tmp_path, spec=spec, text_encoder=mode)
     pipeline, num_tokens = load_customised_pipeline(spec, diffusion=tmp_path, device="cpu")
     base = load_pipeline(spec)
     assert num_tokens == {"rick": 1, "morty": 1}
@@ -351,48 +238,3 @@ def test_a_cut_group_still_holds_several_concepts():
             for index in chosen:
                 together.setdefault(pairs[index].group, set()).add(pairs[index].meta.concept)
             assert all(len(concepts) > 1 for concepts in together.values()), (size, step)
-
-
-def test_with_a_basis_embeddings_stay_within_the_span_of_its_words(tmp_path, backbones, curated):
-    spec = backbones("sd15")
-    words = ["man", "dog", "cat", "woman", "photo"]
-    clip, tokenizer, _ = load_contrastive(spec)
-    ids = [tokenizer(word, add_special_tokens=False).input_ids for word in words]
-    assert all(len(one) == 1 for one in ids)
-    table = clip.text_model.get_input_embeddings().weight.detach()
-    words_WD = table[torch.tensor([one[0] for one in ids])]
-    trained = []
-    for steps in (1, 12):
-        _train(
-            tmp_path / str(steps),
-            spec=spec,
-            curated=curated,
-            basis={"words": words, "rank": 3},
-            steps=steps,
-            learning_rate=0.3,
-            warmup_steps=0,
-        )
-        file = tmp_path / str(steps) / "concept_embeddings.safetensors"
-        found = load_concept_embeddings(file)["text_encoder"]
-        trained.append(torch.cat([found["rick"], found["morty"]]))
-    mean = words_WD.mean(0)
-    _, lengths, directions = torch.linalg.svd(words_WD - mean, full_matrices=False)
-    for embeddings in trained:
-        offsets = embeddings - mean
-        within = offsets @ directions[:3].T @ directions[:3]
-        assert torch.allclose(offsets, within, atol=1e-5)
-        assert offsets.norm() > 0
-    # One step of Adam moves every coordinate by the learning rate, in standard deviations.
-    coordinates = (trained[0] - mean) @ directions[:3].T / (lengths[:3] / len(words) ** 0.5)
-    assert torch.allclose(coordinates.abs(), torch.full_like(coordinates, 0.3), atol=0.02)
-    report = json.loads((tmp_path / "12" / "embedding_report.json").read_text())["text_encoder"]
-    assert report["text_distance"]["before"]["rick"]["morty"] == 0, "both start at the mean"
-    assert report["loss"] < report["loss_frozen_rows"]
-
-
-def test_a_basis_needs_words_of_one_token(tmp_path, backbones, curated):
-    spec = backbones("sd15")
-    with pytest.raises(ValueError, match="of 2 words 0 are"):
-        _train(
-            tmp_path, spec=spec, curated=curated, basis={"words": ["qqqqzz", "xyxyx"], "rank": 3}
-        )

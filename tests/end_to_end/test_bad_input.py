@@ -270,6 +270,7 @@ def test_bad_input_is_refused_at_once_with_what_to_do(case, clif_exp, tmp_path):
     case.write(root)
     given = root / "set" if (root / "set").is_dir() else root
     result = clif_exp(
+        "--run",  # no sweep: else Hydra composes the config once more to find out
         "dataset=folder",
         f"dataset.root={given}",
         "callbacks=quiet",

@@ -34,17 +34,18 @@ def test_photographs_pass_the_whole_pipeline(clif_exp, shared_store):
     assert str(result.folders[-1].parent) not in report.partition("<footer>")[2]
 
 
-def test_a_users_folder_gives_the_same_as_the_dataset_it_was_copied_from(clif_exp, tmp_path):
+def test_a_users_folder_gives_the_same_as_the_dataset_it_was_copied_from(
+    clif_exp, finished, tmp_path
+):
     from clif_exp.toonworld.cast import write_cast
 
     mine = tmp_path / "my_concepts"
     write_cast(mine, size=2)
-    drawn = clif_exp("debug=fast")
     own = clif_exp(
         "debug=fast", "dataset=folder", f"dataset.root={mine}", "dataset.domain=toonworld"
     )
     assert own.code == 0, own.errors
     for name in ("segments", "augment_M", "diffusion", "generation"):
-        assert own.summary()["stages"][name] == drawn.summary()["stages"][name] | {
+        assert own.summary()["stages"][name] == finished.summary()["stages"][name] | {
             "reused": True
         }, name

@@ -154,15 +154,13 @@ def copy(tmp_path: Path) -> Copy:
 
 
 def test_a_knob_a_metric_and_a_method_are_added_where_contributing_says(
-    copy: Copy, clif_exp, store_with_curation
+    copy: Copy, clif_exp, finished, store_with_curation
 ):
     copy.add_knob()
     copy.add_metric()
     copy.add_method()
-    original = clif_exp("debug=fast").summary()
-    store = store_with_curation(
-        "contrastive", "generation_prior", "generation_class_word", "generation_stage1"
-    )
+    original = finished.summary()
+    store = store_with_curation("contrastive", "generation_stage1")
     paths = os.pathsep.join([str(copy.package.parent), str(CHECKOUT / "tests")])
     result = clif_exp(
         *("debug=fast", "method=biases", "diffusion.my_bias=1.5"),

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,30 +11,17 @@ import pytest
 
 
 def kill_during(
-    stage: str, *, folder: Path, store: Path, arguments: list[str], how: signal.Signals
+    stage: str, *, start_clif_exp, folder: Path, store: Path, how: signal.Signals
 ) -> dict:
     """Start a run, kill it as soon as a stage is under way, and return the summary that it left."""
-    command = [
-        sys.executable,
-        "-m",
-        "clif_exp",
-        "debug=fast",
-        f"artifacts.root={store}",
-        *arguments,
-    ]
-    with open(folder / "output.txt", "w") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=os.environ
-        )
-        deadline = time.monotonic() + 600
-        while not list(store.glob(f"{stage}/*.partial")):
-            assert process.poll() is None and time.monotonic() < deadline, (
-                folder / "output.txt"
-            ).read_text()
-            time.sleep(0.01)
-        time.sleep(0.3)
-        process.send_signal(how)
-        process.wait(120)
+    command = start_clif_exp("debug=fast", folder=folder, store=store)
+    deadline = time.monotonic() + 600
+    while not list(store.glob(f"{stage}/*.partial")):
+        assert command.is_alive() and time.monotonic() < deadline, command.said()
+        time.sleep(0.01)
+    time.sleep(0.3)
+    command.kill(how)
+    command.wait(120)
     (file,) = folder.glob("runs/*/*/summary.json")
     return json.loads(file.read_text())
 
@@ -55,13 +39,15 @@ def kill_during(
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
 def test_killing_and_rerunning_ends_as_if_undisturbed(
-    clif_exp, base_models, tmp_path, store_with_curation, stage, how
+    clif_exp, start_clif_exp, finished, tmp_path, store_with_curation, stage, how
 ):
-    undisturbed = clif_exp("debug=fast").summary()
-    store = store_with_curation("contrastive") if stage == "diffusion" else tmp_path / "store"
+    undisturbed = finished.summary()
+    store = tmp_path / "store"
+    if stage == "diffusion":
+        store_with_curation("contrastive", "generation_stage1")
     folder = tmp_path / "killed"
     folder.mkdir()
-    left = kill_during(stage, folder=folder, store=store, arguments=base_models, how=how)
+    left = kill_during(stage, start_clif_exp=start_clif_exp, folder=folder, store=store, how=how)
     assert left["status"] == "killed"
     assert left["error"]
     again = clif_exp("debug=fast", store=store)
@@ -75,8 +61,10 @@ def test_killing_and_rerunning_ends_as_if_undisturbed(
     assert not [left for folder in own for left in folder.glob("*.partial")]
 
 
-def test_a_stage_that_runs_out_of_time_resumes_from_its_checkpoint(clif_exp, store_with_curation):
-    undisturbed = clif_exp("debug=fast").summary()
+def test_a_stage_that_runs_out_of_time_resumes_from_its_checkpoint(
+    clif_exp, finished, store_with_curation
+):
+    undisturbed = finished.summary()
     store = store_with_curation()
     first = clif_exp("debug=fast", "trainer.max_time=0.001", store=store)
     assert first.code == 75

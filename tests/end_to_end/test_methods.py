@@ -86,11 +86,11 @@ def test_a_method_runs_on_a_family(clif_exp, backbones, two_concepts, method, fa
     "method",
     [pytest.param(name, marks=() if name == "orthogonal" else pytest.mark.slow) for name in APART],
 )
-def test_one_more_concept_trains_one(clif_exp, tmp_path, method):
+def test_one_more_concept_trains_one(clif_exp, store_with_curation, method):
     """Concepts that are customised apart are artifacts of their own."""
     few = ["debug=fast", "callbacks=quiet", "stages=[curation,diffusion]", *for_method(method)]
     few += ["diffusion.samples=null", "diffusion.validation=null", "diffusion.steps=1"]
-    store = tmp_path / "store"
+    store = store_with_curation()
     first = clif_exp(*few, "dataset.size=1", store=store)
     assert first.code == 0, first.errors
     more = clif_exp(*few, "dataset.size=2", store=store)
@@ -123,18 +123,20 @@ def test_one_sweep_over_methods_computes_nothing_twice(clif_exp, tmp_path):
     assert len(trained) == len(methods), "each method's own, mix_of_show's merge among them"
 
 
-def test_concepts_apart_over_two_ranks(clif_exp, tmp_path):
+def test_concepts_apart_over_two_ranks(clif_exp, store_with_curation):
     """Text LoRA, embeddings per layer and attention maps train over ranks; one merges."""
+    store = store_with_curation()
     result = clif_exp(
         *("debug=fast", "callbacks=quiet", "trainer=ddp_sim", "stages=[curation,diffusion]"),
         *for_method("mix_of_show"),
         *("diffusion.samples=null", "diffusion.steps=2", "dataset.size=1"),
-        store=tmp_path / "store",
+        store=store,
     )
     assert result.code == 0, result.errors[-2000:]
-    (weights,) = (tmp_path / "store" / "merging").glob("*/unet_weights.safetensors")
+    (weights,) = (store / "merging").glob("*/unet_weights.safetensors")
     assert load_file(weights)
-    assert not list((tmp_path / "store").glob("*/*.partial"))
+    assert not list((store / "diffusion").glob("*.partial"))
+    assert not list((store / "merging").glob("*.partial"))
 
 
 @pytest.mark.slow  # tests/methods/test_addition.py has it without a run
@@ -167,6 +169,8 @@ def test_an_orthogonal_sum_reads_directions_of_its_own(clif_exp, tmp_path):
             "orthogonal_lora: found true with method.merging=null",
         ),
         (["method=orthogonal", "diffusion.rank=64"], "diffusion.rank: "),
+        (["method=orthogonal", "diffusion.orthogonal_start=40"], "for 41 concepts"),
+        (["diffusion.orthogonal_start=1"], "orthogonal_start: found 1 with"),
         (
             ["method=dreambooth", "dataset.size=18", "diffusion.prior.class_images=0"],
             "diffusion.prior: found no images",

@@ -7,13 +7,13 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from warm_start import RunningCommand
 
 RUN = ("debug=fast", "trainer=ddp_sim")
 
@@ -27,8 +27,8 @@ def content(store: Path, name: str, fingerprint: str) -> dict[str, str]:
     }
 
 
-def test_two_ranks_share_every_stage_and_give_one_run(clif_exp, tmp_path, shared_store):
-    alone = clif_exp("debug=fast").summary()
+def test_two_ranks_share_every_stage_and_give_one_run(clif_exp, finished, tmp_path, shared_store):
+    alone = finished.summary()
     both = clif_exp(*RUN, "generation.batch_size=1", store=tmp_path / "store")
     assert both.code == 0, both.errors[-2000:]
     summary = both.summary()
@@ -46,61 +46,47 @@ def test_two_ranks_share_every_stage_and_give_one_run(clif_exp, tmp_path, shared
 
 
 @contextlib.contextmanager
-def running(
-    folder: Path, store: Path, base_models: list[str]
-) -> Iterator[tuple[subprocess.Popen, int]]:
+def running(start_clif_exp, folder: Path, store: Path) -> Iterator[tuple[RunningCommand, int]]:
     """Start a run over two ranks; yields rank 0 and rank 1's process id once stage 2 has begun."""
-    with open(folder / "output.txt", "w") as output:
-        command = [
-            sys.executable,
-            "-m",
-            "clif_exp",
-            *RUN,
-            "diffusion.steps=400",
-            *base_models,
-            f"artifacts.root={store}",
-        ]
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
     started, deadline = time.time(), time.monotonic() + 300
+    command = start_clif_exp(*RUN, "diffusion.steps=400", folder=folder, store=store)
     while not [
         file
         for file in store.glob("diffusion/*.partial/metrics.csv")
         if file.stat().st_mtime > started
     ]:
-        assert process.poll() is None and time.monotonic() < deadline, (
-            folder / "output.txt"
-        ).read_text()
+        assert command.is_alive() and time.monotonic() < deadline, command.said()
         time.sleep(0.05)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    children = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
     (helper,) = [
         int(child) for child in children if "clif_exp" in Path(f"/proc/{child}/cmdline").read_text()
     ]
     try:
-        yield process, helper
+        yield command, helper
     finally:
-        process.kill()
-        process.wait()
+        if command.is_alive():
+            command.kill()
+            command.wait(60)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds rank 1 through /proc")
-def test_no_rank_outlives_the_other(clif_exp, base_models, tmp_path, store_with_curation):
-    clif_exp("debug=fast")
-    store = store_with_curation()
+def test_no_rank_outlives_the_other(start_clif_exp, tmp_path, store_with_curation):
+    store = store_with_curation("contrastive")
     folder = tmp_path / "two_ranks"
     folder.mkdir()
-    with running(folder, store, base_models) as (process, helper):
+    with running(start_clif_exp, folder, store) as (command, helper):
         os.kill(helper, signal.SIGKILL)
-        assert process.wait(90) == 1
-    said = (folder / "output.txt").read_text()
-    assert "clif_exp: error: rank 1 was killed by signal 9" in said
-    assert "Traceback" not in said
+        ended = command.wait(90)
+    assert ended.returncode == 1
+    assert "clif_exp: error: rank 1 was killed by signal 9" in ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
     (file,) = folder.glob("runs/*/*/summary.json")
     assert json.loads(file.read_text())["status"] == "failed"
 
     # The second run resumes from the last checkpoint.
-    with running(folder, store, base_models) as (process, helper):
-        process.kill()
-        process.wait()
+    with running(start_clif_exp, folder, store) as (command, helper):
+        command.kill()
+        command.wait(60)
         deadline = time.monotonic() + 30
         while Path(f"/proc/{helper}").exists():
             assert time.monotonic() < deadline, "rank 1 runs on without rank 0"

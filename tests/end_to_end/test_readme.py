@@ -34,6 +34,7 @@ def run(clif_exp, line: str, *more: str, timeout: float = 900):
 def test_the_commands_are_found_in_the_readme():
     found = " ".join(commands())
     assert len(commands()) >= 6
+    assert {"", "debug=fast"} <= set(commands())
     for part in (
         "+experiment=ablate_raug",
         "-m +experiment=clif,",
@@ -44,15 +45,18 @@ def test_the_commands_are_found_in_the_readme():
         assert part in found, part
 
 
-@pytest.mark.parametrize("line", commands())
+# With `debug=fast` the command without arguments is the one that says so.
+@pytest.mark.parametrize("line", [line for line in commands() if line])
 def test_each_command_runs_with_a_tiny_budget(clif_exp, line):
+    # One seed stands for three: test_sweeps.py has a sweep over seeds.
+    line = line.replace("seed=0,1,2", "seed=0")
     run(clif_exp, line, *([] if "debug=fast" in line else ["debug=fast"]))
 
 
-def test_the_drawing_commands_run_on_a_runs_export(clif_exp, tmp_path, monkeypatch, capsys):
+def test_the_drawing_commands_run_on_a_runs_export(finished, tmp_path, monkeypatch, capsys):
     from clif_exp.generate import main
 
-    export = clif_exp("debug=fast").folders[-1] / "export"
+    export = finished.folders[-1] / "export"
     monkeypatch.chdir(tmp_path)
     lines = re.findall(r"^ {4}python -m clif_exp\.generate (.*)$", README.read_text(), re.M)
     for line in lines:
@@ -60,6 +64,23 @@ def test_the_drawing_commands_run_on_a_runs_export(clif_exp, tmp_path, monkeypat
         assert main([*arguments, "--steps", "2"]) == 0, capsys.readouterr().err
     assert (tmp_path / "pair.png").is_file()
     assert len(list((tmp_path / "images").glob("*.png"))) == 6
+
+
+def test_the_merging_command_runs_on_runs_exports(clif_exp, tmp_path, monkeypatch, capsys):
+    from clif_exp.generate import main as generate
+    from clif_exp.merge import main
+
+    export = str(clif_exp("debug=fast").folders[-1] / "export")
+    monkeypatch.chdir(tmp_path)
+    (line,) = re.findall(r"^ {4}python -m clif_exp\.merge (.*)$", README.read_text(), re.M)
+    line = re.sub(r"runs/\w+/<timestamp>/export", export, line)
+    # One run stands for both; the README's have concepts of their own names.
+    more = ["--name-of", "milo=milo_2", "otto=otto_2", "--set", "method.merging.seed=1"]
+    more += ["method.merging.num_inference_steps=2"]
+    assert main([*shlex.split(line), *more]) == 0, capsys.readouterr().err
+    prompt = ["--prompt", "a photo of <milo> next to <otto_2>", "--steps", "2", "--out", "one.png"]
+    assert generate(["--model", "both", *prompt]) == 0, capsys.readouterr().err
+    assert (tmp_path / "one.png").is_file()
 
 
 @pytest.mark.slow

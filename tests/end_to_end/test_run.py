@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from safetensors import safe_open
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from clif_exp.artifacts.store import ArtifactStore
 from clif_exp.evaluation.metrics import objectives
 from support import web_lora
+from wandb_files import offline_runs, records_of, steps_of, summary_of
 
 STAGES = ("curation", "contrastive", "diffusion", "generation", "evaluation")
 # Everything in the table but what only a judge with DINO measures.
@@ -28,10 +30,8 @@ METRICS |= {
 }
 
 
-def test_a_run_leaves_everything_the_readme_promises(clif_exp):
-    result = clif_exp("debug=fast")
-    assert result.code == 0, result.errors
-    (folder,), summary = result.folders, result.summary()
+def test_a_run_leaves_everything_the_readme_promises(finished):
+    (folder,), summary = finished.folders, finished.summary()
     assert folder.parent.name == "default"
     assert folder.parent.parent.name == "runs"
     assert summary["status"] == "finished"
@@ -75,20 +75,20 @@ def test_a_run_leaves_everything_the_readme_promises(clif_exp):
     assert summary["report"].endswith("report.html")
     assert summary["export"].endswith("export")
     for shown in ("report.html", "export", "attendance", "leakage", "stage 1", "class"):
-        assert shown in result.output, "the table and the paths end the output"
+        assert shown in finished.output, "the table and the paths end the output"
 
 
-def test_a_second_run_reuses_everything_and_says_so(clif_exp):
-    first = clif_exp("debug=fast")
+def test_a_second_run_reuses_everything_and_says_so(clif_exp, finished):
     second = clif_exp("debug=fast")
     assert all(stage["reused"] for stage in second.summary()["stages"].values())
-    assert second.summary()["metrics"] == first.summary()["metrics"]
+    assert second.summary()["metrics"] == finished.summary()["metrics"]
     assert second.output.count("reused") >= 10
     assert web_lora(second.folders[-1] / "export").is_file()
 
 
+@pytest.mark.usefixtures("finished")
 def test_before_a_stage_runs_its_cost_is_stated(clif_exp):
-    result = clif_exp("debug=fast", "seed=5")
+    result = clif_exp("debug=fast", "seed=5", "stages=[curation,contrastive,diffusion]")
     line = next(line for line in result.output.splitlines() if line.startswith("diffusion "))
     assert "4 steps" in line and "about" in line, line
     assert "reused" in next(
@@ -96,8 +96,8 @@ def test_before_a_stage_runs_its_cost_is_stated(clif_exp):
     )
 
 
+@pytest.mark.usefixtures("finished")
 def test_a_left_out_stage_is_taken_from_the_store_or_refused(clif_exp):
-    clif_exp("debug=fast")
     partial = clif_exp("debug=fast", "stages=[evaluation]")
     assert partial.code == 0 and partial.summary()["metrics"], partial.errors
     assert partial.summary()["report"] is None
@@ -114,8 +114,8 @@ def test_a_left_out_stage_is_taken_from_the_store_or_refused(clif_exp):
     )
 
 
+@pytest.mark.usefixtures("finished")
 def test_what_changes_no_result_changes_no_fingerprint(clif_exp):
-    clif_exp("debug=fast")
     options = [
         "num_workers=1",
         "name=other",
@@ -127,27 +127,64 @@ def test_what_changes_no_result_changes_no_fingerprint(clif_exp):
     assert result.code == 0, result.errors
     assert all(stage["reused"] for stage in result.summary()["stages"].values())
     assert result.folders[-1].parent.name == "other"
-    assert list(result.folders[-1].glob("tensorboard/**/events.*"))
+    events = EventAccumulator(str(result.folders[-1] / "tensorboard")).Reload()
+    assert [point.step for point in events.Scalars("diffusion/loss")] == [1, 2, 3, 4], "as stored"
+    assert "multi/confusion" in events.Tags()["scalars"]
+    wanted = {"diffusion/samples", "samples/pairs", "samples/training"}
+    assert wanted | {"confusion_matrix/multi"} <= set(events.Tags()["images"])
+    assert "images/text_summary" in events.Tags()["tensors"]
 
 
-def test_each_job_of_a_sweep_gets_its_own_offline_wandb_run(clif_exp):
-    clif_exp("debug=fast")
-    result = clif_exp("-m", "debug=fast", "logger=wandb", "name=tracked,again", WANDB_SILENT="true")
+@pytest.mark.usefixtures("finished")
+def test_each_job_of_a_sweep_has_its_own_wandb_run_with_everything_in_it(clif_exp):
+    sweep = ("-m", "debug=fast", "logger=wandb", "logger.wandb.tags=[mine]", "name=tracked,again")
+    attention = "evaluation.attention={singles: 1, pairs: 1}"
+    result = clif_exp(*sweep, "objective=multi/confusion", attention)
     assert result.code == 0, result.errors
-    runs = [list(folder.glob("wandb/offline-run-*/*.wandb")) for folder in result.folders]
-    assert [len(found) for found in runs] == [1, 1]
+    (run,), (other,) = (offline_runs(folder) for folder in result.folders)
+    assert run.name[-8:] != other.name[-8:]
+    told, metrics = summary_of(run), result.summary(0)["metrics"]
+    assert (told["state"], told["exit_code"]) == ("finished", 0)
+    assert told["tags"] == ["mine", "clif", "toonworld"]
+    assert told["config"]["diffusion"]["steps"] == 4
+    found = told["summary"]
+    assert found["multi/identity"] == {"max": pytest.approx(metrics["multi/identity"])}
+    assert found["multi/confusion"] == {"min": pytest.approx(metrics["multi/confusion"])}
+    assert found["objective"] == pytest.approx(metrics["multi/confusion"])
+    media = {name: value["_type"] for name, value in found.items() if "_type" in str(value)}
+    assert media["images"] == media["metrics"] == "table-file"
+    assert media["curation"] == "html-file"
+    for name in (
+        "samples/pairs",
+        "samples/attention",
+        "diffusion/samples",
+        "confusion_matrix/multi",
+    ):
+        assert media[name] == "image-file"
+    (table,) = run.glob("files/media/table/images_*.table.json")
+    assert json.loads(table.read_text())["columns"][:3] == ["image", "group", "prompt"]
+    assert steps_of([run], "diffusion") == [1, 2, 3, 4], "the stored curve, once"
+    steps = {
+        record.get("glob_name"): record.get("step_metric") for record in records_of(run, "metric")
+    }
+    assert steps["diffusion/*"] == "diffusion/step"
+    artifacts = {record["type"]: record for record in records_of(run, "artifact")}
+    assert artifacts["model"]["name"] == "tracked-export"
+    assert "use_after_commit" not in artifacts["model"]
+    assert (
+        artifacts["dataset"]["use_after_commit"] and artifacts["augmentation"]["use_after_commit"]
+    )
 
 
 def test_a_damaged_artifact_is_computed_again_with_the_same_result(
-    clif_exp, shared_store, tmp_path
+    clif_exp, finished, shared_store, tmp_path
 ):
-    whole = clif_exp("debug=fast")
     store = tmp_path / "store"
     shutil.copytree(shared_store, store)
     (damaged,) = [
         Path(record["path"])
         for record in ArtifactStore(store).records("diffusion")
-        if record["fingerprint"] == whole.summary()["stages"]["diffusion"]["fingerprint"]
+        if record["fingerprint"] == finished.summary()["stages"]["diffusion"]["fingerprint"]
     ]
     weights = damaged / "pytorch_lora_weights.safetensors"
     content = bytearray(weights.read_bytes())
@@ -160,11 +197,11 @@ def test_a_damaged_artifact_is_computed_again_with_the_same_result(
     reused = {name: stage["reused"] for name, stage in result.summary()["stages"].items()}
     assert not reused.pop("diffusion")
     assert all(reused.values()), "its result is the same, so what was made from it still holds"
-    assert result.summary()["metrics"] == whole.summary()["metrics"]
+    assert result.summary()["metrics"] == finished.summary()["metrics"]
 
 
-def test_artifacts_ls_shows_the_stages(clif_exp, shared_store):
-    clif_exp("debug=fast")
+@pytest.mark.usefixtures("finished")
+def test_artifacts_ls_shows_the_stages(shared_store):
     command = [sys.executable, "-m", "clif_exp.artifacts", "ls", "--root", str(shared_store)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert all(
@@ -176,20 +213,32 @@ def test_artifacts_ls_shows_the_stages(clif_exp, shared_store):
     assert records[0]["inputs"]["base"]
 
 
-def test_the_same_seed_gives_the_same_numbers(clif_exp, tmp_path):
+def test_the_same_seed_gives_the_same_numbers(clif_exp, finished, store_with_curation):
+    """That curation's files are the same again, test_ranks.py shows."""
     import torch
     from safetensors.torch import load_file
 
-    first, second = clif_exp("debug=fast"), clif_exp("debug=fast", store=tmp_path / "fresh")
-    assert first.summary()["metrics"] == second.summary()["metrics"]
+    second = clif_exp("debug=fast", store=store_with_curation(drawn=False))
+    assert finished.summary()["metrics"] == second.summary()["metrics"]
     files = [
         result.folders[-1] / "export" / "pytorch_lora_weights.safetensors"
-        for result in (first, second)
+        for result in (finished, second)
     ]
     # The libraries write a file's header in any order; the numbers are what is promised.
     weights, again = (load_file(file) for file in files)
     assert weights.keys() == again.keys()
     assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_run_shows_where_its_models_look(clif_exp):
+    result = clif_exp("debug=fast", "evaluation.attention={singles: 1, pairs: 1}")
+    assert result.code == 0, result.errors
+    stages = result.summary()["stages"]
+    recorded = {"attention_class_word", "attention_stage1", "attention"}
+    assert {name for name, stage in stages.items() if not stage["reused"]} == recorded
+    assert (result.folders[-1] / "samples" / "attention.png").is_file()
+    assert 'id="attention"' in (result.folders[-1] / "report.html").read_text()
 
 
 @pytest.mark.slow

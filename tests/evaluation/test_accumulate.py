@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -163,42 +162,41 @@ def test_a_step_returns_the_metrics_of_its_batch_and_accumulates():
     assert metrics.compute() == computed(rows, before=[])
 
 
-WORKER = """
-import json, sys
-import torch.distributed as dist
-from test_accumulate import LAYOUTS, NAMES, made_rows
-from clif_exp.evaluation.accumulate import RunMetrics
+def _rank(rank: int, store: Path, first: int, out: Path) -> None:
+    """Reduce this rank's images with the other rank's, and alone."""
+    import torch.distributed as dist
 
-rank, store, first = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-rows = made_rows()
-mine = rows[:first] if rank == 0 else rows[first:]
-results = []
-for shared in (True, False):
-    metrics = RunMetrics(names=NAMES, layouts=LAYOUTS, sync_on_compute=shared)
-    for start in range(0, len(mine), 8):
-        metrics.update(mine[start : start + 8])
-    if rank == 1:
-        metrics.update(made_rows(9, seed=1), group="prior_before")
-    results.append(metrics.compute())
-print(json.dumps(results))
-dist.destroy_process_group()
-"""
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    rows = made_rows()
+    mine = rows[:first] if rank == 0 else rows[first:]
+    results = []
+    for shared in (True, False):
+        metrics = RunMetrics(names=NAMES, layouts=LAYOUTS, sync_on_compute=shared)
+        for start in range(0, len(mine), 8):
+            metrics.update(mine[start : start + 8])
+        if rank == 1:
+            metrics.update(made_rows(9, seed=1), group="prior_before")
+        results.append(metrics.compute())
+    out.write_text(json.dumps(results))
+    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("first", [23, 0])
 def test_two_ranks_reduce_to_the_numbers_of_one(tmp_path, first):
     """`first` images are rank 0's: 0 is a rank that has seen nothing."""
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n{WORKER}"
+    # fork: importing the libraries again would take many times as long.
+    fork = multiprocessing.get_context("fork")
+    files = [tmp_path / f"{rank}.json" for rank in (0, 1)]
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(rank), str(tmp_path / "store"), str(first)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
+        fork.Process(target=_rank, args=(rank, tmp_path / "store", first, file))
+        for rank, file in enumerate(files)
     ]
-    results = [json.loads(process.communicate(timeout=300)[0]) for process in processes]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+        assert process.exitcode == 0
+    results = [json.loads(file.read_text()) for file in files]
     alone = computed(made_rows(), before=made_rows(9, seed=1))
     for reduced, _ in results:
         assert reduced == alone

@@ -4,85 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from clif_exp.evaluation import confusion
-from clif_exp.evaluation.accumulate import RunMetrics
-from clif_exp.evaluation.confusion import judge_image
 from clif_exp.evaluation.figures import AMBIGUOUS, NOT_VISIBLE, Figure
 from clif_exp.evaluation.matrices import (
     attendance_per_concept,
     confusion_matrix,
     confusion_per_pair,
 )
-from clif_exp.evaluation.scoring import Row
-from clif_exp.toonworld.cast import default_cast
-from clif_exp.toonworld.drawing.render import render
-from clif_exp.toonworld.grammar import truth as visible_truth
-from clif_exp.toonworld.placing import place_pair
-from clif_exp.toonworld.world import Character, Scene
-from clif_exp.toonworld.world import Figure as Placed
-
-CAST = default_cast()
-MILO, OTTO, LUNA = CAST["milo"], CAST["otto"], CAST["luna"]
-TRUTH = {name: character.attributes() for name, character in CAST.items()}
-SIDES = ("left", "right")
-DIFFERING = [slot for slot in TRUTH["milo"] if TRUTH["milo"][slot] != TRUTH["otto"][slot]]
-
-
-def read(*characters: Character, interaction: str = "left of") -> list[Figure]:
-    """Draw characters from left to right (or a pair that interacts) and read them without error."""
-    if len(characters) == 2:
-        figures = place_pair(np.random.default_rng(0), *characters, interaction)
-    else:
-        places = (np.arange(len(characters)) + 0.5) / len(characters)
-        figures = tuple(
-            Placed(character, float(x), 0.95, 0.4)
-            for character, x in zip(characters, places, strict=True)
-        )
-    scene = Scene(figures, "meadow", interaction)
-    rendering = render(scene)
-    size = rendering.image.shape[0]
-    boxes = [tuple(side / size for side in box) for box in rendering.boxes if box is not None]
-    return [
-        Figure(box, 1.0, slots)
-        for box, slots in zip(boxes, visible_truth(scene, rendering), strict=True)
-    ]
-
-
-def metrics(
-    *judgements: confusion.Judgement, singles: tuple[confusion.Judgement, ...] = ()
-) -> dict[str, float | None]:
-    """The metrics of images with several concepts, by their names without the group."""
-    run = RunMetrics(names=list(CAST), layouts=["side"])
-    for kind, found in (("single", singles), ("multi", judgements)):
-        run.update(
-            [Row({"kind": kind, "layout": "side"}, {}, [], judgement) for judgement in found]
-        )
-    return {
-        name.removeprefix("multi/"): value
-        for name, value in run.compute().items()
-        if name.rpartition("/")[0] == "multi" and name != "multi/pictures"
-    }
-
-
-def judge(
-    figures: list[Figure],
-    sides: tuple[str, ...] | None = SIDES,
-    *,
-    named: tuple[str, ...] = ("milo", "otto"),
-    others: list[str] | None = None,
-) -> confusion.Judgement:
-    return judge_image(
-        figures,
-        named,
-        truth=TRUTH,
-        sides=sides,
-        others=others,
-        presence_threshold=0.5,
-        identity_threshold=0.75,
-    )
+from drawn_figures import CAST, DIFFERING, LUNA, MILO, OTTO, SIDES, TRUTH, judge, metrics, read
 
 
 def test_the_two_look_alikes_differ_in_six_slots():
@@ -275,73 +206,6 @@ def test_an_empty_image_is_confused_and_has_no_identity():
         None,
         1.0,
     )
-
-
-def with_wrong_slots(figure: Figure, count: int) -> Figure:
-    """Show values of nobody in some slots, so that identity falls and nothing leaks."""
-    wrong = dict.fromkeys(list(figure.attributes)[:count], "nobody's")
-    return replace(figure, attributes=figure.attributes | wrong)
-
-
-@pytest.mark.parametrize("sides", [SIDES, None])
-@pytest.mark.parametrize(
-    ("figures", "share"),
-    [
-        (read(MILO, OTTO), 1.0),
-        ([], 0.0),
-        (read(MILO), 1 / 2),  # Otto is missing
-        (read(MILO, OTTO, OTTO), 1 / 2),  # Otto is there twice
-        (read(MILO, MILO), 0.0),  # Otto is missing and Milo there twice
-        # Otto wears Milo's hat, Milo his own
-        (read(MILO, replace(OTTO, hat=MILO.hat, hat_colour=MILO.hat_colour)), 1 / 2),
-        # 9 and 8 of 11 attributes: above and below the threshold of 0.75
-        ([with_wrong_slots(read(MILO)[0], 2), read(MILO, OTTO)[1]], 1.0),
-        ([with_wrong_slots(read(MILO)[0], 3), read(MILO, OTTO)[1]], 1 / 2),
-    ],
-)
-def test_intact_is_the_share_of_the_concepts_with_which_nothing_is_wrong(figures, share, sides):
-    found = metrics(judge(figures, sides))
-    assert found["intact"] == pytest.approx(share)
-    assert found["confusion"] == float(share < 1), "the same, all or nothing"
-
-
-def test_a_surplus_figure_that_could_stand_for_both_leaves_neither_intact():
-    shared = {slot: TRUTH["milo"][slot] for slot in TRUTH["milo"] if slot not in DIFFERING}
-    either = Figure((0.45, 0.2, 0.55, 0.9), 1.0, dict.fromkeys(DIFFERING, NOT_VISIBLE) | shared)
-    judgement = judge([*read(MILO, OTTO), either], sides=None)
-    assert judgement.duplicates == 1
-    assert confusion.intact(judgement) == {(): 0.0}
-
-
-def test_a_reader_that_compares_counts_its_likenesses():
-    named = ("milo", "otto")
-    figures = [
-        Figure((0.1, 0.2, 0.4, 0.9), 1.0, {}, likeness={"milo": 0.9, "otto": 0.2}),
-        Figure((0.6, 0.2, 0.9, 0.9), 1.0, {}, likeness={"milo": 0.3, "otto": 0.8}),
-    ]
-    leaky = replace(figures[1], likeness=figures[1].likeness | {"otto>milo": 0.1})
-    faint = replace(figures[0], likeness={"milo": 0.7, "otto": 0.2})
-    for view, share in (
-        (figures, 1.0),
-        ([figures[0], leaky], 1 / 2),
-        ([faint, figures[1]], 1 / 2),
-        ([faint, leaky], 0.0),
-    ):
-        assert confusion.intact(judge(view, named=named)) == {(): share}
-
-
-def test_intact_is_averaged_over_images_in_every_layout():
-    run = RunMetrics(names=list(CAST), layouts=["side", "interaction"])
-    for layout, figures in (
-        ("side", read(MILO, OTTO)),
-        ("side", read(MILO)),
-        ("interaction", []),
-    ):
-        run.update([Row({"kind": "multi", "layout": layout}, {}, [], judge(figures))])
-    found = run.compute()
-    assert found["multi/layout_side/intact"] == 0.75
-    assert found["multi/layout_interaction/intact"] == 0.0
-    assert found["multi/intact"] == 0.5
 
 
 def test_three_in_a_row_are_assigned_by_their_places():

@@ -11,8 +11,11 @@ import torch
 from clif_exp.base_models.loading import load_pipeline, text_encoders_of
 from clif_exp.base_models.text_tuning import tower
 from clif_exp.base_models.tokens import EMBEDDINGS_FILE, save_concept_embeddings
+from clif_exp.base_models.unet_tuning.lora import read_lora
 from clif_exp.base_models.unet_tuning.registry import save_unet_tuning
 from tiny_models import WORDS
+
+TEXT = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 
 @pytest.fixture(scope="session")
@@ -76,3 +79,40 @@ def customise_apart(tmp_path):
         return parts
 
     return publish
+
+
+@pytest.fixture
+def add_text_lora():
+    """Give every part a LoRA of a text encoder, as a stage publishes it with the U-Net's."""
+
+    def add(parts, spec, *, encoder="text_encoder"):
+        pipeline = load_pipeline(spec)
+        for seed, folder in enumerate(parts.values()):
+            generator = torch.Generator().manual_seed(seed)
+            lora = {
+                f"text_model.encoder.layers.{layer}.self_attn.{name}.lora_{matrix}.weight": 0.3
+                * torch.randn(shape, generator=generator)
+                for layer in range(3 if encoder == "text_encoder_2" else 2)
+                for name in TEXT
+                for matrix, shape in (("A", (2, 32)), ("B", (32, 2)))
+            }
+            settings = {
+                "r": 2,
+                "lora_alpha": 2.0,
+                "target_modules": list(TEXT),
+                "peft_type": "LORA",
+            }
+            unet, metadata = read_lora(folder / "pytorch_lora_weights.safetensors")
+            type(pipeline).save_lora_weights(
+                folder,
+                unet_lora_layers={k.removeprefix("unet."): v for k, v in unet.items()},
+                unet_lora_adapter_metadata={
+                    k.removeprefix("unet."): v for k, v in metadata.items()
+                },
+                **{
+                    f"{encoder}_lora_layers": lora,
+                    f"{encoder}_lora_adapter_metadata": settings,
+                },
+            )
+
+    return add

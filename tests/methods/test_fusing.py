@@ -19,14 +19,14 @@ from clif_exp.base_models.layerwise import (
 )
 from clif_exp.base_models.loading import load_pipeline, text_encoders_of
 from clif_exp.base_models.text_tuning import WEIGHTS_FILE, tower
-from clif_exp.base_models.unet_tuning.lora import LoraTuning, read_lora
+from clif_exp.base_models.unet_tuning.lora import LoraTuning
 from clif_exp.base_models.unet_tuning.weights import FILE, WeightTuning
-from clif_exp.methods.fusing import Ridge, fuse_concepts
+from clif_exp.methods.fusing import fuse_concepts
 from clif_exp.methods.gradient_fusion import fuse
+from clif_exp.methods.settings import Ridge
 
 PHRASES = {"rick": "<rick>", "morty": "<morty>"}
 SPATIAL = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "attn2.to_q")
-TEXT = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 
 def _fuse(tmp_path, spec, parts, **changes):
@@ -36,7 +36,7 @@ def _fuse(tmp_path, spec, parts, **changes):
         "phrases": PHRASES,
         "num_inference_steps": 2,
         "seed": 0,
-        "ridge": Ridge(0, 0, 0),
+        "ridge": Ridge(text=0, keys_and_values=0, spatial=0),
     } | changes
     fuse_concepts(out, spec=spec, parts=parts, **arguments)
     return out
@@ -52,31 +52,6 @@ def _draw(pipeline, name):
         width=32,
         output_type="latent",
     ).images
-
-
-def _add_text_lora(parts, spec, *, encoder="text_encoder"):
-    """Give every part a LoRA of a text encoder, as a stage publishes it with the U-Net's."""
-    pipeline = load_pipeline(spec)
-    for seed, folder in enumerate(parts.values()):
-        generator = torch.Generator().manual_seed(seed)
-        lora = {
-            f"text_model.encoder.layers.{layer}.self_attn.{name}.lora_{matrix}.weight": 0.3
-            * torch.randn(shape, generator=generator)
-            for layer in range(3 if encoder == "text_encoder_2" else 2)
-            for name in TEXT
-            for matrix, shape in (("A", (2, 32)), ("B", (32, 2)))
-        }
-        settings = {"r": 2, "lora_alpha": 2.0, "target_modules": list(TEXT), "peft_type": "LORA"}
-        unet, metadata = read_lora(folder / "pytorch_lora_weights.safetensors")
-        type(pipeline).save_lora_weights(
-            folder,
-            unet_lora_layers={k.removeprefix("unet."): v for k, v in unet.items()},
-            unet_lora_adapter_metadata={k.removeprefix("unet."): v for k, v in metadata.items()},
-            **{
-                f"{encoder}_lora_layers": lora,
-                f"{encoder}_lora_adapter_metadata": settings,
-            },
-        )
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
@@ -147,11 +122,11 @@ def test_spatial_layers_are_fused_on_what_they_read_in_every_concept_s_own_model
 
 @pytest.mark.parametrize("encoder", ["text_encoder", "text_encoder_2"])
 def test_text_encoders_are_fused_and_what_the_unet_reads_is_theirs(
-    tmp_path, backbones, customise_apart, encoder
+    tmp_path, backbones, customise_apart, add_text_lora, encoder
 ):
     spec = backbones("sdxl")
     parts = customise_apart(spec, LoraTuning(2, 2.0, ("to_q", "to_k", "to_v")))
-    _add_text_lora(parts, spec, encoder=encoder)
+    add_text_lora(parts, spec, encoder=encoder)
     out = _fuse(tmp_path, spec, parts)
     assert {file.name for file in out.iterdir()} == {
         FILE,
@@ -183,12 +158,12 @@ def _first_queries(pipeline, encoder, prompt):
     return made[0]
 
 
-def test_each_group_has_its_own_ridge(tmp_path, backbones, customise_apart):
+def test_each_group_has_its_own_ridge(tmp_path, backbones, customise_apart, add_text_lora):
     spec = backbones("sd15")
     parts = customise_apart(spec, LoraTuning(2, 2.0, ("to_q", "to_k", "to_v")))
-    _add_text_lora(parts, spec)
+    add_text_lora(parts, spec)
     base = load_pipeline(spec)
-    out = _fuse(tmp_path, spec, parts, ridge=Ridge(1e9, 0, 1e9))
+    out = _fuse(tmp_path, spec, parts, ridge=Ridge(text=1e9, keys_and_values=0, spatial=1e9))
     unet, text = base.unet.state_dict(), tower(base.text_encoder).state_dict()
     for name, value in load_file(out / FILE).items():
         stays = not name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))

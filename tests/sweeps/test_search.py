@@ -67,6 +67,9 @@ def test_a_search_finds_the_better_region_and_sigkill_loses_and_repeats_no_trial
     shown = dict(sections_of(sweep))
     assert list(shown) == ["How the search went", "Which settings matter"]
     assert "diffusion.learning_rate" in shown["Which settings matter"]
+    page = (sweep / "comparison.html").read_text()
+    assert "Optimisation history" in page
+    assert "study.journal" not in page, "which trial a job was is no setting"
     assert all("<?xml" not in drawing for drawing in shown.values())
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -67,6 +68,21 @@ def write_jsonl(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 def read_jsonl(file: Path) -> list[dict[str, Any]]:
     """Read one JSON object per line."""
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def probe_folder(folder: Path, *, size: int) -> None:
+    """Create a folder, if it is not there, and write to it what vanishes again.
+
+    Args:
+        folder: where something will be written.
+        size: bytes, to find a full disk too.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(size))
 
 
 def remove_folder(path: Path) -> None:

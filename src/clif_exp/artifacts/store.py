@@ -14,18 +14,16 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clif_exp.artifacts.files import remove_folder
-from clif_exp.artifacts.integrity import RECORD, damage, list_files, read_record
+from clif_exp.artifacts.building import build_into, sync_folder
+from clif_exp.artifacts.files import probe_folder, remove_folder
+from clif_exp.artifacts.integrity import RECORD, damage, read_record
 from clif_exp.artifacts.locks import process_lock
-from clif_exp.artifacts.memory import peak_memory_mb, reset_peak_memory
-from clif_exp.artifacts.provenance import git_commit, versions
 from clif_exp.artifacts.sharing import forget
 from clif_exp.errors import Refused
 
@@ -166,12 +164,12 @@ class ArtifactStore:
                 "inputs": inputs,
                 "work": work,
             }
-            seconds, peak = _build(partial, build, record)
+            seconds, peak = build_into(partial, build, record)
             if rebuild:
                 remove_folder(path)
             os.rename(partial, path)
             forget(path)  # what a helper claimed after the work was done
-            _sync(path.parent)
+            sync_folder(path.parent)
             self._fresh.add(digest)
             self._damage[str(path), path.stat().st_ino] = None
         return Artifact(stage, digest, path, False, seconds, peak)
@@ -255,11 +253,8 @@ class ArtifactStore:
 
     def _check_writable(self, stage: str) -> None:
         """Refuse a store that is read-only or full before any work is done for it."""
-        folder = self.root / stage
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder) as file:
-                file.write(bytes(2**20))
+            probe_folder(self.root / stage, size=2**20)
         except OSError as error:
             raise Refused(
                 f"artifacts.root: {self.root} cannot be written ({error.strerror}); free some space"
@@ -312,46 +307,3 @@ def process_rank() -> int:
             return int(os.environ[name])
     # The first rank of a further machine, before it has started its own.
     return int(os.environ.get("NODE_RANK", "0"))
-
-
-def _build(
-    partial: Path, build: Callable[[Path], None], record: dict[str, Any]
-) -> tuple[float, float]:
-    partial.mkdir(parents=True, exist_ok=True)
-    clock = partial / ".seconds"
-    # A resumed build reports what all its runs took together.
-    earlier = 0.0
-    with contextlib.suppress(OSError, ValueError):  # there is none, or it was cut short
-        earlier = float(clock.read_text())
-    reset_peak_memory()
-    started = time.perf_counter()
-    try:
-        build(partial)
-    finally:
-        seconds = earlier + time.perf_counter() - started
-        with contextlib.suppress(OSError):
-            clock.write_text(f"{seconds:.3f}")
-    clock.unlink(missing_ok=True)
-    peak = peak_memory_mb()
-    full = record | {
-        "finished": round(time.time(), 3),
-        "seconds": round(seconds, 3),
-        "peak_memory_mb": peak,
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "files": list_files(partial),
-    }
-    temporary = partial / f".{RECORD}"
-    with open(temporary, "w") as file:
-        json.dump(full, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, partial / RECORD)
-    return round(seconds, 3), peak
-
-
-def _sync(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)

@@ -7,8 +7,8 @@ code that comes with a model is ever run.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import replace
+import os
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.base_models.checks import check_same_text_tower, check_same_tokenizer
@@ -18,6 +18,22 @@ from clif_exp.base_models.spec import BaseModels
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+
+_QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+}
+
+
+def be_quiet() -> None:
+    """Let the libraries show errors only: bars and notices would drown what is wrong with an input.
+
+    To be called before they are imported.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
 
 
 @contextlib.contextmanager
@@ -87,15 +103,26 @@ def text_encoders_of(pipeline: Any) -> dict[str, tuple[Any, Any]]:
 
 
 def load_text_encoders(
-    spec: BaseModels, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    spec: BaseModels,
+    *,
+    only: Sequence[str] | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
 ) -> dict[str, tuple[Any, Any]]:
-    """Load a pipeline's text side only: encoder name -> (tokenizer, text encoder), frozen."""
+    """Load a pipeline's text side only: encoder name -> (tokenizer, text encoder), frozen.
+
+    Args:
+        spec: resolved base models.
+        only: names of encoders; None: all.
+        device: torch device.
+        dtype: None: fp32.
+    """
     import torch
     import transformers
 
     source: dict[str, Any] = {"pretrained_model_name_or_path": spec.path, "revision": spec.revision}
     loaded: dict[str, tuple[Any, Any]] = {}
-    for name in spec.contrastive:
+    for name in spec.record.encoders if only is None else only:
         record = spec.record.encoders[name]
         tokenizer = load_tokenizer(spec, name)
         with quiet_loading():
@@ -151,9 +178,7 @@ def load_contrastive(
         model: Any = CLIPModel.from_pretrained(
             checkpoint, use_safetensors=True, dtype=dtype or torch.float32
         )
-    tokenizer, pipeline_encoder = load_text_encoders(
-        replace(spec, contrastive={encoder: checkpoint}), dtype=torch.float32
-    )[encoder]
+    tokenizer, pipeline_encoder = load_text_encoders(spec, only=[encoder])[encoder]
     if check:
         check_same_text_tower(
             model, pipeline_encoder, what=f"model.contrastive.{encoder} ({checkpoint})"

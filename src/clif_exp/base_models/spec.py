@@ -12,6 +12,7 @@ from clif_exp.base_models.checks import check_model_folder, check_pipeline_folde
 from clif_exp.base_models.families import FAMILIES, Family, family_named
 
 _WEIGHT_PATTERNS = ["*.json", "*.txt", "*.safetensors"]
+_UNUSED = (".fp16.safetensors", ".non_ema.safetensors")  # variants, which no loader here asks for
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,27 @@ def resolve(spec: BaseModels) -> BaseModels:
     """Fill in defaults and check that the named models exist and fit together; loads nothing.
 
     Raises:
+        ValueError: as `resolve_pipeline`; or what is missing or broken of the other models.
+    """
+    spec = resolve_pipeline(spec)
+    expected = sorted(spec.record.encoders)
+    if sorted(spec.contrastive) != expected:
+        raise ValueError(
+            f"model.contrastive: found {sorted(spec.contrastive)}; {spec.family} needs one CLIP"
+            f" checkpoint for each of {expected}, because a pipeline holds no image tower."
+        )
+    for encoder, checkpoint in spec.contrastive.items():
+        if is_local(checkpoint):
+            check_model_folder(Path(checkpoint), what=f"model.contrastive.{encoder}")
+    if spec.segmenter_checkpoint is not None and is_local(spec.segmenter_checkpoint):
+        check_weights(Path(spec.segmenter_checkpoint), what="model.segmenter_checkpoint")
+    return spec
+
+
+def resolve_pipeline(spec: BaseModels) -> BaseModels:
+    """Fill in the pipeline's defaults and check it, leaving the other models as they are.
+
+    Raises:
         ValueError: an unknown family, a missing folder, component or weight file, weights that are
             not safetensors, or a pipeline of another family; names what was found and how to fix
             it.
@@ -70,21 +92,8 @@ def resolve(spec: BaseModels) -> BaseModels:
         )
     if is_local(spec.path):
         check_pipeline_folder(Path(spec.path), family=spec.family, record=family)
-        spec = replace(spec, revision=None)
-    else:
-        spec = replace(spec, revision=_pin_revision(str(spec.path), spec.revision, family))
-    expected = sorted(family.encoders)
-    if sorted(spec.contrastive) != expected:
-        raise ValueError(
-            f"model.contrastive: found {sorted(spec.contrastive)}; {spec.family} needs one CLIP"
-            f" checkpoint for each of {expected}, because a pipeline holds no image tower."
-        )
-    for encoder, checkpoint in spec.contrastive.items():
-        if is_local(checkpoint):
-            check_model_folder(Path(checkpoint), what=f"model.contrastive.{encoder}")
-    if spec.segmenter_checkpoint is not None and is_local(spec.segmenter_checkpoint):
-        check_weights(Path(spec.segmenter_checkpoint), what="model.segmenter_checkpoint")
-    return spec
+        return replace(spec, revision=None)
+    return replace(spec, revision=_pin_revision(str(spec.path), spec.revision, family))
 
 
 def is_local(path: str | Path) -> bool:
@@ -129,7 +138,7 @@ def _pin_revision(repo: str, revision: str | None, family: Family) -> str:
             revision=revision,
             allow_patterns=[f"{part}/*{p[1:]}" for part in parts for p in _WEIGHT_PATTERNS]
             + ["model_index.json"],
-            ignore_patterns=["*.fp16.safetensors", "*.non_ema.safetensors"],
+            ignore_patterns=[f"*{ending}" for ending in _UNUSED],
         )
     except Exception as error:
         raise ValueError(
@@ -162,6 +171,22 @@ def identity(spec: BaseModels) -> str:
                 continue
             relative = file.relative_to(root).as_posix() if file != root else ""
             digest.update(f"\n{relative}:".encode() + _file_digest(file))
+    return digest.hexdigest()
+
+
+def customised_weights(spec: BaseModels) -> str:
+    """Return a SHA-256 (hex) over the weights that customisation changes: U-Net, text encoders.
+
+    It is the same for a hub model and a copy of it in a folder.
+
+    Args:
+        spec: with a resolved pipeline.
+    """
+    digest = hashlib.sha256()
+    for part in ("unet", *spec.record.encoders):
+        for file in sorted((pipeline_folder(spec) / part).glob("*.safetensors")):
+            if not file.name.endswith(_UNUSED):
+                digest.update(f"\n{part}/{file.name}:".encode() + _file_digest(file))
     return digest.hexdigest()
 
 

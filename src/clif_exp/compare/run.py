@@ -45,6 +45,8 @@ class Run:
         provenance: command, commit, hardware, versions, started, each as text.
         curves: "<stage>/<column>" -> (step, value) in order.
         images: those that the store still has.
+        peak_memory_mb: stage -> its largest memory.
+        concepts: concept -> "attendance" and "confusion" in images of several concepts.
     """
 
     folder: Path
@@ -60,6 +62,8 @@ class Run:
     provenance: Mapping[str, str] = field(default_factory=dict)
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     images: Sequence[RunImage] = ()
+    peak_memory_mb: Mapping[str, float] = field(default_factory=dict)
+    concepts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def differing(runs: Sequence[Run]) -> list[str]:

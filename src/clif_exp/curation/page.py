@@ -199,6 +199,6 @@ def _tile(image: Image.Image, caption: str, note: str = "") -> dict[str, Any]:
         rgba, ((canvas.width - rgba.width) // 2, (canvas.height - rgba.height) // 2)
     )
     buffer = io.BytesIO()
-    canvas.convert("RGB").save(buffer, format="PNG", optimize=True)
+    canvas.convert("RGB").save(buffer, format="PNG")
     uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
     return {"uri": uri, "caption": caption, "note": note, "good": None}

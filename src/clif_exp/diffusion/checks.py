@@ -31,7 +31,8 @@ def check_settings(spec: BaseModels, settings: DiffusionSettings, *, concepts: i
         refuse_too_many(
             spec.record.world, count=settings.prior.images, field="diffusion.prior.images"
         )
-    if (tuning := settings.unet_tuning(position=concepts - 1)) is not None:
+    last = settings.orthogonal_start + concepts - 1
+    if (tuning := settings.unet_tuning(position=last)) is not None:
         tuning.check(linear_layers(pipeline_folder(spec) / "unet"))
     scheduler = scheduler_config(spec)
     prediction = prediction_of(scheduler)

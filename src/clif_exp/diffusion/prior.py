@@ -37,6 +37,11 @@ def general_prompts(world: str, *, count: int, seed: int) -> list[EvaluationProm
     ]
 
 
+def general_texts(world: str, *, count: int, seed: int) -> list[str]:
+    """Return the texts of `general_prompts`."""
+    return [prompt.text for prompt in general_prompts(world, count=count, seed=seed)]
+
+
 def refuse_too_many(world: str, *, count: int, field: str) -> None:
     """Refuse more general prompts than there are.
 

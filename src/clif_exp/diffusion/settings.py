@@ -127,6 +127,8 @@ class DiffusionSettings(StageSettings):
             weights.
         orthogonal_lora: a concept that is customised apart gets a LoRA that reads directions of its
             own, which no other concept's reads and which do not train (Orthogonal Adaptation).
+        orthogonal_start: index of the first concept's directions, the others' follow; concepts of
+            several runs with one seed and rank share none if none of them has another's index.
         detach_start_of_text: no gradient through keys and values of the beginning of text (Custom
             Diffusion's released code), where every prompt looks.
         train_embeddings: train the concept embeddings too; the text encoder stays frozen either
@@ -182,6 +184,7 @@ class DiffusionSettings(StageSettings):
     alpha: AboveZero
     target_modules: Annotated[list[Word], Field(min_length=1)] | None
     orthogonal_lora: bool
+    orthogonal_start: Annotated[Count, INDIRECT]
     detach_start_of_text: bool
     train_embeddings: bool
     embedding_norm_limit: AboveZero | None
@@ -237,7 +240,7 @@ class DiffusionSettings(StageSettings):
         """Return what trains in the U-Net; None: nothing.
 
         Args:
-            position: of the concept among those that are customised apart.
+            position: of the concept among those that are customised apart, of all runs.
         """
         match self.unet:
             case "frozen":
@@ -321,6 +324,11 @@ class DiffusionSettings(StageSettings):
             raise ValueError(
                 f"orthogonal_lora: found true with diffusion.unet={self.unet}; set it to false, or"
                 " unet=lora"
+            )
+        if self.orthogonal_start and not self.orthogonal_lora:
+            raise ValueError(
+                f"orthogonal_start: found {self.orthogonal_start} with"
+                " diffusion.orthogonal_lora=false, where it does nothing; set it to 0"
             )
         return self
 

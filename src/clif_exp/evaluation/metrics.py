@@ -49,6 +49,7 @@ class Metric:
             of all images; None where there is none.
         scored: measures a batch of images by their embeddings: one score per image (None: does not
             apply to it), or None if the judge lacks the model. The metric is the mean over images.
+        compared: the groups in which a comparison of runs shows it unless told otherwise.
         beyond_single: subtract from every value the mean of the same pair in single-concept images,
             or the mean of all pairs where it was not measured.
     """
@@ -61,6 +62,7 @@ class Metric:
     meaning: str
     judged: Callable[[Judgement], Values] | None = None
     scored: Callable[[EmbeddedBatch], Sequence[float | None] | None] | None = None
+    compared: tuple[Group, ...] = ()
     beyond_single: bool = False
 
     def __post_init__(self) -> None:
@@ -91,6 +93,7 @@ METRICS: tuple[Metric, ...] = (
         meaning="Share of a concept's visible attributes (species, hat, colours, ...) that its"
         " figure shows. Hidden parts do not count, and concepts without a figure are left out.",
         judged=confusion.identity,
+        compared=("single", "multi", "prior"),
     ),
     Metric(
         name="attribute_binding",
@@ -112,6 +115,7 @@ METRICS: tuple[Metric, ...] = (
         meaning="Share of the named concepts that are in the image, wherever they stand. Partly"
         " hidden is not missing.",
         judged=confusion.attendance,
+        compared=("multi",),
     ),
     Metric(
         name="duplicates",
@@ -132,6 +136,7 @@ METRICS: tuple[Metric, ...] = (
         " the other's value, minus the same error in single-concept images. At 0, a second concept"
         " in the prompt adds no error.",
         judged=confusion.leakage,
+        compared=("multi",),
         beyond_single=True,
     ),
     Metric(
@@ -162,6 +167,7 @@ METRICS: tuple[Metric, ...] = (
         meaning="1 minus the share of images with every named concept there once, recognisable"
         " (identity of at least evaluation.identity_threshold) and without a leaked attribute.",
         judged=confusion.confusion,
+        compared=("multi",),
     ),
     Metric(
         name="intact",
@@ -172,6 +178,7 @@ METRICS: tuple[Metric, ...] = (
         meaning="Confusion in grades: the share of the named concepts that are there once,"
         " recognisable and without a leaked attribute, also where another one is not.",
         judged=confusion.intact,
+        compared=("multi",),
     ),
     Metric(
         name="detect_and_compare",
@@ -194,6 +201,7 @@ METRICS: tuple[Metric, ...] = (
         meaning="2.5 x max(cosine, 0) of image and prompt, concepts named by their class words, by"
         " a CLIP that training never uses.",
         scored=alignment.text_alignment,
+        compared=("multi",),
     ),
     Metric(
         name="text_cosine",
@@ -213,6 +221,7 @@ METRICS: tuple[Metric, ...] = (
         meaning="Mean cosine of the image and the references of the concepts that its prompt names"
         " (images that training has not seen, where there are any), by the same CLIP.",
         scored=alignment.image_alignment,
+        compared=("multi",),
     ),
     Metric(
         name="image_alignment_dino",
@@ -245,6 +254,16 @@ def better_end(objective: str) -> Literal["higher", "lower"]:
     """Return which direction of one of `objectives()` is better."""
     name = objective.rpartition("/")[2]
     return next(metric.better for metric in METRICS if metric.name == name)
+
+
+def compared() -> tuple[str, ...]:
+    """What a comparison of runs shows unless told otherwise: `group/name`, as in summary.json."""
+    return tuple(
+        f"{group}/{metric.name}"
+        for group in GROUPS
+        for metric in METRICS
+        if group in metric.compared
+    )
 
 
 def table_of_metrics(metrics: Sequence[str]) -> tuple[list[str], list[str]]:

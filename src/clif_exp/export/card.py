@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from clif_exp.base_models.unet_tuning.exported import Exported
     from clif_exp.base_models.unet_tuning.kind import ExportFacts
     from clif_exp.concepts.concept import ConceptSet
+    from clif_exp.export.record import Record
 
 _CARD = """---
 base_model: {base_model}
@@ -26,11 +28,12 @@ library_name: diffusers
 pipeline_tag: text-to-image
 tags: [{tags}]
 instance_prompt: "{prompt}"
+{front_matter}
 ---
 
 # {names}
 
-{count} concepts, taught to `{base_model}`{revision} by clif_exp, method `{method}`.
+{count} taught to `{base_model}`{revision} by clif_exp, {how}.
 
 ## Words
 
@@ -66,11 +69,7 @@ A space ends a concept's name there: write `{possessive}`.
 {near}{whole}
 ## Made from
 
-- concept set `{set_name}`, fingerprint `{fingerprint}`
-
-```yaml
 {made_from}
-```
 """
 
 _PACKAGED = """
@@ -106,13 +105,30 @@ _IMPORTED = ("safetensors.torch", "transformers")
 _NO_FILE = "It has no file for what was trained in the U-Net."
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What made an export, for its model card.
+
+    Attributes:
+        how: the end of a sentence on the concepts: "method `clif`".
+        made_from: the section's text.
+        method: the record's.
+        front_matter: more of it, plain.
+    """
+
+    how: str
+    made_from: str
+    method: str
+    front_matter: Mapping[str, Any] = field(default_factory=dict)
+
+
 def model_card(
     *,
     spec: BaseModels,
-    concepts: ConceptSet,
+    record: Record,
+    origin: Origin,
     facts: ExportFacts,
     num_tokens: Mapping[str, int],
-    config: Mapping[str, Any],
     parts: Sequence[Exported],
     encoders: Sequence[str],
     common: Sequence[str],
@@ -121,28 +137,29 @@ def model_card(
 
     Args:
         spec: resolved base models.
-        concepts: what was customised.
+        record: for the front matter.
+        origin: what made the files.
         facts: what the files' headers say.
         num_tokens: concept name -> number of tokens.
-        config: what made the files; shown as it is.
         parts: what the export holds besides text encoders and embeddings.
         encoders: text encoders that the export holds whole.
         common: concepts whose names are words of the tokenizer.
     """
     base_model = _base_model(spec)
-    prompt = _prompt(concepts, in_diffusers)
-    code = _code(spec, base_model, concepts, parts=parts, encoders=encoders)
+    names = tuple(record.concepts)
+    code = _code(spec, base_model, names, parts=parts, encoders=encoders)
     lora = any(part.lora is not None for part in parts)
     tags = ["clif", *(["lora"] if lora else []), "textual-inversion", spec.record.pipeline]
     return _CARD.format(
         base_model=base_model,
         tags=", ".join(tags),
-        prompt=prompt,
-        names=", ".join(concepts.names),
+        prompt=_prompt(names, in_diffusers),
+        front_matter=_yaml({**origin.front_matter, **record.front_matter()}),
+        names=", ".join(names),
         revision=f" at revision `{spec.revision}`" if spec.revision else "",
-        count=len(concepts.names),
-        method=dict(config.get("method", {})).get("name", "of your own"),
-        words="\n".join(_words(concepts, num_tokens)),
+        count=f"{len(names)} concepts," if len(names) > 1 else "1 concept,",
+        how=origin.how,
+        words="\n".join(_words(record.concepts, num_tokens)),
         warning=_warning(common),
         unread="".join(_UNREAD.format(what=part.unread) for part in parts if part.unread),
         files="\n".join(_files(parts, web_file=facts.web_file, encoders=encoders)),
@@ -151,15 +168,38 @@ def model_card(
         where=_where(spec, base_model=base_model),
         near=_near(parts, web_file=facts.web_file),
         whole=_whole(encoders),
-        set_name=concepts.name,
-        fingerprint=concepts.fingerprint(),
-        made_from=yaml.safe_dump(dict(config), sort_keys=False, default_flow_style=None).rstrip(),
-        **_web_tools(concepts, facts=facts, parts=parts),
+        made_from=origin.made_from,
+        **_web_tools(names, facts=facts, parts=parts),
     )
 
 
+def origin_of_run(concepts: ConceptSet, config: Mapping[str, Any]) -> Origin:
+    """Say that a run made an export.
+
+    Args:
+        concepts: what was customised.
+        config: what made the files; shown as it is.
+    """
+    method = dict(config.get("method", {})).get("name", "of your own")
+    return Origin(
+        how=f"method `{method}`",
+        made_from=f"- concept set `{concepts.name}`, fingerprint `{concepts.fingerprint()}`\n\n"
+        + yaml_block(config),
+        method=method,
+    )
+
+
+def yaml_block(content: Mapping[str, Any]) -> str:
+    """Return a card's block of YAML."""
+    return f"```yaml\n{_yaml(content)}\n```"
+
+
+def _yaml(content: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(content), sort_keys=False, default_flow_style=None).rstrip()
+
+
 def _web_tools(
-    concepts: ConceptSet, *, facts: ExportFacts, parts: Sequence[Exported]
+    names: Sequence[str], *, facts: ExportFacts, parts: Sequence[Exported]
 ) -> dict[str, str]:
     """Return what ComfyUI's and A1111's sections say."""
     lora = facts.web_file if any(part.lora is not None for part in parts) else None
@@ -170,22 +210,22 @@ def _web_tools(
     comfyui = _put(lora, "models/loras/", " (node Load LoRA)", "models/embeddings/")
     return {
         "comfyui": comfyui + left_out,
-        "comfyui_prompt": _prompt(concepts, in_comfyui),
-        "possessive": f"{in_comfyui(concepts.names[-1])} 's hat",
+        "comfyui_prompt": _prompt(names, in_comfyui),
+        "possessive": f"{in_comfyui(names[-1])} 's hat",
         "a1111": _put(lora, "models/Lora/", "", "embeddings/") + left_out,
-        "a1111_prompt": _prompt(concepts, in_a1111) + called,
+        "a1111_prompt": _prompt(names, in_a1111) + called,
     }
 
 
-def _prompt(concepts: ConceptSet, tool: Callable[[str], str]) -> str:
-    return sample_prompt([tool(name) for name in concepts.names])
+def _prompt(names: Sequence[str], tool: Callable[[str], str]) -> str:
+    return sample_prompt([tool(name) for name in names])
 
 
-def _words(concepts: ConceptSet, num_tokens: Mapping[str, int]) -> list[str]:
+def _words(concepts: Mapping[str, str], num_tokens: Mapping[str, int]) -> list[str]:
     return [
-        f"| {with_article(c.class_word)} | `{in_diffusers(c.name)}` | `{in_comfyui(c.name)}` |"
-        f" `{in_a1111(c.name)}` | {num_tokens[c.name]} |"
-        for c in concepts.concepts
+        f"| {with_article(class_word)} | `{in_diffusers(name)}` | `{in_comfyui(name)}` |"
+        f" `{in_a1111(name)}` | {num_tokens[name]} |"
+        for name, class_word in concepts.items()
     ]
 
 
@@ -222,7 +262,7 @@ def _near(parts: Sequence[Exported], *, web_file: str) -> str:
 def _code(
     spec: BaseModels,
     base_model: str,
-    concepts: ConceptSet,
+    names: Sequence[str],
     *,
     parts: Sequence[Exported],
     encoders: Sequence[str],
@@ -239,9 +279,9 @@ def _code(
         *(f'{name} = {kind}.from_pretrained("{name}")' for name, kind in folders.items()),
         f"pipe = {family.pipeline}.from_pretrained({', '.join(given)})",
         *(line for part in parts for line in part.code),
-        f"for concept in {list(concepts.names)}:",
+        f"for concept in {list(names)}:",
         *(f"    {line}" for line in loading_code(family)),
-        f'pipe("{_prompt(concepts, in_diffusers)}").images[0].save("image.png")',
+        f'pipe("{_prompt(names, in_diffusers)}").images[0].save("image.png")',
     ]
     used = [name for name in _IMPORTED if any(f"{name}." in line for line in lines)]
     imports = [f"import {name}" for name in used]

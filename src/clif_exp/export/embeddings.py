@@ -83,6 +83,31 @@ def textual_inversion(
     }
 
 
+def read_embeddings(export: Path, *, family: Family) -> dict[str, dict[str, Tensor]]:
+    """Read what `textual_inversion` has written.
+
+    Args:
+        export: its folder.
+        family: of its base model.
+
+    Returns:
+        Text encoder -> concept -> float [T, D].
+    """
+    from safetensors.torch import load_file
+
+    files = {
+        name: load_file(export / FOLDER / f"{name}.safetensors") for name in concepts_in(export)
+    }
+    return {
+        encoder: {
+            # With one encoder, the key is the placeholder, whatever the file is called now.
+            name: file[record.embedding_key] if record.embedding_key else next(iter(file.values()))
+            for name, file in files.items()
+        }
+        for encoder, record in family.encoders.items()
+    }
+
+
 def concepts_in(export: Path) -> list[str]:
     """Return the names of the concepts that an export holds, sorted."""
     return sorted(file.stem for file in (export / FOLDER).glob("*.safetensors"))

@@ -17,15 +17,15 @@ def read_card(model: Path) -> dict[str, Any]:
     file = model / "README.md"
     if not file.exists() or not (model / "embeddings").is_dir():
         raise ValueError(
-            f"model: {model} is not an export (README.md or embeddings/ is missing). Name the"
-            " export folder of a run."
+            f"{model} is not an export (README.md or embeddings/ is missing). Name the export"
+            " folder of a run."
         )
     try:
         text = file.read_text(encoding="utf-8")
         head = yaml.safe_load(text.split("---")[1] if text.startswith("---") else "") or {}
         return {**head, "text": text}
     except (ValueError, TypeError, yaml.YAMLError) as error:
-        raise ValueError(f"model: {file} is no model card; export the run again.") from error
+        raise ValueError(f"{file} is no model card; export the run again.") from error
 
 
 def base_model(card: dict[str, Any], model: Path) -> tuple[str, str | None]:
@@ -39,11 +39,9 @@ def base_model(card: dict[str, Any], model: Path) -> tuple[str, str | None]:
             from clif_exp.base_models.spec import packaged_weights
 
             return str(packaged_weights() / "pipeline"), None
-        raise ValueError(
-            f"model: {model} was trained on a local {local[1]} folder. Name it with --base."
-        )
+        raise ValueError(f"{model} was trained on a local {local[1]} folder. Name it with --base.")
     if not name:
-        raise ValueError(f"model: {model / 'README.md'} names no base_model. Name it with --base.")
+        raise ValueError(f"{model / 'README.md'} names no base_model. Name it with --base.")
     revision = re.search(r" at revision `(\w+)`", card["text"])
     return name, revision[1] if revision else None
 

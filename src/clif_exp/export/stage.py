@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.base_models.scheduler import prediction_of, scheduler_config
-from clif_exp.base_models.spec import is_local, pipeline_folder
+from clif_exp.base_models.spec import customised_weights, is_local, pipeline_folder
 from clif_exp.base_models.tensor_files import save_tensors, weights_digest
 from clif_exp.base_models.unet_tuning.kind import ExportFacts
 from clif_exp.base_models.unet_tuning.registry import export_unet_tuning
-from clif_exp.export.card import model_card
+from clif_exp.export.card import Origin, model_card, origin_of_run
 from clif_exp.export.embeddings import (
     FOLDER,
     export_layerwise,
@@ -20,6 +20,7 @@ from clif_exp.export.embeddings import (
     textual_inversion,
 )
 from clif_exp.export.nearness import FAR
+from clif_exp.export.record import Record
 from clif_exp.export.tools import whole_words
 
 if TYPE_CHECKING:
@@ -41,12 +42,7 @@ def export_run(
     settings: ExportSettings,
     trained: tuple[float, float] | None = None,
 ) -> None:
-    """Export a trained model.
-
-    Writes what was trained in the U-Net (for diffusers: a LoRA, a Custom Diffusion file or a whole
-    U-Net; for ComfyUI, A1111, Forge and kohya's scripts: a LoRA; with the text encoders' LoRA if
-    stage 1 trained one), a folder per text encoder that stage 1 trained as a whole,
-    embeddings/<concept>.safetensors and README.md.
+    """Export what a run has trained, see `write_export`.
 
     Args:
         out: folder, created if missing.
@@ -60,37 +56,86 @@ def export_run(
     Raises:
         ValueError: `diffusion` is not a published result of stage 2.
     """
+    write_export(
+        out,
+        spec=spec,
+        concepts={concept.name: concept.class_word for concept in concepts.concepts},
+        diffusion=diffusion,
+        origin=origin_of_run(concepts, config),
+        settings=settings,
+        trained=trained,
+    )
+
+
+def write_export(
+    out: Path,
+    *,
+    spec: BaseModels,
+    concepts: Mapping[str, str],
+    diffusion: Path,
+    origin: Origin,
+    settings: ExportSettings,
+    trained: tuple[float, float] | None = None,
+) -> None:
+    """Export customised concepts.
+
+    Writes what was trained in the U-Net (for diffusers: a LoRA, a Custom Diffusion file or a whole
+    U-Net; for ComfyUI, A1111, Forge and kohya's scripts: a LoRA; with the text encoders' LoRA if
+    stage 1 trained one), a folder per text encoder that was trained as a whole,
+    embeddings/<concept>.safetensors and README.md.
+
+    Args:
+        out: folder, created if missing.
+        spec: with a resolved pipeline.
+        concepts: name -> class word.
+        diffusion: what a training stage, or a merge, published.
+        origin: what made it.
+        settings: what to write.
+        trained: when training began and ended, s since 1970 (UTC), if known.
+
+    Raises:
+        ValueError: `diffusion` is not a published result.
+    """
     (out / FOLDER).mkdir(parents=True, exist_ok=True)
     embeddings = stock_embeddings(diffusion)
     num_tokens = {name: len(vectors) for name, vectors in embeddings["text_encoder"].items()}
+    names = tuple(concepts)
     facts = ExportFacts(
-        name=export_name(concepts.names, diffusion=diffusion),
+        name=export_name(names, diffusion=diffusion),
         family=spec.record,
         base_model=spec.family if is_local(str(spec.path)) else str(spec.path),
         prediction=prediction_of(scheduler_config(spec)),
         resolution=spec.resolution,
-        concepts=concepts.names,
+        concepts=names,
         unet=pipeline_folder(spec) / "unet",
         lora_rank=settings.lora_rank,
         trained=trained,
     )
     parts = export_unet_tuning(diffusion, out, facts=facts) + export_layerwise(diffusion, out)
     encoders = export_text_encoders(out, spec=spec, diffusion=diffusion)
-    for name in concepts.names:
+    for name in names:
         own = {encoder: vectors[name] for encoder, vectors in embeddings.items()}
         file = out / FOLDER / f"{name}.safetensors"
         save_tensors(textual_inversion(name, own, family=spec.record), file)
+    record = Record(
+        name=facts.name,
+        family=spec.family,
+        weights=customised_weights(spec)[:16],
+        resolution=spec.resolution,
+        method=origin.method,
+        concepts=dict(concepts),
+    )
     card = model_card(
         spec=spec,
-        concepts=concepts,
+        record=record,
+        origin=origin,
         facts=facts,
         num_tokens=num_tokens,
-        config=config,
         parts=parts,
         encoders=encoders,
-        common=_warn_of_common_words(concepts.names, spec=spec),
+        common=_warn_of_common_words(names, spec=spec),
     )
-    (out / "README.md").write_text(card)
+    (out / "README.md").write_text(card, encoding="utf-8")
     _warn_of_distance(parts)
     for file in out.rglob("*.safetensors"):
         file.chmod(0o644)  # safetensors writes files that only their owner can read

@@ -7,6 +7,7 @@ merging methods are compared with.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from clif_exp.base_models.tensor_files import save_tensors
 from clif_exp.base_models.unet_tuning.lora import FILE, LoraTuning, read_lora
+from clif_exp.base_models.unet_tuning.registry import KINDS
 from clif_exp.methods.parts import Parts, merge_embeddings, refuse_text_tuning
 
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
@@ -59,33 +61,80 @@ def add_loras(
 def merge_by_addition(out: Path, *, parts: Parts, disjoint: bool) -> None:
     """Merge concepts that were customised apart into one LoRA, the sum of theirs.
 
-    Publishes concept_embeddings.safetensors and pytorch_lora_weights.safetensors of rank sum_i r_i.
+    Publishes the concept embeddings and, if some part has a LoRA, pytorch_lora_weights.safetensors
+    of rank sum_i r_i.
 
     Args:
         out: existing folder.
-        parts: concept -> folder with its embeddings and its U-Net's LoRA.
+        parts: concept -> folder with its embeddings and, if its U-Net was trained, a LoRA; a folder
+            that holds several concepts is added once.
         disjoint: refuse LoRAs that share directions.
 
     Raises:
         ValueError: a part holds something else; or two LoRAs share directions.
     """
     refuse_text_tuning(parts, method="method.merging.kind=addition")
-    found = {concept: _read(folder) for concept, folder in parts.items()}
-    if disjoint:
-        _refuse_shared({concept: tensors for concept, (tensors, _) in found.items()})
-    settings = [metadata for _, metadata in found.values()]
+    if disjoint and (shared := shared_direction(parts)) is not None:
+        raise ValueError(
+            f"method.merging.kind=addition: the LoRAs of {shared}. Train them with the same seed"
+            " and diffusion.rank, each with its own index."
+        )
+    found = [_read(folder) for folder in dict.fromkeys(parts.values()) if not _is_empty(folder)]
+    merge_embeddings(out, parts)
+    if not found:
+        return
+    settings = [metadata for _, metadata in found]
     merged = add_loras(
-        [tensors for tensors, _ in found.values()],
+        [tensors for tensors, _ in found],
         scales=[float(s["unet.lora_alpha"]) / int(s["unet.r"]) for s in settings],
     )
     rank = sum(int(s["unet.r"]) for s in settings)
     metadata = settings[0] | {"unet.r": rank, "unet.lora_alpha": rank}
-    merge_embeddings(out, parts)
     save_tensors(
         merged,
         out / FILE,
         metadata={"lora_adapter_metadata": json.dumps(metadata, sort_keys=True)},
     )
+
+
+def shared_direction(parts: Parts) -> str | None:
+    """Find two LoRAs whose lower matrices are not orthogonal, so that their sum is not exact.
+
+    Args:
+        parts: see `merge_by_addition`.
+
+    Returns:
+        "'rick' and 'morty' share directions (cosine 0.3 in <layer>)", the largest cosine of the
+        first two that do; None: none do.
+    """
+    folders: dict[Path, list[str]] = {}
+    for concept, folder in parts.items():
+        folders.setdefault(folder, []).append(concept)
+    read = {folder: _read(folder)[0] for folder in folders if not _is_empty(folder)}
+    for one, other in itertools.combinations(read, 2):
+        cosines = {
+            key.removesuffix(_DOWN): _largest_cosine(read[one][key], read[other][key])
+            for key in sorted(read[one].keys() & read[other].keys())
+            if key.endswith(_DOWN)
+        }
+        layer = max(cosines, key=cosines.__getitem__, default="")
+        if layer and cosines[layer] > _ORTHOGONAL:
+            names = " and ".join(f"'{', '.join(folders[folder])}'" for folder in (one, other))
+            return f"{names} share directions (cosine {cosines[layer]:.2g} in {layer})"
+    return None
+
+
+def _largest_cosine(one_RI: Tensor, other_RI: Tensor) -> float:
+    """Return the largest |cosine| of two rows; 0 where they are of different spaces."""
+    if one_RI.shape[1] != other_RI.shape[1]:
+        return 0.0
+    rows = [torch.nn.functional.normalize(rows.double(), dim=1) for rows in (one_RI, other_RI)]
+    return float((rows[0] @ rows[1].T).abs().max())
+
+
+def _is_empty(folder: Path) -> bool:
+    """Return whether a part has no weights: its embeddings alone were trained."""
+    return not any(kind.published_in(folder) for kind in KINDS.values())
 
 
 def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -95,25 +144,3 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             " diffusion.unet=lora."
         )
     return read_lora(folder / FILE)
-
-
-def _refuse_shared(loras: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Refuse LoRAs whose rows are not orthogonal to another concept's."""
-    names = list(loras)
-    for index, one in enumerate(names):
-        for other in names[index + 1 :]:
-            for key in loras[one].keys() & loras[other].keys():
-                if not key.endswith(_DOWN):
-                    continue
-                rows = [
-                    torch.nn.functional.normalize(loras[name][key].double(), dim=1)
-                    for name in (one, other)
-                ]
-                if rows[0].shape[1] == rows[1].shape[1] and (
-                    (shared := (rows[0] @ rows[1].T).abs().max().item()) > _ORTHOGONAL
-                ):
-                    raise ValueError(
-                        f"method.merging.kind=addition: the LoRAs of '{one}' and '{other}' share"
-                        f" directions (cosine {shared:.2g} in {key.removesuffix(_DOWN)}). Train"
-                        " them with the same seed and diffusion.rank, each with its own index."
-                    )

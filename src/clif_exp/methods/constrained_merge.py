@@ -164,6 +164,19 @@ def real_tokens(ids_BL: Tensor, *, end: int) -> Tensor:
     return (position_L > 0) & (position_L <= end_B[:, None])
 
 
+def count_features(tokenizer: Any, captions: Sequence[str]) -> int:
+    """Count the different token features of captions, at most as many as are independent.
+
+    A causal text encoder gives a token the same feature wherever the same words precede it.
+
+    Args:
+        tokenizer: a CLIP tokenizer; the pipeline's others cut words alike.
+        captions: see `merge_keys_and_values`.
+    """
+    ids = tokenizer(list(captions), truncation=True).input_ids
+    return len({tuple(own[:end]) for own in ids for end in range(2, len(own) + 1)})
+
+
 def merge_keys_and_values(
     out: Path,
     *,
@@ -186,7 +199,8 @@ def merge_keys_and_values(
     Args:
         out: existing folder.
         spec: resolved base models.
-        parts: concept -> folder with its embeddings and U-Net weights (keys and values only).
+        parts: concept -> folder with its embeddings and U-Net weights (keys and values only); it
+            may hold several concepts.
         phrases: concept -> what prompts call it: "<rick>" or, as the paper does, "<rick> man".
         captions: of images of any kind, without concepts; their tokens' features must span the
             text's width (SD 1.5: 768, SD 2.1: 1,024, SDXL: 2,048).

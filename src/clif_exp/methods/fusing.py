@@ -28,6 +28,7 @@ from clif_exp.base_models.unet_tuning.weights import FILE
 from clif_exp.methods.gradient_fusion import LayerFusion, affine, solve_all
 from clif_exp.methods.parts import Parts, merge_embeddings
 from clif_exp.methods.recording import Select, add_changes, all_rows, holding, recorded
+from clif_exp.methods.settings import Ridge
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
@@ -39,21 +40,6 @@ Changes = Mapping[str, Mapping[str, Tensor]]
 """Concept -> parameter of one model -> what its training added to it, on the CPU."""
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Ridge:
-    """Price of a change of weights (`gradient_fusion.LayerFusion.solve`) per group of layers.
-
-    Attributes:
-        text: the text encoders' layers, >= 0.
-        keys_and_values: of the cross-attention, >= 0.
-        spatial: the U-Net's other layers, >= 0.
-    """
-
-    text: float
-    keys_and_values: float
-    spatial: float
 
 
 @dataclass(frozen=True)
@@ -96,7 +82,7 @@ def fuse_concepts(
     Args:
         out: existing folder.
         spec: resolved base models.
-        parts: concept -> folder with its embeddings and weights.
+        parts: concept -> folder with its embeddings and weights; it may hold several concepts.
         phrases: concept -> what prompts call it, such as "<rick>".
         num_inference_steps: denoising steps, without guidance, whose inputs spatial layers are
             fused on (the paper: 20).
@@ -112,7 +98,9 @@ def fuse_concepts(
     """
     merge_embeddings(out, parts)
     pipeline = load_pipeline(spec, device=device)
-    found = {c: changed_weights(spec, folder, base=pipeline) for c, folder in parts.items()}
+    folders = dict.fromkeys(parts.values())
+    changes = {folder: changed_weights(spec, folder, base=pipeline) for folder in folders}
+    found = {concept: changes[folder] for concept, folder in parts.items()}
     num_tokens = insert_embeddings(pipeline, out)
     encoders = text_encoders_of(pipeline)
     scene = _Scene(

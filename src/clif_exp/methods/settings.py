@@ -13,12 +13,16 @@ class ConstrainedMerge(StageSettings):
     """Custom Diffusion's closed form for keys and values (Kumari et al. 2023, section 3.2).
 
     Attributes:
+        UNETS: the choices of diffusion.unet whose results it merges.
+        MERGES_TEXT: whether it merges what was trained in text encoders, and embeddings per layer.
         captions: general prompts on whose tokens the base stays nearest to itself; they need more
             independent tokens than the text encoders have features.
         seed: of their choice.
     """
 
     VERSION: ClassVar[int] = 1
+    UNETS: ClassVar[tuple[str, ...]] = ("weights",)
+    MERGES_TEXT: ClassVar[bool] = False
 
     kind: Literal["constrained"]
     captions: Annotated[Amount, Field(ge=1)]
@@ -26,15 +30,22 @@ class ConstrainedMerge(StageSettings):
 
 
 class Addition(StageSettings):
-    """Sum of LoRAs whose inputs are disjoint (Orthogonal Adaptation, Po et al. 2024)."""
+    """Sum of LoRAs, exact where their inputs are disjoint (Orthogonal Adaptation, Po et al. 2024).
+
+    Attributes:
+        UNETS: see `ConstrainedMerge`.
+        MERGES_TEXT: see `ConstrainedMerge`.
+    """
 
     VERSION: ClassVar[int] = 1
+    UNETS: ClassVar[tuple[str, ...]] = ("lora", "frozen")
+    MERGES_TEXT: ClassVar[bool] = False
 
     kind: Literal["addition"]
 
 
-class RidgeSettings(Strict):
-    """See `methods.fusing.Ridge`.
+class Ridge(Strict):
+    """Price of a change of weights (`gradient_fusion.LayerFusion.solve`) per group of layers.
 
     Attributes:
         text: of the text encoders' layers.
@@ -51,6 +62,8 @@ class GradientFusion(StageSettings):
     """Mix-of-Show's least-squares fusion of layers (Gu et al. 2023, section 3.3).
 
     Attributes:
+        UNETS: see `ConstrainedMerge`.
+        MERGES_TEXT: see `ConstrainedMerge`.
         num_inference_steps: of the sampling that records the inputs of spatial layers.
         seed: of its noise.
         ridge: price of a change of weights, per group of layers; 0 is the exact optimum, the
@@ -58,11 +71,13 @@ class GradientFusion(StageSettings):
     """
 
     VERSION: ClassVar[int] = 1
+    UNETS: ClassVar[tuple[str, ...]] = ("lora", "weights", "frozen")
+    MERGES_TEXT: ClassVar[bool] = True
 
     kind: Literal["gradient_fusion"]
     num_inference_steps: DenoisingSteps
     seed: Count
-    ridge: RidgeSettings
+    ridge: Ridge
 
 
 MergingSettings = ConstrainedMerge | Addition | GradientFusion

@@ -11,6 +11,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 INK, MUTED = (31, 41, 55), (107, 114, 128)
+# 2 % larger files than by default in half the time; `optimize=True` is 5 times slower.
+_PNG_LEVEL = 4
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def data_uri(file: Path, *, side: int = 320) -> str:
         image = opened.convert("RGB")
     buffer = io.BytesIO()
     if max(image.size) <= side:
-        image.save(buffer, format="PNG", optimize=True)
+        image.save(buffer, format="PNG", compress_level=_PNG_LEVEL)
         kind = "png"
     else:
         image.thumbnail((side, side))
@@ -88,7 +90,7 @@ def write_grid(
                 (left, top + side + 3), "\n".join(lines[:2]), fill=MUTED, font=small
             )
     out.parent.mkdir(parents=True, exist_ok=True)
-    canvas.save(out)
+    canvas.save(out, compress_level=_PNG_LEVEL)
 
 
 def write_strips(
@@ -138,7 +140,7 @@ def write_strips(
                 (label, top),
             )
     out.parent.mkdir(parents=True, exist_ok=True)
-    canvas.save(out)
+    canvas.save(out, compress_level=_PNG_LEVEL)
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:

@@ -16,6 +16,8 @@ from clif_exp.reporting.tokens import drawn_table, readability_warnings, token_t
 
 CURATION_PAGE = "curation.html"
 """Curation's page, beside the report in the run's folder."""
+SWEEP_PAGE = "comparison.html"
+"""A sweep's page, in the sweep's folder: one above the run's."""
 
 
 def write_report(
@@ -29,6 +31,7 @@ def write_report(
     class_words: Mapping[str, str] | None = None,
     warnings: Sequence[str] = (),
     left_out: Sequence[str] = (),
+    in_sweep: bool = False,
 ) -> None:
     """Write `run_dir/report.html` and `run_dir/samples/*.png`.
 
@@ -48,6 +51,7 @@ def write_report(
         class_words: concept -> its class word.
         warnings: sentences that stand above everything else: why the results may mislead.
         left_out: sentences on what was given or found and is not used.
+        in_sweep: whether the run is a job of a sweep, to whose page the report then links.
     """
     artifacts = {
         name: Path(folder)
@@ -70,6 +74,7 @@ def write_report(
         members=sections.members(class_words or {}),
         warnings=warnings,
         left_out=left_out,
+        sweep_page=f"../{SWEEP_PAGE}" if in_sweep else None,
         curation_page=CURATION_PAGE if (run_dir / CURATION_PAGE).is_file() else None,
         tiles=sections.headline_tiles(metrics, guide),
         tables=sections.metric_tables(metrics, guide),

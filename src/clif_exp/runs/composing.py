@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from clif_exp.runs.config import Config, validate
-from clif_exp.runs.messages import config_folder
+from clif_exp.runs.messages import composition_error, config_folder
 
 
 def compose(*overrides: str) -> Config:
@@ -22,9 +22,14 @@ def compose(*overrides: str) -> Config:
     """
     import hydra
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        composed: Any = hydra.compose("config", list(overrides))
+        try:
+            composed: Any = hydra.compose("config", list(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ValueError(composition_error(error)) from error
     return validate(OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]

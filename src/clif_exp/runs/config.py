@@ -197,19 +197,15 @@ class Config(Strict):
                     " concepts share one LoRA; set it to false, or use method=orthogonal"
                 )
             return self
-        trained = {
-            "constrained": ("weights", list(KEYS_AND_VALUES)),
-            "addition": ("lora", diffusion.target_modules),
-            "gradient_fusion": (diffusion.unet, diffusion.target_modules),
-        }
-        if (diffusion.unet, diffusion.target_modules) != trained[merging.kind]:
-            unet, layers = trained[merging.kind]
+        own = diffusion.target_modules
+        layers = list(KEYS_AND_VALUES) if merging.kind == "constrained" else own
+        if diffusion.unet not in merging.UNETS or layers != own:
             raise ValueError(
                 f"method.merging.kind: found {merging.kind!r} with diffusion.unet={diffusion.unet}"
-                f" and target_modules={diffusion.target_modules}; it merges diffusion.unet={unet}"
+                f" and target_modules={own}; it merges diffusion.unet={merging.UNETS[0]}"
                 f" with target_modules={layers}"
             )
-        if merging.kind != "gradient_fusion":
+        if not merging.MERGES_TEXT:
             tuned = self.method.contrastive and self.contrastive.text_encoder != "frozen"
             beyond = {
                 "diffusion.text_lora": diffusion.text_lora is not None,

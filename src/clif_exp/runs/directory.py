@@ -28,7 +28,15 @@ class RunDirectory:
     """
 
     def __init__(
-        self, path: Path, *, experiment: str, method: str, model: str, dataset: str, seed: int
+        self,
+        path: Path,
+        *,
+        experiment: str,
+        method: str,
+        model: str,
+        dataset: str,
+        seed: int,
+        provenance: Mapping[str, str],
     ) -> None:
         """Create the folder; until the run is closed its summary says that it was killed."""
         self.path = Path(path)
@@ -45,6 +53,7 @@ class RunDirectory:
             "export": None,
             "report": None,
             "error": UNFINISHED,
+            "provenance": dict(provenance),
         }
         self.write()
 
@@ -115,6 +124,18 @@ class RunDirectory:
             writer = csv.DictWriter(opened, columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
+
+
+def sweep_of(folder: Path) -> Path | None:
+    """Return the folder of the sweep that a run is a job of, or None.
+
+    Hydra's sweepers leave a file there; a job with a process of its own does not know of the sweep.
+    """
+    parent = folder.absolute().parent
+    if (parent / "multirun.yaml").is_file():
+        return parent
+    own = folder / ".hydra" / "hydra.yaml"
+    return parent if own.is_file() and "\n  mode: MULTIRUN\n" in own.read_text() else None
 
 
 def _finite(value: Any) -> Any:

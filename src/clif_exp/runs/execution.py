@@ -37,6 +37,7 @@ _FIRST_GUESS = {
     "prior_images": 0.4,
     "class_images": 0.4,
     "diffusion": 0.3,
+    "merging": 5.0,
     "generation": 0.4,
     "generation_prior": 0.4,
     "generation_class_word": 0.4,

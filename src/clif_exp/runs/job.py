@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from clif_exp.artifacts.provenance import describe_run
 from clif_exp.artifacts.store import process_rank
 from clif_exp.errors import (
     FAILED,
@@ -71,7 +72,11 @@ def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None
     folder = path if process_rank() == 0 else path / f".rank_{process_rank()}"
     raw = OmegaConf.to_container(composed, resolve=False)
     _hide_secrets(path / str(hydra_config.output_subdir), secrets_in(raw))
-    run = RunDirectory(folder, **_identity(raw, dict(hydra_config.runtime.choices)))
+    run = RunDirectory(
+        folder,
+        **_identity(raw, dict(hydra_config.runtime.choices)),
+        provenance=describe_run(hydra_config.overrides.task),
+    )
     signal.signal(signal.SIGTERM, _terminate)
     follow_rank_0()
     try:

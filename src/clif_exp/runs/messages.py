@@ -44,6 +44,9 @@ Groups
   --cfg job          the composed config         --multirun, -m     a sweep
   --info defaults    what it is composed of      --hydra-help       Hydra's own options
   HYDRA_FULL_ERROR=1 shows an error's traceback.
+  `python -m clif_exp.compare multirun/NAME` compares the jobs of a sweep, or any runs.
+  `python -m clif_exp.generate --help` draws with an export, `python -m clif_exp.merge --help`
+  makes one of several.
   `python -m clif_exp.artifacts ls` shows what has been computed.
   `python -m clif_exp.toonworld words` lists the words that the embedded base model knows.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -193,16 +194,39 @@ def check_concepts(
 
 
 def check_merging(spec: BaseModels, merging: MergingSettings | None) -> None:
-    """Refuse a merge that needs more general prompts than there are.
+    """Refuse a merge that needs more general prompts than it is given, or than there are.
 
     Raises:
-        ValueError: names the field, and how many there are.
+        ValueError: names the field, and how many would do.
     """
-    from clif_exp.diffusion.prior import refuse_too_many
     from clif_exp.methods.settings import ConstrainedMerge
 
-    if isinstance(merging, ConstrainedMerge):
-        refuse_too_many(spec.record.world, count=merging.captions, field="method.merging.captions")
+    if not isinstance(merging, ConstrainedMerge):
+        return
+    from clif_exp.base_models.loading import load_tokenizer
+    from clif_exp.base_models.spec import pipeline_folder
+    from clif_exp.diffusion.prior import general_texts, refuse_too_many
+    from clif_exp.methods.constrained_merge import count_features
+
+    field, world, count = "method.merging.captions", spec.record.world, merging.captions
+    refuse_too_many(world, count=count, field=field)
+    tokenizer = load_tokenizer(spec)
+    config = json.loads((pipeline_folder(spec) / "unet" / "config.json").read_text())
+    width = int(config["cross_attention_dim"])
+
+    def features(captions: int) -> int:
+        return count_features(tokenizer, general_texts(world, count=captions, seed=merging.seed))
+
+    if (found := features(count)) >= width:
+        return
+    enough = count
+    while features(enough) < width:
+        enough += 1 + enough // 4
+        refuse_too_many(world, count=enough, field=field)
+    raise ValueError(
+        f"{field}: found {count}, whose tokens have {found} different features; the text is"
+        f" {width} wide and needs at least as many. Use {enough}."
+    )
 
 
 def check_parts(concepts: ConceptSet, config: Config) -> None:

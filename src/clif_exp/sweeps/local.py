@@ -6,6 +6,7 @@ in a process that goes on, and does not import the libraries again, which takes 
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -130,6 +131,7 @@ def run_forked(
 
 def _become(task: Callable[[], object], threads: int | None) -> None:
     """Be a job's process: run the task, and end when the sweep's process has ended."""
+    gc.freeze()  # a collection would touch, and so copy, every object that the imports have made
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the sweep, which ends its jobs
     threading.Thread(target=_follow, daemon=True).start()
     if threads is not None and "OMP_NUM_THREADS" not in os.environ:

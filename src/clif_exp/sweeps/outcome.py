@@ -15,6 +15,7 @@ from clif_exp.reporting import plots
 from clif_exp.runs.directory import relative
 from clif_exp.sweeps.best import experiment
 from clif_exp.sweeps.jobs import key_of
+from clif_exp.sweeps.results import write_comparison
 from clif_exp.sweeps.watching import STYLES
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _INK = re.compile("#1f2937|#374151|#6b7280")  # of text and ticks
 
 
 def write_outcome(search: Search, study: SharedStudy, *, console: Console) -> None:
-    """Print the best trials, and write best.yaml, importance.svg and history.svg.
+    """Print the best trials, and write best.yaml, plots and the page that compares all.
 
     Args:
         search: what was searched.
@@ -40,6 +41,9 @@ def write_outcome(search: Search, study: SharedStudy, *, console: Console) -> No
     _show(search, study.trials(), ranked, console=console)
     for name, (_, figure) in _figures(study.study, objective=search.objective).items():
         write_text(search.folder / f"{name}.svg", plots.svg(figure))
+    if any(search.folder.glob("*/summary.json")):
+        shown = sections(study.study, objective=search.objective)
+        write_comparison(search.folder, console=console, sections=shown)
     if not ranked:
         return
     best, file = ranked[0], search.folder / "best.yaml"

@@ -1,55 +1,101 @@
-"""A sweep's table, printed at its end."""
+"""What a sweep leaves: a table of its jobs, and the page that compares them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from clif_exp.compare.measures import better
+from clif_exp.compare.table import MISSING, Cell, Table
+from clif_exp.evaluation.metrics import compared
 from clif_exp.runs.directory import relative
 from clif_exp.sweeps.jobs import Job, short
-from clif_exp.sweeps.watching import STYLES
 
-# Shown of every job, where it was measured; after the metric named by `objective`.
-_METRICS = ("single/identity", "multi/identity", "multi/leakage", "multi/confusion")
+PAGE = "comparison.html"
 
 
 def show_results(
-    jobs: Sequence[Job], *, folder: Path, objective: str | None, console: Console
+    jobs: Sequence[Job],
+    *,
+    folder: Path,
+    objective: str | None,
+    console: Console,
+    sections: Sequence[tuple[str, str]] = (),
 ) -> list[str]:
-    """Print a row for each job: what differs, its status, chosen metrics.
+    """Print a row for each job (what differs, its status, metrics), and write the page.
 
     Args:
         jobs: all of the sweep's.
-        folder: the sweep's.
-        objective: the metric shown first.
+        folder: the sweep's; the page compares all jobs in it, of earlier sweeps too.
+        objective: the metric shown first; the others are those that a comparison shows.
         console: where to print.
+        sections: title and safe HTML of what the page shows below.
 
     Returns:
         The jobs' status; "missing" where none was written.
     """
+    from clif_exp.compare.formats import print_tables
+
     summaries = [job.summary() for job in jobs]
     statuses = [str(summary.get("status", "missing")) for summary in summaries]
-    wanted = dict.fromkeys([*([objective] if objective else []), *_METRICS])
-    shown = [name for name in wanted if any(name in s.get("metrics", {}) for s in summaries)]
-    keys = dict.fromkeys(short(it).partition("=")[0] for job in jobs for it in job.varying)
-    table = Table(title=folder.name)
-    for key in keys:
-        table.add_column(key, overflow="fold")
-    table.add_column("status")
-    for name in shown:
-        table.add_column(name, justify="right")
-    for job, summary, status in zip(jobs, summaries, statuses, strict=True):
-        settings = dict(short(override).split("=", 1) for override in job.varying)
-        values = (summary.get("metrics", {}).get(name) for name in shown)
-        table.add_row(
-            *(settings.get(key, "") for key in keys),
-            Text(status, STYLES.get(status, "")),
-            *("" if value is None else f"{value:.3f}" for value in values),
-        )
-    console.print(table)
+    print_tables([_table(jobs, summaries, statuses, objective=objective)], [])
     console.print(f"jobs: {relative(folder)}", soft_wrap=True, highlight=False)
+    if any(summaries):
+        write_comparison(folder, console=console, sections=sections)
     return statuses
+
+
+def write_comparison(
+    folder: Path, *, console: Console, sections: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Write the page that compares a sweep's jobs, and print its path.
+
+    Args:
+        folder: the sweep's; it holds at least one job.
+        console: where to print.
+        sections: title and safe HTML of what the page shows below.
+    """
+    from clif_exp.compare.page import write_page
+    from clif_exp.compare.reading import read
+
+    page = folder / PAGE
+    write_page(read([folder]), page, title=folder.name, sections=sections)
+    console.print(f"comparison: {relative(page)}", soft_wrap=True, highlight=False)
+
+
+def _table(
+    jobs: Sequence[Job],
+    summaries: Sequence[dict[str, Any]],
+    statuses: Sequence[str],
+    *,
+    objective: str | None,
+) -> Table:
+    """Return the jobs by what differs and what was measured."""
+    metrics = [summary.get("metrics", {}) for summary in summaries]
+    wanted = dict.fromkeys([*([objective] if objective else []), *compared()])
+    shown = [name for name in wanted if any(of.get(name) is not None for of in metrics)]
+    best = {name: _best([of.get(name) for of in metrics], name) for name in shown}
+    settings = [dict(short(it).split("=", 1) for it in job.varying) for job in jobs]
+    keys = list(dict.fromkeys(key for one in settings for key in one))
+    rows = []
+    for one, status, of in zip(settings, statuses, metrics, strict=True):
+        words = [*(one.get(key, "") for key in keys), status]
+        numbers = [_number(of.get(name), best=best[name]) for name in shown]
+        rows.append([*map(Cell, words), *numbers])
+    return Table("", [*keys, "status", *shown], rows, words=len(keys) + 1)
+
+
+def _number(value: float | None, *, best: float | None) -> Cell:
+    return Cell(MISSING) if value is None else Cell(f"{value:.3f}", best=value == best)
+
+
+def _best(values: Sequence[float | None], metric: str) -> float | None:
+    """Return the best value; None where all are alike, or none is better."""
+    known = {value for value in values if value is not None}
+    direction = better(metric)
+    if direction is None or len(known) < 2:
+        return None
+    return max(known) if direction == "higher" else min(known)

@@ -47,11 +47,16 @@ def open_stored(files: Sequence[Path]) -> Iterator[Stored]:
         yield Stored({name: file for file in opened for name in file.keys()})  # noqa: SIM118  # no dict
 
 
-def model_files(folder: Path) -> list[Path]:
-    """Return the weight files of a model's folder that diffusers would load: one, or its shards."""
-    index = folder / f"{_MODEL}.index.json"
+def model_files(folder: Path, *, name: str = _MODEL) -> list[Path]:
+    """Return the weight files of a model's folder that libraries would load: one, or its shards.
+
+    Args:
+        folder: of a model.
+        name: of its file; transformers' is "model.safetensors".
+    """
+    index = folder / f"{name}.index.json"
     if not index.is_file():
-        return [folder / _MODEL]
+        return [folder / name]
     return [
         folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))
     ]

@@ -96,7 +96,7 @@ def _train_concepts(
     settings = config.diffusion
     prior = _prior_images(execution, concepts)
     # Else a concept's training is the same wherever it stands.
-    place = position if settings.orthogonal_lora else 0
+    place = settings.orthogonal_start + position if settings.orthogonal_lora else 0
     given = {name: artifact for name, artifact in reads.items() if artifact is not None} | prior
 
     def build(out: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from clif_exp.artifacts.store import built_at
 from clif_exp.curation.settings import FIELDS
 from clif_exp.export.settings import ExportSettings
+from clif_exp.runs.directory import sweep_of
 
 if TYPE_CHECKING:
     from clif_exp.runs.execution import Execution
@@ -77,6 +78,7 @@ def report(execution: Execution, config_yaml: str) -> None:
         class_words={c.name: c.class_word for c in execution.plan.concepts.concepts},
         warnings=[*execution.plan.warnings, *_few_steps(execution)],
         left_out=_left_out(execution, paths),
+        in_sweep=sweep_of(run.path) is not None,
     )
     run.note("report", run.path / "report.html")
 
@@ -103,7 +105,14 @@ def track_results(execution: Execution) -> None:
 
     run = execution.run
     execution.trackers.show_grids(run.path / "samples")
-    execution.trackers.show_results(gather(run.summary, folder=run.path, made=execution.artifacts))
+    execution.trackers.show_results(
+        gather(
+            run.summary,
+            folder=run.path,
+            made=execution.artifacts,
+            objective=execution.plan.config.objective,
+        )
+    )
 
 
 def _left_out(execution: Execution, paths: Mapping[str, Path]) -> list[str]:

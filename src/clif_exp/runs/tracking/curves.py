@@ -38,8 +38,8 @@ class CurveLogger(Logger):
 
     @property
     def version(self) -> str:
-        """What the curve is of."""
-        return self._content
+        """None: the progress bar would show it."""
+        return ""
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Send a row."""

@@ -1,7 +1,6 @@
 """What a tracker was sent already, kept in the run's folder, so that a resumed job repeats nothing.
 
-It is written before a point is sent: a job that is killed in between loses that point in the
-tracker (never in metrics.csv), but sends none twice.
+It is written before a point is sent: a job that is killed in between sends none twice.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ class Ledger:
 
     Attributes:
         identity: of the tracker's run, 8 hex digits unless the tracker gave one.
+        part: the tracker's folder of the last job, if it has one for each.
     """
 
     def __init__(self, file: Path, *, identity: str | None = None) -> None:
@@ -36,6 +37,7 @@ class Ledger:
         self.identity: str = identity or found.get("id") or uuid.uuid4().hex[:8]
         self._row: int = found.get("row", 0)
         self._curves: dict[str, dict[str, Any]] = found.get("curves", {})
+        self.part: str | None = found.get("part")
         self._write()
 
     def due(self, curve: str, step: int, *, content: str) -> bool:
@@ -54,6 +56,24 @@ class Ledger:
         self._write()
         return True
 
+    def correct(self, last_steps: Mapping[str, int]) -> None:
+        """Note how far the tracker really got, where that is less than what it was sent.
+
+        Args:
+            last_steps: curve -> step; a curve that is not there is sent from its beginning.
+        """
+        self._curves = {
+            name: known | {"step": min(known["step"], last_steps[name])}
+            for name, known in self._curves.items()
+            if name in last_steps
+        }
+        self._write()
+
+    def begin(self, part: Path) -> None:
+        """Note the folder that the tracker writes to from now on."""
+        self.part = str(part.absolute())
+        self._write()
+
     def next_row(self, *, at_least: int = 0) -> int:
         """Return the number of the next row of the whole run, which only ever grows."""
         self._row = max(self._row + 1, at_least)
@@ -65,7 +85,8 @@ class Ledger:
         os.close(self._descriptor)
 
     def _write(self) -> None:
-        data = json.dumps({"id": self.identity, "row": self._row, "curves": self._curves}).encode()
+        content = {"id": self.identity, "row": self._row, "part": self.part, "curves": self._curves}
+        data = json.dumps(content).encode()
         # In place, as it is done for every point: one write that a kill cannot cut in two.
         os.pwrite(self._descriptor, data, 0)
         os.ftruncate(self._descriptor, len(data))

@@ -76,6 +76,7 @@ class Results:
         export: folder of what the user takes away, or None.
         sources: what the export was made from.
         facts: what stands beside the export: experiment, method, seed, fingerprints.
+        objective: the value of the metric that a sweep optimises, if the config names one.
     """
 
     metrics: Mapping[str, float | None]
@@ -85,6 +86,7 @@ class Results:
     export: Path | None = None
     sources: Sequence[Source] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    objective: float | None = None
 
     @property
     def measured(self) -> dict[str, float]:
@@ -92,13 +94,20 @@ class Results:
         return {name: float(value) for name, value in self.metrics.items() if value is not None}
 
 
-def gather(summary: Mapping[str, Any], *, folder: Path, made: Mapping[str, Artifact]) -> Results:
+def gather(
+    summary: Mapping[str, Any],
+    *,
+    folder: Path,
+    made: Mapping[str, Artifact],
+    objective: str | None,
+) -> Results:
     """Gather the results of a run.
 
     Args:
         summary: as in summary.json.
         folder: the run's.
         made: its artifacts by name.
+        objective: the config's.
     """
     evaluation = made["evaluation"].path if "evaluation" in made else None
     matrices = evaluation / "confusion_matrix.json" if evaluation else None
@@ -114,6 +123,7 @@ def gather(summary: Mapping[str, Any], *, folder: Path, made: Mapping[str, Artif
             **{key: summary[key] for key in ("experiment", "method", "model", "dataset", "seed")},
             "fingerprints": {name: artifact.fingerprint for name, artifact in made.items()},
         },
+        objective=summary["metrics"].get(objective) if objective else None,
     )
 
 

@@ -81,7 +81,10 @@ class TensorBoardTracker:
         """Write metrics, matrices and the table of images."""
         from clif_exp.reporting.charts import confusion_figures
 
-        for name, value in results.measured.items():
+        measured = results.measured
+        if results.objective is not None:
+            measured["objective"] = results.objective
+        for name, value in measured.items():
             self._writer.add_scalar(name, value)
         for kind, figure in confusion_figures(results.matrices).items():
             self._writer.add_figure(f"confusion_matrix/{kind}", figure)
@@ -95,15 +98,11 @@ class TensorBoardTracker:
 
     def finish(self, code: int) -> bool:
         """Close the files; always complete."""
-        from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
-
-        # PyTorch's summary of the end always tells of success.
-        told = self._ended.value[0].metadata.plugin_data
-        content = plugin_data_pb2.HParamsPluginData.FromString(told.content)
-        status = api_pb2.STATUS_SUCCESS if code == 0 else api_pb2.STATUS_FAILURE
-        content.session_end_info.status = status
-        told.content = content.SerializeToString()
-        self._writer.file_writer.add_summary(self._ended)
+        self._writer.add_text("ended", f"exit code {code}")
+        # TensorBoard keeps the first end that it reads: a job that goes on in this folder may yet
+        # succeed, so only success is one.
+        if code == 0:
+            self._writer.file_writer.add_summary(self._ended)
         self._logger.finalize("success" if code == 0 else "failed")
         self.ledger.close()
         return True

@@ -17,6 +17,7 @@ from clif_exp.runs.tracking.continuing import LEDGER, LOCK, take_over
 from clif_exp.runs.tracking.labels import Labels
 from clif_exp.runs.tracking.ledger import Ledger
 from clif_exp.runs.tracking.results import IMAGE_COLUMNS, Results, Source
+from clif_exp.runs.tracking.written import last_steps
 
 # Shares of `max_delay`: for W&B's answer at the start, its uploads at the end, and its exit. What
 # these leave is for artifacts.
@@ -65,6 +66,8 @@ class WandbTracker:
             by_agent = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
             self.ledger = Ledger(folder / LEDGER, identity=by_agent)
             self._held.callback(self.ledger.close)
+            if self.ledger.part is not None and (steps := last_steps(Path(self.ledger.part))):
+                self.ledger.correct(steps)
             self._run = wandb.init(
                 id=self.ledger.identity,
                 resume="allow",
@@ -87,6 +90,7 @@ class WandbTracker:
         except BaseException:
             self._leave()
             raise
+        self.ledger.begin(Path(self._run.dir).parent)
         self._spent = time.monotonic() - began
         self._first_row = self._run.step
         self._curves: set[str] = set()
@@ -126,6 +130,9 @@ class WandbTracker:
             content["images"] = self._image_table(results)
         if results.curation_page is not None:
             content["curation"] = self._wandb.Html(str(results.curation_page), inject=False)
+        if results.objective is not None:
+            # W&B's sweeps read plain numbers; the others' summaries hold their best.
+            content["objective"] = results.objective
         if content:
             self._log(content)
         if results.export is not None:

@@ -1,0 +1,184 @@
+"""Compares runs: a table with intervals and paired tests, one page, one file to commit.
+
+Runs that differ in nothing but cast and seed form a group, and a group's means stand in one row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from clif_exp.compare.run import Run
+
+EXAMPLES = """\
+examples:
+  python -m clif_exp.compare multirun/default                       a sweep, or runs/ with all runs
+  python -m clif_exp.compare multirun/default --baseline clif       paired differences from a group
+  python -m clif_exp.compare runs --group-by method --where diffusion.steps=800 --where seed=0,1
+  python -m clif_exp.compare runs --metric "multi/*confusion" --metric minutes --format markdown
+  python -m clif_exp.compare multirun/default --per-concept attendance
+  python -m clif_exp.compare multirun/default --html comparison.html --out table.tex
+  python -m clif_exp.compare multirun/default --save experiments/mine/runs.json
+  python -m clif_exp.compare experiments/mine/runs.json             such a file reads like a folder
+"""
+FORMATS = {"table": None, "csv": ".csv", "latex": ".tex", "markdown": ".md"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Errors are one line."""
+    options = _parse(arguments)
+    import logging
+
+    logging.basicConfig(format="clif_exp: warning: %(message)s", level=logging.WARNING)
+    # Heavy libraries are imported by what uses them, and only once the paths hold runs.
+    from clif_exp.compare.grouping import select
+    from clif_exp.compare.reading import read
+
+    try:
+        runs = select(read(options.paths), options.where)
+        if options.save is not None:
+            from clif_exp.compare.saved import write_saved
+
+            write_saved(options.save, runs)
+        _tell(options, _text(options, runs))
+        if options.html is not None:
+            from clif_exp.compare.page import write_page
+
+            write_page(runs, options.html, title=options.title, images=options.images)
+    except (ValueError, OSError) as error:
+        _refuse(str(error))
+    for file in (options.save, options.out, options.html):
+        if file is not None:
+            print(f"wrote {file}", file=sys.stderr)
+    return 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m clif_exp.compare",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="FOLDER",
+        help="runs, sweeps, folders above them, or files of --save",
+    )
+    _add_choices(parser.add_argument_group("which runs, and how they are compared"))
+    _add_outputs(parser.add_argument_group("what is written"))
+    return parser.parse_args(arguments)
+
+
+def _add_choices(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only runs with this setting, or one of several values: diffusion.rank=4,16"
+        " (repeatable, as --group-by and --metric are)",
+    )
+    group.add_argument(
+        "--group-by",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="settings that make a group, such as method, experiment, diffusion.rank or commit"
+        " (default: all that differ, but for cast and seed)",
+    )
+    group.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="as in summary.json, also with *; minutes, memory_mb and seconds/STAGE too",
+    )
+    group.add_argument(
+        "--baseline",
+        metavar="GROUP",
+        help="compare the other groups with this one, by pairs of runs with the same cast and seed",
+    )
+    group.add_argument(
+        "--per-concept",
+        choices=("attendance", "confusion"),
+        help="a table of concepts by groups instead, of images of several concepts",
+    )
+
+
+def _add_outputs(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--format", choices=FORMATS, help="default: by --out's ending, else a table for terminals"
+    )
+    group.add_argument("--out", type=Path, metavar="FILE", help="write the table there")
+    group.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE.json",
+        help="the runs themselves in one small file to commit, without images and curves",
+    )
+    group.add_argument("--html", type=Path, metavar="FILE.html", help="the page of the comparison")
+    group.add_argument(
+        "--images",
+        choices=("inside", "beside", "none"),
+        default="inside",
+        help="where the page's images are (default: inside)",
+    )
+    group.add_argument("--title", default="Comparison of runs", help="of the page")
+
+
+def _text(options: argparse.Namespace, runs: Sequence[Run]) -> str | None:
+    """Return what --out gets or is printed; None: it has been printed for the terminal."""
+    from clif_exp.compare import formats
+    from clif_exp.compare.comparison import compare, notes
+    from clif_exp.compare.table import concepts_table, differences_table, means_table, tidy
+
+    chosen = options.format or next(
+        (name for name, ending in FORMATS.items() if options.out and options.out.suffix == ending),
+        "table",
+    )
+    if chosen == "table" and options.out is not None:
+        raise ValueError(f"--out: {options.out} is no .csv, .tex or .md file; give --format too")
+    found = compare(
+        runs,
+        by=[key for given in options.group_by for key in given.split(",")],
+        metrics=options.metric,
+        baseline=options.baseline,
+    )
+    if options.per_concept is not None:
+        tables, said = [concepts_table(found, options.per_concept)], ["Means over runs."]
+    else:
+        tables, said = [means_table(found)], notes(found)
+        tables += [differences_table(found)] if found.baseline is not None else []
+    if chosen == "table":
+        formats.print_tables(tables, said)
+        return None
+    if chosen == "csv":
+        return formats.csv(tables[0]) if options.per_concept else tidy(found).to_csv(index=False)
+    return {"latex": formats.latex, "markdown": formats.markdown}[chosen](tables, said)
+
+
+def _tell(options: argparse.Namespace, text: str | None) -> None:
+    """Write or print what is not printed yet."""
+    if text is not None and options.out is not None:
+        from clif_exp.artifacts.files import write_text
+
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(options.out, text)
+    elif text is not None:
+        print(text, end="")
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"clif_exp: error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

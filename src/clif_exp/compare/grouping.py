@@ -1,0 +1,247 @@
+"""Which runs are the same but for cast and seed, and which are pairs of each other."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from clif_exp.compare.run import Run, Scalar, differing
+from clif_exp.compare.saved import is_place
+
+REPLICATES = ("dataset.cast_seed", "seed")
+"""The settings over which a mean is taken: runs that differ in nothing else form a group."""
+_CHANGE_NO_RESULT = (
+    "num_workers",
+    "trainer.num_workers",
+    "trainer.max_time",
+    "objective",
+    "stages",
+)
+_FIRST = ("method.name", "name")  # what names a group best
+_TITLES = {"name": "experiment"}
+_COMMIT = "commit"
+_WORDS = {"true", "false", "null"}
+
+Unit = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that are the same but for what tells their units apart.
+
+    Attributes:
+        label: the settings that tell it from the other groups: "method=clif, diffusion.rank=16".
+        runs: unit -> the run that finished.
+        unfinished: those that failed, were refused or killed, or are still running.
+    """
+
+    label: str
+    runs: Mapping[Unit, Run]
+    unfinished: Sequence[Run]
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """All groups.
+
+    Attributes:
+        groups: in the order of their labels, numbers by their size.
+        by: the settings that their labels name.
+        unit: the settings that are equal in a pair of runs of two groups.
+        repeated: runs left out because a newer one has the same settings.
+    """
+
+    groups: Sequence[Group]
+    by: Sequence[str]
+    unit: Sequence[str]
+    repeated: Sequence[Run]
+
+
+def setting(run: Run, key: str) -> Scalar:
+    """Return a run's setting, or the commit that made it; None if it has none."""
+    return run.provenance.get(_COMMIT) if key == _COMMIT else run.settings.get(key)
+
+
+def full_key(name: str, runs: Sequence[Run], *, option: str) -> str:
+    """Return the setting that a user means: `method` is method.name, `experiment` is name.
+
+    Raises:
+        ValueError: no run has it; names the option and what comes near.
+    """
+    known = {key for run in runs for key in run.settings} | {_COMMIT}
+    short = {title: key for key, title in _TITLES.items()}
+    for key in (name, short.get(name, ""), *(f"{name}.{leaf}" for leaf in ("name", "family"))):
+        if key in known:
+            return key
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    remedy = f"did you mean {', '.join(near)}?" if near else "use a key of the config"
+    raise ValueError(f"{option}: no run has a setting {name!r}; {remedy}")
+
+
+def select(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
+    """Return the runs that meet all conditions.
+
+    Args:
+        runs: all.
+        conditions: `key=value` or `key=value,value`; a list's own commas stand in brackets.
+
+    Raises:
+        ValueError: a condition has no such form, names no setting, or nothing is left.
+    """
+    for condition in conditions:
+        name, equals, text = condition.partition("=")
+        if not equals:
+            raise ValueError(f"--where: found {condition!r}; write key=value, as diffusion.rank=16")
+        key = full_key(name, runs, option="--where")
+        wanted = {_comparable(value) for value in re.split(r",(?![^\[]*\])", text)}
+        kept = [run for run in runs if _comparable(setting(run, key)) in wanted]
+        if not kept:
+            there = sorted({_shown(setting(run, key)) for run in runs})
+            raise ValueError(
+                f"--where: no run has {name}={text}; there are {', '.join(there[:20])}"
+            )
+        runs = kept
+    return list(runs)
+
+
+def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
+    """Group runs that differ in cast and seed only, or by chosen settings.
+
+    Settings outside a group's own that vary within some group (cast, seed, or a swept one) are what
+    its runs are told apart by: runs of two groups that are equal in them are a pair. What a choice
+    of method brings with it is constant within each group and keeps no pair apart.
+
+    Args:
+        runs: all.
+        by: names of settings; none: all in which the runs differ and that can change a result.
+    """
+    varying = [key for key in differing(runs) if not is_place(key) and key not in _CHANGE_NO_RESULT]
+    replicates = [key for key in REPLICATES if len({_shown(setting(r, key)) for r in runs}) > 1]
+    keys = [full_key(name, runs, option="--group-by") for name in by]
+    defining = list(dict.fromkeys(keys)) or [key for key in varying if key not in replicates]
+    members: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        members.setdefault(tuple(_shown(setting(run, key)) for key in defining), []).append(run)
+    unit = [
+        key
+        for key in dict.fromkeys([*replicates, *varying])
+        if key not in defining
+        and (
+            key in replicates  # also where each group has one seed only: then no two are a pair
+            or any(len({_shown(setting(r, key)) for r in some}) > 1 for some in members.values())
+        )
+    ]
+    named = list(keys) or _naming_keys(defining, runs, len(members))
+    groups: list[Group] = []
+    repeated: list[Run] = []
+    for some in members.values():
+        found, older = _by_unit(some, unit)
+        repeated += older
+        label = ", ".join(f"{title(key)}={_shown(setting(some[0], key))}" for key in named)
+        groups.append(
+            Group(
+                label=label or "all runs",
+                runs={u: run for u, run in found.items() if run.status == "finished"},
+                unfinished=[run for run in found.values() if run.status != "finished"],
+            )
+        )
+    return Grouping(sorted(groups, key=_by_number), named, unit, repeated)
+
+
+def find_group(grouping: Grouping, name: str) -> Group:
+    """Return the group that a user means: by its label, its values, or a part of it.
+
+    Raises:
+        ValueError: none or several; lists the groups.
+    """
+    labels = {group.label: group for group in grouping.groups}
+    if name in labels:
+        return labels[name]
+    wanted = sorted(part.strip() for part in name.split(","))
+    matches = [group for label, group in labels.items() if wanted in _ways_to_call(label)] or [
+        group for label, group in labels.items() if name in label
+    ]
+    if len(matches) == 1:
+        return matches[0]
+    found = "no group" if not matches else f"{len(matches)} groups"
+    raise ValueError(f"--baseline: {found} called {name!r}; there are: {'; '.join(labels)}")
+
+
+def _ways_to_call(label: str) -> tuple[list[str], list[str]]:
+    parts = label.split(", ")
+    return sorted(parts), sorted(part.partition("=")[2] for part in parts)
+
+
+def title(key: str) -> str:
+    """Name a setting as a command line would: method.name is `method`, name is `experiment`."""
+    return _TITLES.get(key) or re.sub(r"(?<=.)\.(name|family)$", "", key)
+
+
+def _naming_keys(defining: Sequence[str], runs: Sequence[Run], groups: int) -> list[str]:
+    """Return the fewest settings, greedily, that tell all groups apart.
+
+    First come method and experiment, then what a sweep's command line varied.
+    """
+    swept = {part.partition("=")[0] for run in runs if run.sweep for part in run.name.split()}
+    order = sorted(
+        defining, key=lambda key: (key not in _FIRST, key not in swept and title(key) not in swept)
+    )
+
+    def told_apart(keys: Sequence[str]) -> int:
+        return len({tuple(_shown(setting(run, key)) for key in keys) for run in runs})
+
+    chosen: list[str] = []
+    for key in order:
+        if told_apart([*chosen, key]) > told_apart(chosen):
+            chosen.append(key)
+        if told_apart(chosen) == groups:
+            break
+    for key in list(chosen):
+        rest = [other for other in chosen if other != key]
+        if rest and told_apart(rest) == groups:
+            chosen = rest
+    return chosen
+
+
+def _by_number(group: Group) -> list[tuple[float, str]]:
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e-?\d+)?)", group.label)
+    return [(float(part), "") if i % 2 else (0.0, part) for i, part in enumerate(parts)]
+
+
+def _by_unit(runs: Sequence[Run], unit: Sequence[str]) -> tuple[dict[Unit, Run], list[Run]]:
+    """Return one run per unit, finished ones first and then the newest; and the others."""
+    found: dict[Unit, Run] = {}
+    older: list[Run] = []
+    for run in runs:
+        key = tuple(f"{title(name)}={_shown(setting(run, name))}" for name in unit)
+        if key not in found:
+            found[key] = run
+            continue
+        kept, left = sorted((found[key], run), key=_age, reverse=True)
+        found[key] = kept
+        older.append(left)
+    return found, older
+
+
+def _age(run: Run) -> tuple[bool, str, str]:
+    return run.status == "finished", run.provenance.get("started", ""), run.folder.name
+
+
+def _shown(value: Scalar) -> str:
+    """Write a setting as YAML does: null, true, 16, 0.001."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def _comparable(value: Scalar) -> str:
+    """Return a value so that 16 and 16.0, 1e-3 and 0.001, `[0,1]` and `[0, 1]` are equal."""
+    text = _shown(value)
+    try:
+        return str(float(text))
+    except ValueError:
+        words = {"~": "null", "": "null", "none": "null"}
+        short = re.sub(r"[\s'\"]", "", text)
+        return words.get(short.lower(), short.lower() if short.lower() in _WORDS else short)

@@ -1,0 +1,54 @@
+"""What an export says of itself to programs, in its model card's front matter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+KEY = "clif_exp"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What merging needs of an export and its files do not say.
+
+    Attributes:
+        name: of the export, another one for other weights (`stage.export_name`).
+        family: of the base model, a key of `families.FAMILIES`.
+        weights: of the base model, as `spec.customised_weights` returns.
+        resolution: side of the images in px.
+        method: what customised the concepts.
+        concepts: name -> class word.
+    """
+
+    name: str
+    family: str
+    weights: str
+    resolution: int
+    method: str
+    concepts: Mapping[str, str]
+
+    def front_matter(self) -> dict[str, Any]:
+        """Return what the front matter holds, plain."""
+        return {KEY: asdict(self) | {"concepts": dict(self.concepts)}}
+
+
+def read_record(card: Mapping[str, Any], export: Path) -> Record:
+    """Return an export's record.
+
+    Args:
+        card: as `reading.read_card` returns.
+        export: its folder.
+
+    Raises:
+        ValueError: the card has none.
+    """
+    try:
+        return Record(**card[KEY])
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{export / 'README.md'}: does not say what was trained on which weights: an earlier"
+            " version wrote it. Give its run's command again, which writes only the export anew."
+        ) from error
