@@ -25,7 +25,7 @@ examples:
   python -m clif_exp.compare multirun/default --save experiments/mine/runs.json
   python -m clif_exp.compare experiments/mine/runs.json             such a file reads like a folder
 """
-FORMATS = {"table": None, "csv": ".csv", "latex": ".tex", "markdown": ".md"}
+FORMATS = ("table", "csv", "latex", "markdown")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -135,14 +135,11 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
 
 def _text(options: argparse.Namespace, runs: Sequence[Run]) -> str | None:
     """Return what --out gets or is printed; None: it has been printed for the terminal."""
-    from clif_exp.compare import formats
-    from clif_exp.compare.comparison import compare, notes
-    from clif_exp.compare.table import concepts_table, differences_table, means_table, tidy
+    from clif_exp.compare.comparison import compare
+    from clif_exp.compare.formats import print_tables
+    from clif_exp.compare.writing import ENDINGS, tables_of, text_of
 
-    chosen = options.format or next(
-        (name for name, ending in FORMATS.items() if options.out and options.out.suffix == ending),
-        "table",
-    )
+    chosen = options.format or (ENDINGS.get(options.out.suffix) if options.out else None) or "table"
     if chosen == "table" and options.out is not None:
         raise ValueError(f"--out: {options.out} is no .csv, .tex or .md file; give --format too")
     found = compare(
@@ -151,17 +148,10 @@ def _text(options: argparse.Namespace, runs: Sequence[Run]) -> str | None:
         metrics=options.metric,
         baseline=options.baseline,
     )
-    if options.per_concept is not None:
-        tables, said = [concepts_table(found, options.per_concept)], ["Means over runs."]
-    else:
-        tables, said = [means_table(found)], notes(found)
-        tables += [differences_table(found)] if found.baseline is not None else []
-    if chosen == "table":
-        formats.print_tables(tables, said)
-        return None
-    if chosen == "csv":
-        return formats.csv(tables[0]) if options.per_concept else tidy(found).to_csv(index=False)
-    return {"latex": formats.latex, "markdown": formats.markdown}[chosen](tables, said)
+    if chosen != "table":
+        return text_of(found, chosen, per_concept=options.per_concept)
+    print_tables(*tables_of(found, per_concept=options.per_concept))
+    return None
 
 
 def _tell(options: argparse.Namespace, text: str | None) -> None:
