@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import warnings
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -78,5 +79,14 @@ def run(composed: DictConfig) -> float | None:
     return objective
 
 
+def gpus(accelerator: str, devices: int) -> int | None:
+    """Return how many GPUs a job asks a scheduler for on each machine; None: none."""
+    return None if accelerator == "cpu" else devices
+
+
+# A launcher's config in conf/hydra/launcher bears the name by which its users know it, and is
+# checked against the plugin's own, as it should be.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against")
+OmegaConf.register_new_resolver("clif_gpus", gpus, replace=True)
 OmegaConf.register_new_resolver("clif_job_folder", job_folder_name, replace=True)
 OmegaConf.register_new_resolver("clif_run_name", run_name, replace=True)

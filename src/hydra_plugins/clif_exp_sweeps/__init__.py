@@ -28,17 +28,26 @@ class ResumingSweeper(Sweeper):
         self.params = dict(params or {})
 
     def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+        self,
+        *,
+        hydra_context: HydraContext,
+        task_function: TaskFunction,  # noqa: ARG002 - each launcher has one of its own around it
+        config: DictConfig,
     ) -> None:
-        """Find the jobs and the sweep's folder, which some launchers write into."""
-        from clif_exp.sweeps.sweep import jobs_of, place
+        """Find the jobs, their launcher and the sweep's folder, into which some launchers write."""
+        from clif_exp.sweeps.launchers import launcher_of, prepare_launcher
+        from clif_exp.sweeps.sweep import compose, jobs_of, place
 
         self.config, self.hydra_context = config, hydra_context
         stated = [f"{key}={value}" for key, value in self.params.items()]
         arguments = [*stated, *(str(override) for override in config.hydra.overrides.task)]
-        self.jobs = place(jobs_of(arguments, hydra_context), config=config, context=hydra_context)
+        found = launcher_of(config)
+        jobs = jobs_of(arguments, hydra_context)
+        composed = [compose(job, config=config, context=hydra_context) for job in jobs]
+        prepare_launcher(found, config, composed)
+        self.jobs = place(jobs, composed, config=config)
         self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
+            hydra_context=hydra_context, task_function=found.task, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -55,11 +64,11 @@ class ResumingSweeper(Sweeper):
 class LocalLauncher(Launcher):
     """Jobs on this machine, each in a process of its own that shares the sweep's imports."""
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: Any = "auto") -> None:
         """Remember what the config states.
 
         Args:
-            workers: jobs at once.
+            workers: jobs at once; "auto": as many as the GPUs serve, 1 without GPUs.
         """
         self.workers = workers
         self.tick: Any = None
@@ -68,6 +77,10 @@ class LocalLauncher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Remember what jobs are made of."""
+        if self.workers == "auto":
+            from clif_exp.sweeps.gpus import workers_for
+
+            self.workers = workers_for(config)
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(
