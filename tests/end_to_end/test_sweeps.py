@@ -117,22 +117,23 @@ def test_two_sweeps_into_one_folder_at_once_are_refused(clif_exp, tmp_path):
     assert not result.folders
 
 
-def test_a_killed_sweep_goes_on_and_takes_in_a_new_value(clif_exp, base_models, tmp_path):
-    store = tmp_path / "store"
-    values = "augmentation.seed=0,1"
-    with started_sweep(*SHORT, values, *base_models, folder=tmp_path, store=store) as sweep:
+def test_a_killed_sweep_goes_on_and_takes_in_a_new_value(
+    clif_exp, base_models, tmp_path, shared_store
+):
+    values = "augmentation.seed=8,9"
+    with started_sweep(*SHORT, values, *base_models, folder=tmp_path, store=shared_store) as sweep:
         first = wait_for_jobs(sweep, tmp_path / "multirun", finished=1)
         sweep.kill()
     wait_for_orphans(tmp_path / "multirun")
-    made = built(store)
-    again = clif_exp("-m", *SHORT, f"{values},2", store=store)
+    made = built(shared_store)
+    again = clif_exp("-m", *SHORT, f"{values},10")
     assert again.code == 0, again.errors
     assert "3 jobs, 1 of them finished: " in again.output
     assert summaries(tmp_path / "multirun")[first.name]["status"] == "finished"
     assert [one["status"] for one in summaries(tmp_path / "multirun").values()] == ["finished"] * 3
-    assert made.items() <= built(store).items(), "what was finished stays as it is"
+    assert made.items() <= built(shared_store).items(), "what was finished stays as it is"
     assert again.output.count("finished") == 1 + 2 + 3, "the plan, two jobs' ends, the table"
-    nothing = clif_exp("-m", *SHORT, f"{values},2", store=store)
+    nothing = clif_exp("-m", *SHORT, f"{values},10")
     assert nothing.code == 0 and "3 jobs, 3 of them finished: nothing is left" in nothing.output
 
 
@@ -161,7 +162,7 @@ def test_ddp_jobs_of_a_sweep_run_each_once(clif_exp, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_job_that_is_killed_says_so_and_the_others_run(clif_exp, base_models, tmp_path):
+def test_a_job_that_is_killed_says_so_and_the_others_run(base_models, tmp_path):
     store = tmp_path / "store"
     given = ("debug=fast", "seed=0,1", "callbacks=quiet", *base_models)
     with started_sweep(*given, folder=tmp_path, store=store) as sweep:
@@ -181,7 +182,7 @@ def test_eight_jobs_killed_twice_end_as_if_undisturbed(clif_exp, base_models, tm
     rates = "diffusion.learning_rate=-1,1.0e-4,1.0e30,2.0e-4,3.0e-4,4.0e-4,5.0e-4,6.0e-4"
     given = ("debug=fast", "callbacks=quiet", rates, "hydra.launcher.workers=2")
     store, multirun = tmp_path / "store", tmp_path / "multirun"
-    versions: dict[str, set[tuple[int, int]]] = {}
+    versions: dict[str, set[str]] = {}
     chance = random.Random(time.time_ns())
     for call in range(2):
         with started_sweep(*given, *base_models, folder=tmp_path, store=store) as sweep:
@@ -258,18 +259,20 @@ def wait_for_orphans(folder: Path) -> None:
         time.sleep(0.1)
 
 
-def built(store: Path) -> dict[str, int]:
-    """Each finished artifact's record -> when it was written."""
-    return {str(file): file.stat().st_mtime_ns for file in store.glob("*/*/artifact.json")}
-
-
-def note_versions(store: Path, versions: dict[str, set[tuple[int, int]]]) -> None:
-    """Note each finished artifact's record as it is now; built again, it would be another."""
+def built(store: Path) -> dict[str, str]:
+    """Each finished artifact's record -> its text; built again, its times would be others."""
+    found = {}
     for file in store.glob("*/*/artifact.json"):
         if ".partial" not in file.parent.name:
             with contextlib.suppress(FileNotFoundError):
-                found = file.stat()
-                versions.setdefault(str(file), set()).add((found.st_ino, found.st_mtime_ns))
+                found[str(file)] = file.read_text()
+    return found
+
+
+def note_versions(store: Path, versions: dict[str, set[str]]) -> None:
+    """Note each finished artifact's record as it is now."""
+    for file, text in built(store).items():
+        versions.setdefault(file, set()).add(text)
 
 
 def prints(summary: dict[str, Any]) -> dict[str, str]:

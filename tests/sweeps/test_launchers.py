@@ -15,7 +15,6 @@ from omegaconf import DictConfig
 from clif_exp.runs.messages import config_folder
 from clif_exp.sweeps.launchers import launcher_of, prepare_launcher
 
-
 # The program ignores it (runs/entry.py), pytest shows it all the same.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is validated against ConfigStore")
 
@@ -73,6 +72,7 @@ def sbatch_lines(config: DictConfig, folder) -> dict[str, str]:
     return dict(re.findall(r"#SBATCH --([\w-]+)=(\S+)", asked["text"]))
 
 
+@pytest.mark.usefixtures("slurm_tools")
 @pytest.mark.parametrize(
     ("trainer", "nodes", "tasks", "gpus"),
     [
@@ -82,9 +82,7 @@ def sbatch_lines(config: DictConfig, folder) -> dict[str, str]:
         (["trainer=cpu"], "1", "1", None),
     ],
 )
-def test_slurm_is_asked_for_what_the_trainer_uses(
-    slurm_tools, tmp_path, trainer, nodes, tasks, gpus
-):
+def test_slurm_is_asked_for_what_the_trainer_uses(tmp_path, trainer, nodes, tasks, gpus):
     config = prepare("hydra/launcher=submitit_slurm", "hydra.sweep.dir=/sweep", *trainer)
     lines = sbatch_lines(config, tmp_path / "jobs")
     assert (lines["nodes"], lines["ntasks-per-node"]) == (nodes, tasks)
@@ -115,7 +113,8 @@ def test_slurm_options_that_make_no_sense_are_refused(monkeypatch, tmp_path, ove
         prepare("hydra/launcher=submitit_slurm", "hydra.sweep.dir=/sweep", *given)
 
 
-def test_slurm_is_not_asked_for_jobs_of_two_kinds(slurm_tools):
+@pytest.mark.usefixtures("slurm_tools")
+def test_slurm_is_not_asked_for_jobs_of_two_kinds():
     config = composed("hydra/launcher=submitit_slurm", "hydra.sweep.dir=/sweep", "trainer=ddp")
     others = [composed("trainer=ddp", f"trainer.devices={number}") for number in (2, 4)]
     with pytest.raises(ValueError, match=r"trainer\.devices: found 2 and 4 in one sweep"):
