@@ -41,20 +41,23 @@ def jobs(folder: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(file.read_text()) for file in files]
 
 
-def computed(summaries: list[dict[str, Any]]) -> dict[str, Any]:
+def computed(summaries: list[dict[str, Any]], *, store: Path) -> dict[str, Any]:
     """Return what jobs have computed: artifacts, how many of them twice, and their seconds."""
-    # A stage that stands for several artifacts (augment) has no artifact of its own.
-    made = [
-        (name, stage["fingerprint"], stage["seconds"])
-        for summary in summaries
-        for name, stage in summary["stages"].items()
-        if not stage["reused"] and name not in ("augment", "generation_baselines")
-    ]
-    counted = Counter((name, fingerprint) for name, fingerprint, _ in made)
+    # A stage that stands for several artifacts has a fingerprint that the store does not know.
+    artifacts = {file.parent.name for file in store.glob("*/*/artifact.json")}
+    made: list[tuple[str, float]] = []
+    for summary in summaries:
+        stages = {stage["fingerprint"]: stage for stage in summary["stages"].values()}
+        made += [
+            (fingerprint, stage["seconds"])
+            for fingerprint, stage in stages.items()
+            if fingerprint in artifacts and not stage["reused"]
+        ]
+    counted = Counter(fingerprint for fingerprint, _ in made)
     return {
         "artifacts": len(counted),
         "computed_twice": sum(number > 1 for number in counted.values()),
-        "seconds": round(sum(one for _, _, one in made), 1),
+        "seconds": round(sum(one for _, one in made), 1),
     }
 
 
@@ -78,7 +81,7 @@ def measure_once(folder: Path, overrides: list[str]) -> dict[str, Any]:
         wall = sweep(folder, f"workers{workers}", *given, experiments=EXPERIMENTS)
         found[f"workers_{workers}"] = {
             "wall_seconds": round(wall, 1),
-            **computed(jobs(folder, f"workers{workers}")),
+            **computed(jobs(folder, f"workers{workers}"), store=folder / f"workers{workers}"),
         }
     return found
 
@@ -100,7 +103,8 @@ def measure_overhead(folder: Path, overrides: list[str]) -> dict[str, Any]:
     """Run sweeps of 1 and of 4 jobs that reuse everything: the difference is what 3 jobs cost."""
     one = sweep(folder, "workers1_one", *overrides, experiments=EXPERIMENTS[:1])
     four = sweep(folder, "workers1_four", *overrides, experiments=EXPERIMENTS)
-    assert not computed(jobs(folder, "workers1_four"))["artifacts"], "the store was not warm"
+    again = computed(jobs(folder, "workers1_four"), store=folder / "workers1")
+    assert not again["artifacts"], "the store was not warm"
     command = seconds(folder, "workers1", f"+experiment={EXPERIMENTS[0]}", *overrides)
     return {
         "first_job_seconds": round(one, 2),

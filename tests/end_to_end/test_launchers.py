@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import fake_slurm
+
 ABLATION = ("-m", "+experiment=clif,ablate_gaug,ablate_raug,ablate_maug")
 LAUNCHERS = ("joblib", "submitit_local", "ray")
 
@@ -79,3 +81,26 @@ def kill_job(lock: Path) -> None:
     """Kill the process that holds a job's lock, as the system does when memory runs out."""
     with contextlib.suppress(FileNotFoundError):
         os.kill(int(lock.read_text().rpartition(":")[2]), signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trainer", "ranks"), [([], 1), (["trainer=ddp_sim"], 2)], ids=["one task", "two tasks"]
+)
+def test_slurm_runs_a_sweep_of_jobs_of_one_or_several_tasks(clif_exp, tmp_path, trainer, ranks):
+    path = f"{fake_slurm.install(tmp_path / 'bin')}:{os.environ['PATH']}"
+    given = ("-m", "debug=fast", "callbacks=quiet", "seed=0,1", "name=there")
+    choice = ("hydra/launcher=submitit_slurm", *trainer)
+    result = clif_exp(*given, *choice, store=tmp_path / "store", fresh=True, PATH=path)
+    assert result.code == 0, result.errors
+    found = by_job(tmp_path / "multirun/there")
+    assert {name: one["status"] for name, one in found.items()} == {
+        "seed=0": "finished",
+        "seed=1": "finished",
+    }
+    for folder in (tmp_path / "multirun/there").glob("seed=*"):
+        assert len(list(folder.glob(".rank_*/summary.json"))) == ranks - 1
+    alone = clif_exp("debug=fast", *trainer, "callbacks=quiet", "seed=1")
+    assert found["seed=1"]["metrics"].keys() == alone.summary()["metrics"].keys()
+    if ranks == 1:
+        assert found["seed=1"]["metrics"] == alone.summary()["metrics"]

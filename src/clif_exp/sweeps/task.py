@@ -72,7 +72,9 @@ def _fork(composed: DictConfig, *, share_gpus: bool) -> float | None:
         if os.getppid() != parent:  # the launcher's process was killed
             sys.exit(1)
 
-    run_forked([job], folders=[folder], workers=1, tick=follow)
+    rank = process_rank()
+    own = folder / f".rank_{rank}" if rank else folder
+    run_forked([job], folders=[own], workers=1, tick=follow)
     return _objective(folder, composed.get("objective"))
 
 
