@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_ARRAY = 7  # the id of every array
+_ID = 7  # of every submission
 
 
 def install(folder: Path) -> Path:
@@ -25,15 +25,22 @@ def install(folder: Path) -> Path:
 
 
 def sbatch(file: str) -> None:
-    """Start a job array and say its id."""
+    """Start a job, or the jobs of an array, and say its id."""
     asked = dict(re.findall(r"#SBATCH --([\w-]+)=(\S+)", Path(file).read_text()))
-    last = int(asked["array"].partition("%")[0].partition("-")[2])
     tasks = str(int(asked["nodes"]) * int(asked["ntasks-per-node"]))
-    for index in range(last + 1):
-        own = {
-            "SLURM_JOB_ID": str(_ARRAY + 1 + index),
-            "SLURM_ARRAY_JOB_ID": str(_ARRAY),
-            "SLURM_ARRAY_TASK_ID": str(index),
+    jobs = [{"SLURM_JOB_ID": str(_ID)}]
+    if "array" in asked:
+        last = int(asked["array"].partition("%")[0].partition("-")[2])
+        jobs = [
+            {
+                "SLURM_JOB_ID": str(_ID + 1 + index),
+                "SLURM_ARRAY_JOB_ID": str(_ID),
+                "SLURM_ARRAY_TASK_ID": str(index),
+            }
+            for index in range(last + 1)
+        ]
+    for job in jobs:
+        own = job | {
             "SLURM_JOB_NAME": asked["job-name"],
             "SLURM_JOB_NODELIST": "localhost",
             "SLURM_NODELIST": "localhost",
@@ -50,14 +57,14 @@ def sbatch(file: str) -> None:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-    print(f"Submitted batch job {_ARRAY}")
+    print(f"Submitted batch job {_ID}")
 
 
 def srun(*arguments: str) -> int:
     """Run a command as the job's tasks, each with an output of its own."""
     output, command = arguments[arguments.index("--output") + 1], list(arguments)
     command = command[command.index(sys.executable) :]
-    place = {"%A": str(_ARRAY), "%a": os.environ["SLURM_ARRAY_TASK_ID"]}
+    place = {"%j": str(_ID), "%A": str(_ID), "%a": os.environ.get("SLURM_ARRAY_TASK_ID", "0")}
     processes = []
     for task in range(int(os.environ["SLURM_NTASKS"])):
         file = output
@@ -73,8 +80,8 @@ def srun(*arguments: str) -> int:
 
 def sacct(*_arguments: str) -> None:
     """Say that all jobs run; submitit sees the end of one by its result."""
-    jobs = [f"{_ARRAY}_{index}|RUNNING|localhost" for index in range(64)]
-    print("\n".join(["JobID|State|NodeList", *jobs]))
+    jobs = [str(_ID), *(f"{_ID}_{index}" for index in range(64))]
+    print("\n".join(["JobID|State|NodeList", *(f"{job}|RUNNING|localhost" for job in jobs)]))
 
 
 if __name__ == "__main__":

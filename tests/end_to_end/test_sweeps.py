@@ -217,7 +217,7 @@ def test_eight_jobs_killed_twice_end_as_if_undisturbed(clif_exp, base_models, tm
         "refused",
     ]
     assert "diffusion.learning_rate: found -1" in ends["-1"]["error"]
-    assert "loss" in ends["1.0e30"]["error"]
+    assert "loss" in ends["1e+30"]["error"]
     each_once(killed.values(), store=store)
 
 

@@ -17,8 +17,8 @@ def output_into(folder: Path | None) -> Iterator[None]:
     """Send what this process and its children print to `folder`/output.log, until the end.
 
     Args:
-        folder: made if needed; None: to where it goes anyway. A file that cannot be opened (a full disk)
-            changes nothing.
+        folder: made if needed; None: to where it goes anyway. A file that cannot be opened (a
+            full disk) changes nothing.
     """
     file = None
     with contextlib.suppress(OSError):

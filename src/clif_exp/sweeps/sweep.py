@@ -137,7 +137,14 @@ def _launch(launcher: Any, jobs: Sequence[Job], watch: Any) -> Sequence[Any]:
         launcher.tick = watch.look
     else:
         watch.follow()
-    returned: Sequence[Any] = launcher.launch(overrides, initial_job_idx=0)
+    try:
+        returned: Sequence[Any] = launcher.launch(overrides, initial_job_idx=0)
+    except Exception as error:  # a job's own errors stand in its summary.json
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"hydra/launcher: {said[-1]}; jobs that it has started may go on, the same command"
+            " waits for them and starts the others"
+        ) from error
     return returned
 
 
