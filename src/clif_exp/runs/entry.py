@@ -85,7 +85,7 @@ def run(composed: DictConfig) -> float | None:
 
 def gpus(accelerator: str, devices: int) -> int | None:
     """Return how many GPUs a job asks a scheduler for on each machine; None: none."""
-    return None if accelerator == "cpu" else devices
+    return devices if accelerator in ("gpu", "cuda") else None
 
 
 # A launcher's config in conf/hydra/launcher bears the name by which its users know it, and is

@@ -126,13 +126,9 @@ def _check_ray(options: Mapping[str, Any], trainers: Sequence[Mapping[str, Any]]
             f"{_PACKAGE}.ray.remote.num_gpus: found {given}, but a job uses {most}"
             f" (trainer.devices); use {_PACKAGE}.ray.remote.num_gpus={most}"
         )
-    # Nothing is told to Ray's makers, and its own messages do not drown the sweep's.
-    for name, value in {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_DEDUP_LOGS": "0",
-    }.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to Ray's makers
+    # A job that asked for no GPU sees none: those of others are not its own.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
 
 
 def _check_slurm(options: Mapping[str, Any], trainers: Sequence[Mapping[str, Any]]) -> None:
