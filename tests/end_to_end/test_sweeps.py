@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from clif_exp.artifacts.locks import is_free, process_lock
 from clif_exp.runs.messages import choices
 
 
@@ -49,10 +63,10 @@ def test_jobs_of_a_sweep_share_what_they_have_in_common(clif_exp, tmp_path):
         assert ablated["stages"][name]["reused"], "the base model's images are shared"
     assert not ablated["stages"]["generation_stage1"]["reused"]
     folders = [folder.relative_to(tmp_path).parts for folder in result.folders]
-    assert {parts[:2] for parts in folders} == {("multirun", "default")}
-    assert [parts[2].rsplit("-", 1)[0].startswith("experiment=") for parts in folders] == [
-        True,
-        True,
+    assert [parts[:2] for parts in folders] == [("multirun", "experiment")] * 2
+    assert [parts[2].rsplit("-", 1)[0] for parts in folders] == [
+        "experiment=clif",
+        "experiment=ablate_raug",
     ]
 
 
@@ -84,8 +98,195 @@ def test_a_search_from_the_config_runs_all_its_jobs(clif_exp):
     assert all(folder.parent.name == "grid" for folder in result.folders)
 
 
+SHORT = ("debug=fast", "callbacks=quiet", "stages=[curation]")
+
+
+def test_the_same_value_twice_is_one_job_in_the_folder_of_the_chosen_name(clif_exp, tmp_path):
+    result = clif_exp("-m", *SHORT, "seed=0,0", "name=mine")
+    assert result.code == 0, result.errors
+    (folder,) = result.folders
+    assert folder.parent == tmp_path / "multirun" / "mine"
+
+
+def test_two_sweeps_into_one_folder_at_once_are_refused(clif_exp, tmp_path):
+    with process_lock(tmp_path / "multirun" / "mine" / ".sweep.lock"):
+        result = clif_exp("-m", *SHORT, "seed=0,1", "name=mine")
+    assert result.code == 2
+    assert result.errors.startswith("clif_exp: error: name: another sweep writes into")
+    assert len(result.errors.splitlines()) == 1
+    assert not result.folders
+
+
+def test_a_killed_sweep_goes_on_and_takes_in_a_new_value(
+    clif_exp, base_models, tmp_path, shared_store
+):
+    values = "augmentation.seed=8,9"
+    with started_sweep(*SHORT, values, *base_models, folder=tmp_path, store=shared_store) as sweep:
+        first = wait_for_jobs(sweep, tmp_path / "multirun", finished=1)
+        sweep.kill()
+    wait_for_orphans(tmp_path / "multirun")
+    made = built(shared_store)
+    again = clif_exp("-m", *SHORT, f"{values},10")
+    assert again.code == 0, again.errors
+    assert "3 jobs, 1 of them finished: " in again.output
+    assert summaries(tmp_path / "multirun")[first.name]["status"] == "finished"
+    assert [one["status"] for one in summaries(tmp_path / "multirun").values()] == ["finished"] * 3
+    assert made.items() <= built(shared_store).items(), "what was finished stays as it is"
+    assert again.output.count("finished") == 1 + 2 + 3, "the plan, two jobs' ends, the table"
+    nothing = clif_exp("-m", *SHORT, f"{values},10")
+    assert nothing.code == 0 and "3 jobs, 3 of them finished: nothing is left" in nothing.output
+
+
+def test_own_configs_lie_beside_an_installed_package(clif_exp, tmp_path):
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults: [clif]\nname: mine\naugmentation: {seed: 5}\n"
+    )
+    place = f"hydra.searchpath=[file://{tmp_path / 'own'}]"
+    result = clif_exp("-m", *SHORT, "+experiment=mine,clif", place)
+    assert result.code == 0, result.errors
+    assert sorted(result.summary(index)["experiment"] for index in range(2)) == ["clif", "mine"]
+
+
 @pytest.mark.slow
-def test_ddp_jobs_of_a_sweep_run_one_after_another(clif_exp):
-    result = clif_exp("-m", "debug=fast", "trainer=ddp_sim", "seed=0,1")
+def test_ddp_jobs_of_a_sweep_run_each_once(clif_exp, tmp_path):
+    store = tmp_path / "store"
+    given = ("debug=fast", "trainer=ddp_sim", "seed=0,1,2", "hydra.launcher.workers=2")
+    result = clif_exp("-m", *given, store=store)
     assert result.code == 0, result.errors[-2000:]
-    assert [result.summary(index)["status"] for index in range(2)] == ["finished"] * 2
+    assert [result.summary(index)["status"] for index in range(3)] == ["finished"] * 3
+    assert len(list((tmp_path / "multirun" / "seed").glob("*/summary.json"))) == 3
+    assert len(list((tmp_path / "multirun" / "seed").glob("*/.rank_1/summary.json"))) == 3
+    assert len(list(store.glob("diffusion/*/artifact.json"))) == 3
+    each_once([result.summary(index) for index in range(3)], store=store)
+
+
+@pytest.mark.slow
+def test_a_job_that_is_killed_says_so_and_the_others_run(base_models, tmp_path):
+    store = tmp_path / "store"
+    given = ("debug=fast", "seed=0,1", "callbacks=quiet", *base_models)
+    with started_sweep(*given, folder=tmp_path, store=store) as sweep:
+        while not list(store.glob("segments/*.partial")):
+            assert sweep.poll() is None
+            time.sleep(0.05)
+        (job,) = Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text().split()
+        os.kill(int(job), signal.SIGKILL)
+        assert sweep.wait(600) == 143
+    found = sorted(summaries(tmp_path / "multirun").items())
+    assert [one["status"] for _, one in found] == ["killed", "finished"]
+    assert found[0][1]["error"].startswith("killed by SIGKILL, as the system does when memory runs")
+
+
+@pytest.mark.slow
+def test_eight_jobs_killed_twice_end_as_if_undisturbed(clif_exp, base_models, tmp_path):
+    rates = "diffusion.learning_rate=-1,1.0e-4,1.0e30,2.0e-4,3.0e-4,4.0e-4,5.0e-4,6.0e-4"
+    given = ("debug=fast", "callbacks=quiet", rates, "hydra.launcher.workers=2")
+    store, multirun = tmp_path / "store", tmp_path / "multirun"
+    versions: dict[str, set[str]] = {}
+    chance = random.Random(time.time_ns())
+    for call in range(2):
+        with started_sweep(*given, *base_models, folder=tmp_path, store=store) as sweep:
+            wait_for_jobs(sweep, multirun, finished=1 + 2 * call)
+            end = time.monotonic() + chance.uniform(0, 20)
+            while time.monotonic() < end and sweep.poll() is None:
+                note_versions(store, versions)
+                time.sleep(0.1)
+            sweep.kill()
+        wait_for_orphans(multirun)
+    with started_sweep(*given, *base_models, folder=tmp_path, store=store) as sweep:
+        while sweep.poll() is None:
+            note_versions(store, versions)
+            time.sleep(0.1)
+    assert sweep.returncode == 2
+    note_versions(store, versions)
+    assert versions and all(len(seen) == 1 for seen in versions.values()), "built twice"
+    killed = summaries(multirun)
+    undisturbed = clif_exp("-m", *given, "name=undisturbed", store=tmp_path / "other")
+    assert undisturbed.code == 2
+    expected = summaries(multirun / "undisturbed")
+    by_rate = {name.rpartition("-")[0]: one for name, one in expected.items()}
+    assert len(killed) == len(by_rate) == 8
+    for name, one in killed.items():
+        same = by_rate[name.rpartition("-")[0]]
+        assert (one["status"], one["metrics"]) == (same["status"], same["metrics"]), name
+        assert prints(one) == prints(same), name
+    ends = {name.split("=")[1].rpartition("-")[0]: one for name, one in killed.items()}
+    assert sorted(one["status"] for one in ends.values()) == [
+        "failed",
+        *["finished"] * 6,
+        "refused",
+    ]
+    assert "diffusion.learning_rate: found -1" in ends["-1"]["error"]
+    assert "loss" in ends["1e+30"]["error"]
+    each_once(killed.values(), store=store)
+
+
+@contextlib.contextmanager
+def started_sweep(*arguments: str, folder: Path, store: Path) -> Iterator[subprocess.Popen]:
+    """Start a sweep in a new interpreter, to be killed."""
+    command = [sys.executable, "-m", "clif_exp", "-m", *arguments, f"artifacts.root={store}"]
+    with open(folder / "output.txt", "a") as output:
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def summaries(folder: Path) -> dict[str, dict[str, Any]]:
+    """Name of each job's folder -> its summary.json."""
+    found = [file for file in folder.glob("**/summary.json") if ".rank_" not in str(file)]
+    return {file.parent.name: json.loads(file.read_text()) for file in found}
+
+
+def wait_for_jobs(sweep: subprocess.Popen, folder: Path, *, finished: int) -> Path:
+    """Wait until some jobs have finished, and return one's folder."""
+    deadline = time.monotonic() + 900
+    while True:
+        done = [name for name, one in summaries(folder).items() if one["status"] == "finished"]
+        if len(done) >= finished:
+            return next(folder.glob(f"*/{done[0]}"))
+        assert sweep.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def wait_for_orphans(folder: Path) -> None:
+    """Wait until the jobs of a killed sweep have ended, which they must."""
+    deadline = time.monotonic() + 60
+    while not all(is_free(lock) for lock in folder.glob("*/*/.job.lock")):
+        assert time.monotonic() < deadline, "a job runs on without its sweep"
+        time.sleep(0.1)
+
+
+def built(store: Path) -> dict[str, str]:
+    """Each finished artifact's record -> its text; built again, its times would be others."""
+    found = {}
+    for file in store.glob("*/*/artifact.json"):
+        if ".partial" not in file.parent.name:
+            with contextlib.suppress(FileNotFoundError):
+                found[str(file)] = file.read_text()
+    return found
+
+
+def note_versions(store: Path, versions: dict[str, set[str]]) -> None:
+    """Note each finished artifact's record as it is now."""
+    for file, text in built(store).items():
+        versions.setdefault(file, set()).add(text)
+
+
+def prints(summary: dict[str, Any]) -> dict[str, str]:
+    """What a run calls an artifact -> its fingerprint."""
+    return {name: stage["fingerprint"] for name, stage in summary["stages"].items()}
+
+
+def each_once(jobs: Iterable[dict[str, Any]], *, store: Path) -> None:
+    """No artifact was built by two jobs."""
+    artifacts = {file.parent.name for file in store.glob("*/*/artifact.json")}
+    made = Counter(
+        stage["fingerprint"]
+        for summary in jobs
+        for stage in {one["fingerprint"]: one for one in summary["stages"].values()}.values()
+        if not stage["reused"] and stage["fingerprint"] in artifacts
+    )
+    assert made and set(made.values()) == {1}

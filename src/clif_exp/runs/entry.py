@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import warnings
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -65,18 +67,30 @@ def run(composed: DictConfig) -> float | None:
     Returns:
         The metric named by `objective`.
     """
+    from clif_exp.artifacts.store import process_rank
     from clif_exp.runs.job import run_job
     from clif_exp.runs.output import output_into
 
     if not wants_traceback():
         os.environ.pop(FULL_ERROR, None)
     hydra_config = HydraConfig.get()
-    of_sweep = hydra_config.mode == RunMode.MULTIRUN
-    with output_into(hydra_config.runtime.output_dir if of_sweep else None):
+    folder = Path(hydra_config.runtime.output_dir)
+    if (rank := process_rank()) > 0:  # where Slurm has started the ranks
+        folder = folder / f".rank_{rank}"
+    with output_into(folder if hydra_config.mode == RunMode.MULTIRUN else None):
         code, objective = run_job(composed, traceback=wants_traceback())
     exit_codes.append(code)
     return objective
 
 
+def gpus(accelerator: str, devices: int) -> int | None:
+    """Return how many GPUs a job asks a scheduler for on each machine; None: none."""
+    return devices if accelerator in ("gpu", "cuda") else None
+
+
+# A launcher's config in conf/hydra/launcher bears the name by which its users know it, and is
+# checked against the plugin's own, as it should be.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against")
+OmegaConf.register_new_resolver("clif_gpus", gpus, replace=True)
 OmegaConf.register_new_resolver("clif_job_folder", job_folder_name, replace=True)
 OmegaConf.register_new_resolver("clif_run_name", run_name, replace=True)

@@ -38,7 +38,7 @@ from clif_exp.runs.config import validate
 from clif_exp.runs.directory import RunDirectory, relative
 from clif_exp.runs.messages import DISK_ERRORS
 from clif_exp.runs.preparation import check_devices
-from clif_exp.runs.ranks import all_ranks, follow_rank_0
+from clif_exp.runs.ranks import PARENT, all_ranks, follow_parent
 from clif_exp.secrets import HIDDEN, masked, secrets_in
 
 log = logging.getLogger("clif_exp")
@@ -78,7 +78,7 @@ def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None
         provenance=describe_run(hydra_config.overrides.task),
     )
     signal.signal(signal.SIGTERM, _terminate)
-    follow_rank_0()
+    follow_parent()
     try:
         try:
             config = validate(_resolve(composed))
@@ -86,7 +86,7 @@ def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None
         except ValueError as error:
             return _refused(run, error, traceback=traceback)
         if hydra_config.mode == RunMode.MULTIRUN and config.trainer.devices > 1:
-            return _run_as_process(list(hydra_config.overrides.task), path, config.objective)
+            return _run_as_process(hydra_config.overrides, path, config.objective)
         with all_ranks(config.trainer.devices, folder=path):
             from clif_exp.runs import pipeline
 
@@ -151,17 +151,20 @@ def _resolve(composed: DictConfig) -> dict[str, Any]:
         raise ValueError(f"{key}: {str(error).splitlines()[0]}") from error
 
 
-def _run_as_process(
-    overrides: list[str], path: Path, objective: str | None
-) -> tuple[int, float | None]:
-    """Run a sweep's distributed job in a process of its own.
+def _run_as_process(stated: Any, path: Path, objective: str | None) -> tuple[int, float | None]:
+    """Run a sweep's distributed job in a process of its own, which ends with this one.
 
     Its other ranks repeat their rank 0's command line, which here would be the whole sweep.
     """
     # The folder's name holds '=' and ',', which Hydra's grammar would read.
     quoted = str(path).replace("'", "\\'")
-    command = [sys.executable, "-m", "clif_exp", *overrides, f"hydra.run.dir='{quoted}'"]
-    code = subprocess.run(command, check=False).returncode
+    places = [it for it in stated.hydra if it.lstrip("+").startswith("hydra.searchpath=")]
+    own = [*stated.task, *places, "hydra.mode=RUN", f"hydra.run.dir='{quoted}'"]
+    command = [sys.executable, "-m", "clif_exp", *own]
+    environment = os.environ | {PARENT: str(os.getpid())}
+    code = subprocess.run(command, check=False, env=environment).returncode
+    if code < 0:
+        os.kill(os.getpid(), -code)  # the sweep notes what has ended a job's process
     metrics = json.loads((path / "summary.json").read_text())["metrics"]
     return code, metrics.get(objective, float("nan")) if objective else None
 

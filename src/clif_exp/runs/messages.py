@@ -94,7 +94,10 @@ def composition_error(error: BaseException) -> str:
         if isinstance(cause, OSError) and (cause.filename or cause.errno in DISK_ERRORS):
             return unwritable_run(cause)
     text = "\n".join(str(cause) for cause in chain)
-    # Hydra names the key in this text only.
+    # Hydra names the key in these texts only.
+    if match := re.search(r"Error merging override ([^=\s]+)=", text):
+        causes = [line for line in text.splitlines() if line.startswith(("Value ", "Invalid "))]
+        return f"{match[1]}: {causes[0] if causes else match[0]}"
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match[1]
         if "No match in the defaults list" in text:

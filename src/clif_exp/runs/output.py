@@ -13,17 +13,18 @@ OUTPUT = "output.log"
 
 
 @contextlib.contextmanager
-def output_into(folder: str | None) -> Iterator[None]:
+def output_into(folder: Path | None) -> Iterator[None]:
     """Send what this process and its children print to `folder`/output.log, until the end.
 
     Args:
-        folder: exists; None: to where it goes anyway. A file that cannot be opened (a full disk)
-            changes nothing.
+        folder: made if needed; None: to where it goes anyway. A file that cannot be opened (a
+            full disk) changes nothing.
     """
     file = None
     with contextlib.suppress(OSError):
         if folder is not None:
-            file = os.open(Path(folder, OUTPUT), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            folder.mkdir(parents=True, exist_ok=True)
+            file = os.open(folder / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     if file is None:
         yield
         return

@@ -23,7 +23,7 @@ from clif_exp.errors import OUT_OF_TIME, RankFailed
 from clif_exp.runs.directory import relative
 from clif_exp.training.settings import TrainerSettings
 
-_PARENT = "CLIF_EXP_RANK_0"  # process id of the rank that started this one
+PARENT = "CLIF_EXPPARENT"  # id of the process that started this one and ends it by ending
 _POLL_SECONDS, _GRACE_SECONDS, _END_SECONDS = 0.5, 20.0, 120.0
 
 
@@ -36,9 +36,9 @@ def are_launched() -> bool:
     )
 
 
-def follow_rank_0() -> None:
-    """End this process as soon as the rank that started it has ended, for whatever reason."""
-    parent = os.environ.get(_PARENT)
+def follow_parent() -> None:
+    """End this process as soon as the one that started it has ended, for whatever reason."""
+    parent = os.environ.get(PARENT)
     if parent is None:
         return
 
@@ -125,7 +125,7 @@ class _Others:
             *quoted,
             "hydra.output_subdir=null",
         ]
-        ranks = {"LOCAL_RANK": str(local), "RANK": str(rank), _PARENT: str(os.getpid())}
+        ranks = {"LOCAL_RANK": str(local), "RANK": str(rank), PARENT: str(os.getpid())}
         with open(own / "output.log", "w") as log:
             self.processes[rank] = subprocess.Popen(
                 command,

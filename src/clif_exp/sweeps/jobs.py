@@ -11,6 +11,7 @@ from typing import Any
 
 from clif_exp.runs.entry import job_folder_name
 
+JOB_LOCK = ".job.lock"  # in a job's folder, held while it runs
 # Where something is computed, not what: a job with another store continues the same job.
 _PLACES = {"artifacts.root", "num_workers"}
 

@@ -28,6 +28,8 @@ from clif_exp.artifacts.files import write_text
 from clif_exp.runs.directory import UNFINISHED
 from clif_exp.runs.entry import exit_codes
 
+_POLL_SECONDS = 0.5
+_TIME_IS_UP = (signal.SIGUSR1, signal.SIGUSR2)  # what clusters send before they kill
 _GRACE_SECONDS = 30.0  # in which a job that is told to stop notes why in its summary.json
 
 
@@ -100,7 +102,7 @@ def run_forked(
         Exit codes, in the order of the tasks; negative: the signal that killed it.
     """
     context = multiprocessing.get_context("fork")
-    threads = None if workers == 1 else max(1, (os.cpu_count() or 1) // workers)
+    threads = None if workers == 1 else max(1, cores() // workers)
     codes: dict[int, int] = {}
     folders: list[Path] = []
     running: dict[int, ForkProcess] = {}
@@ -109,13 +111,17 @@ def run_forked(
         while True:
             while len(running) < workers and (following := next(waiting, None)) is not None:
                 task, folder = following
-                process = context.Process(target=_become, args=(task, threads))
+                process = context.Process(
+                    target=_become,
+                    args=(task,),
+                    kwargs={"threads": threads, "parent": os.getpid()},
+                )
                 process.start()
                 running[len(folders)] = process
                 folders.append(folder)
             if not running:
                 break
-            wait([process.sentinel for process in running.values()], timeout=0.5)
+            wait([process.sentinel for process in running.values()], timeout=_POLL_SECONDS)
             for index, process in list(running.items()):
                 if not process.is_alive():
                     process.join()
@@ -129,11 +135,21 @@ def run_forked(
     return [codes[index] for index in range(len(folders))]
 
 
-def _become(task: Callable[[], object], threads: int | None) -> None:
-    """Be a job's process: run the task, and end when the sweep's process has ended."""
+def cores() -> int:
+    """Return how many of the processor's cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _become(task: Callable[[], object], *, threads: int | None, parent: int) -> None:
+    """Be a job's process: run the task, and end when the process that forked it has ended."""
     gc.freeze()  # a collection would touch, and so copy, every object that the imports have made
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the sweep, which ends its jobs
-    threading.Thread(target=_follow, daemon=True).start()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a launcher's process may handle it
+    for number in _TIME_IS_UP:
+        signal.signal(number, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     if threads is not None and "OMP_NUM_THREADS" not in os.environ:
         import torch
 
@@ -142,11 +158,10 @@ def _become(task: Callable[[], object], threads: int | None) -> None:
     task()
 
 
-def _follow() -> None:
+def _follow(parent: int) -> None:
     """Stop this process when its parent has ended, as SIGKILL would leave it behind."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
+    while os.getppid() == parent:
+        time.sleep(_POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE_SECONDS)
     os._exit(1)

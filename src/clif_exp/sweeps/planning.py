@@ -108,7 +108,7 @@ def foresee(jobs: Sequence[Job], *, compose: Callable[[Job], DictConfig]) -> lis
     """
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    worker = context.Process(target=_foresee, args=(jobs, compose, sender), daemon=True)
+    worker = context.Process(target=_foresee, args=(jobs, compose, receiver, sender))
     worker.start()
     sender.close()
     found: list[Forecast] = []
@@ -120,7 +120,9 @@ def foresee(jobs: Sequence[Job], *, compose: Callable[[Job], DictConfig]) -> lis
     return found
 
 
-def _foresee(jobs: Sequence[Job], compose: Callable[[Job], DictConfig], results: Any) -> None:
+def _foresee(
+    jobs: Sequence[Job], compose: Callable[[Job], DictConfig], receiver: Any, results: Any
+) -> None:
     import logging
 
     from omegaconf import OmegaConf, open_dict
@@ -130,6 +132,7 @@ def _foresee(jobs: Sequence[Job], compose: Callable[[Job], DictConfig], results:
     from clif_exp.runs.config import validate
     from clif_exp.runs.execution import first_guess
 
+    receiver.close()  # so that nobody holds it when the sweep's process is killed
     logging.disable(logging.CRITICAL)  # each job says it again
     rates: dict[tuple[str, str], float | None] = {}
 

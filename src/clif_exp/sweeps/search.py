@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from clif_exp.evaluation.metrics import better_end
 from clif_exp.runs.config import check, validate
@@ -18,7 +18,7 @@ from clif_exp.sweeps.jobs import Job
 from clif_exp.sweeps.settings import SearchSettings
 from clif_exp.sweeps.space import read_space
 from clif_exp.sweeps.study import Claim, Search, SharedStudy
-from clif_exp.sweeps.sweep import EXIT_CODES, compose, place_sweep
+from clif_exp.sweeps.sweep import EXIT_CODES, compose, place
 
 if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher
@@ -27,13 +27,18 @@ if TYPE_CHECKING:
     from clif_exp.sweeps.watching import Watch
 
 
-def prepare(values: Mapping[str, Any], *, config: DictConfig, context: HydraContext) -> Search:
+def prepare(
+    values: Mapping[str, Any], *, config: DictConfig, context: HydraContext
+) -> tuple[Search, list[DictConfig]]:
     """Check a search before anything runs.
 
     Args:
         values: its settings, as the config states them.
         config: of the sweep; `hydra.sweep.dir` is set unless the user has.
         context: of Hydra.
+
+    Returns:
+        The search, and the configs of jobs at the ends of its space.
 
     Raises:
         ValueError: no Optuna, no objective, a setting or a space that cannot work.
@@ -54,30 +59,30 @@ def prepare(values: Mapping[str, Any], *, config: DictConfig, context: HydraCont
     arguments = [str(override) for override in config.hydra.overrides.task]
     space = read_space(settings.params, arguments, loader=context.config_loader)
     ends = space.ends()
-    _refuse_unusable(ends, config=config, context=context)
+    composed = [compose(one, config=config, context=context) for one in ends]
+    _refuse_unusable(composed)
     best: Any = "maximize" if better_end(objective) == "higher" else "minimize"
     # What varies names the folder, not one of its values.
     names = tuple(f"{key}=" for key in space.distributions)
-    folder = place_sweep(
-        [replace(one, varying=names) for one in ends], config=config, context=context
-    )
-    return Search(settings, space, objective, settings.direction or best, folder, config, context)
+    folder = place([replace(one, varying=names) for one in ends], composed, config=config)
+    direction = settings.direction or best
+    return Search(settings, space, objective, direction, folder, config, context), composed
 
 
-def _refuse_unusable(ends: Sequence[Job], *, config: DictConfig, context: HydraContext) -> None:
+def _refuse_unusable(ends: Sequence[DictConfig]) -> None:
     """Refuse a space that no job could use: unknown keys, fractions for whole numbers.
 
     Raises:
         ValueError: as the first job would say it.
     """
     refusals = []
-    for job in ends:
-        composed = compose(job, config=config, context=context)
-        with open_dict(composed):
-            del composed["hydra"]
+    for composed in ends:
         try:
-            plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-            validate(plain)
+            # Hydra's own part is whole in a started job only.
+            plain: Any = OmegaConf.masked_copy(
+                composed, [str(key) for key in composed if key != "hydra"]
+            )
+            validate(OmegaConf.to_container(plain, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
         except ValueError as error:
             refusals.append(error)
     if len(refusals) == len(ends):  # what only one end does not allow may be a limit to be found
@@ -164,8 +169,8 @@ class _Dispatch:
         while batch := list(itertools.islice(jobs, self._search.settings.workers)):
             first = len(self._started) - len(batch)
             launcher.launch(batch, initial_job_idx=first)
-            for place in range(first, len(self._started)):
-                self._ended(place)
+            for index in range(first, len(self._started)):
+                self._ended(index)
 
     def _jobs(self) -> Iterator[list[str]]:
         while (claim := self._study.claim()) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from clif_exp.artifacts.locks import process_lock
+from clif_exp.artifacts.files import write_text
+from clif_exp.artifacts.locks import POLL_SECONDS, is_free, process_lock
 from clif_exp.runs.directory import relative
 from clif_exp.runs.entry import exit_codes, run_name
-from clif_exp.sweeps.jobs import Job, expand, sweep_name
+from clif_exp.secrets import masked, secrets_in
+from clif_exp.sweeps.jobs import JOB_LOCK, Job, expand, sweep_name
 
 if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher
@@ -54,29 +57,16 @@ def compose(job: Job, *, config: DictConfig, context: HydraContext) -> DictConfi
     return context.config_loader.load_sweep_config(config, list(job.overrides))
 
 
-def place(jobs: Sequence[Job], *, config: DictConfig, context: HydraContext) -> list[Job]:
-    """Return the jobs with their folders, and note the sweep's folder in its config.
-
-    Args:
-        jobs: from `jobs_of`.
-        config: of the sweep; `hydra.sweep.dir` is set unless the user has.
-        context: of Hydra.
-    """
-    folder = place_sweep(jobs, config=config, context=context)
-    return [job.placed(folder) for job in jobs]
-
-
-def place_sweep(jobs: Sequence[Job], *, config: DictConfig, context: HydraContext) -> Path:
-    """Return a sweep's folder, and note it in its config.
+def place(jobs: Sequence[Job], composed: Sequence[DictConfig], *, config: DictConfig) -> Path:
+    """Return a sweep's folder, and note it in its config, where launchers look for it.
 
     Args:
         jobs: those that name it, by what they are called or differ in.
+        composed: their configs.
         config: of the sweep; `hydra.sweep.dir` is set unless the user has.
-        context: of Hydra.
     """
     stated = [str(override) for override in config.hydra.overrides.hydra]
     if not any(override.startswith("hydra.sweep.dir=") for override in stated):
-        composed = [compose(job, config=config, context=context) for job in jobs]
         name = sweep_name([run_name(one.name) for one in composed], jobs)
         with open_dict(config):
             config.hydra.sweep.dir = str(Path(config.paths.sweeps) / name)
@@ -110,8 +100,11 @@ def run_sweep(
     folder = jobs[0].folder.parent
     console = Console()
     with only_sweep_in(folder):
-        OmegaConf.save(config, folder / "multirun.yaml")
+        secrets = secrets_in(OmegaConf.to_container(config, resolve=False))
+        stated = masked(OmegaConf.to_yaml(config), known=secrets)
+        write_text(folder / "multirun.yaml", stated)
         import_everything()
+        _wait_for_earlier(jobs)
         forecasts = foresee(jobs, compose=lambda job: compose(job, config=config, context=context))
         plan = plan_sweep(jobs, forecasts)
         console.print(plan.line(), soft_wrap=True, highlight=False)
@@ -128,6 +121,15 @@ def run_sweep(
     return returned
 
 
+def _wait_for_earlier(jobs: Sequence[Job]) -> None:
+    """Wait for jobs that a killed call has left running: on a cluster, or about to end."""
+    if left := [job for job in jobs if not is_free(job.folder / JOB_LOCK)]:
+        print(f"waiting for what an earlier call has left running: {left[0].name}", flush=True)
+    for job in left:
+        while not is_free(job.folder / JOB_LOCK):
+            time.sleep(POLL_SECONDS)
+
+
 def _launch(launcher: Any, jobs: Sequence[Job], watch: Any) -> Sequence[Any]:
     """Start jobs; our own launcher looks at them itself, others keep this process waiting."""
     overrides = [job.launched() for job in jobs]
@@ -135,7 +137,14 @@ def _launch(launcher: Any, jobs: Sequence[Job], watch: Any) -> Sequence[Any]:
         launcher.tick = watch.look
     else:
         watch.follow()
-    returned: Sequence[Any] = launcher.launch(overrides, initial_job_idx=0)
+    try:
+        returned: Sequence[Any] = launcher.launch(overrides, initial_job_idx=0)
+    except Exception as error:  # a job's own errors stand in its summary.json
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"hydra/launcher: {said[-1]}; jobs that it has started may go on, the same command"
+            " waits for them and starts the others"
+        ) from error
     return returned
 
 

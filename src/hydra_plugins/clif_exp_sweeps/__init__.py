@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -28,18 +27,24 @@ class ResumingSweeper(Sweeper):
         self.params = dict(params or {})
 
     def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+        self,
+        *,
+        hydra_context: HydraContext,
+        task_function: TaskFunction,  # noqa: ARG002 - each launcher has one of its own around it
+        config: DictConfig,
     ) -> None:
-        """Find the jobs and the sweep's folder, which some launchers write into."""
-        from clif_exp.sweeps.sweep import jobs_of, place
+        """Find the jobs, the sweep's folder, into which some launchers write, and the launcher."""
+        from clif_exp.sweeps.launchers import start_launcher
+        from clif_exp.sweeps.sweep import compose, jobs_of, place
 
         self.config, self.hydra_context = config, hydra_context
         stated = [f"{key}={value}" for key, value in self.params.items()]
         arguments = [*stated, *(str(override) for override in config.hydra.overrides.task)]
-        self.jobs = place(jobs_of(arguments, hydra_context), config=config, context=hydra_context)
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        jobs = jobs_of(arguments, hydra_context)
+        composed = [compose(job, config=config, context=hydra_context) for job in jobs]
+        folder = place(jobs, composed, config=config)
+        self.jobs = [job.placed(folder) for job in jobs]
+        self.launcher = start_launcher(config, composed, context=hydra_context)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the jobs that are left to do."""
@@ -55,11 +60,11 @@ class ResumingSweeper(Sweeper):
 class LocalLauncher(Launcher):
     """Jobs on this machine, each in a process of its own that shares the sweep's imports."""
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: Any = "auto") -> None:
         """Remember what the config states.
 
         Args:
-            workers: jobs at once.
+            workers: jobs at once; "auto": as many as the GPUs serve, 1 without GPUs.
         """
         self.workers = workers
         self.tick: Any = None
@@ -69,6 +74,10 @@ class LocalLauncher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Remember what jobs are made of."""
+        if self.workers == "auto":
+            from clif_exp.sweeps.gpus import workers_for
+
+            self.workers = workers_for(config)
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -25,16 +24,19 @@ class OptunaSweeper(Sweeper):
         self.settings = settings
 
     def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+        self,
+        *,
+        hydra_context: HydraContext,
+        task_function: TaskFunction,  # noqa: ARG002 - each launcher has one of its own around it
+        config: DictConfig,
     ) -> None:
-        """Check the search and find its folder, which some launchers write into."""
+        """Check the search, find its folder, into which some launchers write, and the launcher."""
+        from clif_exp.sweeps.launchers import start_launcher
         from clif_exp.sweeps.search import prepare
 
         self.config, self.hydra_context = config, hydra_context
-        self.search = prepare(self.settings, config=config, context=hydra_context)
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self.search, ends = prepare(self.settings, config=config, context=hydra_context)
+        self.launcher = start_launcher(config, ends, context=hydra_context)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the trials that are left to do."""
