@@ -16,7 +16,7 @@ from clif_exp.runs.messages import config_folder
 from clif_exp.sweeps.launchers import launcher_of, prepare_launcher
 
 # The program ignores it (runs/entry.py), pytest shows it all the same.
-pytestmark = pytest.mark.filterwarnings("ignore:.*is validated against ConfigStore")
+pytestmark = pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher/\w+' is validated")
 
 
 def composed(*overrides: str) -> DictConfig:
