@@ -32,7 +32,12 @@ def test_no_gpu_serves_two_jobs_at_once(tmp_path, numbers):
         partial(use, number, tmp_path, name=name, seconds=0.3)
         for name, number in enumerate(numbers)
     ]
-    codes = run_forked(jobs, folders=[tmp_path] * len(jobs), workers=3, tick=lambda: None)
+    codes = run_forked(
+        [(job, tmp_path) for job in jobs],
+        workers=3,
+        tick=lambda: None,
+        ended=lambda _: None,
+    )
     assert codes == [0] * len(jobs)
     spans = []
     for name, number in enumerate(numbers):

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  python -m clif_exp.compare multirun/default                       a sweep, or runs/ with all runs
-  python -m clif_exp.compare multirun/default --baseline clif       paired differences from a group
+  python -m clif_exp.compare multirun/method                       a sweep, or runs/ with all runs
+  python -m clif_exp.compare multirun/method --baseline clif       paired differences from a group
   python -m clif_exp.compare runs --group-by method --where diffusion.steps=800 --where seed=0,1
   python -m clif_exp.compare runs --metric "multi/*confusion" --metric minutes --format markdown
-  python -m clif_exp.compare multirun/default --per-concept attendance
-  python -m clif_exp.compare multirun/default --html comparison.html --out table.tex
-  python -m clif_exp.compare multirun/default --save experiments/mine/runs.json
+  python -m clif_exp.compare multirun/method --per-concept attendance
+  python -m clif_exp.compare multirun/method --html comparison.html --out table.tex
+  python -m clif_exp.compare multirun/method --save experiments/mine/runs.json
   python -m clif_exp.compare experiments/mine/runs.json             such a file reads like a folder
 """
 FORMATS = ("table", "csv", "latex", "markdown")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from clif_exp.compare.measures import better
 from clif_exp.compare.table import MISSING, Cell, Table
 from clif_exp.evaluation.metrics import compared
+from clif_exp.runs.config import check
 from clif_exp.runs.directory import relative
 from clif_exp.sweeps.jobs import Job, short
+from clif_exp.sweeps.settings import KeepSettings
 
 PAGE = "comparison.html"
 
@@ -64,6 +67,39 @@ def write_comparison(
     page = folder / PAGE
     write_page(read([folder]), page, title=folder.name, sections=sections)
     console.print(f"comparison: {relative(page)}", soft_wrap=True, highlight=False)
+
+
+def check_keep(stated: Mapping[str, Any] | None) -> KeepSettings | None:
+    """Return what `hydra.sweeper.keep` states, before any job starts.
+
+    Raises:
+        ValueError: names the key, what was found and the remedy.
+    """
+    if stated is None:
+        return None
+    plain: Any = OmegaConf.to_container(OmegaConf.create(dict(stated)), resolve=True)
+    return check(KeepSettings, plain, where=("hydra", "sweeper", "keep"))
+
+
+def keep_study(jobs: Sequence[Job], kept: KeepSettings, *, console: Console) -> None:
+    """Write what a study commits, of this sweep's jobs only.
+
+    Raises:
+        ValueError: a group, setting or metric that no job has.
+    """
+    from clif_exp.compare.reading import read
+    from clif_exp.compare.writing import keep
+
+    written = [job.folder for job in jobs if job.summary()]
+    if written:
+        keep(
+            read(written),
+            Path(kept.folder),
+            by=kept.group_by,
+            metrics=kept.metrics,
+            baseline=kept.baseline,
+        )
+        console.print(f"study: {kept.folder}", soft_wrap=True, highlight=False)
 
 
 def _table(

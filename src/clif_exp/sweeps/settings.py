@@ -1,4 +1,4 @@
-"""Settings of a search, conf/hydra/sweeper/optuna.yaml."""
+"""Settings of sweeps and searches, conf/hydra/sweeper/."""
 
 from __future__ import annotations
 
@@ -7,6 +7,22 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from clif_exp.settings import Positive, Strict, Word
+
+
+class KeepSettings(Strict):
+    """What a study keeps of its sweep, to be committed: runs.json, and table.csv, .md and .tex.
+
+    Attributes:
+        folder: where, from the folder in which the command is started.
+        group_by: settings that make a group; none: all that differ but cast and seed.
+        metrics: what groups are compared by, as in summary.json; none: what a comparison shows.
+        baseline: the group that the others are compared with.
+    """
+
+    folder: Word
+    group_by: list[Word]
+    metrics: list[Word]
+    baseline: Word | None
 
 
 class SearchSettings(Strict):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher
     from hydra.types import HydraContext
 
+    from clif_exp.sweeps.settings import KeepSettings
+
 EXIT_CODES = {"finished": 0, "pruned": 0, "failed": 1, "refused": 2, "killed": 143}
 
 
@@ -74,7 +76,12 @@ def place(jobs: Sequence[Job], composed: Sequence[DictConfig], *, config: DictCo
 
 
 def run_sweep(
-    jobs: Sequence[Job], *, config: DictConfig, context: HydraContext, launcher: Launcher
+    jobs: Sequence[Job],
+    *,
+    config: DictConfig,
+    context: HydraContext,
+    launcher: Launcher,
+    kept: KeepSettings | None = None,
 ) -> list[Any]:
     """Run the jobs that are not finished; print what comes and what came.
 
@@ -83,6 +90,7 @@ def run_sweep(
         config: of the sweep.
         context: of Hydra.
         launcher: starts them.
+        kept: what a study commits in the end.
 
     Returns:
         What the launcher returned.
@@ -94,7 +102,7 @@ def run_sweep(
 
     from clif_exp.sweeps.importing import import_everything
     from clif_exp.sweeps.planning import foresee, plan_sweep
-    from clif_exp.sweeps.results import show_results
+    from clif_exp.sweeps.results import keep_study, show_results
     from clif_exp.sweeps.watching import Watch
 
     folder = jobs[0].folder.parent
@@ -118,6 +126,8 @@ def run_sweep(
             watch.close()
             statuses = show_results(jobs, folder=folder, objective=objective, console=console)
             exit_codes.extend(EXIT_CODES.get(status, 1) for status in statuses)
+        if kept is not None:
+            keep_study(jobs, kept, console=console)
     return returned
 
 

@@ -18,13 +18,16 @@ from omegaconf import DictConfig
 class ResumingSweeper(Sweeper):
     """Every combination of the stated values; what an earlier call has finished is skipped."""
 
-    def __init__(self, params: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, params: dict[str, str] | None = None, keep: dict[str, Any] | None = None
+    ) -> None:
         """Remember what the config states.
 
         Args:
             params: key -> values, as on the command line.
+            keep: `clif_exp.sweeps.settings.KeepSettings`; None keeps nothing besides the jobs.
         """
-        self.params = dict(params or {})
+        self.params, self.keep = dict(params or {}), keep
 
     def setup(
         self,
@@ -35,6 +38,7 @@ class ResumingSweeper(Sweeper):
     ) -> None:
         """Find the jobs, the sweep's folder, into which some launchers write, and the launcher."""
         from clif_exp.sweeps.launchers import start_launcher
+        from clif_exp.sweeps.results import check_keep
         from clif_exp.sweeps.sweep import compose, jobs_of, place
 
         self.config, self.hydra_context = config, hydra_context
@@ -44,6 +48,7 @@ class ResumingSweeper(Sweeper):
         composed = [compose(job, config=config, context=hydra_context) for job in jobs]
         folder = place(jobs, composed, config=config)
         self.jobs = [job.placed(folder) for job in jobs]
+        self.kept = check_keep(self.keep)
         self.launcher = start_launcher(config, composed, context=hydra_context)
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -53,7 +58,11 @@ class ResumingSweeper(Sweeper):
         assert self.config is not None and self.hydra_context is not None and self.launcher
         assert arguments == list(self.config.hydra.overrides.task), "what `setup` has read"
         return run_sweep(
-            self.jobs, config=self.config, context=self.hydra_context, launcher=self.launcher
+            self.jobs,
+            config=self.config,
+            context=self.hydra_context,
+            launcher=self.launcher,
+            kept=self.kept,
         )
 
 
