@@ -18,7 +18,11 @@ from typing import Any
 import pytest
 
 from clif_exp.artifacts.locks import is_free, process_lock
-from clif_exp.runs.messages import choices
+from clif_exp.compare.reading import read
+from clif_exp.compare.writing import ENDINGS, RUNS
+from clif_exp.runs.messages import choices, config_folder
+
+STUDIES = ("study", "table1", "table2")
 
 
 # What needs a download is composed in tests/test_config.py, and run in test_benchmarks.py.
@@ -27,7 +31,7 @@ from clif_exp.runs.messages import choices
     [
         name
         for name in choices("experiment")
-        if "_sd" not in name and name not in ("dreambench", "customconcept101")
+        if "_sd" not in name and name not in ("dreambench", "customconcept101", *STUDIES)
     ],
 )
 def test_every_experiment_runs_with_a_tiny_budget(clif_exp, experiment):
@@ -41,10 +45,26 @@ def test_every_experiment_runs_with_a_tiny_budget(clif_exp, experiment):
 
 @pytest.mark.parametrize("method", choices("method"))
 def test_every_method_runs_with_a_tiny_budget(clif_exp, method):
-    result = clif_exp(f"method={method}", "debug=fast")
+    states = (config_folder() / "method" / f"{method}.yaml").read_text()
+    few = ["diffusion.prior={images: 0, class_images: 2}"] if "class_images" in states else []
+    result = clif_exp(f"method={method}", "debug=fast", *few)
     assert result.code == 0, result.errors
     assert result.summary()["method"] == method
     assert result.summary()["metrics"]
+
+
+def test_a_study_keeps_its_runs_and_tables(clif_exp, tmp_path):
+    few = ("dataset.cast_seed=null", "dataset.size=2", "seed=0", "method=clif,clif_without_m")
+    result = clif_exp("+experiment=table2", "debug=fast", *few)
+    assert result.code == 0, result.errors
+    assert {folder.parent.name for folder in result.folders} == {"table2"}
+    kept = tmp_path / "experiments" / "table2"
+    assert {file.name for file in kept.iterdir()} == {f"table{end}" for end in ENDINGS} | {RUNS}
+    by_method = {run.settings["method.name"]: run for run in read([kept / RUNS])}
+    for index, method in enumerate(("clif", "clif_without_m")):
+        measured = result.summary(index)["metrics"]["multi/identity"]
+        assert by_method[method].metrics["multi/identity"] == pytest.approx(measured, rel=1e-5)
+    assert "clif_without_m" in (kept / "table.md").read_text()
 
 
 def test_jobs_of_a_sweep_share_what_they_have_in_common(clif_exp, tmp_path):
@@ -92,9 +112,9 @@ def test_a_refused_job_says_so_and_the_others_run(clif_exp):
 
 
 def test_a_search_from_the_config_runs_all_its_jobs(clif_exp):
-    result = clif_exp("hparams_search=grid", "debug=fast")
+    result = clif_exp("hparams_search=grid", "debug=fast", "diffusion.learning_rate=5.0e-4")
     assert result.code == 0, result.errors
-    assert len(result.folders) == 4
+    assert len(result.folders) == 2, "what the command line states replaces the config's values"
     assert all(folder.parent.name == "grid" for folder in result.folders)
 
 
