@@ -236,7 +236,8 @@ def test_a_run_shows_where_its_models_look(clif_exp):
     assert result.code == 0, result.errors
     stages = result.summary()["stages"]
     recorded = {"attention_class_word", "attention_stage1", "attention"}
-    assert {name for name, stage in stages.items() if not stage["reused"]} == recorded
+    computed = {name for name, stage in stages.items() if not stage["reused"]}
+    assert computed <= recorded <= set(stages)
     assert (result.folders[-1] / "samples" / "attention.png").is_file()
     assert 'id="attention"' in (result.folders[-1] / "report.html").read_text()
 
