@@ -249,7 +249,7 @@ def test_the_readmes_commands_run(tmp_path, monkeypatch, capsys):
         for name in ("clif", "ablate_maug")
         for seed in (0, 1)
     }
-    sweep = write_sweep(tmp_path / "multirun" / "default", jobs)
+    sweep = write_sweep(tmp_path / "multirun" / "experiment,seed", jobs)
     for job in sweep.glob("*/summary.json"):
         stages = {"evaluation": {"fingerprint": "e", "seconds": 1.0}}
         job.write_text(json.dumps(json.loads(job.read_text()) | {"stages": stages}))
