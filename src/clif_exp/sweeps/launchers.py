@@ -14,6 +14,7 @@ from hydra.plugins.launcher import Launcher as HydraLauncher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from clif_exp.runs.entry import run
 from clif_exp.sweeps.task import run_apart, run_here, run_scheduled
 
 
@@ -49,7 +50,11 @@ _PACKAGE = "hydra.launcher"
 
 
 def start_launcher(
-    config: DictConfig, jobs: Sequence[DictConfig], *, context: HydraContext
+    config: DictConfig,
+    jobs: Sequence[DictConfig],
+    *,
+    context: HydraContext,
+    task_function: TaskFunction,
 ) -> HydraLauncher:
     """Return the launcher that a sweep's config names, checked and quiet.
 
@@ -57,6 +62,8 @@ def start_launcher(
         config: of the sweep; `hydra.sweep.dir` is set.
         jobs: the jobs' configs.
         context: of Hydra.
+        task_function: what runs a job; around `runs.entry.run` each launcher has a function of its
+            own, another is called as it is.
 
     Raises:
         ValueError: its packages are not installed, or an option cannot work.
@@ -64,7 +71,9 @@ def start_launcher(
     found = launcher_of(config)
     prepare_launcher(found, config, jobs)
     return Plugins.instance().instantiate_launcher(
-        hydra_context=context, task_function=found.task, config=config
+        hydra_context=context,
+        task_function=found.task if task_function is run else task_function,
+        config=config,
     )
 
 

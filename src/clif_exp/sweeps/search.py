@@ -144,7 +144,7 @@ def _forecast(search: Search, study: SharedStudy, *, left: int) -> tuple[str, fl
     # What both ends need is computed once, the rest by each trial.
     shared = {key: cost for key, cost in first.missing.items() if key in last.missing}
     own = (sum(first.missing.values()) + sum(last.missing.values())) / 2 - sum(shared.values())
-    seconds = sum(shared.values()) + own * left / search.settings.workers
+    seconds = sum(shared.values()) + own * left / search.settings.jobs_at_once(search.config)
     resumed = len(study.unfinished())
     again = f", {resumed} of them begun" if resumed else ""
     return f"{line}: {left} to run{again}, about {duration(seconds)} if none is pruned", seconds
@@ -161,12 +161,13 @@ class _Dispatch:
         """Run trials; our own launcher asks for the next one when one has ended."""
         if hasattr(launcher, "ended"):
             launcher.tick, launcher.ended = self._watch.look, self._ended
-            launcher.workers = self._search.settings.workers
+            launcher.workers = self._search.settings.jobs_at_once(self._search.config)
             launcher.launch(self._jobs(), initial_job_idx=0)
             return
         self._watch.follow()
         jobs = self._jobs()
-        while batch := list(itertools.islice(jobs, self._search.settings.workers)):
+        at_once = self._search.settings.jobs_at_once(self._search.config)
+        while batch := list(itertools.islice(jobs, at_once)):
             first = len(self._started) - len(batch)
             launcher.launch(batch, initial_job_idx=first)
             for index in range(first, len(self._started)):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import model_validator
 
 from clif_exp.settings import Positive, Strict, Word
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 class KeepSettings(Strict):
@@ -37,7 +40,7 @@ class SearchSettings(Strict):
         study_name: None: the folder's name.
         direction: of the objective; None: the metric's own.
         n_trials: trials in all, whoever runs them and however they end.
-        workers: jobs at once.
+        workers: jobs at once; "auto": as many as the GPUs serve, 1 without GPUs.
         params: key -> range or list of values in Hydra's syntax, or a constant.
     """
 
@@ -47,7 +50,14 @@ class SearchSettings(Strict):
     study_name: Word | None
     direction: Literal["minimize", "maximize"] | None
     n_trials: Positive
-    workers: Positive
+    workers: Positive | Literal["auto"]
+
+    def jobs_at_once(self, config: DictConfig) -> int:
+        """Return `workers` as a number, given the sweep's config."""
+        from clif_exp.sweeps.gpus import workers_for
+
+        return workers_for(config) if self.workers == "auto" else self.workers
+
     params: dict[str, Any]
 
     @model_validator(mode="after")

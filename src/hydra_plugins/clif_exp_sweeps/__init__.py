@@ -33,7 +33,7 @@ class ResumingSweeper(Sweeper):
         self,
         *,
         hydra_context: HydraContext,
-        task_function: TaskFunction,  # noqa: ARG002 - each launcher has one of its own around it
+        task_function: TaskFunction,
         config: DictConfig,
     ) -> None:
         """Find the jobs, the sweep's folder, into which some launchers write, and the launcher."""
@@ -49,7 +49,9 @@ class ResumingSweeper(Sweeper):
         folder = place(jobs, composed, config=config)
         self.jobs = [job.placed(folder) for job in jobs]
         self.kept = check_keep(self.keep)
-        self.launcher = start_launcher(config, composed, context=hydra_context)
+        self.launcher = start_launcher(
+            config, composed, context=hydra_context, task_function=task_function
+        )
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the jobs that are left to do."""

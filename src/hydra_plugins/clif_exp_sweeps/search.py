@@ -27,7 +27,7 @@ class OptunaSweeper(Sweeper):
         self,
         *,
         hydra_context: HydraContext,
-        task_function: TaskFunction,  # noqa: ARG002 - each launcher has one of its own around it
+        task_function: TaskFunction,
         config: DictConfig,
     ) -> None:
         """Check the search, find its folder, into which some launchers write, and the launcher."""
@@ -36,7 +36,9 @@ class OptunaSweeper(Sweeper):
 
         self.config, self.hydra_context = config, hydra_context
         self.search, ends = prepare(self.settings, config=config, context=hydra_context)
-        self.launcher = start_launcher(config, ends, context=hydra_context)
+        self.launcher = start_launcher(
+            config, ends, context=hydra_context, task_function=task_function
+        )
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the trials that are left to do."""
