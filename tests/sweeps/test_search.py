@@ -102,6 +102,7 @@ def test_a_killed_job_is_run_again_by_the_next_call_and_the_search_goes_on(tmp_p
     assert set(again) <= set(started), "in the folder that it had"
 
 
+@pytest.mark.slow
 def test_two_commands_with_two_workers_each_share_a_study(tmp_path, shared_store):
     command = (
         *(SPACE, "diffusion.rank=choice(4,5)", "hydra.sweeper.n_trials=10"),
