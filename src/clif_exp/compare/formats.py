@@ -107,7 +107,7 @@ def _parts(table: Table, console: Console) -> list[Table]:
                 *(max(len(row[i].text), len(row[i].detail)) for row in table.rows),
             ]
         )
-        + 2
+        + 3  # padding on both sides, and what separates columns
         for i, head in enumerate(table.columns)
     ]
     room = console.width - sum(widths[:front]) - 2

@@ -45,9 +45,14 @@ class Table:
     words: int = 1  # columns of words in front
 
 
+def head(measure: str) -> str:
+    """Return what stands above a measure's column: its name, and which way is better."""
+    return measure + _ARROWS[better(measure)]
+
+
 def means_table(comparison: Comparison) -> Table:
     """Return groups by measures."""
-    heads = [measure + _ARROWS[better(measure)] for measure in comparison.measures]
+    heads = [head(measure) for measure in comparison.measures]
     best = {measure: comparison.best(measure) for measure in comparison.measures}
     digits = {measure: _digits(comparison, measure) for measure in comparison.measures}
     rows = []

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from clif_exp.compare.measures import better
-from clif_exp.compare.table import MISSING, Cell, Table
+from clif_exp.compare.table import MISSING, Cell, Table, head
 from clif_exp.evaluation.metrics import compared
 from clif_exp.runs.config import check
 from clif_exp.runs.directory import relative
@@ -121,7 +121,7 @@ def _table(
         words = [*(one.get(key, "") for key in keys), status]
         numbers = [_number(of.get(name), best=best[name]) for name in shown]
         rows.append([*map(Cell, words), *numbers])
-    return Table("", [*keys, "status", *shown], rows, words=len(keys) + 1)
+    return Table("", [*keys, "status", *map(head, shown)], rows, words=len(keys) + 1)
 
 
 def _number(value: float | None, *, best: float | None) -> Cell:
