@@ -223,8 +223,14 @@ def curated(tmp_path_factory: pytest.TempPathFactory, tiny_models: ModuleType) -
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first: a worker takes whole files and must not end with a long one."""
-    longest = ["test_sweeps.py", "test_run.py", "test_search.py", "test_ranks.py", "test_bad_input.py"]
-    longest += ["test_readme.py", "test_kill.py", "test_methods.py", "test_datasets.py"]
+    longest = ["test_sweeps.py", "test_run.py", "test_search.py", "test_ranks.py"]
+    longest += [
+        "test_bad_input.py",
+        "test_readme.py",
+        "test_kill.py",
+        "test_methods.py",
+        "test_datasets.py",
+    ]
     longest += ["test_config.py", "test_bad_settings.py", "test_extending.py", "test_resume.py"]
     longest += ["test_benchmarks.py", "test_wheel.py", "test_whole_weights.py", "test_train.py"]
     order = {name: index for index, name in enumerate(longest)}

@@ -82,7 +82,7 @@ def differences_table(comparison: Comparison) -> Table:
         for label in others:
             found = comparison.differences[label, measure]
             cells = _difference_cells(found, digits=digits)
-            rows.append([Cell(measure + _ARROWS[better(measure)]), Cell(label), *cells])
+            rows.append([Cell(head(measure)), Cell(label), *cells])
     heads = ["metric", "group", "pairs", "difference", "p", "Holm", "r", "detectable"]
     title = f"Difference from {comparison.baseline}"
     if len(others) != 1:

@@ -105,10 +105,10 @@ function createStore(content, columns) {
     return columns.filter((column) => state.shown.has(column.key));
   }
 
-  /** The best value of a column among runs; null without a direction or a value. */
+  /** The best value of a column among runs; null without a direction, or where all are alike. */
   function best(column, values) {
     const known = values.filter((value) => value !== null);
-    if (!column.better || known.length < 2) return null;
+    if (!column.better || new Set(known).size < 2) return null;
     return column.better === "higher" ? Math.max(...known) : Math.min(...known);
   }
 
