@@ -81,8 +81,13 @@ def check_keep(stated: Mapping[str, Any] | None) -> KeepSettings | None:
     return check(KeepSettings, plain, where=("hydra", "sweeper", "keep"))
 
 
-def keep_study(jobs: Sequence[Job], kept: KeepSettings, *, console: Console) -> None:
-    """Write what a study commits, of this sweep's jobs only.
+def keep_study(folders: Sequence[Path], kept: KeepSettings, *, console: Console) -> None:
+    """Write what a study commits.
+
+    Args:
+        folders: of its jobs, with a summary.json or without.
+        kept: what, and where.
+        console: where to print.
 
     Raises:
         ValueError: a group, setting or metric that no job has.
@@ -90,7 +95,7 @@ def keep_study(jobs: Sequence[Job], kept: KeepSettings, *, console: Console) -> 
     from clif_exp.compare.reading import read
     from clif_exp.compare.writing import keep
 
-    written = [job.folder for job in jobs if job.summary()]
+    written = [folder for folder in folders if (folder / "summary.json").is_file()]
     if written:
         keep(
             read(written),

@@ -15,10 +15,10 @@ from clif_exp.runs.config import check, validate
 from clif_exp.runs.entry import exit_codes
 from clif_exp.runs.execution import duration
 from clif_exp.sweeps.jobs import Job
-from clif_exp.sweeps.settings import SearchSettings
+from clif_exp.sweeps.settings import KeepSettings, SearchSettings
 from clif_exp.sweeps.space import read_space
 from clif_exp.sweeps.study import Claim, Search, SharedStudy
-from clif_exp.sweeps.sweep import EXIT_CODES, compose, place
+from clif_exp.sweeps.sweep import EXIT_CODES, compose, place, write_config
 
 if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher
@@ -89,12 +89,13 @@ def _refuse_unusable(ends: Sequence[DictConfig]) -> None:
         raise refusals[0]
 
 
-def run_search(search: Search, *, launcher: Launcher) -> None:
+def run_search(search: Search, *, launcher: Launcher, kept: KeepSettings | None = None) -> None:
     """Run trials until there are as many as were asked for; write what was found.
 
     Args:
         search: checked.
         launcher: starts the jobs.
+        kept: what a study commits in the end.
 
     Raises:
         ValueError: the study's file holds something else, or another search.
@@ -103,12 +104,13 @@ def run_search(search: Search, *, launcher: Launcher) -> None:
 
     from clif_exp.sweeps.importing import import_everything
     from clif_exp.sweeps.outcome import write_outcome
+    from clif_exp.sweeps.results import keep_study
     from clif_exp.sweeps.watching import Watch
 
     console = Console()
     search.folder.mkdir(parents=True, exist_ok=True)
     study = SharedStudy(search)
-    OmegaConf.save(search.config, search.folder / "multirun.yaml")
+    write_config(search.folder, search.config)
     import_everything()
     left = search.settings.n_trials - sum(trial.state.is_finished() for trial in study.trials())
     line, seconds = _forecast(search, study, left=left)
@@ -120,6 +122,8 @@ def run_search(search: Search, *, launcher: Launcher) -> None:
         finally:
             watch.close()
     write_outcome(search, study, console=console)
+    if kept is not None:
+        keep_study(sorted(search.folder.glob("*/")), kept, console=console)
     exit_codes[:] = [_exit_code(study)]  # in place of single jobs' of launchers in this process
 
 

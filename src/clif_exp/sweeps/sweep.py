@@ -108,9 +108,7 @@ def run_sweep(
     folder = jobs[0].folder.parent
     console = Console()
     with only_sweep_in(folder):
-        secrets = secrets_in(OmegaConf.to_container(config, resolve=False))
-        stated = masked(OmegaConf.to_yaml(config), known=secrets)
-        write_text(folder / "multirun.yaml", stated)
+        write_config(folder, config)
         import_everything()
         _wait_for_earlier(jobs)
         forecasts = foresee(jobs, compose=lambda job: compose(job, config=config, context=context))
@@ -127,8 +125,14 @@ def run_sweep(
             statuses = show_results(jobs, folder=folder, objective=objective, console=console)
             exit_codes.extend(EXIT_CODES.get(status, 1) for status in statuses)
         if kept is not None:
-            keep_study(jobs, kept, console=console)
+            keep_study([job.folder for job in jobs], kept, console=console)
     return returned
+
+
+def write_config(folder: Path, config: DictConfig) -> None:
+    """Write a sweep's config into its folder, without secrets; it marks the folder as a sweep's."""
+    secrets = secrets_in(OmegaConf.to_container(config, resolve=False))
+    write_text(folder / "multirun.yaml", masked(OmegaConf.to_yaml(config), known=secrets))
 
 
 def _wait_for_earlier(jobs: Sequence[Job]) -> None:

@@ -15,13 +15,14 @@ from omegaconf import DictConfig
 class OptunaSweeper(Sweeper):
     """Optuna chooses what each job tries; the same command again goes on with the same study."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, keep: dict[str, Any] | None = None, **settings: Any) -> None:
         """Remember what the config states.
 
         Args:
+            keep: `clif_exp.sweeps.settings.KeepSettings`; None keeps nothing besides the trials.
             settings: `clif_exp.sweeps.settings.SearchSettings`.
         """
-        self.settings = settings
+        self.keep, self.settings = keep, settings
 
     def setup(
         self,
@@ -32,10 +33,12 @@ class OptunaSweeper(Sweeper):
     ) -> None:
         """Check the search, find its folder, into which some launchers write, and the launcher."""
         from clif_exp.sweeps.launchers import start_launcher
+        from clif_exp.sweeps.results import check_keep
         from clif_exp.sweeps.search import prepare
 
         self.config, self.hydra_context = config, hydra_context
         self.search, ends = prepare(self.settings, config=config, context=hydra_context)
+        self.kept = check_keep(self.keep)
         self.launcher = start_launcher(
             config, ends, context=hydra_context, task_function=task_function
         )
@@ -46,4 +49,4 @@ class OptunaSweeper(Sweeper):
 
         assert self.config is not None and self.launcher is not None
         assert arguments == list(self.config.hydra.overrides.task), "what `setup` has read"
-        return run_search(self.search, launcher=self.launcher)
+        return run_search(self.search, launcher=self.launcher, kept=self.kept)
