@@ -1,6 +1,6 @@
 """What a sweep costs beyond its training, and what it saves by sharing.
 
-python benchmarks/sweep.py --out benchmarks/results/sweep.json
+python benchmarks/sweep.py --out experiments/sweep_cost/results.json
 
 Four measurements, each in a fresh folder:
 - overhead: the ablation sweep again in a warm store under another name, so that nothing is trained;
