@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.artifacts.files import write_text
+from clif_exp.compare.formats import print_tables
+from clif_exp.compare.table import Cell, Table
 from clif_exp.reporting import plots
 from clif_exp.runs.directory import relative
 from clif_exp.sweeps.best import experiment
@@ -112,21 +114,18 @@ def _show(
     *,
     console: Console,
 ) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     counted = Counter(_status(trial) for trial in trials)
     best_first = "lowest" if search.direction == "minimize" else "highest"
-    table = Table(title=f"{search.folder.name}: best trials ({best_first} {search.objective})")
-    table.add_column("trial", justify="right")
-    for key in search.space.distributions:
-        table.add_column(key_of(key).split(".")[-1], overflow="fold", justify="right")
-    table.add_column(search.objective, justify="right")
+    rows = []
     for trial in ranked[:_SHOWN]:
         values = [it.partition("=")[2] for it in search.space.job(trial.params).varying]
-        table.add_row(str(trial.number), *values, f"{trial.value:.3f}")
-    if ranked:
-        console.print(table)
+        rows.append([*map(Cell, (str(trial.number), *values, f"{trial.value:.3f}"))])
+    keys = [key_of(key).split(".")[-1] for key in search.space.distributions]
+    if rows:
+        title = f"{search.folder.name}: best trials ({best_first} {search.objective})"
+        print_tables([Table(title, ["trial", *keys, search.objective], rows)], [])
     line = Text(f"{len(trials)} trials: ")
     for place, (status, number) in enumerate(counted.items()):
         line.append(f"{', ' if place else ''}{number} ")
