@@ -26,7 +26,8 @@ from omegaconf import DictConfig, open_dict
 
 from clif_exp.artifacts.files import write_text
 from clif_exp.runs.directory import UNFINISHED
-from clif_exp.runs.entry import exit_codes
+from clif_exp.runs.entry import exit_codes, wants_traceback
+from clif_exp.runs.messages import unwritable_run
 
 _POLL_SECONDS = 0.5
 _TIME_IS_UP = (signal.SIGUSR1, signal.SIGUSR2)  # what clusters send before they kill
@@ -63,13 +64,19 @@ def launch(
 
     def job(one: DictConfig) -> None:
         exit_codes.clear()
-        run_job(
-            hydra_context=context,
-            task_function=task,
-            config=one,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )
+        try:
+            run_job(
+                hydra_context=context,
+                task_function=task,
+                config=one,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
+        except OSError as error:  # Hydra writes the config before the job begins: a full disk
+            if wants_traceback():
+                raise
+            print(f"clif_exp: error: {unwritable_run(error)}", file=sys.stderr)
+            sys.exit(1)
         sys.exit(next((code for code in exit_codes if code), 0))
 
     def tasks() -> Iterator[tuple[Callable[[], object], Path]]:
