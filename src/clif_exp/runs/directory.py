@@ -142,6 +142,11 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def quoted(text: Path | str) -> str:
+    """Escape what stands in single quotes in Hydra's override grammar, such as a path."""
+    return str(text).replace("\\", "\\\\").replace("'", "\\'")
+
+
 def relative(path: Path) -> str:
     """Write a path relative to the current folder, unless that needs ".."."""
     short = os.path.relpath(path)

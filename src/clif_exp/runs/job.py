@@ -35,7 +35,7 @@ from clif_exp.errors import (
     TimeBudgetExhausted,
 )
 from clif_exp.runs.config import validate
-from clif_exp.runs.directory import RunDirectory, relative
+from clif_exp.runs.directory import RunDirectory, quoted, relative
 from clif_exp.runs.messages import DISK_ERRORS
 from clif_exp.runs.preparation import check_devices
 from clif_exp.runs.ranks import PARENT, all_ranks, follow_parent
@@ -156,10 +156,8 @@ def _run_as_process(stated: Any, path: Path, objective: str | None) -> tuple[int
 
     Its other ranks repeat their rank 0's command line, which here would be the whole sweep.
     """
-    # The folder's name holds '=' and ',', which Hydra's grammar would read.
-    quoted = str(path).replace("'", "\\'")
     places = [it for it in stated.hydra if it.lstrip("+").startswith("hydra.searchpath=")]
-    own = [*stated.task, *places, "hydra.mode=RUN", f"hydra.run.dir='{quoted}'"]
+    own = [*stated.task, *places, "hydra.mode=RUN", f"hydra.run.dir='{quoted(path)}'"]
     command = [sys.executable, "-m", "clif_exp", *own]
     environment = os.environ | {PARENT: str(os.getpid())}
     code = subprocess.run(command, check=False, env=environment).returncode

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clif_exp.errors import OUT_OF_TIME, RankFailed
-from clif_exp.runs.directory import relative
+from clif_exp.runs.directory import quoted, relative
 from clif_exp.training.settings import TrainerSettings
 
 PARENT = "CLIF_EXPPARENT"  # id of the process that started this one and ends it by ending
@@ -116,13 +116,13 @@ class _Others:
             "hydra.job_logging.handlers.file.filename": own / "run.log",
         }
         # A folder's name may hold '=' and ',', which Hydra's grammar would read.
-        quoted = [f"{key}='{_escaped(path)}'" for key, path in places.items()]
+        stated = [f"{key}='{quoted(path)}'" for key, path in places.items()]
         command = [
             sys.executable,
             "-m",
             "clif_exp",
             *sys.argv[1:],
-            *quoted,
+            *stated,
             "hydra.output_subdir=null",
         ]
         ranks = {"LOCAL_RANK": str(local), "RANK": str(rank), PARENT: str(os.getpid())}
@@ -185,11 +185,6 @@ class _Others:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-def _escaped(path: Path) -> str:
-    """Escape a path for single quotes in Hydra's override grammar."""
-    return str(path).replace("\\", "\\\\").replace("'", "\\'")
 
 
 def use_own_device(trainer: TrainerSettings) -> None:

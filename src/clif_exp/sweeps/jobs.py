@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clif_exp.runs.directory import quoted
 from clif_exp.runs.entry import job_folder_name
 
 JOB_LOCK = ".job.lock"  # in a job's folder, held while it runs
@@ -98,11 +99,6 @@ def short(override: str) -> str:
     """Return an override without the groups in front of its key: `rank=16`."""
     key, _, value = override.partition("=")
     return f"{key.lstrip('+').replace('/', '.').split('.')[-1]}={value}"
-
-
-def quoted(path: Path | str) -> str:
-    """Escape a path for single quotes in Hydra's override grammar."""
-    return str(path).replace("\\", "\\\\").replace("'", "\\'")
 
 
 def as_override(value: Any) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,30 +100,26 @@ def plan_sweep(jobs: Sequence[Job], forecasts: Sequence[Forecast]) -> SweepPlan:
     return SweepPlan(finished, pending, len(computed), reused, sum(computed.values()), refused)
 
 
-def foresee(jobs: Sequence[Job], *, compose: Callable[[Job], DictConfig]) -> list[Forecast]:
+def foresee(composed: Sequence[DictConfig]) -> list[Forecast]:
     """Foresee every job in a process of its own, which leaves this one without models or CUDA.
 
     Args:
-        jobs: of the sweep.
-        compose: job -> its config, as Hydra composes it.
+        composed: the jobs' configs.
     """
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    worker = context.Process(target=_foresee, args=(jobs, compose, receiver, sender))
+    worker = context.Process(target=_foresee, args=(composed, receiver, sender))
     worker.start()
     sender.close()
     found: list[Forecast] = []
-    try:
-        found = [receiver.recv() for _ in jobs]
-    except EOFError:  # It has died: each job will say for itself what is wrong.
-        found += [Forecast(error="unknown")] * (len(jobs) - len(found))
+    with contextlib.suppress(EOFError):  # It has died: each job will say for itself what is wrong.
+        while len(found) < len(composed):
+            found.append(receiver.recv())
     worker.join()
-    return found
+    return found + [Forecast(error="unknown")] * (len(composed) - len(found))
 
 
-def _foresee(
-    jobs: Sequence[Job], compose: Callable[[Job], DictConfig], receiver: Any, results: Any
-) -> None:
+def _foresee(composed: Sequence[DictConfig], receiver: Any, results: Any) -> None:
     import logging
 
     from omegaconf import OmegaConf, open_dict
@@ -144,12 +141,11 @@ def _foresee(
         rate = rates[key]
         return first_guess(name, work=work) if rate is None else rate * work
 
-    for job in jobs:
+    for one in composed:
         try:
-            composed = compose(job)
-            with open_dict(composed):
-                del composed["hydra"]
-            plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+            with open_dict(one):
+                del one["hydra"]
+            plain: Any = OmegaConf.to_container(one, resolve=True, throw_on_missing=True)
             found = pipeline.forecast(pipeline.prepare(validate(plain)))
         except Exception as error:
             refused = isinstance(error, ValueError | FileNotFoundError)

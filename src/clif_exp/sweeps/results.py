@@ -12,7 +12,7 @@ from rich.console import Console
 from clif_exp.compare.measures import better
 from clif_exp.compare.table import MISSING, Cell, Table, head
 from clif_exp.evaluation.metrics import compared
-from clif_exp.runs.config import check
+from clif_exp.runs.checking import check
 from clif_exp.runs.directory import relative
 from clif_exp.sweeps.jobs import Job, short
 from clif_exp.sweeps.settings import KeepSettings

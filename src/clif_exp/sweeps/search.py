@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from clif_exp.evaluation.metrics import better_end
-from clif_exp.runs.config import check, validate
+from clif_exp.runs.checking import check
+from clif_exp.runs.config import validate
 from clif_exp.runs.entry import exit_codes
 from clif_exp.runs.execution import duration
 from clif_exp.sweeps.jobs import Job
@@ -141,9 +142,9 @@ def _forecast(search: Search, study: SharedStudy, *, left: int) -> tuple[str, fl
     line += f", {done}" if done else ""
     if left <= 0:
         return f"{line}: nothing is left to do", 0.0
+    ends = search.space.ends()
     first, last = foresee(
-        search.space.ends(),
-        compose=lambda job: compose(job, config=search.config, context=search.context),
+        [compose(job, config=search.config, context=search.context) for job in ends]
     )
     # What both ends need is computed once, the rest by each trial.
     shared = {key: cost for key, cost in first.missing.items() if key in last.missing}

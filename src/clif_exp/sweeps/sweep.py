@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from clif_exp.artifacts.files import write_text
 from clif_exp.artifacts.locks import POLL_SECONDS, is_free, process_lock
+from clif_exp.errors import FAILED, REFUSED, TERMINATED
 from clif_exp.runs.directory import relative
 from clif_exp.runs.entry import exit_codes, run_name
 from clif_exp.secrets import masked, secrets_in
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 
     from clif_exp.sweeps.settings import KeepSettings
 
-EXIT_CODES = {"finished": 0, "pruned": 0, "failed": 1, "refused": 2, "killed": 143}
+EXIT_CODES = {
+    "finished": 0,
+    "pruned": 0,
+    "failed": FAILED,
+    "refused": REFUSED,
+    "killed": TERMINATED,
+}
 
 
 def jobs_of(arguments: Sequence[str], context: HydraContext) -> list[Job]:
@@ -77,9 +84,9 @@ def place(jobs: Sequence[Job], composed: Sequence[DictConfig], *, config: DictCo
 
 def run_sweep(
     jobs: Sequence[Job],
+    composed: Sequence[DictConfig],
     *,
     config: DictConfig,
-    context: HydraContext,
     launcher: Launcher,
     kept: KeepSettings | None = None,
 ) -> list[Any]:
@@ -87,8 +94,8 @@ def run_sweep(
 
     Args:
         jobs: with their folders.
+        composed: their configs.
         config: of the sweep.
-        context: of Hydra.
         launcher: starts them.
         kept: what a study commits in the end.
 
@@ -111,7 +118,7 @@ def run_sweep(
         write_config(folder, config)
         import_everything()
         _wait_for_earlier(jobs)
-        forecasts = foresee(jobs, compose=lambda job: compose(job, config=config, context=context))
+        forecasts = foresee(composed)
         plan = plan_sweep(jobs, forecasts)
         console.print(plan.line(), soft_wrap=True, highlight=False)
         returned: list[Any] = []
@@ -123,7 +130,7 @@ def run_sweep(
         finally:
             watch.close()
             statuses = show_results(jobs, folder=folder, objective=objective, console=console)
-            exit_codes.extend(EXIT_CODES.get(status, 1) for status in statuses)
+            exit_codes.extend(EXIT_CODES.get(status, FAILED) for status in statuses)
         if kept is not None:
             keep_study([job.folder for job in jobs], kept, console=console)
     return returned

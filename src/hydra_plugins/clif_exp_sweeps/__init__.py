@@ -41,28 +41,28 @@ class ResumingSweeper(Sweeper):
         from clif_exp.sweeps.results import check_keep
         from clif_exp.sweeps.sweep import compose, jobs_of, place
 
-        self.config, self.hydra_context = config, hydra_context
+        self.config = config
         stated = [f"{key}={value}" for key, value in self.params.items()]
         arguments = [*stated, *(str(override) for override in config.hydra.overrides.task)]
         jobs = jobs_of(arguments, hydra_context)
-        composed = [compose(job, config=config, context=hydra_context) for job in jobs]
-        folder = place(jobs, composed, config=config)
+        self.composed = [compose(job, config=config, context=hydra_context) for job in jobs]
+        folder = place(jobs, self.composed, config=config)
         self.jobs = [job.placed(folder) for job in jobs]
         self.kept = check_keep(self.keep)
         self.launcher = start_launcher(
-            config, composed, context=hydra_context, task_function=task_function
+            config, self.composed, context=hydra_context, task_function=task_function
         )
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the jobs that are left to do."""
         from clif_exp.sweeps.sweep import run_sweep
 
-        assert self.config is not None and self.hydra_context is not None and self.launcher
+        assert self.config is not None and self.launcher is not None
         assert arguments == list(self.config.hydra.overrides.task), "what `setup` has read"
         return run_sweep(
             self.jobs,
+            self.composed,
             config=self.config,
-            context=self.hydra_context,
             launcher=self.launcher,
             kept=self.kept,
         )

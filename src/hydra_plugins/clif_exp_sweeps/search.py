@@ -36,7 +36,7 @@ class OptunaSweeper(Sweeper):
         from clif_exp.sweeps.results import check_keep
         from clif_exp.sweeps.search import prepare
 
-        self.config, self.hydra_context = config, hydra_context
+        self.config = config
         self.search, ends = prepare(self.settings, config=config, context=hydra_context)
         self.kept = check_keep(self.keep)
         self.launcher = start_launcher(
