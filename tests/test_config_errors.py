@@ -41,6 +41,11 @@ from support import composed
         ),
         (["diffusion.unet=frozen"], ["diffusion.unet", "found 'frozen'", "train_embeddings"]),
         (["diffusion.learning_rate=fast"], ["diffusion.learning_rate", "'fast'"]),
+        (["diffusion.steps=null"], ["diffusion.steps", "null", "images_per_concept"]),
+        (
+            ["diffusion.images_per_concept=1200"],
+            ["diffusion.steps", "800", "images_per_concept=1200"],
+        ),
         (
             ["diffusion.pair_share=0.8", "diffusion.prior_share=0.3"],
             ["diffusion.pair_share", "0.8", "at most 1"],

@@ -92,6 +92,7 @@ def value_of(model: Any, path: tuple[str, ...]) -> Any:
 def changed(model: Any, path: tuple[str, ...], value: Any) -> Any:
     """Copy settings with another value at a path; combination rules are not checked."""
     first, *rest = path
+    assert first in type(model).model_fields
     inner = changed(getattr(model, first), tuple(rest), value) if rest else value
     return model.model_copy(update={first: inner})
 
@@ -188,7 +189,7 @@ def test_what_the_base_model_draws_depends_on_stage_1_only_where_it_must(plan):
     other = fingerprints(plan, changed(config, ("contrastive", "steps"), 7))
     assert other["generation_class_word"] == before["generation_class_word"]
     assert other["generation_stage1"] != before["generation_stage1"]
-    stage_2 = fingerprints(plan, changed(config, ("diffusion", "steps"), 7))
+    stage_2 = fingerprints(plan, changed(config, ("diffusion", "stated_steps"), 7))
     assert stage_2["generation_stage1"] == before["generation_stage1"]
     assert stage_2["generation"] != before["generation"]
     again = OTHER_VALUES["contrastive.reconstruction"]
@@ -209,6 +210,7 @@ def test_what_enters_indirectly_is_known(plan):
         for setting in type(getattr(plan.config.generation, name)).model_fields
     }
     single = {"augmentation.background_share", "generation.prompts.source"}
+    single |= {"diffusion.images_per_concept"}  # the number of steps enters
     single |= {"diffusion.orthogonal_start"}  # a concept's own index enters
     single |= {f"dataset.{name}" for name in ("root", "names", "domain", "download")}
     beside = {
@@ -239,7 +241,7 @@ def test_what_is_measured_beside_evaluation_has_artifacts_of_its_own(plan, name)
 def test_runs_of_a_base_model_share_general_pairs_and_maps_by_class_word(plan):
     config = changed(plan.config, ("evaluation", "general_pairs", "pairs"), 3)
     before = fingerprints(plan, config)
-    for path in (("seed",), ("contrastive", "steps"), ("diffusion", "steps")):
+    for path in (("seed",), ("contrastive", "steps"), ("diffusion", "stated_steps")):
         found = fingerprints(plan, changed(config, path, 7))
         for artifact in ("attention_class_word", "general_pairs_images", "general_pairs"):
             assert found[artifact] == before[artifact], path

@@ -56,3 +56,19 @@ def test_region_augmentation_without_parts_is_refused_before_anything_is_segment
     with pytest.raises(ValueError, match=r"augmentation\.region: no concept lists parts"):
         prepare(compose(*given))
     assert prepare(compose(*given, "augmentation.region.num_pairs=0")).concepts.names == ("rick",)
+
+
+def test_images_per_concept_are_the_same_whether_concepts_train_together_or_apart(
+    tmp_path, base_models
+):
+    from clif_exp.runs.composing import compose
+    from clif_exp.runs.pipeline import prepare
+
+    given = ["debug=fast", *base_models, f"artifacts.root={tmp_path}", "dataset.size=2"]
+    budget = ["diffusion.steps=null", "diffusion.images_per_concept=80"]
+    together = prepare(compose(*given, *budget)).config.diffusion
+    apart = prepare(compose(*given, *budget, "method=mix_of_show")).config.diffusion
+    assert together.steps * together.batch_size == 80 * 2
+    assert apart.steps * apart.batch_size == 80
+    stated = prepare(compose(*given, "diffusion.steps=40")).config.diffusion
+    assert stated.relevant() == together.relevant()

@@ -96,7 +96,7 @@ def test_only_the_learnt_tokens_train_the_last_concept_s_too(toonworld):
 def custom(backbones, curated, prior_images, tmp_path_factory):
     """Custom Diffusion's settings, three steps on a tiny SD 1.5."""
     config = default_config("method=custom_diffusion", "debug=fast").diffusion
-    changes = config.model_dump() | {
+    changes = config.model_dump(by_alias=True) | {
         "steps": 3,
         "batch_size": 4,
         "samples": None,

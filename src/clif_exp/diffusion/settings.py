@@ -11,102 +11,26 @@ from clif_exp.base_models.tokens import InitialWords, NewTokens
 from clif_exp.base_models.unet_tuning.kind import UNetTuning
 from clif_exp.base_models.unet_tuning.lora import LoraTuning
 from clif_exp.base_models.unet_tuning.weights import WeightTuning
+from clif_exp.diffusion.nested_settings import (
+    PriorSettings,
+    SampleSettings,
+    ScaleSettings,
+    TextLoraSettings,
+    ValidationSettings,
+)
 from clif_exp.settings import (
     INDIRECT,
     SPEED,
     AboveZero,
-    Amount,
     BatchSize,
     Count,
-    DenoisingSteps,
     NotNegative,
     Positive,
     Share,
     StageSettings,
-    Strict,
     Word,
 )
 from clif_exp.training.schedule import Schedule
-
-
-class SampleSettings(Strict):
-    """Grids of images at fixed prompts and seeds while training.
-
-    Attributes:
-        every: steps between grids; step 0 always, 0: only that one.
-        num_inference_steps: denoising steps.
-        guidance_scale: classifier-free guidance.
-        batch_size: images sampled at once.
-    """
-
-    every: Count
-    num_inference_steps: DenoisingSteps
-    guidance_scale: NotNegative
-    batch_size: Annotated[int, Field(ge=1), SPEED]
-
-
-class ValidationSettings(Strict):
-    """The loss at fixed images, noise and timesteps, step 0 included.
-
-    Attributes:
-        every: steps between evaluations.
-        images: how many.
-        timesteps: per image.
-    """
-
-    every: Positive
-    images: Annotated[Amount, Field(ge=1)]
-    timesteps: DenoisingSteps
-
-
-class PriorSettings(Strict):
-    """Images that the untouched base model draws, artifacts of their own.
-
-    Attributes:
-        images: how many of general prompts, each of a prompt of its own.
-        class_images: how many of each class word, "a photo of a cat" (DreamBooth, Ruiz et al. 2023,
-            section 3.3; 200 there).
-        num_inference_steps: denoising steps.
-        guidance_scale: classifier-free guidance; 1 switches it off.
-        batch_size: images at a time.
-        mixed_precision: bf16 where the CPU multiplies it in hardware.
-        seed: of the prompts and of the noise.
-    """
-
-    images: Amount
-    class_images: Amount
-    num_inference_steps: DenoisingSteps
-    guidance_scale: Annotated[float, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1), SPEED]
-    mixed_precision: bool
-    seed: Count
-
-
-class ScaleSettings(Strict):
-    """Custom Diffusion's scale augmentation (Kumari et al. 2023, appendix).
-
-    Attributes:
-        variants: of every single image: each at a scale and place of its own, in training as often
-            as the others. The published code draws them anew in every step.
-    """
-
-    variants: Annotated[Amount, Field(ge=1)]
-
-
-class TextLoraSettings(Strict):
-    """A LoRA on the text encoders, trained in stage 2 beside the concept embeddings.
-
-    Attributes:
-        learning_rate: AdamW's, its peak.
-        rank: of the update.
-        alpha: the update is scaled by alpha / rank.
-        target_modules: endings of the layers that get it.
-    """
-
-    learning_rate: AboveZero
-    rank: Positive
-    alpha: AboveZero
-    target_modules: Annotated[list[Word], Field(min_length=1)]
 
 
 class DiffusionSettings(StageSettings):
@@ -138,7 +62,10 @@ class DiffusionSettings(StageSettings):
         text_lora: trains in the text encoders, together with the concept embeddings; None: nothing.
         attention_regularisation: weight of what a concept's tokens attend to outside of its mask
             (Mix-of-Show); 0: none.
-        steps: optimiser steps.
+        stated_steps: "steps" in the YAML, optimiser steps; None: as many as `images_per_concept`
+            makes.
+        images_per_concept: images of all batches together, for each of the concepts that train
+            together; None: `steps` says how long training is.
         batch_size: images per step over all ranks, at most 16,384.
         learning_rate: of the LoRA, its peak.
         embedding_learning_rate: of the concept embeddings, its peak.
@@ -190,7 +117,8 @@ class DiffusionSettings(StageSettings):
     embedding_norm_limit: AboveZero | None
     text_lora: TextLoraSettings | None
     attention_regularisation: NotNegative
-    steps: Positive
+    stated_steps: Annotated[Positive | None, Field(alias="steps")]
+    images_per_concept: Annotated[Positive | None, INDIRECT]
     batch_size: BatchSize
     learning_rate: AboveZero
     embedding_learning_rate: AboveZero
@@ -223,6 +151,23 @@ class DiffusionSettings(StageSettings):
     def needs_masks(self) -> bool:
         """Whether training reads where the concepts are."""
         return self.masked_loss or self.attention_regularisation > 0
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps; where they follow from `images_per_concept`, after `for_concepts`."""
+        assert self.stated_steps is not None
+        return self.stated_steps
+
+    def for_concepts(self, count: int) -> Self:
+        """Return the same settings with the number of steps that they make for some concepts.
+
+        Args:
+            count: concepts that train together: all of a run, or one that is customised apart.
+        """
+        if self.images_per_concept is None:
+            return self
+        steps = max(1, round(self.images_per_concept * count / self.batch_size))
+        return self.model_copy(update={"stated_steps": steps, "images_per_concept": None})
 
     def text_tuning(self) -> TextTuning | None:
         """Return what trains in the text encoders; None: nothing."""
@@ -263,6 +208,19 @@ class DiffusionSettings(StageSettings):
             raise ValueError(
                 "target_modules: found null with diffusion.unet=lora, which needs layers, such as"
                 " [to_q,to_k,to_v,to_out.0]"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.stated_steps is None) == (self.images_per_concept is None):
+            steps, images = (
+                "null" if value is None else value
+                for value in (self.stated_steps, self.images_per_concept)
+            )
+            raise ValueError(
+                f"steps: found {steps} with diffusion.images_per_concept={images}; one of them says"
+                " how long training is, the other one is null"
             )
         return self
 

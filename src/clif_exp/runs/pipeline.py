@@ -57,7 +57,6 @@ def prepare(config: Config) -> Plan:
         config, foreign = leave_parts_unnamed(config)
         warnings.append(foreign)
     if process_rank() == 0:
-        warn_of_long_warm_ups(config)
         warn_of_unused_pairs(config)
     if "diffusion" in config.stages:
         check_diffusion(spec, config.diffusion)
@@ -65,12 +64,16 @@ def prepare(config: Config) -> Plan:
     if "evaluation" in config.stages:
         check_judges(spec, config.evaluation)
     dataset, root, concepts = given or read_concepts(store, config.dataset)
+    together = len(concepts.concepts) if config.method.merging is None else 1
+    diffusion = config.diffusion.for_concepts(together)
+    config = config.model_copy(update={"diffusion": diffusion})
     check_parts(concepts, config)
     if config.diffusion.orthogonal_lora and "diffusion" in config.stages:
         check_diffusion(spec, config.diffusion, concepts=len(concepts.concepts))
     prompts, prompt_notes = select_prompts(concepts, config.generation.prompts)
     check_concepts(concepts, spec=spec, tokens=config.diffusion.new_tokens(), prompts=prompts)
     if process_rank() == 0:
+        warn_of_long_warm_ups(config)
         for line in (*concepts.intake.lines(), *prompt_notes):
             log.info("%s", line)
     return Plan(
