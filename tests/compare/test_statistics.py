@@ -28,6 +28,33 @@ def test_one_run_has_no_interval_and_equal_runs_have_none_to_speak_of():
     assert ours.bootstrap_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
 
 
+def test_the_interval_over_units_draws_whole_units():
+    values = np.array([0.3, 0.5, 0.45, 0.7, 0.62, 0.41])
+    theirs = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=1_999,
+        method="percentile",
+        vectorized=False,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    found = ours.interval_over_units(list(values), lambda some: float(np.mean(some)))
+    assert found == pytest.approx((theirs.low, theirs.high))
+    # Ten equal values in each of two units: drawn apart, twenty values would vary far less.
+    units = [[0.0] * 10, [1.0] * 10]
+    assert ours.interval_over_units(units, lambda some: float(np.mean(some))) == (0.0, 1.0)
+    assert ours.interval_over_units(units[:1], lambda some: float(np.mean(some))) is None
+
+
+def test_draws_without_a_value_are_left_out_of_an_interval():
+    units = [0.0, 1.0, 2.0]
+
+    def spread(some):
+        return float("nan") if len(set(some)) == 1 else 1.0
+
+    assert ours.interval_over_units(units, spread) == (1.0, 1.0)
+
+
 def test_p_is_exact_for_few_pairs():
     assert ours.signed_rank_p(DIFFERENCES) == stats.wilcoxon(DIFFERENCES, method="exact").pvalue
     # All six of one sign: two of the 2^6 ways to choose signs are as extreme.

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,11 +19,12 @@ from typing import Any
 import pytest
 
 from clif_exp.artifacts.locks import is_free, process_lock
-from clif_exp.compare.reading import read
-from clif_exp.compare.writing import ENDINGS, RUNS
+from clif_exp.compare.reading import published, read
+from clif_exp.compare.writing import ENDINGS, EVERYTHING, RUNS
 from clif_exp.runs.messages import choices, config_folder
+from clif_exp.studies.figures import CAPTIONS
 
-STUDIES = ("study", "table1", "table2")
+STUDIES = {name for name in choices("experiment") if re.match("study|table|figure", name)}
 
 
 # What needs a download is composed in tests/test_config.py, and run in test_benchmarks.py.
@@ -53,18 +55,48 @@ def test_every_method_runs_with_a_tiny_budget(clif_exp, method):
     assert result.summary()["metrics"]
 
 
-def test_a_study_keeps_its_runs_and_tables(clif_exp, tmp_path):
+def test_a_study_keeps_its_runs_tables_and_figures(clif_exp, tmp_path):
     few = ("dataset.cast_seed=null", "dataset.size=2", "seed=0", "method=clif,clif_without_m")
-    result = clif_exp("+experiment=table2", "debug=fast", *few)
+    budget = ("debug=fast", "diffusion.images_per_concept=8", "generation.seeds=[0]")
+    drawn = (
+        "evaluation.attention.pairs=1",
+        "evaluation.general_pairs.pairs=2",
+        "evaluation.general_pairs.seeds=[0]",
+        "hydra.sweeper.keep.figures=[{kind: distance}, {kind: attendance},"
+        " {kind: attention, rows: 1},"
+        " {kind: images, layouts: [side], pairs: any, concepts: 2, rows: 9}]",
+    )
+    result = clif_exp("+experiment=table2", *budget, *few, *drawn)
     assert result.code == 0, result.errors
     assert {folder.parent.name for folder in result.folders} == {"table2"}
     kept = tmp_path / "experiments" / "table2"
-    assert {file.name for file in kept.iterdir()} == {f"table{end}" for end in ENDINGS} | {RUNS}
+    figures = {"distance.svg", "attendance.svg", "attention.png", "images.png"}
+    numbers = {Path(name).with_suffix(".json").name for name in figures}
+    tables = {f"table{end}" for end in ENDINGS} | {EVERYTHING}
+    there = {file.name for file in kept.iterdir()}
+    assert there == figures | numbers | tables | {RUNS, CAPTIONS}
     by_method = {run.settings["method.name"]: run for run in read([kept / RUNS])}
     for index, method in enumerate(("clif", "clif_without_m")):
         measured = result.summary(index)["metrics"]["multi/identity"]
         assert by_method[method].metrics["multi/identity"] == pytest.approx(measured, rel=1e-5)
     assert "clif_without_m" in (kept / "table.md").read_text()
+    assert "minutes" in (kept / EVERYTHING).read_text()
+    captions = (kept / CAPTIONS).read_text()
+    assert all(f"({name})" in captions for name in figures)
+    shown = json.loads((kept / "images.json").read_text())
+    (row,) = shown["rows"]
+    assert " on the left and " in row["prompt"]
+    assert set(row["intact"]) == {"method=clif", "method=clif_without_m"}
+    distance = json.loads((kept / "distance.json").read_text())
+    assert len(distance["points"]["general concepts"]) == 2
+    # Two concepts of two class words: before stage 1 they were nearer than after it.
+    (point,) = distance["points"]["method=clif"]
+    (run, *_) = read([result.folders[0]])
+    evaluated = published(run, "evaluation")
+    stages = json.loads((evaluated / "distances.json").read_text())["stages"]
+    assert point["contextual"] == stages["after stage 1"]["contextual"]["matrix"][0][1]
+    overlaps = json.loads((kept / "attention.json").read_text())["overlap"]["method=clif"]
+    assert set(overlaps) == {"attention_class_word", "attention_stage1", "attention"}
 
 
 def test_jobs_of_a_sweep_share_what_they_have_in_common(clif_exp, tmp_path):

@@ -88,6 +88,17 @@ def run_folders(path: Path) -> Iterator[Path]:
             )
 
 
+def published(run: Run, artifact: str) -> Path | None:
+    """Return the folder of what a run's stage published, if the store still has it.
+
+    Args:
+        run: read from its folder, not from a file of `--save`.
+        artifact: as in summary.json's `stages`: "evaluation", "attention_stage1".
+    """
+    summary = _read_summary(run.folder) or {}
+    return _artifact(run.folder, run.settings, summary.get("stages", {}), artifact)
+
+
 def _read_run(folder: Path, sweeps: dict[Path, dict[str, list[str]]]) -> Run | None:
     """Read a run; None if another program has written its summary.json.
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+Unit = TypeVar("Unit")
 
 CONFIDENCE = 0.95
 LEVEL = 0.05
 POWER = 0.8
 _RESAMPLES = 9_999
+_RESAMPLES_OF_UNITS = 1_999  # each computes a statistic in Python
 _MOST_EXACT = 13  # pairs of which all 2^n signs are tried
 
 
@@ -87,6 +91,38 @@ def bootstrap_interval(values: Sequence[float]) -> tuple[float, float] | None:
             rng=np.random.default_rng(0),
         ).confidence_interval
     return float(found.low), float(found.high)
+
+
+def interval_over_units(
+    units: Sequence[Unit], statistic: Callable[[Sequence[Unit]], float]
+) -> tuple[float, float] | None:
+    """Return the percentile bootstrap interval of a statistic of all units together.
+
+    Units are drawn whole, so what belongs to one run stays together; draws without a value (NaN)
+    are left out. None with fewer than two units.
+
+    Args:
+        units: what is drawn with replacement, such as the pairs of each run.
+        statistic: of some units.
+    """
+    import numpy as np
+    from scipy import stats
+
+    if len(units) < 2:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        drawn = stats.bootstrap(
+            (np.arange(len(units)),),
+            lambda places: statistic([units[place] for place in places]),
+            n_resamples=_RESAMPLES_OF_UNITS,
+            vectorized=False,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).bootstrap_distribution
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.nanpercentile(drawn, [tail, 100 - tail])
+    return float(low), float(high)
 
 
 def compare_paired(differences: Sequence[Sequence[float]]) -> list[Difference]:

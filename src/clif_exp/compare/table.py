@@ -70,6 +70,17 @@ def means_table(comparison: Comparison) -> Table:
     return Table("", ["", "runs", *heads], rows)
 
 
+def measures_table(comparison: Comparison) -> Table:
+    """Return measures by groups: what many measures fit in."""
+    by_group = means_table(comparison)
+    labels = [group.label for group in comparison.grouping.groups]
+    rows = [
+        [Cell(by_group.columns[place]), *(row[place] for row in by_group.rows)]
+        for place in range(2, len(by_group.columns))
+    ]
+    return Table("", ["metric", *labels], rows)
+
+
 def differences_table(comparison: Comparison) -> Table:
     """Return a row for each measure and group but the baseline.
 

@@ -10,14 +10,21 @@ from clif_exp.artifacts.files import write_text
 from clif_exp.compare import formats
 from clif_exp.compare.comparison import Comparison, compare, notes
 from clif_exp.compare.saved import write_saved
-from clif_exp.compare.table import Table, concepts_table, differences_table, means_table, tidy
+from clif_exp.compare.table import (
+    Table,
+    concepts_table,
+    differences_table,
+    means_table,
+    measures_table,
+    tidy,
+)
 
 if TYPE_CHECKING:
     from clif_exp.compare.run import Run
 
 Kind = Literal["csv", "latex", "markdown"]
 ENDINGS: dict[str, Kind] = {".csv": "csv", ".tex": "latex", ".md": "markdown"}
-RUNS = "runs.json"
+RUNS, EVERYTHING = "runs.json", "all_metrics.md"
 
 
 def tables_of(
@@ -51,7 +58,9 @@ def keep(
     metrics: Sequence[str],
     baseline: str | None,
 ) -> None:
-    """Write what a study commits: its runs (runs.json), and table.csv, .md and .tex.
+    """Write what a study commits: runs.json, table.csv, .md and .tex, and all_metrics.md.
+
+    The last one has every metric and what the runs cost, in a row each.
 
     Args:
         runs: at least one that has finished.
@@ -68,3 +77,7 @@ def keep(
     write_saved(folder / RUNS, runs)
     for ending, kind in ENDINGS.items():
         write_text(folder / f"table{ending}", text_of(found, kind))
+    everything = compare(runs, by=by, metrics=["*"], baseline=baseline)
+    write_text(
+        folder / EVERYTHING, formats.markdown([measures_table(everything)], notes(everything))
+    )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
 
 PROMPT = "a photo of <{}>"
+AFTER_STAGE_1, AFTER_TRAINING = "after stage 1", "after stage 2"
+"""Labels of `distances.json`; before both comes "before"."""
 
 
 def pairwise_cosine_distance(vectors_ND: Tensor) -> Tensor:

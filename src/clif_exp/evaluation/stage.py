@@ -14,6 +14,7 @@ from clif_exp.base_models.checks import check_weights
 from clif_exp.evaluation.alignment import Judge, check_independent, reference_files
 from clif_exp.evaluation.assignment import Truth
 from clif_exp.evaluation.correlation import write_correlation
+from clif_exp.evaluation.distance import AFTER_STAGE_1, AFTER_TRAINING
 from clif_exp.evaluation.models import ReaderInputs, packaged_model
 from clif_exp.evaluation.results import write_results, write_thumbnails
 from clif_exp.evaluation.scoring import Evaluator
@@ -94,7 +95,7 @@ def evaluate(
     for work in ("scored", *(f"scored_{group}" for group in base_rows)):
         shutil.rmtree(out / work, ignore_errors=True)
     write_thumbnails(out / "references", references)
-    stages = {"after stage 1": contrastive, "after stage 2": diffusion}
+    stages = {AFTER_STAGE_1: contrastive, AFTER_TRAINING: diffusion}
     write_distances(out, stages, spec=spec, concepts=concepts, device=device)
     thresholds = {"presence": settings.presence_threshold, "identity": settings.identity_threshold}
     write_results(out, rows, base_rows, names=names, truth=truth, thresholds=thresholds)

@@ -46,14 +46,18 @@ def data_uri(file: Path, *, side: int = 320) -> str:
 
 
 def write_grid(
-    out: Path, rows: Sequence[tuple[str, Sequence[Tile]]], *, side: int = 160, label: int = 110
+    out: Path,
+    rows: Sequence[tuple[str, Sequence[Tile | None]]],
+    *,
+    side: int = 160,
+    label: int = 110,
 ) -> None:
     """Write rows of captioned images, each row with a label on its left, as one PNG.
 
     Args:
         out: file to write.
-        rows: label and tiles of each row; rows may differ in length. Nothing is written without
-            tiles.
+        rows: label and tiles of each row, None for an empty place; rows may differ in length.
+            Nothing is written without tiles.
         side: side of a tile, px.
         label: width of the label column, px.
     """
@@ -72,6 +76,8 @@ def write_grid(
         top = gap + row * (side + text + gap)
         draw.multiline_text((gap, top + 4), wrap(name, font, label - 2 * gap), fill=INK, font=font)
         for column, tile in enumerate(tiles):
+            if tile is None:
+                continue
             left = label + column * (side + gap)
             with Image.open(tile.file) as image:
                 fitted = image.convert("RGB")

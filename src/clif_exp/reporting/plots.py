@@ -29,8 +29,11 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def new_figure(width: float, height: float) -> tuple[Any, Any]:
-    """Return a figure in the style of all plots, and its axes; the size is in inches."""
+def new_figure(width: float, height: float, *, panels: int = 1) -> tuple[Any, Any]:
+    """Return a figure in the style of all plots, and its axes; the size is in inches.
+
+    Of several `panels` beside each other the axes are an array, and share what is upwards.
+    """
     import matplotlib
 
     matplotlib.rcParams.update(_STYLE)
@@ -38,7 +41,7 @@ def new_figure(width: float, height: float) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
+    return figure, figure.subplots(1, panels, sharey=True)
 
 
 def svg(figure: Any) -> str:

@@ -94,16 +94,13 @@ def keep_study(folders: Sequence[Path], kept: KeepSettings, *, console: Console)
     """
     from clif_exp.compare.reading import read
     from clif_exp.compare.writing import keep
+    from clif_exp.studies.figures import keep_figures
 
     written = [folder for folder in folders if (folder / "summary.json").is_file()]
     if written:
-        keep(
-            read(written),
-            Path(kept.folder),
-            by=kept.group_by,
-            metrics=kept.metrics,
-            baseline=kept.baseline,
-        )
+        runs, folder = read(written), Path(kept.folder)
+        keep(runs, folder, by=kept.group_by, metrics=kept.metrics, baseline=kept.baseline)
+        keep_figures(runs, folder, kept.figures, by=kept.group_by)
         console.print(f"study: {kept.folder}", soft_wrap=True, highlight=False)
 
 

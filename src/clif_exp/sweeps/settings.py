@@ -7,25 +7,35 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import model_validator
 
 from clif_exp.settings import Positive, Strict, Word
+from clif_exp.studies.settings import FigureSettings
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
 class KeepSettings(Strict):
-    """What a study keeps of its sweep, to be committed: runs.json, and table.csv, .md and .tex.
+    """What a study keeps of its sweep, to be committed: runs.json, tables and figures.
 
     Attributes:
         folder: where, from the folder in which the command is started.
         group_by: settings that make a group; none: all that differ but cast and seed.
         metrics: what groups are compared by, as in summary.json; none: what a comparison shows.
         baseline: the group that the others are compared with.
+        figures: what is drawn beside the tables, each kind once.
     """
 
     folder: Word
     group_by: list[Word]
     metrics: list[Word]
     baseline: Word | None
+    figures: list[FigureSettings]
+
+    @model_validator(mode="after")
+    def _each_kind_once(self) -> Self:
+        kinds = [figure.kind for figure in self.figures]
+        if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
+            raise ValueError(f"figures: found {twice[0]} twice, which would be one file; keep one")
+        return self
 
 
 class SearchSettings(Strict):

@@ -1,0 +1,86 @@
+"""Attendance of each concept by group: who is missing from images of several (Fig. 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from clif_exp.compare.grouping import Group
+from clif_exp.compare.statistics import mean_of
+from clif_exp.reporting import plots
+
+_MEASURE = "attendance"
+_ROW = 0.22  # of a concept, inches
+
+
+def collect(groups: Sequence[Group]) -> dict[str, Any]:
+    """Gather each concept's attendance, of every run.
+
+    Returns:
+        `concepts`: group -> concept -> attendance in [0, 1] of each run; `means`: group -> mean
+        over runs of the mean over concepts, `interval` and number of `runs`.
+
+    Raises:
+        ValueError: no run knows it of its concepts.
+    """
+    concepts: dict[str, dict[str, list[float]]] = {}
+    means: dict[str, dict[str, Any]] = {}
+    for group in groups:
+        of_runs = [
+            {name: found[_MEASURE] for name, found in run.concepts.items() if _MEASURE in found}
+            for run in group.runs.values()
+        ]
+        of_runs = [found for found in of_runs if found]
+        if not of_runs:
+            continue
+        concepts[group.label] = {
+            name: [found[name] for found in of_runs if name in found] for name in of_runs[0]
+        }
+        mean = mean_of([fmean(found.values()) for found in of_runs])
+        means[group.label] = {"mean": mean.mean, "interval": mean.interval, "runs": mean.runs}
+    if not concepts:
+        raise ValueError(
+            "hydra.sweeper.keep.figures: no run knows attendance of its concepts; draw pairs"
+            " (generation.prompts.pairs) and keep the store (artifacts.root)"
+        )
+    return {"concepts": concepts, "means": means}
+
+
+def draw(found: Mapping[str, Any], file: Path) -> None:
+    """Draw a line for each concept, with a point for each group: its mean, and all its runs."""
+    groups: Mapping[str, Mapping[str, Sequence[float]]] = found["concepts"]
+    first = next(iter(groups.values()))
+    names = sorted(first, key=lambda name: fmean(first[name]))
+    figure, axes = plots.new_figure(5.4, 1.0 + _ROW * len(names))
+    colours = (plots.ACCENT, plots.SECOND, plots.THIRD, plots.GREY)
+    for place, (label, of_concepts) in enumerate(groups.items()):
+        colour = colours[place % len(colours)]
+        for row, name in enumerate(names):
+            values = of_concepts.get(name, ())
+            axes.scatter(values, [row] * len(values), s=8, alpha=0.35, color=colour, linewidths=0)
+        rows = [row for row, name in enumerate(names) if of_concepts.get(name)]
+        means = [fmean(of_concepts[names[row]]) for row in rows]
+        axes.scatter(means, rows, s=28, color=colour, label=label, zorder=3)
+    axes.set(yticks=range(len(names)), yticklabels=names, xlim=(-0.02, 1.02))
+    axes.set_xlabel("attendance in images of two")
+    axes.grid(axis="y", color="#e5e7eb", linewidth=0.5)
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(groups))
+    file.write_text(plots.svg(figure))
+
+
+def caption(found: Mapping[str, Any]) -> str:
+    """Say what the chart shows, and the means as a Markdown table."""
+    lines = [
+        "In what share of the images of a pair a concept is there at all: it was found, or hidden"
+        " only because it stands behind the other. Large points are means over runs, small ones"
+        " single runs; concepts are sorted by the first group.",
+        "",
+        "| group | runs | mean over concepts | 95 % interval over runs |",
+        "| --- | --- | --- | --- |",
+    ]
+    for label, of in found["means"].items():
+        interval = "-" if of["interval"] is None else "{:.3f} to {:.3f}".format(*of["interval"])
+        lines.append(f"| {label} | {of['runs']} | {of['mean']:.3f} | {interval} |")
+    return "\n".join(lines)

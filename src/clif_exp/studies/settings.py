@@ -1,0 +1,63 @@
+"""Settings of the figures that a study keeps, `figures` of `hydra.sweeper.keep`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from clif_exp.settings import Positive, Strict, Word
+
+Pairs = Literal["any", "alike", "across_styles"]
+
+
+class ImagesFigure(Strict):
+    """The same prompts and seeds drawn by every group, side by side (the paper's Figs. 3, 7, 8).
+
+    Which prompts is decided by these settings alone, in the order of the prompts, never by what was
+    drawn. The images are those of the first cast and training seed that every group has.
+
+    Attributes:
+        kind: "images".
+        layouts: of the prompts, which take turns: side, free, context, interaction, row.
+        pairs: of which concepts: "alike", of one class word; "across_styles", drawn in several
+            styles (ToonWorld); or "any".
+        concepts: named in a prompt at least.
+        rows: how many prompts, each of other concepts than those before as long as there are any.
+    """
+
+    kind: Literal["images"]
+    layouts: Annotated[list[Word], Field(min_length=1)]
+    pairs: Pairs
+    concepts: Positive
+    rows: Positive
+
+
+class DistanceFigure(Strict):
+    """Confusion of pairs against the distance of their concepts (Fig. 2)."""
+
+    kind: Literal["distance"]
+
+
+class AttendanceFigure(Strict):
+    """Attendance of each concept, by group (Fig. 9)."""
+
+    kind: Literal["attendance"]
+
+
+class AttentionFigure(Strict):
+    """Where models look for the concepts of a pair, before and after each stage (Fig. 10).
+
+    Attributes:
+        kind: "attention".
+        rows: prompts shown, the first ones of the first run; the numbers are of all.
+    """
+
+    kind: Literal["attention"]
+    rows: Positive
+
+
+FigureSettings = Annotated[
+    ImagesFigure | DistanceFigure | AttendanceFigure | AttentionFigure,
+    Field(discriminator="kind"),
+]
