@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,57 +10,7 @@ from clif_exp.compare.grouping import group
 from clif_exp.compare.reading import read
 from clif_exp.studies import images
 from clif_exp.studies.settings import ImagesFigure
-from support import write_image
-
-CONCEPTS = ("milo", "otto", "luna", "bolt")
-PAIRS = [("milo", "otto"), ("milo", "luna"), ("luna", "bolt"), ("otto", "bolt")]
-
-
-def a_run(root: Path, method: str, *, seed: int, intact: int) -> Path:
-    """Write a run of cast 200 whose images of two layouts are judged; return its folder."""
-    print_of = f"{method}{seed}".encode().hex().ljust(64, "0")
-    evaluation, generation = (
-        root / "store/evaluation" / print_of,
-        root / "store/generation" / print_of,
-    )
-    lines = []
-    for layout in ("side", "free"):
-        for pair in PAIRS:
-            prompt = f"<{pair[0]}> {layout} <{pair[1]}>"
-            file = write_image(generation / "images" / f"{layout}-{'-'.join(pair)}.png")
-            lines.append(
-                {
-                    "group": "multi",
-                    "kind": "multi",
-                    "file": f"images/{file.name}",
-                    "prompt": prompt,
-                    "seed": 0,
-                    "layout": layout,
-                    "concepts": list(pair),
-                    "judgement": {"intact": list(pair)[:intact]},
-                }
-            )
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    evaluation.mkdir(parents=True)
-    (evaluation / "per_image.jsonl").write_text(text)
-    (generation / "generations.jsonl").write_text(text)
-    for name in CONCEPTS:
-        write_image(evaluation / "references" / name / "0.png")
-    folder = root / f"{method}-{seed}"
-    (folder / ".hydra").mkdir(parents=True)
-    (folder / ".hydra" / "config.yaml").write_text(
-        f"method: {{name: {method}}}\nseed: {seed}\n"
-        "dataset: {name: toonworld, cast_seed: 200}\nartifacts: {root: store}\n"
-    )
-    stages = {name: {"fingerprint": print_of} for name in ("evaluation", "generation")}
-    summary = {
-        "status": "finished",
-        "seed": seed,
-        "stages": stages,
-        "metrics": {"multi/intact": 0.5},
-    }
-    (folder / "summary.json").write_text(json.dumps(summary))
-    return folder
+from judged_runs import PAIRS, a_run
 
 
 def shown(root: Path, **changes):
