@@ -10,10 +10,12 @@ import shlex
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from clif_exp.compare import measures
 from clif_exp.compare.__main__ import main
 from clif_exp.compare.comparison import compare, notes
 from clif_exp.compare.grouping import find_group, group, select
@@ -53,6 +55,17 @@ def failing(capsys, *arguments: object) -> str:
     assert stop.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line
+
+
+def test_what_sharing_saves_is_what_no_run_computed_again(sweep):
+    """Two runs share an hour of stage 1; `curation` repeats what its parts took."""
+    first, second, *_ = read([sweep])
+    seconds = {"contrastive": 3600.0, "diffusion": 1800.0, "curation": 900.0}
+    runs = [
+        replace(first, seconds=seconds, reused=[]),
+        replace(second, seconds=seconds, reused=["contrastive"]),
+    ]
+    assert measures.hours(runs) == (2.0, 3.0)
 
 
 def test_runs_that_differ_in_cast_and_seed_are_one_group(sweep):

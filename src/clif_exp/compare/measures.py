@@ -33,6 +33,18 @@ def value(run: Run, measure: str) -> float | None:
     return run.seconds.get(measure.removeprefix(_STAGE)) if measure.startswith(_STAGE) else None
 
 
+def hours(runs: Sequence[Run]) -> tuple[float, float]:
+    """Return the hours of stages that the runs computed, and that they would have, each alone."""
+    stages = [
+        (seconds, stage in run.reused)
+        for run in runs
+        for stage, seconds in run.seconds.items()
+        if stage not in _SUMS
+    ]
+    alone = sum(seconds for seconds, _ in stages)
+    return sum(seconds for seconds, reused in stages if not reused) / 3600, alone / 3600
+
+
 def better(measure: str) -> Literal["higher", "lower"] | None:
     """Return the better direction; None where there is none, as for a number of images."""
     if measure in _COSTS or measure.startswith(_STAGE):

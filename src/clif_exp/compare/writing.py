@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from clif_exp.artifacts.files import write_text
-from clif_exp.compare import formats
+from clif_exp.compare import formats, measures
 from clif_exp.compare.comparison import Comparison, compare, notes
 from clif_exp.compare.saved import write_saved
 from clif_exp.compare.table import (
@@ -78,6 +78,20 @@ def keep(
     for ending, kind in ENDINGS.items():
         write_text(folder / f"table{ending}", text_of(found, kind))
     everything = compare(runs, by=by, metrics=["*"], baseline=baseline)
-    write_text(
-        folder / EVERYTHING, formats.markdown([measures_table(everything)], notes(everything))
+    said = [*notes(everything), _saved(runs)]
+    write_text(folder / EVERYTHING, formats.markdown([measures_table(everything)], said))
+
+
+def _saved(runs: Sequence[Run]) -> str:
+    """Say what sharing stages has saved."""
+    computed, alone = measures.hours(runs)
+    share = 1 - computed / alone if alone else 0.0
+    return (
+        f"Stages took these {len(runs)} runs {_duration(computed)}. Each alone, with nothing to"
+        f" share, they would have taken {_duration(alone)}: {share:.0%} saved (a stage's seconds"
+        " are those of the run that computed it, with whatever else the machine did)."
     )
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
