@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from clif_exp.compare.page import write_page
 from clif_exp.compare.run import Run, RunImage
 
 SCENES = ("", " in the desert", " on the beach", " in a garden", " at night", " in the snow")
@@ -146,3 +148,10 @@ def draw_images(
             scene = SCENES[place % len(SCENES)]
             found.append(RunImage(file, f"a picture of {who}{scene}", seed, part))
     return found
+
+
+def page_of(folder: Path, runs: Sequence[Run], **options: Any) -> Path:
+    """Write the page of runs into a folder; return its file."""
+    out = folder / "comparison.html"
+    write_page(runs, out, title=options.pop("title", "ranks"), **options)
+    return out

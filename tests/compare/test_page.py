@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from clif_exp.compare.page import write_page
-from synthetic_runs import draw_images, sweep
-
-EVIL = "<script>document.title='broken'</script><img src=x onerror=alert(1)>"
-
-
-def built(folder, runs, **options):
-    out = folder / "comparison.html"
-    write_page(runs, out, title=options.pop("title", "ranks"), **options)
-    return out
+from synthetic_runs import draw_images, page_of, sweep
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +16,7 @@ def twelve(tmp_path_factory):
     images = {place: draw_images(folder / "images", start=place) for place in range(12)}
     runs = sweep(12, images_of=images, failed=[4])
     figure = "<svg width='40' height='9'><rect width='40' height='9'></rect></svg>"
-    return built(folder, runs, sections=[("Importance", figure)])
+    return page_of(folder, runs, sections=[("Importance", figure)])
 
 
 def names(page):
@@ -98,7 +88,7 @@ def test_what_a_failed_run_left_is_shown_but_neither_best_nor_in_a_mean(tmp_path
         status="failed",
         error="Traceback (most recent call last):\n  line\nValueError: why",
     )
-    page = open_page(built(tmp_path, runs))
+    page = open_page(page_of(tmp_path, runs))
     assert column(page, "metric:multi/identity") == ["0.100", "0.200", "0.300"]
     assert page.locator("td.best").inner_text() == "★0.200"
     assert "why" in page.locator("#table .why").inner_text()
@@ -347,78 +337,3 @@ def test_dark_mode_follows_the_system_and_the_button(twelve, open_page):
     assert surface(page) == light and "light" in page.locator("#theme").get_attribute("aria-label")
     page.locator("#theme").click()
     assert surface(page) != light
-
-
-def test_text_of_users_is_never_read_as_html(tmp_path, open_page):
-    image = replace(draw_images(tmp_path / "images", prompts=1, seeds=1)[0], prompt=EVIL, part=EVIL)
-    runs = [
-        replace(
-            run,
-            name=f"method={EVIL} {run.seed}",
-            error=f"{EVIL} </script>\nmore {EVIL}",
-            settings={"method": f"{EVIL}{run.seed}", EVIL: run.seed, "same": EVIL},
-            metrics={f"multi/{EVIL}": 0.5 + run.seed},
-            provenance={"command": f"{EVIL}{run.seed}", EVIL: EVIL, "commit": str(run.seed)},
-            curves={f"{EVIL}/{EVIL}": [(0, 1.0), (1, 2.0)]},
-            images=[image],
-        )
-        for run in sweep(3, images=[image])
-    ]
-    page = open_page(built(tmp_path, runs, title=EVIL))
-    assert "<script>" in page.locator("h1").inner_text()
-    assert "<script>" in page.locator("#table tbody").inner_text()
-    for summary in page.locator("main summary").all():
-        summary.click(force=True)
-    page.get_by_label("Fold seeds").check(force=True)
-    page.locator("#images .cell").first.click(force=True)
-    page.keyboard.press("f")
-    assert page.title().startswith("Comparison")
-    assert page.locator("img[src=x], main script:not([type]) ~ script:not([type])").count() == 0
-
-
-def test_runs_that_have_nothing_are_shown(tmp_path, open_page):
-    bare = {"metrics": {}, "curves": {}, "images": (), "seconds": {}, "provenance": {}}
-    cases = {
-        "one run": sweep(1),
-        "no metrics, curves or images": [replace(run, **bare) for run in sweep(3)],
-        "all failed": [
-            replace(run, status="failed", error="It broke.", **bare) for run in sweep(3)
-        ],
-        "empty": [replace(run, settings={}, name="", **bare) for run in sweep(2)],
-        "not finite": [
-            replace(
-                run,
-                metrics={"multi/identity": float("nan")},
-                curves={"diffusion/loss": [(0, float("inf")), (1, float("nan"))]},
-            )
-            for run in sweep(2)
-        ],
-    }
-    for number, (case, runs) in enumerate(cases.items()):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        page = open_page(built(folder, runs, title=case))
-        assert page.locator("#table tbody tr").count() == len(runs), case
-        page.locator("#search").fill("nowhere")
-        page.get_by_role("button", name="Clear filters").click()
-        page.locator("#table .pick input").last.check()
-        assert page.locator("#table tr.chosen").count() == 1, case
-        assert page.locator("#images").count() == 0, case
-
-
-def test_images_beside_the_file_are_found_and_old_ones_removed(tmp_path, open_page):
-    runs = sweep(3, images=draw_images(tmp_path / "drawn"))
-    old = sweep(3, images=draw_images(tmp_path / "old", start=9))
-    built(tmp_path, old, images="beside")
-    out = built(tmp_path, runs, images="beside")
-    assert len(list((tmp_path / "comparison_images").glob("*.webp"))) == 8
-    assert "base64" not in out.read_text()
-    page = open_page(out)
-    page.locator("#images").scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelector('#images img[src]')?.naturalWidth === 64")
-    assert page.locator("#images .cell img").first.get_attribute("src").startswith("comparison_i")
-
-
-def test_a_page_without_runs_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="no runs"):
-        write_page([], tmp_path / "comparison.html", title="nothing")

@@ -13,6 +13,8 @@ from clif_exp.base_models.text_tuning import tower
 from clif_exp.base_models.tokens import EMBEDDINGS_FILE, save_concept_embeddings
 from clif_exp.base_models.unet_tuning.lora import read_lora
 from clif_exp.base_models.unet_tuning.registry import save_unet_tuning
+from clif_exp.export.stage import export_run
+from support import settings
 from tiny_models import WORDS
 
 TEXT = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -116,3 +118,24 @@ def add_text_lora():
             )
 
     return add
+
+
+@pytest.fixture
+def exported(tmp_path, curated):
+    """Export every part by itself, as its own run would; return name -> folder."""
+
+    def write(spec, parts):
+        (concept, *_) = curated["concepts"].concepts
+        for name, folder in parts.items():
+            alone = replace(curated["concepts"], concepts=(replace(concept, name=name),))
+            export_run(
+                tmp_path / f"export_{name}",
+                spec=spec,
+                concepts=alone,
+                diffusion=folder,
+                config={"method": {"name": f"method_of_{name}"}},
+                settings=settings("export"),
+            )
+        return {name: tmp_path / f"export_{name}" for name in parts}
+
+    return write

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from clif_exp.base_models.customised import load_customised_pipeline
 from clif_exp.base_models.layerwise import cross_attention_layers, save_layerwise_embeddings
@@ -22,11 +22,9 @@ from clif_exp.base_models.unet_tuning.targets import KEYS_AND_VALUES
 from clif_exp.base_models.unet_tuning.weights import WeightTuning
 from clif_exp.diffusion.prior import general_texts
 from clif_exp.export.reading import load_export
-from clif_exp.export.stage import export_run
 from clif_exp.generate import main as generate
 from clif_exp.merge import main, settings_of
 from clif_exp.methods.merging import merge
-from support import settings
 
 PROMPT = "a photo of <rick> on the left and <morty> on the right"
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -36,27 +34,6 @@ CASES = {
     "constrained": (WeightTuning(KEYS_AND_VALUES), []),
     "gradient_fusion": (LoraTuning(2, 4.0, ATTENTION), QUICK),
 }
-
-
-@pytest.fixture
-def exported(tmp_path, curated):
-    """Export every part by itself, as its own run would; return name -> folder."""
-
-    def write(spec, parts):
-        (concept, *_) = curated["concepts"].concepts
-        for name, folder in parts.items():
-            alone = replace(curated["concepts"], concepts=(replace(concept, name=name),))
-            export_run(
-                tmp_path / f"export_{name}",
-                spec=spec,
-                concepts=alone,
-                diffusion=folder,
-                config={"method": {"name": f"method_of_{name}"}},
-                settings=settings("export"),
-            )
-        return {name: tmp_path / f"export_{name}" for name in parts}
-
-    return write
 
 
 def merged_in_one_run(tmp_path, spec, parts, *, by, overrides=()):
@@ -286,118 +263,6 @@ def test_the_merged_export_says_what_it_is_and_every_tool_reads_it(
     assert generate(["--model", ".", "--base", spec.path, "--device", "cpu", *wanted]) == 0
     ours = np.asarray(Image.open(out / "i.png")).astype(int)
     assert np.abs(stock - ours).max() <= 1
-
-
-def refused(capsys, spec, exports, out, *more, by="addition"):
-    """Run a merge that is refused; return its one line."""
-    before = out.exists()
-    assert run(spec, exports, out, *more, by=by) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    assert out.exists() == before
-    return error
-
-
-def test_what_cannot_be_merged_is_refused_in_one_line(
-    tmp_path, spanning, customise_apart, exported, capsys
-):
-    spec = spanning("sd15")
-    parts = customise_apart(spec, CASES["addition"][0])
-    parts |= customise_apart(spec, CASES["constrained"][0], names=("beth", "summer"))
-    made = exported(spec, parts)
-    two = [made["rick"], made["morty"]]
-    out = tmp_path / "out"
-
-    def say(exports, *more, by="addition"):
-        return refused(capsys, spec, exports, out, *more, by=by)
-
-    assert "found 1 export" in say(two[:1])
-    assert "nowhere is not an export" in say([made["rick"], tmp_path / "nowhere"])
-    twice = say([made["rick"], made["rick"]])
-    assert f"'rick' is a concept of {made['rick']} and of" in twice
-    assert "--name-of rick=rick_2" in twice
-    assert "no export has a concept 'jerry': rick, morty" in say(two, "--name-of", "jerry=x")
-    assert "name-of: found 'rick=R 2'" in say(two, "--name-of", "rick=R 2")
-    assert "device: found 'tpu'" in say(two, "--device", "tpu")
-    assert "set: found 'seed=1'" in say(two, "--set", "seed=1")
-    assert "method.merging.captions: no such key" in say(two, "--set", "method.merging.captions=2")
-    assert "export.lora_rank: found 0" in say(two, "--set", "export.lora_rank=0")
-    assert "holds a LoRA, --by constrained merges whole weights" in say(two, by="constrained")
-    assert "holds whole weights of the U-Net, --by addition merges a LoRA or embeddings" in say(
-        [made["rick"], made["beth"]]
-    )
-    keys = [made["beth"], made["summer"]]
-    few = say(keys, "--set", "method.merging.captions=1", by="constrained")
-    needed = re.search(r"captions: found 1, whose .* the text is 32 wide .* Use (\d+)\.", few)
-    assert int(needed[1]) > 1
-    many = say(keys, "--set", "method.merging.captions=99999", by="constrained")
-    assert "captions: found 99999, but there are" in many
-
-    out.mkdir()
-    (out / "mine.txt").touch()
-    assert f"out: {out} is there and not empty" in say(two)
-
-
-def test_exports_of_other_base_models_are_refused(
-    tmp_path, spanning, backbones, customise_apart, exported, capsys
-):
-    spec, other = spanning("sd15"), backbones("sd15")
-    made = exported(spec, customise_apart(spec, CASES["addition"][0], names=("rick",)))
-    made |= exported(other, customise_apart(other, CASES["addition"][0], names=("morty",)))
-    sdxl = backbones("sdxl")
-    made |= exported(sdxl, customise_apart(sdxl, CASES["addition"][0], names=("beth",)))
-    out = tmp_path / "out"
-    error = refused(capsys, spec, [made["rick"], made["beth"]], out)
-    assert f"{made['rick']} on <your sd15 folder> (weights " in error
-    assert f"{made['beth']} on <your sdxl folder> (weights " in error
-    error = refused(capsys, spec, [made["rick"], made["morty"]], out)
-    assert "exports of different base models" in error
-    third = tmp_path / "third"
-    made["rick"].rename(third)
-    error = refused(capsys, other, [third, made["rick"].parent / "export_rick_2"], out)
-    assert "is not an export" in error
-
-
-def test_text_encoders_and_mixed_embeddings_are_refused(
-    tmp_path, spanning, customise_apart, add_text_lora, exported, capsys
-):
-    spec = spanning("sd15")
-    parts = customise_apart(spec, CASES["addition"][0])
-    add_text_lora({"morty": parts["morty"]}, spec)
-    made = exported(spec, parts)
-    out = tmp_path / "out"
-    error = refused(capsys, spec, made.values(), out)
-    assert f"{made['morty']} holds weights of text_encoder that were trained" in error
-    assert "Use --by gradient_fusion" in error
-    save_file(
-        {"text_encoder.rick": torch.ones(2, 2, 32)},
-        made["rick"] / "layerwise_embeddings.safetensors",
-    )
-    error = refused(capsys, spec, made.values(), out, by="gradient_fusion")
-    assert f"{made['rick']} has embeddings per layer, {made['morty']} the same" in error
-
-
-def test_the_base_model_must_be_the_one_that_was_customised(
-    tmp_path, spanning, backbones, customise_apart, exported, capsys
-):
-    spec = spanning("sd15")
-    made = exported(spec, customise_apart(spec, CASES["addition"][0]))
-    error = refused(capsys, backbones("sd15"), made.values(), tmp_path / "out")
-    assert f"but {made['rick']} was trained on others" in error
-    assert main([*map(str, made.values()), "--by", "addition", "--out", str(tmp_path / "out")]) == 2
-    assert "Name it with --base" in capsys.readouterr().err
-
-
-def test_weights_that_only_reading_shows_are_refused_by_the_exports_name(
-    tmp_path, spanning, customise_apart, exported, capsys
-):
-    spec = spanning("sd15")
-    made = exported(spec, customise_apart(spec, WeightTuning(None)))
-    error = refused(capsys, spec, made.values(), tmp_path / "out", by="gradient_fusion")
-    assert f"{made['rick']}: has changed" in error
-    assert "linear layers only" in error
-    assert not [file.name for file in tmp_path.iterdir() if file.name.startswith(".")]
 
 
 def test_help_imports_no_library_that_takes_long():
