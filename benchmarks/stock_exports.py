@@ -31,12 +31,13 @@ FILLED_IN = "num_inference_steps=25, guidance_scale=5.0, generator=torch.Generat
 CALL = re.compile(r'pipe\("([^"\n]+)"\)')
 
 
-def check(export: Path, *, work: Path) -> dict[str, Any]:
+def check(export: Path, *, work: Path, python: str) -> dict[str, Any]:
     """Draw one image in both ways.
 
     Args:
         export: an export's folder.
         work: an empty folder.
+        python: the interpreter that stock diffusers runs in.
 
     Returns:
         Its method, whether its README claims that stock tools read all of it, and the largest and
@@ -56,7 +57,7 @@ def check(export: Path, *, work: Path) -> dict[str, Any]:
     code = "import torch\n" + CALL.sub(rf'pipe("\1", {FILLED_IN})', code)
     stock, ours = work / "stock.png", work / "ours.png"
     (work / "snippet.py").write_text(code.replace('"image.png"', repr(str(stock))))
-    _run([sys.executable, "-I", "-c", WITHOUT_US, str(work / "snippet.py")], cwd=export)
+    _run([python, "-I", "-c", WITHOUT_US, str(work / "snippet.py")], cwd=export)
     drawn = ["--prompt", prompt, "--seed", "0", "--out", str(ours), "--device", "cpu"]
     _run([sys.executable, "-m", "clif_exp.generate", "--model", str(export), *drawn], cwd=work)
     pixels = [np.asarray(Image.open(file).convert("RGB"), dtype=np.int16) for file in (stock, ours)]
@@ -77,6 +78,12 @@ def main() -> None:
     )
     parser.add_argument("folders", type=Path, nargs="+", help="exports, or runs that hold one")
     parser.add_argument("--out", type=Path, help="results as JSON")
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        help="interpreter of an environment with stock diffusers; default: this one, in which"
+        " clif_exp is made impossible to import",
+    )
     options = parser.parse_args()
     results: dict[str, Any] = {
         "hardware": hardware(),
@@ -88,8 +95,10 @@ def main() -> None:
         if not (export / "README.md").is_file():
             continue
         with tempfile.TemporaryDirectory() as work:
-            results["exports"][folder.name] = found = check(export, work=Path(work))
-        print(f"{folder.name}: {found}", flush=True)
+            found = check(export, work=Path(work), python=options.python)
+        name = export.parent.name if export.name == "export" else export.name
+        results["exports"][name] = found
+        print(f"{name}: {found}", flush=True)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(results, indent=1) + "\n")
