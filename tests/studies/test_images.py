@@ -65,3 +65,8 @@ def test_a_figure_that_nothing_fits_is_refused(tmp_path):
     a_run(tmp_path, "mix_only", seed=1, intact=1)
     with pytest.raises(ValueError, match="no cast and seed has a finished run in every group"):
         shown(tmp_path)
+
+
+def test_a_layout_that_does_not_exist_is_refused_before_anything_runs():
+    with pytest.raises(ValueError, match=r"layouts\.0"):
+        ImagesFigure(kind="images", layouts=["sied"], pairs="any", concepts=2, rows=1)

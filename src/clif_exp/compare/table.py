@@ -50,6 +50,13 @@ def head(measure: str) -> str:
     return measure + _ARROWS[better(measure)]
 
 
+def between(interval: tuple[float, float] | None, *, digits: int, sign: str = "") -> str:
+    """Return an interval as text, "0.12 to 0.34"; MISSING for none. `sign="+"` writes +0.12."""
+    if interval is None:
+        return MISSING
+    return " to ".join(f"{value:{sign}z.{digits}f}" for value in interval)
+
+
 def means_table(comparison: Comparison) -> Table:
     """Return groups by measures."""
     heads = [head(measure) for measure in comparison.measures]
@@ -197,7 +204,7 @@ def _mean_cell(mean: Mean, *, of: int, digits: int, best: bool) -> Cell:
         return Cell(MISSING)
     details = []
     if mean.interval is not None:
-        details.append("{:z.{d}f} to {:z.{d}f}".format(*mean.interval, d=digits))
+        details.append(between(mean.interval, digits=digits))
     if mean.runs != of:
         details.append(f"{mean.runs} of {of} runs")
     return Cell(f"{mean.mean:z.{digits}f}", ", ".join(details), best)
@@ -206,11 +213,7 @@ def _mean_cell(mean: Mean, *, of: int, digits: int, best: bool) -> Cell:
 def _difference_cells(found: Difference, *, digits: int) -> list[Cell]:
     if found.mean is None:
         return [Cell("0"), *[Cell(MISSING)] * 5]
-    interval = (
-        ""
-        if found.interval is None
-        else "{:+z.{d}f} to {:+z.{d}f}".format(*found.interval, d=digits)
-    )
+    interval = "" if found.interval is None else between(found.interval, digits=digits, sign="+")
     return [
         Cell(str(found.pairs)),
         Cell(f"{found.mean:+z.{digits}f}", interval),

@@ -77,7 +77,7 @@ def keep(
     write_saved(folder / RUNS, runs)
     for ending, kind in ENDINGS.items():
         write_text(folder / f"table{ending}", text_of(found, kind))
-    everything = compare(runs, by=by, metrics=["*"], baseline=baseline)
+    everything = compare(runs, by=by, metrics=["*"])
     said = [*notes(everything), _saved(runs)]
     write_text(folder / EVERYTHING, formats.markdown([measures_table(everything)], said))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from clif_exp.compare.grouping import Group
 from clif_exp.compare.statistics import mean_of
+from clif_exp.compare.table import between
 from clif_exp.reporting import plots
 
 _MEASURE = "attendance"
@@ -81,6 +82,6 @@ def caption(found: Mapping[str, Any]) -> str:
         "| --- | --- | --- | --- |",
     ]
     for label, of in found["means"].items():
-        interval = "-" if of["interval"] is None else "{:.3f} to {:.3f}".format(*of["interval"])
+        interval = between(of["interval"], digits=3)
         lines.append(f"| {label} | {of['runs']} | {of['mean']:.3f} | {interval} |")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from clif_exp.artifacts.files import read_jsonl
 from clif_exp.compare.grouping import Group
 from clif_exp.compare.reading import published
 from clif_exp.compare.statistics import mean_of
+from clif_exp.compare.table import between
 from clif_exp.generation.attention import MANIFEST
 from clif_exp.reporting.attention import MODELS, attention_rows
 from clif_exp.reporting.images import Tile, write_grid
@@ -91,7 +92,7 @@ def caption(found: Mapping[str, Any]) -> str:
     ]
     for label, models in found["overlap"].items():
         for artifact, of in models.items():
-            interval = "-" if of["interval"] is None else "{:.3f} to {:.3f}".format(*of["interval"])
+            interval = between(of["interval"], digits=3)
             cells = f"{len(of['values'])} | {of['mean']:.3f} | {interval}"
             lines.append(f"| {label} | {MODELS[artifact]} | {cells} |")
     return "\n".join(lines)

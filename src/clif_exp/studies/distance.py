@@ -12,6 +12,7 @@ from clif_exp.compare.grouping import Group
 from clif_exp.compare.reading import published
 from clif_exp.compare.run import Run
 from clif_exp.compare.statistics import interval_over_units
+from clif_exp.compare.table import MISSING, between
 from clif_exp.evaluation.correlation import FILE
 from clif_exp.evaluation.distance import AFTER_TRAINING
 from clif_exp.reporting import plots
@@ -192,8 +193,6 @@ def caption(found: Mapping[str, Any]) -> str:
 
 def _cell(of: Mapping[str, Any]) -> str:
     if of["value"] is None:
-        return "-"
-    if of["interval"] is None:
-        return f"{of['value']:.2f}"
-    low, high = of["interval"]
-    return f"{of['value']:.2f} ({low:.2f} to {high:.2f})"
+        return MISSING
+    known = f" ({between(of['interval'], digits=2)})" if of["interval"] else ""
+    return f"{of['value']:.2f}{known}"

@@ -33,7 +33,9 @@ def collect(groups: Sequence[Group], *, settings: ImagesFigure) -> dict[str, Any
     runs, shared = _of_one_cast(groups)
     lines = {label: _judged(run) for label, run in runs.items()}
     first = next(iter(lines.values()))
-    chosen = _choose(list(first), run=next(iter(runs.values())), settings=settings)
+    chosen = _choose(
+        first, kinds=_kinds(next(iter(runs.values())), settings.pairs), settings=settings
+    )
     rows = []
     for key in chosen:
         line = first[key]
@@ -74,18 +76,18 @@ def _judged(run: Run) -> dict[Prompt, dict[str, Any]]:
     return {(of["prompt"], of["seed"]): of for of in lines if of["group"] == "multi"}
 
 
-def _choose(prompts: Sequence[Prompt], *, run: Run, settings: ImagesFigure) -> list[Prompt]:
+def _choose(
+    lines: Mapping[Prompt, Mapping[str, Any]], *, kinds: Mapping[str, str], settings: ImagesFigure
+) -> list[Prompt]:
     """Return the prompts of the first sampling seed that the settings ask for, layouts in turn."""
-    lines = _judged(run)
-    seed = prompts[0][1] if prompts else 0
-    classes = _kinds(run, settings.pairs)
+    seed = next((key[1] for key in lines), 0)
     fitting = [
         key
-        for key in prompts
+        for key, line in lines.items()
         if key[1] == seed
-        and lines[key]["layout"] in settings.layouts
-        and len(lines[key]["concepts"]) >= settings.concepts
-        and _fit(lines[key]["concepts"], classes, settings.pairs)
+        and line["layout"] in settings.layouts
+        and len(line["concepts"]) >= settings.concepts
+        and _fit(line["concepts"], kinds, settings.pairs)
     ]
     by_layout = {
         layout: [key for key in fitting if lines[key]["layout"] == layout]

@@ -27,6 +27,7 @@ from clif_exp.artifacts.files import file_digest, read_jsonl, write_json, write_
 from clif_exp.compare.reading import published, read
 from clif_exp.compare.run import Run
 from clif_exp.compare.statistics import interval_over_units
+from clif_exp.compare.table import MISSING, between
 from clif_exp.errors import report
 from clif_exp.reporting.images import Tile, write_grid
 
@@ -272,7 +273,7 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     for question, of in found.items():
         agree = f"{of['agree']:.2f}{_interval(of['agree_interval'])}"
-        kappa = "-" if of["kappa"] is None else f"{of['kappa']:.2f}"
+        kappa = MISSING if of["kappa"] is None else f"{of['kappa']:.2f}"
         numbers = [
             str(of["answers"]),
             *(f"{of[rater]:.2f}" for rater in ("person", "reader")),
@@ -284,7 +285,7 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _interval(of: tuple[float, float] | None) -> str:
-    return "" if of is None else f" ({of[0]:.2f} to {of[1]:.2f})"
+    return "" if of is None else f" ({between(of, digits=2)})"
 
 
 def _show(

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from clif_exp.settings import Positive, Strict, Word
+from clif_exp.prompts.evaluation import Layout
+from clif_exp.settings import Positive, Strict
 
 Pairs = Literal["any", "alike", "across_styles"]
 
@@ -27,7 +28,7 @@ class ImagesFigure(Strict):
     """
 
     kind: Literal["images"]
-    layouts: Annotated[list[Word], Field(min_length=1)]
+    layouts: Annotated[list[Layout], Field(min_length=1)]
     pairs: Pairs
     concepts: Positive
     rows: Positive
