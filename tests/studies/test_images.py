@@ -55,7 +55,7 @@ def test_groups_are_shown_with_the_same_cast_and_seed(tmp_path):
     a_run(tmp_path, "clif", seed=0, intact=1)
     for method in ("clif", "mix_only"):
         a_run(tmp_path, method, seed=1, intact=1)
-    assert shown(tmp_path)[1]["cast"].endswith("1")
+    assert shown(tmp_path)[1]["cast"] == "cast 200, training seed 1"
 
 
 def test_a_figure_that_nothing_fits_is_refused(tmp_path):

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from clif_exp.artifacts.files import read_jsonl
-from clif_exp.compare.grouping import Group
+from clif_exp.compare.grouping import REPLICATES, Group
 from clif_exp.compare.reading import published
 from clif_exp.compare.run import Run
 from clif_exp.reporting.images import Tile, write_grid
 from clif_exp.studies.settings import ImagesFigure, Pairs
 
 _SIDE, _LABEL = 128, 150  # px of an image and of the column of prompts
+_TITLES = dict(zip(REPLICATES, ("cast", "training seed"), strict=True))
 
 
 def collect(groups: Sequence[Group], *, settings: ImagesFigure) -> dict[str, Any]:
@@ -58,7 +59,10 @@ def _of_one_cast(groups: Sequence[Group]) -> tuple[dict[str, Run], str]:
     """Return each group's run of the first cast and seed that all have, and what it is called."""
     for key in groups[0].runs:
         if all(key in group.runs for group in groups):
-            named = ", ".join(key) or "the only run"
+            settings = groups[0].runs[key].settings
+            named = ", ".join(
+                f"{_TITLES[of]} {settings[of]}" for of in REPLICATES if of in settings
+            )
             return {group.label: group.runs[key] for group in groups}, named
     raise ValueError(
         "hydra.sweeper.keep.figures: no cast and seed has a finished run in every group; finish the"
