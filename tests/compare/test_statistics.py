@@ -14,12 +14,21 @@ DIFFERENCES = [0.11, -0.02, 0.05, 0.3, 0.17, -0.08, 0.21, 0.04, 0.09]
 def test_the_interval_is_scipys_bootstrap():
     values = np.array([0.3, 0.5, 0.45, 0.7, 0.62, 0.41])
     theirs = stats.bootstrap(
-        (values,), np.mean, n_resamples=9_999, method="BCa", rng=np.random.default_rng(0)
+        (np.sort(values),), np.mean, n_resamples=9_999, method="BCa", rng=np.random.default_rng(0)
     ).confidence_interval
     assert ours.bootstrap_interval(list(values)) == pytest.approx((theirs.low, theirs.high))
     found = ours.mean_of(list(values))
     assert (found.runs, found.mean) == (6, pytest.approx(values.mean()))
     assert found.interval[0] < found.mean < found.interval[1]
+
+
+def test_order_and_the_last_digits_of_sums_change_nothing():
+    values = [0.1 + 0.2, 0.3, 0.5, 0.41, 0.62]
+    others = [0.62, 0.3, 0.41, 0.1 + 0.2, 0.5]
+    assert ours.bootstrap_interval(values) == ours.bootstrap_interval(others)
+    noisy, exact = [0.1 + 0.2, -0.3, 0.7, 0.9], [0.3, -0.3, 0.7, 0.9]
+    assert ours.signed_rank_p(noisy) == ours.signed_rank_p(exact)
+    assert ours.rank_biserial(noisy) == ours.rank_biserial(exact)
 
 
 def test_one_run_has_no_interval_and_equal_runs_have_none_to_speak_of():

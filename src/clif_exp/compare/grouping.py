@@ -211,7 +211,10 @@ def _by_number(group: Group) -> list[tuple[float, str]]:
 
 
 def _by_unit(runs: Sequence[Run], unit: Sequence[str]) -> tuple[dict[Unit, Run], list[Run]]:
-    """Return one run per unit, finished ones first and then the newest; and the others."""
+    """Return one run per unit, finished ones first and then the newest; and the others.
+
+    Units are sorted, so that a bootstrap draws the same whatever order runs are read in.
+    """
     found: dict[Unit, Run] = {}
     older: list[Run] = []
     for run in runs:
@@ -222,7 +225,7 @@ def _by_unit(runs: Sequence[Run], unit: Sequence[str]) -> tuple[dict[Unit, Run],
         kept, left = sorted((found[key], run), key=_age, reverse=True)
         found[key] = kept
         older.append(left)
-    return found, older
+    return dict(sorted(found.items())), older
 
 
 def _age(run: Run) -> tuple[bool, str, str]:

@@ -15,7 +15,7 @@ from clif_exp.artifacts.files import write_text
 from clif_exp.compare.run import Run
 
 _FORMAT = 1
-_DIGITS = 6
+_DIGITS = 12  # as many as the tests need to see which differences are equal
 PLACES = ("paths", "artifacts", "logger", "callbacks", "trainer.progress")
 """Settings, or groups of them, that say where results are put and shown."""
 

@@ -19,6 +19,7 @@ LEVEL = 0.05
 POWER = 0.8
 _RESAMPLES = 9_999
 _RESAMPLES_OF_UNITS = 1_999  # each computes a statistic in Python
+_DECIMALS = 9  # of a difference: sums in another order make equal ones differ in the last digits
 _MOST_EXACT = 13  # pairs of which all 2^n signs are tried
 
 
@@ -71,7 +72,7 @@ def mean_of(values: Sequence[float]) -> Mean:
 def bootstrap_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """Return the bias-corrected and accelerated bootstrap interval of the mean (Efron, 1987).
 
-    The same values give the same interval. None with fewer than two values.
+    The same values give the same interval, in whatever order. None with fewer than two values.
     """
     import numpy as np
     from scipy import stats
@@ -83,7 +84,7 @@ def bootstrap_interval(values: Sequence[float]) -> tuple[float, float] | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         found = stats.bootstrap(
-            (np.asarray(values),),
+            (np.sort([round(value, _DECIMALS) for value in values]),),
             np.mean,
             n_resamples=_RESAMPLES,
             confidence_level=CONFIDENCE,
@@ -165,7 +166,7 @@ def signed_rank_p(differences: Sequence[float]) -> float | None:
 
     if len(differences) < 2:
         return None
-    known = [value for value in differences if value != 0]
+    known = _differing(differences)
     if not known:
         return 1.0
     ranks = stats.rankdata([abs(value) for value in known])
@@ -175,6 +176,11 @@ def signed_rank_p(differences: Sequence[float]) -> float | None:
     bits = np.arange(2 ** len(ranks))[:, None] >> np.arange(len(ranks))
     sums = np.where(bits & 1, 1, -1) @ ranks
     return float(np.mean(np.abs(sums) >= abs(np.sign(known) @ ranks) - 1e-9))
+
+
+def _differing(differences: Sequence[float]) -> list[float]:
+    """Return those that are not 0, rounded so that equal ones are ties."""
+    return [value for value in (round(value, _DECIMALS) for value in differences) if value]
 
 
 def smallest_p(pairs: int) -> float:
@@ -207,7 +213,7 @@ def rank_biserial(differences: Sequence[float]) -> float | None:
 
     if len(differences) < 2:
         return None
-    known = [value for value in differences if value != 0]
+    known = _differing(differences)
     if not known:
         return 0.0
     ranks = stats.rankdata([abs(value) for value in known])
