@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from dataclasses import replace
 
 import hydra
 import pytest
@@ -201,6 +202,15 @@ def test_a_saved_file_reads_like_its_folder(tmp_path, runs):
             key: value for key, value in run.settings.items() if not key.startswith(("pa", "ar"))
         }
     assert str(tmp_path) not in file.read_text(), "where things lay on this machine"
+
+
+def test_a_saved_command_runs_elsewhere(tmp_path, runs):
+    command = "python -m clif_exp method=clif 'generation.seeds=[0, 1]'"
+    here = f"{command} artifacts.root={tmp_path} +paths.runs={tmp_path}"
+    write_saved(
+        tmp_path / "runs.json", [replace(runs[0], provenance={"command": here, "commit": "abc"})]
+    )
+    assert read([tmp_path / "runs.json"])[0].provenance == {"command": command, "commit": "abc"}
 
 
 def test_a_saved_file_is_small_stable_and_changes_where_a_number_does(tmp_path, runs):

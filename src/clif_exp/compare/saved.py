@@ -1,12 +1,13 @@
 """Runs in one small file that is committed: what `--save` writes, and reading it again.
 
 What all runs share stands once, in front; each run adds what differs. Images and curves are left
-out, and so is where things lay on that machine. Numbers have six digits.
+out, and so is where things lay on that machine.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -29,8 +30,12 @@ def write_saved(file: Path, runs: Sequence[Run]) -> None:
     settings = [
         {key: value for key, value in run.settings.items() if not is_place(key)} for run in runs
     ]
-    shared = {"settings": _shared(settings), "provenance": _shared([r.provenance for r in runs])}
-    described = [_describe(run, own, shared) for run, own in zip(runs, settings, strict=True)]
+    provenances = [_without_places(run.provenance) for run in runs]
+    shared = {"settings": _shared(settings), "provenance": _shared(provenances)}
+    described = [
+        _describe(run, own, provenance, shared)
+        for run, own, provenance in zip(runs, settings, provenances, strict=True)
+    ]
     lines = [
         f'{{"clif_exp_runs": {_FORMAT},',
         f' "settings": {_block(shared["settings"])},',
@@ -73,6 +78,16 @@ def is_place(key: str) -> bool:
     return any(key == place or key.startswith(f"{place}.") for place in PLACES)
 
 
+def _without_places(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return it with a command that says nothing of the machine's folders."""
+    if not (command := provenance.get("command")):
+        return dict(provenance)
+    kept = [
+        word for word in shlex.split(command) if not is_place(word.lstrip("+").partition("=")[0])
+    ]
+    return {**provenance, "command": shlex.join(kept)}
+
+
 def _shared(mappings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what all mappings hold, types included: 1 is not true."""
     first, *others = mappings or [{}]
@@ -84,7 +99,10 @@ def _shared(mappings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _describe(
-    run: Run, settings: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]
+    run: Run,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    shared: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     def own(values: Mapping[str, Any], part: str) -> dict[str, Any]:
         return {key: value for key, value in values.items() if key not in shared[part]}
@@ -101,7 +119,7 @@ def _describe(
         "error": run.error,
         "seed": run.seed,
         "settings": own(settings, "settings"),
-        "provenance": own(run.provenance, "provenance"),
+        "provenance": own(provenance, "provenance"),
         "seconds": {name: _rounded(value) for name, value in run.seconds.items()},
         "peak_memory_mb": {name: _rounded(value) for name, value in run.peak_memory_mb.items()},
         "reused": list(run.reused),
