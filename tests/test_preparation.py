@@ -58,6 +58,21 @@ def test_region_augmentation_without_parts_is_refused_before_anything_is_segment
     assert prepare(compose(*given, "augmentation.region.num_pairs=0")).concepts.names == ("rick",)
 
 
+def test_two_men_whom_nothing_tells_apart_are_refused(tmp_path, base_models):
+    from clif_exp.runs.composing import compose
+    from clif_exp.runs.pipeline import prepare
+
+    for name, class_word in {"rick": "man", "morty": "boy", "jerry": "man"}.items():
+        write_image(tmp_path / f"{name} {class_word}" / f"{name}.png", size=(64, 64))
+    given = ["dataset=folder", f"dataset.root={tmp_path}", *base_models, "method=mix_only"]
+    frozen = [*given, "diffusion.train_embeddings=false"]
+    with pytest.raises(ValueError, match=r"train_embeddings: .*<\w+> and <\w+> both .*'man'"):
+        prepare(compose(*frozen))
+    prepare(compose(*given))
+    prepare(compose(*frozen, "diffusion.initial_words=rare_words"))
+    prepare(compose(*frozen, "dataset.names=[rick,morty]"))
+
+
 def test_images_per_concept_are_the_same_whether_concepts_train_together_or_apart(
     tmp_path, base_models
 ):

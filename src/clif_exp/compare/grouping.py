@@ -19,7 +19,8 @@ _CHANGE_NO_RESULT = (
     "objective",
     "stages",
 )
-_FIRST = ("method.name", "name")  # what names a group best
+METHOD = "method.name"
+_FIRST = (METHOD, "name")  # what names a group best
 _TITLES = {"name": "experiment"}
 _COMMIT = "commit"
 _WORDS = {"true", "false", "null"}

@@ -217,14 +217,15 @@ def _difference_cells(found: Difference, *, digits: int) -> list[Cell]:
     return [
         Cell(str(found.pairs)),
         Cell(f"{found.mean:+z.{digits}f}", interval),
-        Cell(_p(found.p)),
-        Cell(_p(found.holm)),
+        Cell(as_p(found.p)),
+        Cell(as_p(found.holm)),
         Cell(MISSING if found.effect is None else f"{found.effect:+z.2f}"),
         Cell(MISSING if found.detectable is None else f"{found.detectable:.{digits}f}"),
     ]
 
 
-def _p(value: float | None) -> str:
+def as_p(value: float | None) -> str:
+    """Return a p-value as text; MISSING for none."""
     if value is None:
         return MISSING
     return "<0.001" if value < 0.001 else f"{value:.3f}"

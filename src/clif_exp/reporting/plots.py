@@ -29,10 +29,13 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def new_figure(width: float, height: float, *, panels: int = 1) -> tuple[Any, Any]:
+def new_figure(
+    width: float, height: float, *, panels: int = 1, one_scale: bool = True
+) -> tuple[Any, Any]:
     """Return a figure in the style of all plots, and its axes; the size is in inches.
 
-    Of several `panels` beside each other the axes are an array, and share what is upwards.
+    Of several `panels` beside each other the axes are an array, and with `one_scale` share what is
+    upwards.
     """
     import matplotlib
 
@@ -41,7 +44,7 @@ def new_figure(width: float, height: float, *, panels: int = 1) -> tuple[Any, An
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, panels, sharey=True)
+    return figure, figure.subplots(1, panels, sharey=one_scale)
 
 
 def svg(figure: Any) -> str:

@@ -41,6 +41,7 @@ def prepare(config: Config) -> Plan:
         check_concepts,
         check_merging,
         check_parts,
+        check_told_apart,
         leave_parts_unnamed,
         read_concepts,
         select_prompts,
@@ -68,6 +69,7 @@ def prepare(config: Config) -> Plan:
     diffusion = config.diffusion.for_concepts(together)
     config = config.model_copy(update={"diffusion": diffusion})
     check_parts(concepts, config)
+    check_told_apart(concepts, config)
     if config.diffusion.orthogonal_lora and "diffusion" in config.stages:
         check_diffusion(spec, config.diffusion, concepts=len(concepts.concepts))
     prompts, prompt_notes = select_prompts(concepts, config.generation.prompts)

@@ -245,6 +245,32 @@ def check_parts(concepts: ConceptSet, config: Config) -> None:
         )
 
 
+def check_told_apart(concepts: ConceptSet, config: Config) -> None:
+    """Refuse concepts whose prompts would be the same: one embedding, and nothing that changes it.
+
+    Raises:
+        ValueError: names two of them and what they share.
+    """
+    diffusion = config.diffusion
+    if (
+        "diffusion" not in config.stages
+        or not config.method.diffusion
+        or config.method.contrastive
+        or diffusion.train_embeddings
+        or diffusion.initial_words != "class_word"
+    ):
+        return
+    first: dict[str, str] = {}
+    for concept in concepts.concepts:
+        other = first.setdefault(concept.class_word, concept.name)
+        if other != concept.name:
+            raise ValueError(
+                f"diffusion.train_embeddings: found false, but <{other}> and <{concept.name}> both"
+                f" start at {concept.class_word!r} and no stage 1 tells them apart. Set it to true,"
+                " or use diffusion.initial_words=rare_words."
+            )
+
+
 def select_prompts(
     concepts: ConceptSet, settings: PromptSettings
 ) -> tuple[list[EvaluationPrompt], list[str]]:

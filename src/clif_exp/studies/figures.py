@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.artifacts.files import write_json, write_text
-from clif_exp.compare.grouping import Group, group
-from clif_exp.studies import attendance, attention, distance, images
+from clif_exp.compare.grouping import METHOD, Group, full_key, group
+from clif_exp.studies import attendance, attention, curve, distance, images
 from clif_exp.studies.settings import (
     AttendanceFigure,
     AttentionFigure,
+    CurveFigure,
     DistanceFigure,
     FigureSettings,
     ImagesFigure,
@@ -26,6 +27,7 @@ _ROOMS = {
     "distance": (distance, ".svg"),
     "attendance": (attendance, ".svg"),
     "attention": (attention, ".png"),
+    "curve": (curve, ".svg"),
 }
 """Kind of a figure -> what makes it, and its file's ending."""
 
@@ -47,10 +49,19 @@ def keep_figures(
     """
     if not figures:
         return
-    groups = [found for found in group(runs, by).groups if found.runs]
     folder.mkdir(parents=True, exist_ok=True)
-    said = [_keep(groups, folder, settings) for settings in figures]
+    said = [_keep(_groups(runs, by, settings), folder, settings) for settings in figures]
     write_text(folder / CAPTIONS, "\n\n".join(said) + "\n")
+
+
+def _groups(runs: Sequence[Run], by: Sequence[str], settings: FigureSettings) -> list[Group]:
+    """Return the groups of a figure that have finished runs; a curve's hold all its values."""
+    grouping = group(runs, by)
+    if isinstance(settings, CurveFigure):
+        along = full_key(settings.setting, runs, option="hydra.sweeper.keep.figures")
+        others = [key for key in grouping.by if key != along]
+        grouping = group(runs, others or [METHOD])
+    return [found for found in grouping.groups if found.runs]
 
 
 def _keep(groups: Sequence[Group], folder: Path, settings: FigureSettings) -> str:
@@ -68,6 +79,9 @@ def _keep(groups: Sequence[Group], folder: Path, settings: FigureSettings) -> st
         case AttentionFigure():
             found = attention.collect(groups)
             attention.draw(groups, file, rows=settings.rows)
+        case CurveFigure():
+            found = curve.collect(groups, key=settings.setting, metrics=settings.metrics)
+            curve.draw(found, file)
         case ImagesFigure():
             found = images.collect(groups, settings=settings)
             images.draw(groups, found, file)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from clif_exp.artifacts.files import file_digest, read_jsonl, write_json, write_text
+from clif_exp.compare.grouping import METHOD
 from clif_exp.compare.reading import published, read
 from clif_exp.compare.run import Run
 from clif_exp.compare.statistics import interval_over_units
@@ -113,7 +114,7 @@ def draw(runs: Sequence[Run], out: Path, *, count: int, seed: int) -> None:
     by_method: dict[str, list[str]] = {}
     known = pictures(runs)
     for digest in sorted(known):
-        by_method.setdefault(str(known[digest].run.settings["method.name"]), []).append(digest)
+        by_method.setdefault(str(known[digest].run.settings[METHOD]), []).append(digest)
     rng = random.Random(seed)
     chosen = []
     for place, method in enumerate(sorted(by_method)):

@@ -58,7 +58,21 @@ class AttentionFigure(Strict):
     rows: Positive
 
 
+class CurveFigure(Strict):
+    """Metrics against a setting that the study sweeps, a line for each group.
+
+    Attributes:
+        kind: "curve".
+        setting: its key, a number, such as diffusion.images_per_concept.
+        metrics: as in summary.json, a panel for each.
+    """
+
+    kind: Literal["curve"]
+    setting: Annotated[str, Field(min_length=1)]
+    metrics: Annotated[list[str], Field(min_length=1)]
+
+
 FigureSettings = Annotated[
-    ImagesFigure | DistanceFigure | AttendanceFigure | AttentionFigure,
+    ImagesFigure | DistanceFigure | AttendanceFigure | AttentionFigure | CurveFigure,
     Field(discriminator="kind"),
 ]
