@@ -39,7 +39,10 @@ from support import composed
             ["+segmenter.settings.point_per_side=3"],
             ["segmenter.settings.point_per_side", "'points_per_side'"],
         ),
-        (["diffusion.unet=frozen"], ["diffusion.unet", "found 'frozen'", "train_embeddings"]),
+        (
+            ["diffusion.unet=frozen", "diffusion.train_embeddings=false"],
+            ["diffusion.unet", "found 'frozen'", "train_embeddings"],
+        ),
         (["diffusion.learning_rate=fast"], ["diffusion.learning_rate", "'fast'"]),
         (["diffusion.steps=null"], ["diffusion.steps", "null", "images_per_concept"]),
         (

@@ -143,7 +143,10 @@ def test_positions_are_those_of_a_caption_s_only_concept():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["diffusion.embedding_norm_limit=1.5"], r"diffusion\.embedding_norm_limit: .*train_emb"),
+        (
+            ["diffusion.embedding_norm_limit=1.5", "diffusion.train_embeddings=false"],
+            r"diffusion\.embedding_norm_limit: .*train_emb",
+        ),
         (
             ["diffusion.attention_regularisation=0.1", "diffusion.prior_target=teacher"],
             r"diffusion\.attention_regularisation: .*prior_target=teacher",

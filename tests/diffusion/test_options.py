@@ -155,7 +155,8 @@ def test_what_saves_memory_changes_no_result(train):
             if "accumulate" not in option
             else nullcontext()
         ):
-            folders.append(train(**option))
+            # What text encoders hold for their embeddings is spared by accumulate alone.
+            folders.append(train(train_embeddings=False, **option))
     assert held[1] < 0.5 * held[0], "of the activations"
     assert difference(folders[0], folders[1]) == 0, "bit for bit"
     assert usual_difference(folders[0], folders[2]) < 1e-4

@@ -171,6 +171,7 @@ def test_with_a_teacher_the_base_stays_itself(tmp_path, backbones, curated, prio
                 | {
                     "steps": 30,
                     "learning_rate": 3e-3,
+                    "train_embeddings": False,
                     "pair_share": 0.0,
                     "prior_share": share,
                     "prior_target": target,

@@ -134,11 +134,11 @@ def test_seeds_share_the_base_models_prior_images(clif_exp):
 
 
 def test_a_refused_job_says_so_and_the_others_run(clif_exp):
-    result = clif_exp("-m", "debug=fast", "diffusion.unet=frozen,lora")
+    result = clif_exp("-m", "debug=fast", "diffusion.accumulate=3,1")
     assert result.code != 0
     by_status = {result.summary(index)["status"]: result.summary(index) for index in range(2)}
     assert set(by_status) == {"refused", "finished"}
-    assert "diffusion.unet" in by_status["refused"]["error"]
+    assert "diffusion.accumulate" in by_status["refused"]["error"]
     assert result.errors.count("clif_exp: error:") == 1
     assert "Traceback" not in result.errors
 
