@@ -8,6 +8,7 @@ from typing import Any
 
 from clif_exp.compare.grouping import Group, Unit, full_key, setting
 from clif_exp.compare.measures import value
+from clif_exp.compare.run import Run
 from clif_exp.compare.statistics import compare_paired, mean_of
 from clif_exp.compare.table import MISSING, as_p, between, head
 from clif_exp.reporting import plots
@@ -59,9 +60,9 @@ def collect(groups: Sequence[Group], *, key: str, metrics: Sequence[str]) -> dic
     return found
 
 
-def _by_value(group: Group, key: str) -> dict[float, dict[Unit, Any]]:
+def _by_value(group: Group, key: str) -> dict[float, dict[Unit, Run]]:
     """Sort a group's runs by the setting's value."""
-    found: dict[float, dict[Unit, Any]] = {}
+    found: dict[float, dict[Unit, Run]] = {}
     for unit, run in group.runs.items():
         at = setting(run, key)
         if isinstance(at, bool) or not isinstance(at, int | float):
@@ -73,7 +74,7 @@ def _by_value(group: Group, key: str) -> dict[float, dict[Unit, Any]]:
     return dict(sorted(found.items()))
 
 
-def _measured(runs: Mapping[Unit, Any], metric: str) -> dict[Unit, float]:
+def _measured(runs: Mapping[Unit, Run], metric: str) -> dict[Unit, float]:
     return {
         unit: number for unit, run in runs.items() if (number := value(run, metric)) is not None
     }
