@@ -24,17 +24,11 @@ from clif_exp.compare.writing import ENDINGS, EVERYTHING, RUNS
 from clif_exp.runs.messages import choices, config_folder
 from clif_exp.studies.figures import CAPTIONS
 
-
-def _is_study(experiment: str) -> bool:
-    """Whether an experiment is a sweep over casts and seeds, at the whole budget: study.yaml's."""
-    if experiment == "study":
-        return True
-    text = (config_folder() / "experiment" / f"{experiment}.yaml").read_text()
-    bases = re.findall(r"^  - (\w+)$", text, flags=re.MULTILINE)
-    return any(_is_study(base) for base in bases)
-
-
-STUDIES = {name for name in choices("experiment") if _is_study(name)}
+STUDIES = {"study"} | {  # sweeps over casts and seeds at the whole budget
+    file.stem
+    for file in (config_folder() / "experiment").glob("*.yaml")
+    if re.search(r"^  - (study|table1)$", file.read_text(), flags=re.MULTILINE)
+}
 
 
 # What needs a download is composed in tests/test_config.py, and run in test_benchmarks.py.
