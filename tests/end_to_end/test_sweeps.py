@@ -8,21 +8,20 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from clif_exp.artifacts.locks import is_free, process_lock
+from clif_exp.artifacts.locks import process_lock
 from clif_exp.compare.reading import published, read
 from clif_exp.compare.writing import ENDINGS, EVERYTHING, RUNS
 from clif_exp.runs.messages import choices, config_folder
 from clif_exp.studies.figures import CAPTIONS
+from stopped_sweeps import SHORT, started_sweep, summaries, wait_for_jobs, wait_for_orphans
 
 STUDIES = {"study"} | {  # sweeps over casts and seeds at the whole budget
     file.stem
@@ -154,9 +153,6 @@ def test_a_search_from_the_config_runs_all_its_jobs(clif_exp):
     assert all(folder.parent.name == "grid" for folder in result.folders)
 
 
-SHORT = ("debug=fast", "callbacks=quiet", "stages=[curation]")
-
-
 def test_the_same_value_twice_is_one_job_in_the_folder_of_the_chosen_name(clif_exp, tmp_path):
     result = clif_exp("-m", *SHORT, "seed=0,0", "name=mine")
     assert result.code == 0, result.errors
@@ -275,44 +271,6 @@ def test_eight_jobs_killed_twice_end_as_if_undisturbed(clif_exp, base_models, tm
     assert "diffusion.learning_rate: found -1" in ends["-1"]["error"]
     assert "loss" in ends["1e+30"]["error"]
     each_once(killed.values(), store=store)
-
-
-@contextlib.contextmanager
-def started_sweep(*arguments: str, folder: Path, store: Path) -> Iterator[subprocess.Popen]:
-    """Start a sweep in a new interpreter, to be killed."""
-    command = [sys.executable, "-m", "clif_exp", "-m", *arguments, f"artifacts.root={store}"]
-    with open(folder / "output.txt", "a") as output:
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def summaries(folder: Path) -> dict[str, dict[str, Any]]:
-    """Name of each job's folder -> its summary.json."""
-    found = [file for file in folder.glob("**/summary.json") if ".rank_" not in str(file)]
-    return {file.parent.name: json.loads(file.read_text()) for file in found}
-
-
-def wait_for_jobs(sweep: subprocess.Popen, folder: Path, *, finished: int) -> Path:
-    """Wait until some jobs have finished, and return one's folder."""
-    deadline = time.monotonic() + 900
-    while True:
-        done = [name for name, one in summaries(folder).items() if one["status"] == "finished"]
-        if len(done) >= finished:
-            return next(folder.glob(f"*/{done[0]}"))
-        assert sweep.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def wait_for_orphans(folder: Path) -> None:
-    """Wait until the jobs of a killed sweep have ended, which they must."""
-    deadline = time.monotonic() + 60
-    while not all(is_free(lock) for lock in folder.glob("*/*/.job.lock")):
-        assert time.monotonic() < deadline, "a job runs on without its sweep"
-        time.sleep(0.1)
 
 
 def built(store: Path) -> dict[str, str]:

@@ -17,7 +17,7 @@ import yaml
 from clif_exp.compare.config_values import flat_settings
 from clif_exp.compare.run import Run, RunImage, Scalar
 from clif_exp.compare.saved import read_saved
-from clif_exp.runs.directory import sweep_of
+from clif_exp.runs.directory import SUMMARY, sweep_of
 from clif_exp.secrets import masked
 
 log = logging.getLogger("clif_exp")
@@ -75,7 +75,7 @@ def read(paths: Sequence[Path]) -> list[Run]:
 def run_folders(path: Path) -> Iterator[Path]:
     """Yield the runs' folders at or below a folder, sorted; ranks' own folders are none."""
     for folder, below, files in os.walk(path):
-        if "summary.json" in files or ".hydra" in below:
+        if SUMMARY in files or ".hydra" in below:
             below.clear()
             yield Path(folder)
         else:
@@ -136,13 +136,18 @@ def _read_run(folder: Path, sweeps: dict[Path, dict[str, list[str]]]) -> Run | N
         images=_read_images(_artifact(folder, settings, stages, "generation")),
         peak_memory_mb=_numbers(stages, "peak_memory_mb"),
         concepts=_read_concepts(_artifact(folder, settings, stages, "evaluation")),
+        artifacts={
+            name: stage["fingerprint"]
+            for name, stage in stages.items()
+            if isinstance(stage.get("fingerprint"), str)
+        },
     )
 
 
 def _read_summary(folder: Path) -> dict[str, Any] | None:
     """Return summary.json with `status`, `stages` and `metrics`, whatever it holds of them."""
     unknown: dict[str, Any] = {"status": "killed", "stages": {}, "metrics": {}}
-    file = folder / "summary.json"
+    file = folder / SUMMARY
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -47,6 +47,7 @@ class Run:
         images: those that the store still has.
         peak_memory_mb: stage -> its largest memory.
         concepts: concept -> "attendance" and "confusion" in images of several concepts.
+        artifacts: artifact -> its fingerprint; of a file of `--save` the first 16 digits.
     """
 
     folder: Path
@@ -64,6 +65,7 @@ class Run:
     images: Sequence[RunImage] = ()
     peak_memory_mb: Mapping[str, float] = field(default_factory=dict)
     concepts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    artifacts: Mapping[str, str] = field(default_factory=dict)
 
 
 def differing(runs: Sequence[Run]) -> list[str]:

@@ -17,6 +17,7 @@ from clif_exp.compare.run import Run
 
 _FORMAT = 1
 _DIGITS = 12  # as many as the tests need to see which differences are equal
+FINGERPRINT_DIGITS = 16  # of 64, enough that no two artifacts are taken for one another
 PLACES = ("paths", "artifacts", "logger", "callbacks", "trainer.progress")
 """Settings, or groups of them, that say where results are put and shown."""
 
@@ -128,6 +129,7 @@ def _describe(
             name: {measure: _rounded(value) for measure, value in measured.items()}
             for name, measured in run.concepts.items()
         },
+        "artifacts": {name: it[:FINGERPRINT_DIGITS] for name, it in run.artifacts.items()},
     }
 
 
@@ -178,4 +180,5 @@ def _restore(
         provenance={**provenance, **run["provenance"]},
         peak_memory_mb=run["peak_memory_mb"],
         concepts=run["concepts"],
+        artifacts=run.get("artifacts", {}),  # files made before November 2026 have none
     )

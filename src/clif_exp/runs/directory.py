@@ -16,6 +16,7 @@ from clif_exp.artifacts.files import write_text
 from clif_exp.artifacts.store import RECORD, Artifact
 
 Status = Literal["finished", "pruned", "failed", "killed", "refused"]
+SUMMARY = "summary.json"
 UNFINISHED = "still running, or killed before it could say why (SIGKILL, power)"
 
 
@@ -109,7 +110,7 @@ class RunDirectory:
 
     def write(self) -> None:
         """Publish summary.json; a reader sees the old one or the new one."""
-        write_text(self.path / "summary.json", json.dumps(self.summary, indent=2) + "\n")
+        write_text(self.path / SUMMARY, json.dumps(self.summary, indent=2) + "\n")
 
     def write_curves(self, curves: Mapping[str, Path]) -> None:
         """Join the training stages' metrics.csv into the run's, with a `stage` column in front."""

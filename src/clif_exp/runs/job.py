@@ -35,7 +35,7 @@ from clif_exp.errors import (
     TimeBudgetExhausted,
 )
 from clif_exp.runs.config import validate
-from clif_exp.runs.directory import RunDirectory, quoted, relative
+from clif_exp.runs.directory import SUMMARY, RunDirectory, quoted, relative
 from clif_exp.runs.messages import DISK_ERRORS
 from clif_exp.runs.preparation import check_devices
 from clif_exp.runs.ranks import PARENT, all_ranks, follow_parent
@@ -163,7 +163,7 @@ def _run_as_process(stated: Any, path: Path, objective: str | None) -> tuple[int
     code = subprocess.run(command, check=False, env=environment).returncode
     if code < 0:
         os.kill(os.getpid(), -code)  # the sweep notes what has ended a job's process
-    metrics = json.loads((path / "summary.json").read_text())["metrics"]
+    metrics = json.loads((path / SUMMARY).read_text())["metrics"]
     return code, metrics.get(objective, float("nan")) if objective else None
 
 

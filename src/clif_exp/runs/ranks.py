@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clif_exp.errors import OUT_OF_TIME, RankFailed
-from clif_exp.runs.directory import quoted, relative
+from clif_exp.runs.directory import SUMMARY, quoted, relative
 from clif_exp.training.settings import TrainerSettings
 
 PARENT = "CLIF_EXPPARENT"  # id of the process that started this one and ends it by ending
@@ -160,7 +160,7 @@ class _Others:
                 )
                 if code > 0:
                     with contextlib.suppress(OSError, ValueError):
-                        said += f": {json.loads((own / 'summary.json').read_text())['error']}"
+                        said += f": {json.loads((own / SUMMARY).read_text())['error']}"
                 return (
                     f"rank {rank} {said}; its output is in {relative(own / 'output.log')}. The same"
                     " command resumes the run."

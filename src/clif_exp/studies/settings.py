@@ -1,8 +1,11 @@
-"""Settings of the figures that a study keeps, `figures` of `hydra.sweeper.keep`."""
+"""Settings of the figures that a study keeps, `figures` of `hydra.sweeper.keep`.
+
+`from_saved` tells whether a figure can be made of runs.json alone, without images and artifacts.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -27,6 +30,7 @@ class ImagesFigure(Strict):
         rows: how many prompts, each of other concepts than those before as long as there are any.
     """
 
+    from_saved: ClassVar[bool] = False
     kind: Literal["images"]
     layouts: Annotated[list[Layout], Field(min_length=1)]
     pairs: Pairs
@@ -38,12 +42,14 @@ class DistanceFigure(Strict):
     """Confusion of pairs against the distance of their concepts (Fig. 2)."""
 
     kind: Literal["distance"]
+    from_saved: ClassVar[bool] = False
 
 
 class AttendanceFigure(Strict):
     """Attendance of each concept, by group (Fig. 9)."""
 
     kind: Literal["attendance"]
+    from_saved: ClassVar[bool] = True
 
 
 class AttentionFigure(Strict):
@@ -54,6 +60,7 @@ class AttentionFigure(Strict):
         rows: prompts shown, the first ones of the first run; the numbers are of all.
     """
 
+    from_saved: ClassVar[bool] = False
     kind: Literal["attention"]
     rows: Positive
 
@@ -67,6 +74,7 @@ class CurveFigure(Strict):
         metrics: as in summary.json, a panel for each.
     """
 
+    from_saved: ClassVar[bool] = True
     kind: Literal["curve"]
     setting: Annotated[str, Field(min_length=1)]
     metrics: Annotated[list[str], Field(min_length=1)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clif_exp.runs.directory import quoted
+from clif_exp.runs.directory import SUMMARY, quoted
 from clif_exp.runs.entry import job_folder_name
 
 JOB_LOCK = ".job.lock"  # in a job's folder, held while it runs
@@ -60,7 +60,7 @@ class Job:
     def summary(self) -> dict[str, Any]:
         """Return its summary.json; empty if there is none or it cannot be read."""
         try:
-            found = json.loads((self.folder / "summary.json").read_text())
+            found = json.loads((self.folder / SUMMARY).read_text())
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}

@@ -25,7 +25,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from clif_exp.artifacts.files import write_text
-from clif_exp.runs.directory import UNFINISHED
+from clif_exp.runs.directory import SUMMARY, UNFINISHED
 from clif_exp.runs.entry import exit_codes, wants_traceback
 from clif_exp.runs.messages import unwritable_run
 
@@ -188,7 +188,7 @@ def _stop(processes: Sequence[ForkProcess]) -> None:
 
 def _note_signal(folder: Path, code: int) -> None:
     """Say in a killed job's summary.json what has ended it, which it could not do itself."""
-    file = folder / "summary.json"
+    file = folder / SUMMARY
     if code >= 0 or not file.is_file():
         return
     summary = json.loads(file.read_text())

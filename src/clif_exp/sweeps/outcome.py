@@ -14,7 +14,7 @@ from clif_exp.artifacts.files import write_text
 from clif_exp.compare.formats import print_tables
 from clif_exp.compare.table import Cell, Table
 from clif_exp.reporting import plots
-from clif_exp.runs.directory import relative
+from clif_exp.runs.directory import SUMMARY, relative
 from clif_exp.sweeps.best import experiment
 from clif_exp.sweeps.jobs import key_of
 from clif_exp.sweeps.results import write_comparison
@@ -43,7 +43,7 @@ def write_outcome(search: Search, study: SharedStudy, *, console: Console) -> No
     _show(search, study.trials(), ranked, console=console)
     for name, (_, figure) in _figures(study.study, objective=search.objective).items():
         write_text(search.folder / f"{name}.svg", plots.svg(figure))
-    if any(search.folder.glob("*/summary.json")):
+    if any(search.folder.glob(f"*/{SUMMARY}")):
         shown = sections(study.study, objective=search.objective)
         write_comparison(search.folder, console=console, sections=shown)
     if not ranked:

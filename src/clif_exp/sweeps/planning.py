@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +45,7 @@ class SweepPlan:
     """A sweep's jobs, foreseen together.
 
     Attributes:
-        finished: jobs that an earlier call has finished.
+        finished: jobs that an earlier call has finished, here or where the study was committed.
         pending: jobs to start, in order.
         computed: stages that will be computed, each counted once.
         reused: stages of pending jobs that the store has, or that an earlier job of the sweep
@@ -78,18 +78,21 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def plan_sweep(jobs: Sequence[Job], forecasts: Sequence[Forecast]) -> SweepPlan:
+def plan_sweep(
+    jobs: Sequence[Job], forecasts: Sequence[Forecast], *, kept: Container[Job] = ()
+) -> SweepPlan:
     """Count what is left to do, as if the jobs ran one after the other.
 
     Args:
         jobs: of the sweep.
         forecasts: in the same order.
+        kept: those whose results a study has kept.
     """
     finished, pending = [], []
     computed: dict[str, float] = {}
     reused = refused = 0
     for job, forecast in zip(jobs, forecasts, strict=True):
-        if forecast.is_done(job.summary()):
+        if job in kept or forecast.is_done(job.summary()):
             finished.append(job)
             continue
         pending.append(job)

@@ -108,6 +108,7 @@ def run_sweep(
     from rich.console import Console
 
     from clif_exp.sweeps.importing import import_everything
+    from clif_exp.sweeps.kept import kept_runs
     from clif_exp.sweeps.planning import foresee, plan_sweep
     from clif_exp.sweeps.results import keep_study, show_results
     from clif_exp.sweeps.watching import Watch
@@ -119,20 +120,32 @@ def run_sweep(
         import_everything()
         _wait_for_earlier(jobs)
         forecasts = foresee(composed)
-        plan = plan_sweep(jobs, forecasts)
+        earlier = kept_runs(kept, jobs, composed, forecasts)
+        plan = plan_sweep(jobs, forecasts, kept=earlier)
         console.print(plan.line(), soft_wrap=True, highlight=False)
         returned: list[Any] = []
+        through = False
         objective = config.get("objective")
         watch = Watch(plan.pending, seconds=plan.seconds, objective=objective, console=console)
         try:
             if plan.pending:
                 returned = list(_launch(launcher, plan.pending, watch))
+            through = True
         finally:
             watch.close()
-            statuses = show_results(jobs, folder=folder, objective=objective, console=console)
+            statuses = show_results(
+                jobs, folder=folder, objective=objective, console=console, earlier=earlier
+            )
             exit_codes.extend(EXIT_CODES.get(status, FAILED) for status in statuses)
-        if kept is not None:
-            keep_study([job.folder for job in jobs], kept, console=console)
+            if kept is not None:
+                folders = [job.folder for job in jobs]
+                keep_study(
+                    folders,
+                    kept,
+                    console=console,
+                    earlier={job.folder: run for job, run in earlier.items()},
+                    stopped=not through,
+                )
     return returned
 
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from clif_exp.artifacts.locks import process_lock
 from clif_exp.artifacts.store import process_rank
+from clif_exp.runs.directory import SUMMARY
 from clif_exp.runs.entry import exit_codes, run
 from clif_exp.sweeps.gpus import claimed_gpus, visible_gpus, wanted_gpus
 from clif_exp.sweeps.jobs import JOB_LOCK
@@ -82,7 +83,7 @@ def _objective(folder: Path, name: str | None) -> float | None:
     if not name:
         return None
     try:
-        value = json.loads((folder / "summary.json").read_text())["metrics"].get(name)
+        value = json.loads((folder / SUMMARY).read_text())["metrics"].get(name)
     except (OSError, ValueError, KeyError):
         value = None
     return math.nan if value is None else float(value)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from clif_exp.runs.directory import UNFINISHED, relative
+from clif_exp.runs.directory import SUMMARY, UNFINISHED, relative
 from clif_exp.runs.execution import duration
 from clif_exp.sweeps.jobs import Job
 
@@ -106,7 +106,7 @@ class Watch:
     def _fresh(self, job: Job) -> dict[str, object] | None:
         """Return a job's summary.json if it was written since this sweep began."""
         try:
-            if (job.folder / "summary.json").stat().st_mtime < self._began - 2:
+            if (job.folder / SUMMARY).stat().st_mtime < self._began - 2:
                 return None
         except OSError:
             return None

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from clif_exp.artifacts.locks import process_lock
+from clif_exp.runs.directory import SUMMARY
 
 LEDGER, LOCK = Path("wandb") / "clif_exp.json", Path("wandb") / "clif_exp.lock"
 """In a run's folder. The lock is held for as long as the job runs, however it ends."""
@@ -52,6 +53,6 @@ def _same(file: Path, content: bytes) -> bool:
 
 def _finished(folder: Path) -> bool:
     try:
-        return json.loads((folder / "summary.json").read_text())["status"] in ("finished", "pruned")
+        return json.loads((folder / SUMMARY).read_text())["status"] in ("finished", "pruned")
     except (OSError, ValueError, KeyError):
         return False
