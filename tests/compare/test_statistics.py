@@ -35,6 +35,7 @@ def test_one_run_has_no_interval_and_equal_runs_have_none_to_speak_of():
     assert ours.mean_of([0.5]).interval is None
     assert ours.mean_of([]) == ours.Mean(0, None, None)
     assert ours.bootstrap_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
+    assert ours.bootstrap_interval([0.5 - 0.3, 0.6 - 0.4]) == (0.2, 0.2), "equal but for rounding"
 
 
 def test_the_interval_over_units_draws_whole_units():

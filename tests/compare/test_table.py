@@ -87,6 +87,33 @@ def test_pairs_are_equal_in_all_that_the_group_does_not_set(sweep):
     assert difference.interval[0] < difference.mean < difference.interval[1]
 
 
+def test_runs_on_other_hardware_are_pairs(tmp_path):
+    hardware = {"clif": ("cpu", "gpu", "gpu"), "mix_only": ("gpu", "gpu", "cpu")}
+    jobs = {
+        (f"method={method}", f"seed={seed}", f"trainer.accelerator={used}"): {"multi/side": 0.5}
+        for method, one in hardware.items()
+        for seed, used in enumerate(one)
+    }
+    runs = read([write_sweep(tmp_path / "s", jobs)])
+    found = compare(runs, by=["method"], baseline="clif", metrics=["multi/side"])
+    assert found.grouping.unit == ["seed"]
+    assert found.differences["method=mix_only", "multi/side"].pairs == 3
+
+
+def test_the_notes_count_the_comparisons_that_were_made(tmp_path):
+    jobs = {
+        (f"method={method}", f"seed={seed}"): {"multi/side": value + seed, "multi/identity": None}
+        for method, value in (("clif", 0.1), ("mix_only", 0.2), ("joint_lora", 0.3))
+        for seed in range(6)
+        if method != "joint_lora" or seed < 1
+    }
+    runs = read([write_sweep(tmp_path / "s", jobs)])
+    said = notes(compare(runs, by=["method"], baseline="clif", metrics=["multi/side"]))
+    assert not any("Holm" in line for line in said), "one group alone has enough pairs"
+    unmeasured = compare(runs, by=["method"], baseline="clif", metrics=["multi/identity"])
+    assert "No metric was measured by a run of method=clif and by its partner." in notes(unmeasured)
+
+
 def test_what_a_method_brings_with_it_keeps_no_pair_apart(tmp_path):
     jobs = {}
     for method, rank in (("clif", 16), ("dreambooth", 0)):

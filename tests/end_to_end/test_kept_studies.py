@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shutil
 import signal
+from pathlib import Path
+
+import pytest
 
 from clif_exp.compare.reading import read
 from clif_exp.compare.writing import RUNS
@@ -13,6 +16,40 @@ TABLE2 = (
     *("+experiment=table2", "debug=fast", "diffusion.images_per_concept=8", "seed=0"),
     *("dataset.cast_seed=null", "dataset.size=2", "generation.seeds=[0]"),
 )
+OWN = """\
+# @package _global_
+name: own
+stages: [curation]
+hydra:
+  mode: MULTIRUN
+  sweeper:
+    params: {augmentation.seed: "18,19", dataset.cast_seed: null}
+    keep:
+      folder: kept
+      group_by: [augmentation.seed]
+      metrics: [minutes]
+      baseline: augmentation.seed=18
+      figures: []
+"""
+
+
+@pytest.fixture
+def own_study(clif_exp, tmp_path):
+    """Run a study of two short jobs, of which nothing lies in multirun/."""
+    config = tmp_path / "own" / "experiment" / "own.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(OWN)
+
+    def run(*overrides: str):
+        shutil.rmtree(tmp_path / "multirun", ignore_errors=True)
+        place = f"hydra.searchpath=[file://{tmp_path / 'own'}]"
+        return clif_exp("+experiment=own", "debug=fast", "callbacks=quiet", place, *overrides)
+
+    return run
+
+
+def seeds_in(file: Path) -> list[object]:
+    return sorted(run.settings["augmentation.seed"] for run in read([file]))
 
 
 def test_a_study_goes_on_from_its_committed_runs(clif_exp, tmp_path):
@@ -30,24 +67,80 @@ def test_a_study_goes_on_from_its_committed_runs(clif_exp, tmp_path):
     assert set(after) == {"clif", "clif_without_m"}
     assert after["clif"] == before
     assert not list((tmp_path / "elsewhere").glob("augment_M/*")), "the kept job's work"
-    assert "<td" in (folder.parent / "comparison.html").read_text()
+    page = (folder.parent / "comparison.html").read_text()
+    assert "clif_without_m" in page and "2 runs" in page
     assert "method=clif_without_m" in kept.with_name("table.md").read_text()
-    shutil.rmtree(tmp_path / "multirun")
-    nothing = clif_exp(*TABLE2, "method=clif,clif_without_m", store=tmp_path / "third")
-    assert nothing.code == 0, nothing.errors
-    assert "2 jobs, 2 of them finished: nothing is left to do" in nothing.output
-    assert not nothing.folders
-    assert {run.settings["method.name"]: run for run in read([kept])} == after
+
+
+def test_a_study_is_computed_in_parts(own_study, tmp_path):
+    kept = tmp_path / "kept" / RUNS
+    part = own_study("augmentation.seed=19")
+    assert part.code == 0, part.errors
+    assert "no run of augmentation.seed=18 yet, so no differences" in part.output
+    assert seeds_in(kept) == [19]
+    other = own_study("augmentation.seed=18")
+    assert other.code == 0, other.errors
+    assert len(other.folders) == 1
+    assert seeds_in(kept) == [18, 19]
+    assert "difference" in kept.with_name("table.md").read_text().lower()
+    whole = own_study()
+    assert whole.code == 0, whole.errors
+    assert "2 jobs, 2 of them finished: nothing is left to do" in whole.output
+    assert not whole.folders
+    assert seeds_in(kept) == [18, 19]
+
+
+def test_jobs_that_fail_cost_no_committed_run(own_study, tmp_path):
+    assert own_study("augmentation.seed=19").code == 0
+    committed = (tmp_path / "kept" / RUNS).read_bytes()
+    failed = own_study("augmentation.seed=18", "augmentation.contexts.seed=-1")
+    assert failed.code == 2 and failed.summary()["status"] == "refused"
+    assert (tmp_path / "kept" / RUNS).read_bytes() == committed
+    both = own_study("augmentation.seed=19,-1", "hydra.sweeper.keep.baseline=null")
+    assert both.code == 2
+    runs = read([tmp_path / "kept" / RUNS])
+    assert {run.settings["augmentation.seed"]: run.status for run in runs} == {
+        19: "finished",
+        -1: "refused",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("baseline=augmentation.seed=20", "hydra.sweeper.keep.baseline: no group called"),
+        ("group_by=[augmentation.sed]", "hydra.sweeper.keep.group_by: no run has a setting"),
+    ],
+)
+def test_groups_that_no_job_has_are_refused_at_once(own_study, change, said):
+    key, _, value = change.partition("=")
+    result = own_study(
+        f"hydra.sweeper.keep.{key}='{value}'"
+        if key == "baseline"
+        else f"hydra.sweeper.keep.{key}={value}"
+    )
+    assert result.code == 2
+    assert said in result.errors
+    assert not result.folders
 
 
 def test_ctrl_c_keeps_the_jobs_that_have_finished(base_models, tmp_path, shared_store):
     keep = "{folder: kept, group_by: [augmentation.seed], metrics: [minutes], baseline: null,"
-    given = (*SHORT, "augmentation.seed=18,19,20", f"hydra.sweeper.keep={keep} figures: []}}")
-    with started_sweep(*given, *base_models, folder=tmp_path, store=shared_store) as sweep:
-        wait_for_jobs(sweep, tmp_path / "multirun", finished=1)
-        sweep.send_signal(signal.SIGINT)
-        assert sweep.wait(60) != 0
-    runs = read([tmp_path / "kept" / RUNS])
-    assert 1 <= len(runs) < 3
-    assert {run.status for run in runs} == {"finished"}
-    assert (tmp_path / "kept" / "table.md").is_file()
+    given = (*SHORT, f"hydra.sweeper.keep={keep} figures: []}}", *base_models)
+    for seeds in ("18,19,20", "21,22,23"):
+        with started_sweep(
+            *given,
+            f"augmentation.seed={seeds}",
+            "name=stopped",
+            folder=tmp_path,
+            store=shared_store,
+        ) as sweep:
+            first = wait_for_jobs(sweep, tmp_path / "multirun", finished=1)
+            sweep.send_signal(signal.SIGINT)
+            assert sweep.wait(60) != 0
+        runs = read([tmp_path / "kept" / RUNS])
+        assert 1 <= len(runs) < 3
+        assert {run.status for run in runs} == {"finished"}
+        assert {run.settings["augmentation.seed"] for run in runs} <= {18, 19, 20}
+        shutil.rmtree(first.parent)
+    assert "stays as it is: it holds " in (tmp_path / "output.txt").read_text()

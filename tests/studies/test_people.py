@@ -61,6 +61,17 @@ def test_labels_are_kept_when_images_are_drawn_again(drawn):
     assert (out / people.LABELS).read_bytes() == before
 
 
+def test_labels_of_other_images_are_not_mixed_up(drawn, capsys):
+    runs, out = drawn
+    label(out, lambda *_: "1")
+    before = (out / people.IMAGES).read_bytes()
+    assert people.main(["draw", str(runs), "--out", str(out), "--count", "2"]) == 2
+    assert (
+        "labels.csv holds labels of other images; choose another --out" in capsys.readouterr().err
+    )
+    assert (out / people.IMAGES).read_bytes() == before
+
+
 def test_an_unanswered_question_is_named(drawn, capsys):
     runs, out = drawn
     assert people.main(["compare", str(runs), "--labels", str(out)]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from clif_exp.compare.saved import write_saved
 from clif_exp.compare.writing import RUNS
 from clif_exp.studies.settings import AttendanceFigure, DistanceFigure
 from clif_exp.sweeps.jobs import Job
-from clif_exp.sweeps.kept import kept_runs
+from clif_exp.sweeps.kept import Committed, committed_runs
 from clif_exp.sweeps.planning import Forecast
 from clif_exp.sweeps.settings import KeepSettings
 
+JOB = Job((), ())
 PRINTS = {"diffusion": "d" * 64, "evaluation": "e" * 64}
 CONFIG = {
     "method": {"name": "clif"},
@@ -44,25 +46,63 @@ RUN = Run(
 )
 
 
-def found(folder: Path, run: Run, *, config=CONFIG, forecast=None, figures=()) -> list[Run]:
-    """Commit a run, and return what stands for the one job of a sweep."""
-    write_saved(folder / RUNS, [run])
-    kept = KeepSettings(
+def kept_in(folder: Path, *, figures=()) -> KeepSettings:
+    return KeepSettings(
         folder=str(folder), group_by=[], metrics=[], baseline=None, figures=list(figures)
     )
+
+
+def found(folder: Path, *runs: Run, config=CONFIG, forecast=None, figures=()) -> Committed:
+    """Commit runs, and return what they are to the one job of a sweep."""
+    write_saved(folder / RUNS, runs)
     forecast = Forecast(PRINTS) if forecast is None else forecast
     composed = OmegaConf.create(config)
-    return list(kept_runs(kept, [Job((), ())], [composed], [forecast]).values())
+    kept = kept_in(folder, figures=figures)
+    return committed_runs(kept, [JOB], [composed], [forecast], started=1)
 
 
 def test_a_run_stands_for_the_job_that_would_make_the_same(tmp_path):
-    (run,) = found(tmp_path, RUN)
-    assert run.metrics == RUN.metrics
-    assert found(tmp_path, RUN, figures=[AttendanceFigure(kind="attendance")]) == [run]
+    committed = found(tmp_path, RUN)
+    assert committed.of_jobs[JOB].metrics == RUN.metrics
+    assert (len(committed.of_jobs), committed.others, committed.stale) == (1, (), 0)
+    assert found(tmp_path, RUN, figures=[AttendanceFigure(kind="attendance")]) == committed
 
 
-def test_a_setting_younger_than_the_run_is_no_difference(tmp_path):
-    assert found(tmp_path, RUN, config=CONFIG | {"younger": {"setting": 1}})
+def test_a_run_of_the_same_means_comes_first_and_stands_for_one_job(tmp_path):
+    gpu = replace(RUN, settings=RUN.settings | {"trainer.accelerator": "gpu"}, seed=7)
+    committed = found(tmp_path, RUN, gpu)
+    assert committed.of_jobs[JOB].seed == 7
+    assert committed.stale == 1
+
+
+def test_a_run_takes_settings_that_are_younger_than_it(tmp_path):
+    committed = found(tmp_path, RUN, config=CONFIG | {"younger": {"setting": 1}})
+    assert committed.of_jobs[JOB].settings["younger.setting"] == 1
+    assert committed.of_jobs[JOB].settings["trainer.accelerator"] == "cpu", "as it was"
+
+
+def test_what_has_finished_here_is_read_from_here(tmp_path):
+    stages = {name: {"fingerprint": it} for name, it in PRINTS.items()}
+    job = Job((), (), tmp_path / "job")
+    job.folder.mkdir()
+    (job.folder / "summary.json").write_text(json.dumps({"status": "finished", "stages": stages}))
+    write_saved(tmp_path / RUNS, [RUN])
+    composed, forecast = OmegaConf.create(CONFIG), Forecast(PRINTS)
+    committed = committed_runs(kept_in(tmp_path), [job], [composed], [forecast], started=1)
+    assert committed == Committed()
+
+
+def test_runs_of_a_study_s_other_jobs_are_told_from_stale_ones(tmp_path):
+    other = PRINTS | {"evaluation": "0" * 64}
+    runs = [RUN, replace(RUN, artifacts=other, seed=1), replace(RUN, artifacts={}, seed=2)]
+    write_saved(tmp_path / RUNS, runs)
+    composed = [OmegaConf.create(CONFIG)] * 2
+    forecasts = [Forecast(PRINTS), Forecast(other)]
+    jobs = [JOB, Job(("seed=1",), ())]
+    committed = committed_runs(kept_in(tmp_path), jobs, composed, forecasts, started=1)
+    assert list(committed.of_jobs) == [JOB]
+    assert [run.seed for run in committed.others] == [1]
+    assert committed.stale == 1
 
 
 @pytest.mark.parametrize(
@@ -80,17 +120,19 @@ def test_a_setting_younger_than_the_run_is_no_difference(tmp_path):
     ],
 )
 def test_no_other_run_does(tmp_path, changed, given):
-    assert not found(tmp_path, replace(RUN, **changed), **given)
+    committed = found(tmp_path, replace(RUN, **changed), **given)
+    assert not committed.of_jobs and not committed.others
+    assert committed.stale == (changed.get("status") != "failed")
 
 
 def test_without_a_committed_file_nothing_is_kept(tmp_path):
-    kept = KeepSettings(folder=str(tmp_path), group_by=[], metrics=[], baseline=None, figures=[])
-    given = ([Job((), ())], [OmegaConf.create(CONFIG)], [Forecast(PRINTS)])
-    assert kept_runs(kept, *given) == {} == kept_runs(None, *given)
+    given = ([JOB], [OmegaConf.create(CONFIG)], [Forecast(PRINTS)])
+    assert committed_runs(kept_in(tmp_path), *given, started=1) == Committed()
+    assert committed_runs(None, *given, started=1) == Committed()
 
 
 def test_a_damaged_file_is_refused_before_anything_runs(tmp_path):
     (tmp_path / RUNS).write_text('{"clif_exp_runs": 1, "settings"')
-    kept = KeepSettings(folder=str(tmp_path), group_by=[], metrics=[], baseline=None, figures=[])
+    given = ([JOB], [OmegaConf.create(CONFIG)], [Forecast(PRINTS)])
     with pytest.raises(ValueError, match="make the file again"):
-        kept_runs(kept, [Job((), ())], [OmegaConf.create(CONFIG)], [Forecast(PRINTS)])
+        committed_runs(kept_in(tmp_path), *given, started=1)

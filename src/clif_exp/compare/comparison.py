@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -153,17 +154,24 @@ def _about_differences(comparison: Comparison, *, unit: str, several: bool) -> l
     found = comparison.differences.values()
     if not found:
         return []
-    others = len(comparison.grouping.groups) - 1
     pairs = {difference.pairs for difference in found}
     if pairs == {0}:
+        base, *rest = comparison.grouping.groups
+        if any(base.runs.keys() & other.runs.keys() for other in rest):
+            return [f"No metric was measured by a run of {base.label} and by its partner."]
         return [
             f"No run of {comparison.baseline} has a partner: no run of another group is equal to it"
             f" in {unit}."
         ]
+    tested = Counter(key[1] for key, it in comparison.differences.items() if it.p is not None)
+    others = max(tested.values(), default=1)
     if not several:
         return []
+    fewer = " (fewer where a group lacks it)" if len(set(tested.values())) > 1 else ""
     corrected = (
-        f"; Holm: p, corrected for the {others} comparisons of each metric" if others > 1 else ""
+        f"; Holm: p, corrected for the {others} comparisons of each metric{fewer}"
+        if others > 1
+        else ""
     )
     said = [
         f"Differences from {comparison.baseline}, paired by equal {unit}. p: Wilcoxon's signed-rank"

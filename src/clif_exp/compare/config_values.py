@@ -13,6 +13,7 @@ from clif_exp.secrets import without_secrets
 
 _REFERENCE = re.compile(r"\$\{(\.*)([\w.]+)\}")
 _DEEPEST = 10  # references to references
+_OF_ONE_CALL = ("hydra", "pruning")  # how a job was started, and which trial of a search it was
 
 
 def flat_settings(config: Mapping[str, Any]) -> dict[str, Scalar]:
@@ -22,11 +23,12 @@ def flat_settings(config: Mapping[str, Any]) -> dict[str, Scalar]:
     can resolve (`${oc.env:NAME}`) stays as it is written.
 
     Args:
-        config: content of `.hydra/config.yaml`.
+        config: content of `.hydra/config.yaml`, or a composed config.
 
     Returns:
         Settings in the config's order, secrets hidden; lists and empty mappings as YAML.
     """
+    config = {key: value for key, value in config.items() if key not in _OF_ONE_CALL}
     flat = dict(_leaves(without_secrets(config), ()))
     return {key: _followed(value, key, flat) for key, value in flat.items()}
 

@@ -19,6 +19,11 @@ _CHANGE_NO_RESULT = (
     "objective",
     "stages",
 )
+_MAKE_NO_PAIR_UNLIKE = (
+    "trainer.accelerator",
+    "trainer.strategy",
+    "trainer.checkpoint_every_n_steps",
+)
 METHOD = "method.name"
 _FIRST = (METHOD, "name")  # what names a group best
 _TITLES = {"name": "experiment"}
@@ -107,7 +112,7 @@ def select(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
     return list(runs)
 
 
-def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
+def group(runs: Sequence[Run], by: Sequence[str] = (), *, option: str = "--group-by") -> Grouping:
     """Group runs that differ in cast and seed only, or by chosen settings.
 
     Settings outside a group's own that vary within some group (cast, seed, or a swept one) are what
@@ -117,10 +122,14 @@ def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
     Args:
         runs: all.
         by: names of settings; none: all in which the runs differ and that can change a result.
+        option: what an error calls `by`.
+
+    Raises:
+        ValueError: no run has a setting of `by`.
     """
     varying = [key for key in differing(runs) if not is_place(key) and key not in _CHANGE_NO_RESULT]
     replicates = [key for key in REPLICATES if len({_shown(setting(r, key)) for r in runs}) > 1]
-    keys = [full_key(name, runs, option="--group-by") for name in by]
+    keys = [full_key(name, runs, option=option) for name in by]
     defining = list(dict.fromkeys(keys)) or [key for key in varying if key not in replicates]
     members: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
@@ -129,6 +138,7 @@ def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
         key
         for key in dict.fromkeys([*replicates, *varying])
         if key not in defining
+        and key not in _MAKE_NO_PAIR_UNLIKE
         and (
             key in replicates  # also where each group has one seed only: then no two are a pair
             or any(len({_shown(setting(r, key)) for r in some}) > 1 for some in members.values())
@@ -151,7 +161,7 @@ def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
     return Grouping(sorted(groups, key=_by_number), named, unit, repeated)
 
 
-def find_group(grouping: Grouping, name: str) -> Group:
+def find_group(grouping: Grouping, name: str, *, option: str = "--baseline") -> Group:
     """Return the group that a user means: by its label, its values, or a part of it.
 
     Raises:
@@ -167,7 +177,7 @@ def find_group(grouping: Grouping, name: str) -> Group:
     if len(matches) == 1:
         return matches[0]
     found = "no group" if not matches else f"{len(matches)} groups"
-    raise ValueError(f"--baseline: {found} called {name!r}; there are: {'; '.join(labels)}")
+    raise ValueError(f"{option}: {found} called {name!r}; there are: {'; '.join(labels)}")
 
 
 def _ways_to_call(label: str) -> tuple[list[str], list[str]]:

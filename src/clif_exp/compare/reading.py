@@ -181,7 +181,6 @@ def _read_settings(folder: Path, summary: Mapping[str, Any]) -> dict[str, Scalar
         )
         config = None
     if isinstance(config, dict):
-        config.pop("pruning", None)  # which trial of a search it was
         return flat_settings(config)
     known: dict[str, Scalar] = {
         setting: summary[key] for key, setting in _IN_SUMMARY.items() if key in summary

@@ -79,12 +79,13 @@ def bootstrap_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
     if len(values) < 2:
         return None
-    if len(set(values)) == 1:  # no resample differs
-        return values[0], values[0]
+    known = np.sort([round(value, _DECIMALS) for value in values])
+    if known[0] == known[-1]:  # no resample differs
+        return float(known[0]), float(known[-1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         found = stats.bootstrap(
-            (np.sort([round(value, _DECIMALS) for value in values]),),
+            (known,),
             np.mean,
             n_resamples=_RESAMPLES,
             confidence_level=CONFIDENCE,

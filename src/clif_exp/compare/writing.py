@@ -73,8 +73,8 @@ def keep(
         ValueError: an unknown setting, metric or group.
         OSError: a file cannot be written.
     """
+    write_saved(folder / RUNS, runs)  # first: a wrong name of a metric must cost no run
     found = compare(runs, by=by, metrics=metrics, baseline=baseline)
-    write_saved(folder / RUNS, runs)
     for ending, kind in ENDINGS.items():
         write_text(folder / f"table{ending}", text_of(found, kind))
     everything = compare(runs, by=by, metrics=["*"])

@@ -17,6 +17,7 @@ import csv
 import io
 import json
 import random
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,12 +105,12 @@ def draw(runs: Sequence[Run], out: Path, *, count: int, seed: int) -> None:
 
     Args:
         runs: whose images are drawn.
-        out: folder; labels.csv that is there already stays.
+        out: folder.
         count: of images.
         seed: of the choice.
 
     Raises:
-        ValueError: there are not as many images.
+        ValueError: there are not as many images, or `out` holds labels of others.
     """
     by_method: dict[str, list[str]] = {}
     known = pictures(runs)
@@ -126,7 +127,6 @@ def draw(runs: Sequence[Run], out: Path, *, count: int, seed: int) -> None:
             )
         chosen += rng.sample(by_method[method], share)
     rng.shuffle(chosen)
-    out.mkdir(parents=True, exist_ok=True)
     # The method stands in images.json only by the digest: whoever labels must not know it.
     entries = [
         {
@@ -137,7 +137,11 @@ def draw(runs: Sequence[Run], out: Path, *, count: int, seed: int) -> None:
         }
         for place, digest in enumerate(chosen, start=1)
     ]
-    write_json(out / IMAGES, {"seed": seed, "images": entries})
+    drawn = {"seed": seed, "images": entries}
+    _refuse_other_labels(out, drawn)
+    shutil.rmtree(out / SHEETS, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / IMAGES, drawn)
     for start in range(0, len(entries), _PER_SHEET):
         some = entries[start : start + _PER_SHEET]
         rows = [
@@ -157,6 +161,14 @@ def draw(runs: Sequence[Run], out: Path, *, count: int, seed: int) -> None:
                 [entry["id"], name, *[""] * (len(QUESTIONS) + 1)] for name in entry["concepts"]
             )
         write_text(out / LABELS, lines.getvalue())
+
+
+def _refuse_other_labels(folder: Path, drawn: Mapping[str, Any]) -> None:
+    file = folder / IMAGES
+    if (folder / LABELS).exists() and (not file.exists() or json.loads(file.read_text()) != drawn):
+        raise ValueError(
+            f"{folder / LABELS} holds labels of other images; choose another --out, or remove it"
+        )
 
 
 def read_labels(folder: Path) -> dict[tuple[str, str], dict[str, int]]:

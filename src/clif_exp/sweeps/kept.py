@@ -7,75 +7,138 @@ that the run's had, and its settings are the job's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from clif_exp.compare.config_values import flat_settings
+from clif_exp.compare.grouping import find_group, group
+from clif_exp.compare.run import Run, Scalar
 from clif_exp.compare.saved import FINGERPRINT_DIGITS, is_place, read_saved
 from clif_exp.compare.writing import RUNS
 from clif_exp.sweeps.jobs import Job
 
 if TYPE_CHECKING:
-    from clif_exp.compare.run import Run
     from clif_exp.sweeps.planning import Forecast
     from clif_exp.sweeps.settings import KeepSettings
 
 # How something was computed; where that matters to the result, the fingerprints say so.
 _MEANS = ("trainer", "num_workers")
+_OPTION = "hydra.sweeper.keep"
 
 
-def kept_runs(
+@dataclass(frozen=True)
+class Committed:
+    """What a study's runs.json holds when a sweep begins.
+
+    Attributes:
+        of_jobs: jobs of the sweep that need not run, and the runs that stand for them.
+        others: runs of the study's other jobs, where the sweep is only a part of it.
+        stale: how many finished runs are of another state of the study; they will be replaced.
+    """
+
+    of_jobs: Mapping[Job, Run] = field(default_factory=dict)
+    others: Sequence[Run] = ()
+    stale: int = 0
+
+
+def check_groups(kept: KeepSettings, composed: Sequence[DictConfig]) -> None:
+    """Refuse groups that the study's jobs do not have, before any of them runs.
+
+    Args:
+        kept: what the study keeps.
+        composed: configs of all its jobs.
+
+    Raises:
+        ValueError: an unknown setting, or a baseline that no job belongs to.
+    """
+    stubs = [
+        Run(Path(), "", sweep=None, status="finished", error=None, seed=0, settings=it, metrics={})
+        for it in map(_settings, composed)
+    ]
+    found = group(stubs, kept.group_by, option=f"{_OPTION}.group_by")
+    if kept.baseline is not None:
+        find_group(found, kept.baseline, option=f"{_OPTION}.baseline")
+
+
+def has_runs(kept: KeepSettings | None) -> bool:
+    """Tell whether something of a study has been committed."""
+    return kept is not None and (Path(kept.folder) / RUNS).is_file()
+
+
+def committed_runs(
     kept: KeepSettings | None,
     jobs: Sequence[Job],
     composed: Sequence[DictConfig],
     forecasts: Sequence[Forecast],
-) -> dict[Job, Run]:
-    """Return the jobs whose results the study's runs.json holds already.
+    *,
+    started: int,
+) -> Committed:
+    """Find what the study's runs.json already holds of its jobs.
 
-    None where a figure is drawn from images or artifacts, which that file does not hold.
+    None stands for a job where a figure is drawn from images or artifacts, which that file does not
+    hold.
 
     Args:
         kept: what the study keeps, and where.
-        jobs: of the sweep.
+        jobs: of the study.
         composed: their configs, in the same order.
         forecasts: what they will make, in the same order.
+        started: how many of them, from the first on, are the sweep's.
 
     Raises:
         ValueError: runs.json is damaged, or of a later version.
     """
-    file = None if kept is None else Path(kept.folder) / RUNS
-    if kept is None or file is None or not file.is_file():
-        return {}
+    if kept is None or not has_runs(kept):
+        return Committed()
+    runs = [run for run in read_saved(Path(kept.folder) / RUNS) if run.status == "finished"]
     if not all(figure.from_saved for figure in kept.figures):
-        return {}
-    runs: dict[str, list[Run]] = {}
-    for run in read_saved(file):
-        if run.status == "finished" and (evaluated := run.artifacts.get("evaluation")):
-            runs.setdefault(evaluated, []).append(run)
-    found = {}
-    for job, config, forecast in zip(jobs, composed, forecasts, strict=True):
-        candidates = runs.get(forecast.stages.get("evaluation", "")[:FINGERPRINT_DIGITS], ())
-        if candidates and not config.artifacts.reuse:
-            continue
-        for run in candidates:
-            if _same_artifacts(run, forecast) and _same_settings(run, config):
-                found[job] = run
-    return found
-
-
-def _same_artifacts(run: Run, forecast: Forecast) -> bool:
-    wanted = {name: it[:FINGERPRINT_DIGITS] for name, it in forecast.stages.items()}
-    return forecast.error is None and wanted.items() <= run.artifacts.items()
-
-
-def _same_settings(run: Run, config: DictConfig) -> bool:
-    """Tell whether what both state is the same: a setting may be younger than the run."""
-    plain: Any = OmegaConf.to_container(config, resolve=False)
-    stated: Mapping[str, Any] = flat_settings({k: v for k, v in plain.items() if k != "hydra"})
-    return all(
-        run.settings[key] == value
-        for key, value in stated.items()
-        if key in run.settings and not is_place(key) and key.split(".")[0] not in _MEANS
+        return Committed(stale=len(runs))
+    found: dict[int, Run] = {}
+    left = list(runs)
+    for place, (config, forecast) in enumerate(zip(composed, forecasts, strict=True)):
+        if (run := _stands_for(left, config, forecast)) is not None:
+            found[place] = _with_younger_settings(run, config)
+            left.remove(run)
+    return Committed(
+        of_jobs={
+            jobs[place]: run
+            for place, run in found.items()
+            if place < started and not forecasts[place].is_done(jobs[place].summary())
+        },
+        others=tuple(run for place, run in found.items() if place >= started),
+        stale=len(left),
     )
+
+
+def _stands_for(runs: Sequence[Run], config: DictConfig, forecast: Forecast) -> Run | None:
+    """Return the run that stands for a job, first one that was computed by the same means."""
+    wanted = {name: it[:FINGERPRINT_DIGITS] for name, it in forecast.stages.items()}
+    if forecast.error is not None or not wanted or not config.artifacts.reuse:
+        return None
+    same = [run for run in runs if wanted.items() <= run.artifacts.items()]
+    if not same:
+        return None
+    stated = _settings(config)
+    means = {key for key in stated if key.split(".")[0] in _MEANS}
+    matching = [run for run in same if not _differing(run, stated) - means]
+    if not matching:
+        return None
+    return min(matching, key=lambda run: len(_differing(run, stated)))
+
+
+def _with_younger_settings(run: Run, config: DictConfig) -> Run:
+    """Return a run with the settings that came after it, so that it can be a new run's pair."""
+    return replace(run, settings={**_settings(config), **run.settings})
+
+
+def _settings(config: DictConfig) -> dict[str, Scalar]:
+    """Return a job's settings, without where it puts its results."""
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    return {key: value for key, value in flat_settings(plain).items() if not is_place(key)}
+
+
+def _differing(run: Run, stated: Mapping[str, Scalar]) -> set[str]:
+    return {key for key, value in stated.items() if run.settings.get(key, value) != value}

@@ -15,6 +15,7 @@ from clif_exp.evaluation.metrics import compared
 from clif_exp.runs.checking import check
 from clif_exp.runs.directory import SUMMARY, relative
 from clif_exp.sweeps.jobs import Job, short
+from clif_exp.sweeps.kept import Committed
 from clif_exp.sweeps.settings import KeepSettings
 
 if TYPE_CHECKING:
@@ -24,40 +25,33 @@ PAGE = "comparison.html"
 
 
 def show_results(
-    jobs: Sequence[Job],
+    summaries: Mapping[Job, dict[str, Any]],
     *,
     folder: Path,
     objective: str | None,
     console: Console,
-    earlier: Mapping[Job, Run] | None = None,
+    kept: Mapping[Job, Run],
 ) -> list[str]:
     """Print a row for each job (what differs, its status, metrics), and write the page.
 
     Args:
-        jobs: all of the sweep's.
+        summaries: the sweep's jobs, and what their summary.json says: nothing if not started.
         folder: the sweep's; the page compares all jobs in it, of earlier sweeps too.
         objective: the metric shown first; the others are those that a comparison shows.
         console: where to print.
-        earlier: runs of jobs that were not started, as their results have been kept.
+        kept: runs that stand for jobs that were not started.
 
     Returns:
         The jobs' status; "missing" where none was written.
     """
     from clif_exp.compare.formats import print_tables
 
-    earlier = earlier or {}
-    summaries = [
-        {"status": earlier[job].status, "metrics": earlier[job].metrics}
-        if job in earlier
-        else job.summary()
-        for job in jobs
-    ]
-    statuses = [str(summary.get("status", "missing")) for summary in summaries]
-    print_tables([_table(jobs, summaries, statuses, objective=objective)], [])
+    statuses = [str(summary.get("status", "missing")) for summary in summaries.values()]
+    print_tables([_table(summaries, statuses, objective=objective)], [])
     console.print(f"jobs: {relative(folder)}", soft_wrap=True, highlight=False)
-    if any(summaries):
-        others = [run for job, run in earlier.items() if not (job.folder / SUMMARY).is_file()]
-        write_comparison(folder, console=console, others=others)
+    if any(summaries.values()):
+        placed = {job.folder: run for job, run in kept.items()}
+        write_comparison(folder, console=console, kept=placed)
     return statuses
 
 
@@ -66,7 +60,7 @@ def write_comparison(
     *,
     console: Console,
     sections: Sequence[tuple[str, str]] = (),
-    others: Sequence[Run] = (),
+    kept: Mapping[Path, Run] | None = None,
 ) -> None:
     """Write the page that compares a sweep's jobs, and print its path.
 
@@ -74,14 +68,15 @@ def write_comparison(
         folder: the sweep's.
         console: where to print.
         sections: title and safe HTML of what the page shows below.
-        others: runs that are compared with those in the folder, which may be empty then.
+        kept: folder -> the run that is compared in place of what lies there, if anything does.
     """
     from clif_exp.compare.page import write_page
     from clif_exp.compare.reading import read
 
     page = folder / PAGE
-    runs = read([folder]) if not others or any(folder.glob(f"*/{SUMMARY}")) else []
-    write_page([*runs, *others], page, title=folder.name, sections=sections)
+    there = read([folder]) if not kept or any(folder.glob(f"*/{SUMMARY}")) else []
+    own = [run for run in there if run.folder not in (kept or {})]
+    write_page([*own, *(kept or {}).values()], page, title=folder.name, sections=sections)
     console.print(f"comparison: {relative(page)}", soft_wrap=True, highlight=False)
 
 
@@ -102,58 +97,74 @@ def keep_study(
     kept: KeepSettings,
     *,
     console: Console,
-    earlier: Mapping[Path, Run] | None = None,
+    committed: Committed | None = None,
     stopped: bool = False,
 ) -> None:
-    """Write what a study commits.
+    """Write what a study commits: this sweep's runs, and what was committed of its other jobs.
 
     Args:
         folders: of its jobs, with a summary.json or without.
         kept: what, and where.
         console: where to print.
-        earlier: folder -> the run that was kept before, and so was not computed again.
-        stopped: the sweep was: only jobs that have finished are kept, and no figures are drawn.
+        committed: what the study's folder held before.
+        stopped: the sweep was; no figures are drawn, and nothing that is committed gets lost.
 
     Raises:
         ValueError: a group, setting or metric that no job has.
     """
     from clif_exp.compare.reading import read
-    from clif_exp.compare.writing import keep
+    from clif_exp.compare.writing import RUNS, keep
     from clif_exp.studies.figures import keep_figures
 
-    earlier = earlier or {}
-    written = [it for it in folders if it not in earlier and (it / SUMMARY).is_file()]
-    here = {run.folder: run for run in (read(written) if written else [])} | dict(earlier)
-    runs = [here[it] for it in folders if it in here]
+    committed = committed or Committed()
+    file = Path(kept.folder) / RUNS
+    if stopped and committed.stale:
+        console.print(
+            f"study: {file} stays as it is: it holds {committed.stale} runs that this command will"
+            " replace when it ends",
+            soft_wrap=True,
+            highlight=False,
+        )
+        return
+    written = [folder for folder in folders if (folder / SUMMARY).is_file()]
+    runs = [*(read(written) if written else []), *committed.of_jobs.values(), *committed.others]
     if stopped:
         runs = [run for run in runs if run.status == "finished"]
-    if not runs:
+    if not any(run.status == "finished" for run in runs):
         return
-    keep(
-        runs,
-        Path(kept.folder),
-        by=kept.group_by,
-        metrics=kept.metrics,
-        baseline=None if stopped else kept.baseline,  # which may not be among them yet
-    )
+    baseline = kept.baseline
+    if baseline is not None and not _is_there(baseline, runs, kept.group_by):
+        console.print(f"study: no run of {baseline} yet, so no differences", highlight=False)
+        baseline = None
+    keep(runs, Path(kept.folder), by=kept.group_by, metrics=kept.metrics, baseline=baseline)
     if not stopped:
         keep_figures(runs, Path(kept.folder), kept.figures, by=kept.group_by)
     console.print(f"study: {kept.folder}", soft_wrap=True, highlight=False)
 
 
+def _is_there(baseline: str, runs: Sequence[Run], by: Sequence[str]) -> bool:
+    """Tell whether a group has begun; that the study has it was checked before it began."""
+    from clif_exp.compare.grouping import find_group, group
+
+    try:
+        find_group(group(runs, by), baseline)
+    except ValueError:
+        return False
+    return True
+
+
 def _table(
-    jobs: Sequence[Job],
-    summaries: Sequence[dict[str, Any]],
+    summaries: Mapping[Job, dict[str, Any]],
     statuses: Sequence[str],
     *,
     objective: str | None,
 ) -> Table:
     """Return the jobs by what differs and what was measured."""
-    metrics = [summary.get("metrics", {}) for summary in summaries]
+    metrics = [summary.get("metrics", {}) for summary in summaries.values()]
     wanted = dict.fromkeys([*([objective] if objective else []), *compared()])
     shown = [name for name in wanted if any(of.get(name) is not None for of in metrics)]
     best = {name: _best([of.get(name) for of in metrics], name) for name in shown}
-    settings = [dict(short(it).split("=", 1) for it in job.varying) for job in jobs]
+    settings = [dict(short(it).split("=", 1) for it in job.varying) for job in summaries]
     keys = list(dict.fromkeys(key for one in settings for key in one))
     rows = []
     for one, status, of in zip(settings, statuses, metrics, strict=True):

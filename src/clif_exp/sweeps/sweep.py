@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,16 @@ from clif_exp.errors import FAILED, REFUSED, TERMINATED
 from clif_exp.runs.directory import relative
 from clif_exp.runs.entry import exit_codes, run_name
 from clif_exp.secrets import masked, secrets_in
-from clif_exp.sweeps.jobs import JOB_LOCK, Job, expand, sweep_name
+from clif_exp.sweeps.jobs import JOB_LOCK, Job, expand, key_of, sweep_name
 
 if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher
     from hydra.types import HydraContext
 
+    from clif_exp.compare.run import Run
+    from clif_exp.sweeps.planning import SweepPlan
     from clif_exp.sweeps.settings import KeepSettings
+    from clif_exp.sweeps.watching import Watch
 
 EXIT_CODES = {
     "finished": 0,
@@ -61,6 +64,23 @@ def jobs_of(arguments: Sequence[str], context: HydraContext) -> list[Job]:
     return expand(list(stated.values()))
 
 
+def other_jobs(
+    jobs: Sequence[Job], stated: Sequence[str], given: Sequence[str], *, context: HydraContext
+) -> list[Job]:
+    """Return the jobs that a study has beside those of a command line, which may be a part of it.
+
+    Args:
+        jobs: of the command line.
+        stated: what the study's config sweeps, as overrides.
+        given: overrides of the command line.
+        context: of Hydra.
+    """
+    swept = {key_of(override) for override in stated}
+    whole = jobs_of([*stated, *(it for it in given if key_of(it) not in swept)], context)
+    own = {frozenset(job.overrides) for job in jobs}
+    return [job for job in whole if frozenset(job.overrides) not in own]
+
+
 def compose(job: Job, *, config: DictConfig, context: HydraContext) -> DictConfig:
     """Return a job's config, as its launcher composes it."""
     return context.config_loader.load_sweep_config(config, list(job.overrides))
@@ -89,6 +109,7 @@ def run_sweep(
     config: DictConfig,
     launcher: Launcher,
     kept: KeepSettings | None = None,
+    rest: Mapping[Job, DictConfig] | None = None,
 ) -> list[Any]:
     """Run the jobs that are not finished; print what comes and what came.
 
@@ -98,6 +119,7 @@ def run_sweep(
         config: of the sweep.
         launcher: starts them.
         kept: what a study commits in the end.
+        rest: the study's other jobs with their configs, where the sweep is a part of it.
 
     Returns:
         What the launcher returned.
@@ -108,7 +130,7 @@ def run_sweep(
     from rich.console import Console
 
     from clif_exp.sweeps.importing import import_everything
-    from clif_exp.sweeps.kept import kept_runs
+    from clif_exp.sweeps.kept import committed_runs, has_runs
     from clif_exp.sweeps.planning import foresee, plan_sweep
     from clif_exp.sweeps.results import keep_study, show_results
     from clif_exp.sweeps.watching import Watch
@@ -119,34 +141,45 @@ def run_sweep(
         write_config(folder, config)
         import_everything()
         _wait_for_earlier(jobs)
-        forecasts = foresee(composed)
-        earlier = kept_runs(kept, jobs, composed, forecasts)
-        plan = plan_sweep(jobs, forecasts, kept=earlier)
+        others = rest if rest and has_runs(kept) else {}
+        known, configs = [*jobs, *others], [*composed, *others.values()]
+        forecasts = foresee(configs)
+        committed = committed_runs(kept, known, configs, forecasts, started=len(jobs))
+        plan = plan_sweep(jobs, forecasts[: len(jobs)], kept=committed.of_jobs)
         console.print(plan.line(), soft_wrap=True, highlight=False)
-        returned: list[Any] = []
-        through = False
         objective = config.get("objective")
         watch = Watch(plan.pending, seconds=plan.seconds, objective=objective, console=console)
+        returned: list[Any] | None = None
         try:
-            if plan.pending:
-                returned = list(_launch(launcher, plan.pending, watch))
-            through = True
+            returned = list(_launch(launcher, plan.pending, watch)) if plan.pending else []
         finally:
             watch.close()
+            summaries = {job: _summary(job, plan, watch, committed.of_jobs) for job in jobs}
             statuses = show_results(
-                jobs, folder=folder, objective=objective, console=console, earlier=earlier
+                summaries,
+                folder=folder,
+                objective=objective,
+                console=console,
+                kept=committed.of_jobs,
             )
             exit_codes.extend(EXIT_CODES.get(status, FAILED) for status in statuses)
             if kept is not None:
-                folders = [job.folder for job in jobs]
+                own = [job for job in jobs if summaries[job] and job not in committed.of_jobs]
                 keep_study(
-                    folders,
+                    [job.folder for job in own],
                     kept,
                     console=console,
-                    earlier={job.folder: run for job, run in earlier.items()},
-                    stopped=not through,
+                    committed=committed,
+                    stopped=returned is None,
                 )
     return returned
+
+
+def _summary(job: Job, plan: SweepPlan, watch: Watch, kept: Mapping[Job, Run]) -> dict[str, Any]:
+    """Return what a job's summary.json says; empty if it was to start, and has not."""
+    if job in kept:
+        return {"status": kept[job].status, "metrics": kept[job].metrics}
+    return job.summary() if job in plan.finished else watch.fresh(job) or {}
 
 
 def write_config(folder: Path, config: DictConfig) -> None:

@@ -83,7 +83,7 @@ class Watch:
         for job in tuple(self._jobs):
             if job in self.ended:
                 continue
-            summary = self._fresh(job)
+            summary = self.fresh(job)
             if summary is None:
                 continue
             if summary.get("status") == "killed" and summary.get("error") == UNFINISHED:
@@ -99,11 +99,13 @@ class Watch:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-        self.look()
-        if self._live is not None:
-            self._live.stop()
+        try:
+            self.look()
+        finally:
+            if self._live is not None:
+                self._live.stop()
 
-    def _fresh(self, job: Job) -> dict[str, object] | None:
+    def fresh(self, job: Job) -> dict[str, object] | None:
         """Return a job's summary.json if it was written since this sweep began."""
         try:
             if (job.folder / SUMMARY).stat().st_mtime < self._began - 2:
@@ -139,10 +141,10 @@ class Watch:
     def _left(self) -> float:
         """Return the seconds left: as expected, corrected by how long the ended jobs took."""
         passed = time.monotonic() - self._started
-        share = len(self.ended) / self._total
         by_plan = max(self._expected - passed, 0.0)
         if not self.ended:
             return by_plan
+        share = len(self.ended) / self._total
         by_pace = passed / share - passed
         return share * by_pace + (1 - share) * by_plan
 

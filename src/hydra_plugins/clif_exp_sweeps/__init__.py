@@ -37,18 +37,27 @@ class ResumingSweeper(Sweeper):
         config: DictConfig,
     ) -> None:
         """Find the jobs, the sweep's folder, into which some launchers write, and the launcher."""
+        from clif_exp.sweeps.jobs import as_override
+        from clif_exp.sweeps.kept import check_groups
         from clif_exp.sweeps.launchers import start_launcher
         from clif_exp.sweeps.results import check_keep
-        from clif_exp.sweeps.sweep import compose, jobs_of, place
+        from clif_exp.sweeps.sweep import compose, jobs_of, other_jobs, place
 
         self.config = config
-        stated = [f"{key}={value}" for key, value in self.params.items()]
-        arguments = [*stated, *(str(override) for override in config.hydra.overrides.task)]
-        jobs = jobs_of(arguments, hydra_context)
+        stated = [
+            f"{key}={value if isinstance(value, str) else as_override(value)}"
+            for key, value in self.params.items()
+        ]
+        given = [str(override) for override in config.hydra.overrides.task]
+        jobs = jobs_of([*stated, *given], hydra_context)
         self.composed = [compose(job, config=config, context=hydra_context) for job in jobs]
         folder = place(jobs, self.composed, config=config)
         self.jobs = [job.placed(folder) for job in jobs]
-        self.kept = check_keep(self.keep)
+        self.kept, self.rest = check_keep(self.keep), {}
+        if self.kept is not None:
+            others = other_jobs(jobs, stated, given, context=hydra_context)
+            self.rest = {job: compose(job, config=config, context=hydra_context) for job in others}
+            check_groups(self.kept, [*self.composed, *self.rest.values()])
         self.launcher = start_launcher(
             config, self.composed, context=hydra_context, task_function=task_function
         )
@@ -65,6 +74,7 @@ class ResumingSweeper(Sweeper):
             config=self.config,
             launcher=self.launcher,
             kept=self.kept,
+            rest=self.rest,
         )
 
 
