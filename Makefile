@@ -30,7 +30,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 run: $(STAMP) ## the whole method on the embedded default (ARGS="seed=1 dataset.size=6" to change it)
 	@if test -e src/clif_exp/toonworld/weights/pipeline/model_index.json; then $(BIN)/python -m clif_exp $(ARGS); else \
-	  echo "No trained ToonWorld weights in this checkout yet (README, Status): walking with untrained ones. The images will be noise."; \
+	  echo "No trained ToonWorld weights in this checkout yet (README, Two commands): walking with untrained ones. The images will be noise."; \
 	  test -e .cache/untrained/oracle || $(BIN)/python -c "from pathlib import Path; from clif_exp.toonworld.architectures import write_random_weights; write_random_weights(Path('.cache/untrained'))"; \
 	  $(BIN)/python -m clif_exp debug=fast model.path=.cache/untrained $(ARGS); fi
 

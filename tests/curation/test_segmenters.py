@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from clif_exp.base_models import sam
 from clif_exp.base_models.spec import BaseModels
 from clif_exp.curation.masks import cut_out, iou, plain_background, tidy
 from clif_exp.curation.segmenters.build import build_segmenter
 from clif_exp.curation.segmenters.proposals import Proposals
 from clif_exp.curation.segmenters.regions import RegionSegmenter
 from clif_exp.curation.selection import choose_whole
+from clif_exp.runs.preparation import check_segmenter
 from support import default_config, settings
 
 SAM = default_config("segmenter=sam").segmenter
@@ -154,7 +157,6 @@ def test_a_checkpoint_in_the_official_format_is_loaded_through_the_packages_regi
 ):
     import segment_anything
 
-    from clif_exp.base_models import sam
 
     torch.manual_seed(0)
     trained = tiny_official_sam()
@@ -180,6 +182,26 @@ def test_a_checkpoint_in_the_official_format_is_loaded_through_the_packages_regi
     assert found.masks_NHW.shape[1:] == (96, 80)
     with pytest.raises(ValueError, match="Download it again"):
         sam.load_sam(str(tmp_path / "sam_tiny.pth"), sha256="0" * 64)
+
+
+def test_the_checkpoint_that_sd_models_name_is_a_file_in_a_folder_of_the_hub(tmp_path, monkeypatch):
+    config = default_config("model=sd15")
+    name = config.model.segmenter_checkpoint
+    commit = "0" * 40
+    cached = tmp_path / "models--ybelkada--segment-anything"
+    file = cached / "snapshots" / commit / "checkpoints" / "sam_vit_b_01ec64.pth"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"weights")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert sam.resolve_checkpoint(name).samefile(file)
+    spec = replace(NO_MODELS, segmenter_checkpoint=name)
+    check_segmenter(config, spec)
+    file.unlink()
+    with pytest.raises(ValueError, match=r"cannot be fetched .*segmenter=felzenszwalb"):
+        check_segmenter(config, spec)
+    check_segmenter(default_config("model=sd15", "segmenter=felzenszwalb"), NO_MODELS)
 
 
 def test_bad_checkpoints_and_names_are_refused_with_a_remedy(tmp_path):

@@ -32,12 +32,7 @@ def load_sam(
     Raises:
         ValueError: missing, unreadable or unexpected weights.
     """
-    if checkpoint is None:
-        raise ValueError(
-            "segmenter.settings.checkpoint: none given, and model= names none. Give a SAM"
-            " checkpoint, or segmenter=felzenszwalb."
-        )
-    path = resolve_checkpoint(str(checkpoint))
+    path = resolve_checkpoint(checkpoint)
     if path.is_dir():
         try:
             return build_small_sam(path)
@@ -98,31 +93,45 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def resolve_checkpoint(checkpoint: str) -> Path:
+def is_hub_file(checkpoint: str) -> bool:
+    """Return whether a checkpoint's name means a file on the hub: "owner/repository/file"."""
+    return (
+        not Path(checkpoint).expanduser().exists()
+        and not checkpoint.startswith((".", "/", "~"))
+        and checkpoint.partition("@")[0].count("/") >= 2
+    )
+
+
+def resolve_checkpoint(checkpoint: str | None) -> Path:
     """Return a checkpoint's local path.
 
     Args:
-        checkpoint: a path, or "owner/repository/file" on the Hugging Face hub, optionally with
-            "@revision"; downloaded if need be.
+        checkpoint: a path, or "owner/repository/file" on the Hugging Face hub, the file in folders
+            or not, optionally with "@revision"; downloaded if need be.
 
     Raises:
         ValueError: it is neither.
     """
+    if checkpoint is None:
+        raise ValueError(
+            "segmenter.settings.checkpoint: none given, and model= names none. Give a SAM"
+            " checkpoint, or segmenter=felzenszwalb."
+        )
     path = Path(checkpoint).expanduser()
     if path.exists():
         return path
-    repository, _, revision = checkpoint.partition("@")
-    if repository.count("/") == 2 and not checkpoint.startswith((".", "/", "~")):
+    if is_hub_file(checkpoint):
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-        owner, name, file = repository.split("/")
+        repository, _, revision = checkpoint.partition("@")
+        owner, name, file = repository.split("/", 2)
         try:
             return Path(hf_hub_download(f"{owner}/{name}", file, revision=revision or None))
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
             raise ValueError(
-                f"segmenter.settings.checkpoint: {checkpoint} cannot be fetched ({error}). Give a"
-                " local file."
+                f"segmenter.settings.checkpoint: {checkpoint} cannot be fetched"
+                f" ({_first_line(error)}). Give a local file, or segmenter=felzenszwalb."
             ) from None
     raise ValueError(
         f"segmenter.settings.checkpoint: {checkpoint} does not exist. Give a file, or"

@@ -10,6 +10,7 @@ from pathlib import Path
 from clif_exp.artifacts.files import file_digest, write_text
 from clif_exp.base_models.checks import check_model_folder, check_pipeline_folder, check_weights
 from clif_exp.base_models.families import FAMILIES, Family, family_named
+from clif_exp.base_models.sam import is_hub_file
 
 _WEIGHT_PATTERNS = ["*.json", "*.txt", "*.safetensors"]
 _UNUSED = (".fp16.safetensors", ".non_ema.safetensors")  # variants, which no loader here asks for
@@ -67,7 +68,7 @@ def resolve(spec: BaseModels) -> BaseModels:
     for encoder, checkpoint in spec.contrastive.items():
         if is_local(checkpoint):
             check_model_folder(Path(checkpoint), what=f"model.contrastive.{encoder}")
-    if spec.segmenter_checkpoint is not None and is_local(spec.segmenter_checkpoint):
+    if spec.segmenter_checkpoint is not None and not is_hub_file(spec.segmenter_checkpoint):
         check_weights(Path(spec.segmenter_checkpoint), what="model.segmenter_checkpoint")
     return spec
 
@@ -161,7 +162,7 @@ def identity(spec: BaseModels) -> str:
         digest.update(f"\n{name}=".encode())
         if path is None:
             continue
-        if not is_local(path):
+        if not is_local(path) or (name == "segmenter" and is_hub_file(path)):
             digest.update(f"{path}@{spec.revision if name == 'pipeline' else ''}".encode())
             continue
         root = Path(path).expanduser()

@@ -41,6 +41,7 @@ def prepare(config: Config) -> Plan:
         check_concepts,
         check_merging,
         check_parts,
+        check_segmenter,
         check_told_apart,
         leave_parts_unnamed,
         read_concepts,
@@ -53,6 +54,7 @@ def prepare(config: Config) -> Plan:
     # A user's folder is checked before base models are looked for, which may download them.
     given = read_concepts(store, config.dataset) if config.dataset.name == "folder" else None
     spec = resolve(BaseModels(**config.model.model_dump()))
+    check_segmenter(config, spec)
     warnings = []
     if spec.domain not in (None, config.dataset.domain):
         config, foreign = leave_parts_unnamed(config)

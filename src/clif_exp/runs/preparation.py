@@ -229,6 +229,23 @@ def check_merging(spec: BaseModels, merging: MergingSettings | None) -> None:
     )
 
 
+def check_segmenter(config: Config, spec: BaseModels) -> None:
+    """Find SAM's weights, and download them if they are named by the hub's name.
+
+    Args:
+        config: of the run.
+        spec: base models; names the weights where the segmenter's settings do not.
+
+    Raises:
+        ValueError: there are none.
+    """
+    segmenter = config.segmenter
+    if "curation" in config.stages and segmenter.name == "sam" and segmenter.target is None:
+        from clif_exp.base_models.sam import resolve_checkpoint
+
+        resolve_checkpoint(segmenter.own()["checkpoint"] or spec.segmenter_checkpoint)
+
+
 def check_parts(concepts: ConceptSet, config: Config) -> None:
     """Refuse R-Aug without parts before anything is segmented for it.
 
