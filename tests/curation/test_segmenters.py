@@ -157,7 +157,6 @@ def test_a_checkpoint_in_the_official_format_is_loaded_through_the_packages_regi
 ):
     import segment_anything
 
-
     torch.manual_seed(0)
     trained = tiny_official_sam()
     torch.save(trained.state_dict(), tmp_path / "sam_tiny.pth")
