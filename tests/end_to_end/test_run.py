@@ -9,11 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from clif_exp.artifacts.store import ArtifactStore
+from clif_exp.compare.reading import published, read
+from clif_exp.compare.run import Run
 from clif_exp.evaluation.metrics import objectives
 from support import web_lora
 from wandb_files import offline_runs, records_of, steps_of, summary_of
@@ -257,8 +261,21 @@ def test_without_stage_2_the_base_model_draws_from_stage_1s_tokens(clif_exp):
     summary = result.summary()
     assert "diffusion" not in summary["stages"]
     assert summary["export"] is None
-    metrics = summary["metrics"]
-    for name in ("identity", "attendance", "image_alignment"):
-        # Batches are cut differently, so the images differ in rounding.
-        assert metrics[f"single/{name}"] == pytest.approx(metrics[f"stage1/{name}"], abs=1e-4)
-    assert metrics["prior/identity"] == pytest.approx(metrics["prior_before/identity"])
+    (run,) = read([result.folders[-1]])
+    drawn = drawn_by(run, "generation")
+    for before in ("generation_stage1", "generation_prior"):
+        same = {key: image for key, image in drawn_by(run, before).items() if key in drawn}
+        assert same
+        for key, image in same.items():
+            # Batches are cut differently, so images differ in rounding: by 0.4 of 255 with AMX.
+            assert np.abs(drawn[key] - image).mean() < 2, key
+
+
+def drawn_by(run: Run, artifact: str) -> dict[tuple[str, int], np.ndarray]:
+    """Prompt and seed -> image, of what a stage has drawn."""
+    folder = published(run, artifact)
+    lines = map(json.loads, (folder / "generations.jsonl").read_text().splitlines())
+    return {
+        (line["prompt"], line["seed"]): np.asarray(Image.open(folder / line["file"]), dtype=float)
+        for line in lines
+    }
