@@ -15,12 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from clif_exp.compare import measures
+from clif_exp.compare import grouping, measures
 from clif_exp.compare.__main__ import main
 from clif_exp.compare.comparison import compare, notes
 from clif_exp.compare.grouping import find_group, group, select
 from clif_exp.compare.reading import read
+from clif_exp.compare.saved import PLACES
 from clif_exp.evaluation.metrics import METRICS, compared
+from clif_exp.settings import SPEED
+from clif_exp.training.settings import TrainerSettings
 from run_folders import write_run, write_sweep
 
 CONFUSION = {"clif": (0.4, 0.5, 0.3, 0.2, 0.6, 0.1), "mix_only": (0.5, 0.7, 0.6, 0.6, 1.1, 0.7)}
@@ -69,10 +72,10 @@ def test_what_sharing_saves_is_what_no_run_computed_again(sweep):
 
 
 def test_runs_that_differ_in_cast_and_seed_are_one_group(sweep):
-    grouping = group(read([sweep]))
-    assert [found.label for found in grouping.groups] == ["method=clif", "method=mix_only"]
-    assert [len(found.runs) for found in grouping.groups] == [6, 6]
-    assert grouping.unit == ["dataset.cast_seed", "seed"]
+    grouped = group(read([sweep]))
+    assert [found.label for found in grouped.groups] == ["method=clif", "method=mix_only"]
+    assert [len(found.runs) for found in grouped.groups] == [6, 6]
+    assert grouped.unit == ["dataset.cast_seed", "seed"]
 
 
 def test_pairs_are_equal_in_all_that_the_group_does_not_set(sweep):
@@ -98,6 +101,13 @@ def test_runs_on_other_hardware_are_pairs(tmp_path):
     found = compare(runs, by=["method"], baseline="clif", metrics=["multi/side"])
     assert found.grouping.unit == ["seed"]
     assert found.differences["method=mix_only", "multi/side"].pairs == 3
+
+
+def test_what_changes_no_result_is_what_the_trainer_s_settings_say():
+    fields = TrainerSettings.model_fields.items()
+    stated = {f"trainer.{name}" for name, field in fields if SPEED in field.metadata}
+    known = {*grouping._CHANGE_NO_RESULT, *grouping._MAKE_NO_PAIR_UNLIKE, *PLACES}
+    assert stated == {key for key in known if key.startswith("trainer.")}
 
 
 def test_the_notes_count_the_comparisons_that_were_made(tmp_path):

@@ -30,8 +30,8 @@ class ImagesFigure(Strict):
         rows: how many prompts, each of other concepts than those before as long as there are any.
     """
 
-    from_saved: ClassVar[bool] = False
     kind: Literal["images"]
+    from_saved: ClassVar[bool] = False
     layouts: Annotated[list[Layout], Field(min_length=1)]
     pairs: Pairs
     concepts: Positive
@@ -60,8 +60,8 @@ class AttentionFigure(Strict):
         rows: prompts shown, the first ones of the first run; the numbers are of all.
     """
 
-    from_saved: ClassVar[bool] = False
     kind: Literal["attention"]
+    from_saved: ClassVar[bool] = False
     rows: Positive
 
 
@@ -74,8 +74,8 @@ class CurveFigure(Strict):
         metrics: as in summary.json, a panel for each.
     """
 
-    from_saved: ClassVar[bool] = True
     kind: Literal["curve"]
+    from_saved: ClassVar[bool] = True
     setting: Annotated[str, Field(min_length=1)]
     metrics: Annotated[list[str], Field(min_length=1)]
 

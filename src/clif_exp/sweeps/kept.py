@@ -54,11 +54,22 @@ def check_groups(kept: KeepSettings, composed: Sequence[DictConfig]) -> None:
     Raises:
         ValueError: an unknown setting, or a baseline that no job belongs to.
     """
-    stubs = [
-        Run(Path(), "", sweep=None, status="finished", error=None, seed=0, settings=it, metrics={})
-        for it in map(_settings, composed)
-    ]
-    found = group(stubs, kept.group_by, option=f"{_OPTION}.group_by")
+    check_baseline(
+        kept,
+        [
+            Run(Path(), "", None, "finished", error=None, seed=0, settings=it, metrics={})
+            for it in map(_settings, composed)
+        ],
+    )
+
+
+def check_baseline(kept: KeepSettings, runs: Sequence[Run]) -> None:
+    """Refuse runs that do not have the groups of a study.
+
+    Raises:
+        ValueError: an unknown setting, or a baseline that no run belongs to.
+    """
+    found = group(runs, kept.group_by, option=f"{_OPTION}.group_by")
     if kept.baseline is not None:
         find_group(found, kept.baseline, option=f"{_OPTION}.baseline")
 

@@ -66,15 +66,16 @@ class SweepPlan:
         total = len(self.finished) + len(self.pending)
         done = f", {len(self.finished)} of them finished" if self.finished else ""
         if not self.pending:
-            return f"{_count(total, 'job')}{done}: nothing is left to do"
+            return f"{count(total, 'job')}{done}: nothing is left to do"
         return (
-            f"{_count(total, 'job')}{done}: {_count(self.computed, 'stage')} to compute, about"
-            f" {duration(self.seconds)}; {_count(self.reused, 'stage')} reused"
-            + (f"; {_count(self.refused, 'job')} will be refused" if self.refused else "")
+            f"{count(total, 'job')}{done}: {count(self.computed, 'stage')} to compute, about"
+            f" {duration(self.seconds)}; {count(self.reused, 'stage')} reused"
+            + (f"; {count(self.refused, 'job')} will be refused" if self.refused else "")
         )
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun: "1 job", "2 jobs"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

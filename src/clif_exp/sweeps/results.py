@@ -15,7 +15,8 @@ from clif_exp.evaluation.metrics import compared
 from clif_exp.runs.checking import check
 from clif_exp.runs.directory import SUMMARY, relative
 from clif_exp.sweeps.jobs import Job, short
-from clif_exp.sweeps.kept import Committed
+from clif_exp.sweeps.kept import Committed, check_baseline
+from clif_exp.sweeps.planning import count
 from clif_exp.sweeps.settings import KeepSettings
 
 if TYPE_CHECKING:
@@ -120,8 +121,8 @@ def keep_study(
     file = Path(kept.folder) / RUNS
     if stopped and committed.stale:
         console.print(
-            f"study: {file} stays as it is: it holds {committed.stale} runs that this command will"
-            " replace when it ends",
+            f"study: {file} stays as it is: it holds {count(committed.stale, 'run')} that this"
+            " command will replace when it ends",
             soft_wrap=True,
             highlight=False,
         )
@@ -133,24 +134,15 @@ def keep_study(
     if not any(run.status == "finished" for run in runs):
         return
     baseline = kept.baseline
-    if baseline is not None and not _is_there(baseline, runs, kept.group_by):
+    try:
+        check_baseline(kept, runs)
+    except ValueError:  # it is the study's, as was checked before, and has not begun
         console.print(f"study: no run of {baseline} yet, so no differences", highlight=False)
         baseline = None
     keep(runs, Path(kept.folder), by=kept.group_by, metrics=kept.metrics, baseline=baseline)
     if not stopped:
         keep_figures(runs, Path(kept.folder), kept.figures, by=kept.group_by)
     console.print(f"study: {kept.folder}", soft_wrap=True, highlight=False)
-
-
-def _is_there(baseline: str, runs: Sequence[Run], by: Sequence[str]) -> bool:
-    """Tell whether a group has begun; that the study has it was checked before it began."""
-    from clif_exp.compare.grouping import find_group, group
-
-    try:
-        find_group(group(runs, by), baseline)
-    except ValueError:
-        return False
-    return True
 
 
 def _table(

@@ -81,6 +81,43 @@ def other_jobs(
     return [job for job in whole if frozenset(job.overrides) not in own]
 
 
+def rest_of_study(
+    kept: KeepSettings,
+    composed: Sequence[DictConfig],
+    others: Sequence[Job],
+    *,
+    config: DictConfig,
+    context: HydraContext,
+) -> dict[Job, DictConfig]:
+    """Return a study's other jobs with their configs, if what it keeps depends on them.
+
+    Composing many takes a while, and most sweeps are whole, or tried out in a folder of their own.
+
+    Args:
+        kept: what the study keeps.
+        composed: configs of the sweep's jobs.
+        others: see `other_jobs`.
+        config: of the sweep.
+        context: of Hydra.
+
+    Raises:
+        ValueError: no job of the study belongs to a group that it names.
+    """
+    from clif_exp.sweeps.kept import check_groups, has_runs
+
+    try:
+        check_groups(kept, composed)
+    except ValueError:
+        if not others:
+            raise
+    else:
+        if not has_runs(kept):
+            return {}
+    rest = {job: compose(job, config=config, context=context) for job in others}
+    check_groups(kept, [*composed, *rest.values()])
+    return rest
+
+
 def compose(job: Job, *, config: DictConfig, context: HydraContext) -> DictConfig:
     """Return a job's config, as its launcher composes it."""
     return context.config_loader.load_sweep_config(config, list(job.overrides))

@@ -38,10 +38,9 @@ class ResumingSweeper(Sweeper):
     ) -> None:
         """Find the jobs, the sweep's folder, into which some launchers write, and the launcher."""
         from clif_exp.sweeps.jobs import as_override
-        from clif_exp.sweeps.kept import check_groups
         from clif_exp.sweeps.launchers import start_launcher
         from clif_exp.sweeps.results import check_keep
-        from clif_exp.sweeps.sweep import compose, jobs_of, other_jobs, place
+        from clif_exp.sweeps.sweep import compose, jobs_of, other_jobs, place, rest_of_study
 
         self.config = config
         stated = [
@@ -55,9 +54,13 @@ class ResumingSweeper(Sweeper):
         self.jobs = [job.placed(folder) for job in jobs]
         self.kept, self.rest = check_keep(self.keep), {}
         if self.kept is not None:
-            others = other_jobs(jobs, stated, given, context=hydra_context)
-            self.rest = {job: compose(job, config=config, context=hydra_context) for job in others}
-            check_groups(self.kept, [*self.composed, *self.rest.values()])
+            self.rest = rest_of_study(
+                self.kept,
+                self.composed,
+                other_jobs(jobs, stated, given, context=hydra_context),
+                config=config,
+                context=hydra_context,
+            )
         self.launcher = start_launcher(
             config, self.composed, context=hydra_context, task_function=task_function
         )
