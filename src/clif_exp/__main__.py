@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import hydra
 
+from clif_exp.errors import INTERRUPTED
 from clif_exp.runs.entry import exit_codes, raise_errors, run, wants_traceback
 from clif_exp.runs.messages import composition_error, config_folder, help_text
 from clif_exp.secrets import masked, secret_setting
@@ -55,6 +56,11 @@ def main() -> None:
         if wants_traceback():
             raise
         _refuse(composition_error(error))
+    except KeyboardInterrupt:  # of a sweep; a job tells its own
+        if wants_traceback():
+            raise
+        print("clif_exp: stopped; the same command goes on", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     if any(exit_codes):
         sys.exit(next(code for code in exit_codes if code))
 

@@ -10,6 +10,7 @@ import pytest
 
 from clif_exp.compare.reading import read
 from clif_exp.compare.writing import RUNS
+from clif_exp.errors import INTERRUPTED
 from stopped_sweeps import started_sweep, wait_for_jobs
 
 TABLE2 = (
@@ -136,8 +137,11 @@ def test_ctrl_c_keeps_the_jobs_that_have_finished(base_models, tmp_path, shared_
         ) as sweep:
             first = wait_for_jobs(sweep, tmp_path / "multirun", finished=1)
             sweep.send_signal(signal.SIGINT)
-            assert sweep.wait(60) != 0
+            assert sweep.wait(60) == INTERRUPTED
         (run,) = read([tmp_path / "kept" / RUNS])
         assert (run.status, run.settings["contrastive.steps"]) == ("finished", 1)
         shutil.rmtree(first.parent)
-    assert "stays as it is: it holds 1 run that" in (tmp_path / "output.txt").read_text()
+    said = (tmp_path / "output.txt").read_text()
+    assert "stays as it is: it holds 1 run that" in said
+    assert said.count("clif_exp: stopped; the same command goes on") == 2
+    assert "Traceback" not in said

@@ -46,7 +46,12 @@ def text_of(found: Comparison, kind: Kind, *, per_concept: str | None = None) ->
     """Return a comparison as a file of a kind holds it."""
     tables, said = tables_of(found, per_concept=per_concept)
     if kind == "csv":
-        return formats.csv(tables[0]) if per_concept else tidy(found).to_csv(index=False)
+        # Saved runs are rounded: the same table follows from them and from their folders.
+        return (
+            formats.csv(tables[0])
+            if per_concept
+            else tidy(found).to_csv(index=False, float_format="%.9g")
+        )
     return {"latex": formats.latex, "markdown": formats.markdown}[kind](tables, said)
 
 
