@@ -26,7 +26,7 @@ from stopped_sweeps import SHORT, started_sweep, summaries, wait_for_jobs, wait_
 STUDIES = {"study"} | {  # sweeps over casts and seeds at the whole budget
     file.stem
     for file in (config_folder() / "experiment").glob("*.yaml")
-    if re.search(r"^  - (study|table1)$", file.read_text(), flags=re.MULTILINE)
+    if re.search(r"^  - (study|table1|table1_18)$", file.read_text(), flags=re.MULTILINE)
 }
 
 
