@@ -46,9 +46,14 @@ RUN = Run(
 )
 
 
-def kept_in(folder: Path, *, figures=()) -> KeepSettings:
+def kept_in(folder: Path, *, figures=(), reuse=()) -> KeepSettings:
     return KeepSettings(
-        folder=str(folder), group_by=[], metrics=[], baseline=None, figures=list(figures)
+        folder=str(folder),
+        group_by=[],
+        metrics=[],
+        baseline=None,
+        figures=list(figures),
+        reuse=[str(other) for other in reuse],
     )
 
 
@@ -103,6 +108,19 @@ def test_runs_of_a_study_s_other_jobs_are_told_from_stale_ones(tmp_path):
     assert list(committed.of_jobs) == [JOB]
     assert [run.seed for run in committed.others] == [1]
     assert committed.stale == 1
+
+
+def test_runs_of_another_study_stand_for_jobs_where_it_is_named(tmp_path):
+    settings = RUN.settings | {"name": "table1"}
+    write_saved(tmp_path / "table1" / RUNS, [replace(RUN, settings=settings)])
+    given = ([JOB], [OmegaConf.create(CONFIG | {"name": "table2"})], [Forecast(PRINTS)])
+    alone = committed_runs(kept_in(tmp_path / "table2"), *given, started=1)
+    assert alone == Committed()
+    kept = kept_in(tmp_path / "table2", reuse=[tmp_path / "table1", tmp_path / "none"])
+    committed = committed_runs(kept, *given, started=1)
+    assert committed.of_jobs[JOB].metrics == RUN.metrics
+    assert committed.of_jobs[JOB].settings["name"] == "table2", "so that it has its pairs there"
+    assert committed.stale == 0, "the other study's file stays as it is"
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from clif_exp.compare import measures
-from clif_exp.compare.grouping import Group, Grouping, find_group, group, title
+from clif_exp.compare.grouping import Group, Grouping, Unit, find_group, group, over_casts, title
 from clif_exp.compare.run import Run
-from clif_exp.compare.statistics import Difference, Mean, compare_paired, mean_of, smallest_p
+from clif_exp.compare.statistics import (
+    FEW,
+    Difference,
+    Mean,
+    compare_paired,
+    mean_of,
+    smallest_p,
+)
 
-_FEW = 6  # runs below which a bootstrap has too few values to draw from
-_DIGITS = 9  # so that equal differences are ties whatever they were rounded to on the way
+_DIGITS = 9  # so that what is equal is found equal, whatever it was rounded to on the way
 Key = tuple[str, str]  # group's label, measure
 
 
@@ -38,7 +44,7 @@ class Comparison:
         """Return the labels of the groups with the best mean; none where all are alike."""
         direction = measures.better(measure)
         known = {
-            group.label: mean
+            group.label: round(mean, _DIGITS)
             for group in self.grouping.groups
             if (mean := self.means[group.label, measure].mean) is not None
         }
@@ -69,9 +75,10 @@ def compare(
     chosen = measures.choose(runs, metrics)
     grouping = group(runs, by)
     means = {
-        (found.label, measure): mean_of(list(_values(found, measure).values()))
+        (found.label, measure): mean_of(over_casts(values), runs=len(values))
         for found in grouping.groups
         for measure in chosen
+        for values in [_values(found, measure)]
     }
     against = None if baseline is None else find_group(grouping, baseline)
     if against is None:
@@ -86,7 +93,7 @@ def compare(
     )
 
 
-def _values(group: Group, measure: str) -> dict[tuple[str, ...], float]:
+def _values(group: Group, measure: str) -> dict[Unit, float]:
     found = {unit: measures.value(run, measure) for unit, run in group.runs.items()}
     return {unit: value for unit, value in found.items() if value is not None}
 
@@ -101,8 +108,8 @@ def _differences(
         pairs = []
         for other in others:
             own = _values(other, measure)
-            common = [unit for unit in base if unit in own]
-            pairs.append([round(own[unit] - base[unit], _DIGITS) for unit in common])
+            by_unit = {unit: own[unit] - base[unit] for unit in base if unit in own}
+            pairs.append([round(difference, _DIGITS) for difference in over_casts(by_unit)])
         for other, difference in zip(others, compare_paired(pairs), strict=True):
             found[other.label, measure] = difference
     return found
@@ -115,16 +122,7 @@ def notes(comparison: Comparison) -> list[str]:
     runs = [len(group.runs) for group in grouping.groups]
     several = max(runs, default=0) > 1
     said = (
-        [
-            f"Means over runs that differ in {unit}, with the 95 % bootstrap interval (BCa) of the"
-            " mean."
-            + (" Of one run there is none." if min(runs) < 2 else "")
-            + (
-                f" From fewer than {_FEW} runs intervals are too narrow."
-                if min(runs) < _FEW
-                else ""
-            )
-        ]
+        [_about_means(grouping, unit=unit)]
         if several
         else ["One run in each group: no intervals, and no differences that a test could support."]
     )
@@ -147,6 +145,22 @@ def notes(comparison: Comparison) -> list[str]:
         for group in grouping.groups
         for run in group.unfinished
     ]
+    return said
+
+
+def _about_means(grouping: Grouping, *, unit: str) -> str:
+    fewest = min(group.units for group in grouping.groups)
+    sample = "cast" if grouping.casts else "run"
+    said = f"Means over {sample}s"
+    if not grouping.casts:
+        said += f" that differ in {unit}"
+    elif any(len(group.runs) > group.units for group in grouping.groups):
+        said += " (runs of one cast are alike, so they are averaged first)"
+    said += ", with the 95 % bootstrap interval (BCa) of the mean."
+    if fewest < 2:
+        said += f" Of one {sample} there is none."
+    if fewest < FEW:
+        said += f" From fewer than {FEW} {sample}s intervals are too narrow."
     return said
 
 
@@ -173,11 +187,12 @@ def _about_differences(comparison: Comparison, *, unit: str, several: bool) -> l
         if others > 1
         else ""
     )
+    averaged = " and averaged over each cast" if comparison.grouping.casts else ""
     said = [
-        f"Differences from {comparison.baseline}, paired by equal {unit}. p: Wilcoxon's signed-rank"
-        f" test, two-sided{corrected}. r: matched-pairs rank biserial correlation. Detectable: the"
-        " smallest difference that as many pairs with this spread show with a probability of 0.8"
-        f" (paired t-test at {'0.05' if others == 1 else f'0.05/{others}'})."
+        f"Differences from {comparison.baseline}, paired by equal {unit}{averaged}. p: Wilcoxon's"
+        f" signed-rank test, two-sided{corrected}. r: matched-pairs rank biserial correlation."
+        " Detectable: the smallest difference that as many pairs with this spread show with a"
+        f" probability of 0.8 (paired t-test at {'0.05' if others == 1 else f'0.05/{others}'})."
     ]
     few = max(pairs)
     if smallest_p(few) * others > 0.05:

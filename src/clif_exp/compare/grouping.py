@@ -6,11 +6,13 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from clif_exp.compare.run import Run, Scalar, differing
 from clif_exp.compare.saved import is_place
 
-REPLICATES = ("dataset.cast_seed", "seed")
+CAST_SEED = "dataset.cast_seed"
+REPLICATES = (CAST_SEED, "seed")
 """The settings over which a mean is taken: runs that differ in nothing else form a group."""
 _CHANGE_NO_RESULT = (
     "num_workers",
@@ -47,6 +49,11 @@ class Group:
     runs: Mapping[Unit, Run]
     unfinished: Sequence[Run]
 
+    @property
+    def units(self) -> int:
+        """How many independent values its runs give (see `over_casts`)."""
+        return len(over_casts(dict.fromkeys(self.runs, 0.0)))
+
 
 @dataclass(frozen=True)
 class Grouping:
@@ -63,6 +70,11 @@ class Grouping:
     by: Sequence[str]
     unit: Sequence[str]
     repeated: Sequence[Run]
+
+    @property
+    def casts(self) -> bool:
+        """Whether means are over casts rather than over runs (see `over_casts`)."""
+        return any(len(set(map(cast_of, group.runs))) > 1 for group in self.groups)
 
 
 def setting(run: Run, key: str) -> Scalar:
@@ -159,6 +171,32 @@ def group(runs: Sequence[Run], by: Sequence[str] = (), *, option: str = "--group
             )
         )
     return Grouping(sorted(groups, key=_by_number), named, unit, repeated)
+
+
+def over_casts(values: Mapping[Unit, float]) -> list[float]:
+    """Return the independent values among those of runs: what means and tests are taken over.
+
+    Runs of one cast are alike whatever their seed, because they draw the same characters: as units
+    of a test they would find differences that are none. So the mean of a cast's runs is one value;
+    where all runs are of one cast, each run's is.
+    """
+    by_cast: dict[str, list[float]] = {}
+    for unit, value in values.items():
+        by_cast.setdefault(cast_of(unit), []).append(value)
+    if len(by_cast) < 2:
+        return list(values.values())
+    return [fmean(of_cast) for of_cast in by_cast.values()]
+
+
+def cast_of(unit: Unit) -> str:
+    """Return the part of a unit that names its cast; "" where all have the same."""
+    return next((part for part in unit if part.startswith(f"{CAST_SEED}=")), "")
+
+
+def concept_title(name: str, run: Run, groups: Sequence[Group]) -> str:
+    """Name a concept, with its cast where the groups' runs have several: casts share names."""
+    seeds = {_shown(setting(other, CAST_SEED)) for of in groups for other in of.runs.values()}
+    return f"cast {_shown(setting(run, CAST_SEED))}: {name}" if len(seeds) > 1 else name
 
 
 def find_group(grouping: Grouping, name: str, *, option: str = "--baseline") -> Group:

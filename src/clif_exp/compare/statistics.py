@@ -1,7 +1,7 @@
 """Means with intervals, paired differences with tests, and what a design could have found.
 
-A run (a cast and a training seed) is the unit, never an image: images of one model are no
-independent samples. SciPy computes what it has.
+The values are of independent units (`grouping.over_casts`), never of images: images of one model
+are no independent samples. SciPy computes what it has.
 """
 
 from __future__ import annotations
@@ -17,33 +17,36 @@ Unit = TypeVar("Unit")
 CONFIDENCE = 0.95
 LEVEL = 0.05
 POWER = 0.8
+FEW = 6  # values below which a bootstrap has too few to draw from
 _RESAMPLES = 9_999
 _RESAMPLES_OF_UNITS = 1_999  # each computes a statistic in Python
 _DECIMALS = 9  # of a difference: sums in another order make equal ones differ in the last digits
-_MOST_EXACT = 13  # pairs of which all 2^n signs are tried
+_MOST_EXACT = 50  # pairs up to which the distribution of the signed ranks is computed
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A metric over runs.
+    """A metric of a group.
 
     Attributes:
         runs: how many measured it.
-        mean: over them; None: no run did.
-        interval: CONFIDENCE interval of the mean; None with fewer than two runs.
+        units: how many independent values the mean is over.
+        mean: over the units; None: no run measured it.
+        interval: CONFIDENCE interval of the mean; None with fewer than two units.
     """
 
     runs: int
+    units: int
     mean: float | None
     interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of a group minus the baseline's, over pairs of runs.
+    """A metric of a group minus the baseline's, over pairs of units.
 
     Attributes:
-        pairs: how many.
+        pairs: how many independent ones.
         mean: of the differences; None without a pair.
         interval: CONFIDENCE interval of the mean; None with fewer than two pairs.
         p: two-sided, Wilcoxon's signed-rank test; None with fewer than two pairs.
@@ -51,7 +54,7 @@ class Difference:
         effect: matched-pairs rank biserial correlation in [-1, 1]: 1, all differences are
             positive; None with fewer than two pairs.
         detectable: the smallest absolute mean difference that such pairs would have shown with
-            probability POWER; None: no difference, however large.
+            probability POWER; None: no difference, however large, or the pairs have no spread.
     """
 
     pairs: int
@@ -63,10 +66,16 @@ class Difference:
     detectable: float | None
 
 
-def mean_of(values: Sequence[float]) -> Mean:
-    """Return the mean of a metric over runs, with its interval."""
+def mean_of(values: Sequence[float], *, runs: int | None = None) -> Mean:
+    """Return the mean of a metric with its interval.
+
+    Args:
+        values: of independent units.
+        runs: that the values come from; None: one each.
+    """
     mean = math.fsum(values) / len(values) if values else None
-    return Mean(len(values), mean, bootstrap_interval(values))
+    count = len(values) if runs is None else runs
+    return Mean(count, len(values), mean, bootstrap_interval(values))
 
 
 def bootstrap_interval(values: Sequence[float]) -> tuple[float, float] | None:
@@ -131,7 +140,7 @@ def compare_paired(differences: Sequence[Sequence[float]]) -> list[Difference]:
     """Compare several groups with one baseline, by one metric.
 
     Args:
-        differences: of each group, its runs' values minus the baseline's in the same unit.
+        differences: of each group, its values minus the baseline's in the same unit.
 
     Returns:
         A comparison for each group; p-values are corrected over all of them (Holm, 1979).
@@ -159,10 +168,9 @@ def compare_paired(differences: Sequence[Sequence[float]]) -> list[Difference]:
 def signed_rank_p(differences: Sequence[float]) -> float | None:
     """Return the two-sided p of Wilcoxon's signed-rank test.
 
-    Exact up to 50 pairs, with ties up to 13 (all signs are tried). Pairs that do not differ are
-    left out, as Wilcoxon did; 1 if none differs. None with fewer than two pairs.
+    Exact up to 50 pairs. Pairs that do not differ are left out, as Wilcoxon did; 1 if none differs.
+    None with fewer than two pairs.
     """
-    import numpy as np
     from scipy import stats
 
     if len(differences) < 2:
@@ -173,10 +181,26 @@ def signed_rank_p(differences: Sequence[float]) -> float | None:
     ranks = stats.rankdata([abs(value) for value in known])
     if len(set(ranks)) == len(ranks) or len(ranks) > _MOST_EXACT:
         return float(stats.wilcoxon(known, method="auto").pvalue)
-    # SciPy's own way with ties (PermutationMethod) gives the same in a thousand times the time.
-    bits = np.arange(2 ** len(ranks))[:, None] >> np.arange(len(ranks))
-    sums = np.where(bits & 1, 1, -1) @ ranks
-    return float(np.mean(np.abs(sums) >= abs(np.sign(known) @ ranks) - 1e-9))
+    return _exact_p_with_ties(ranks, positive=[value > 0 for value in known])
+
+
+def _exact_p_with_ties(ranks: Sequence[float], *, positive: Sequence[bool]) -> float:
+    """Return the share of all choices of signs whose rank sum is as far from the middle.
+
+    SciPy's own way with ties (PermutationMethod) tries all 2^n. Here sums are counted, a rank at a
+    time, in units of a half: what tied ranks are multiples of.
+    """
+    import numpy as np
+
+    halves = [round(2 * rank) for rank in ranks]
+    total = sum(halves)
+    ways = np.zeros(total + 1)
+    ways[0] = 1
+    for of_rank in halves:
+        ways[of_rank:] += ways[: total + 1 - of_rank].copy()
+    observed = sum(of_rank for of_rank, up in zip(halves, positive, strict=True) if up)
+    as_far = np.abs(2 * np.arange(total + 1) - total) >= abs(2 * observed - total)
+    return float(ways[as_far].sum() / 2.0 ** len(halves))
 
 
 def _differing(differences: Sequence[float]) -> list[float]:
@@ -242,7 +266,7 @@ def smallest_detectable(differences: Sequence[float], *, comparisons: int = 1) -
     pairs, level = len(differences), LEVEL / comparisons
     if pairs < 2 or smallest_p(pairs) > level:
         return None
-    spread = float(np.std(differences, ddof=1))
+    spread = round(float(np.std(differences, ddof=1)), _DECIMALS)
     return detectable_effect(pairs, level=level) * spread if spread else None
 
 

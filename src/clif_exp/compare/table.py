@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from clif_exp.compare.comparison import Comparison
-from clif_exp.compare.grouping import Group, setting
+from clif_exp.compare.grouping import Group, concept_title
 from clif_exp.compare.measures import better
 from clif_exp.compare.statistics import Difference, Mean
 
@@ -124,25 +125,19 @@ def concepts_table(comparison: Comparison, measure: str) -> Table:
         ValueError: no run knows it of its concepts.
     """
     found: dict[str, dict[str, list[float]]] = {}
-    casts = {
-        str(setting(run, "dataset.cast_seed"))
-        for group in comparison.grouping.groups
-        for run in group.runs.values()
-    }
-    for group in comparison.grouping.groups:
+    groups = comparison.grouping.groups
+    for group in groups:
         for run in group.runs.values():
-            # Casts have the same names.
-            cast = f"cast {setting(run, 'dataset.cast_seed')}: " if len(casts) > 1 else ""
             for name, measured in run.concepts.items():
                 if measure in measured:
-                    by_group = found.setdefault(f"{cast}{name}", {})
+                    by_group = found.setdefault(concept_title(name, run, groups), {})
                     by_group.setdefault(group.label, []).append(measured[measure])
     if not found:
         raise ValueError(
             f"--per-concept: no run knows {measure} of its concepts; it is read from their"
             " evaluation artifacts (artifacts.root), or from files of --save"
         )
-    labels = [group.label for group in comparison.grouping.groups]
+    labels = [group.label for group in groups]
     rows = [
         [
             Cell(name),
@@ -167,6 +162,7 @@ def tidy(comparison: Comparison) -> pd.DataFrame:
                 "metric": measure,
                 "better": better(measure) or "",
                 "runs": mean.runs,
+                "units": mean.units,
                 "unfinished": len(group.unfinished),
                 "mean": mean.mean,
                 "low": low,
@@ -191,12 +187,10 @@ def _tidy_difference(found: Difference | None) -> dict[str, float | int | None]:
 
 
 def _runs_cell(group: Group) -> Cell:
-    counts: dict[str, int] = {}
-    for run in group.unfinished:
-        counts[run.status] = counts.get(run.status, 0) + 1
-    return Cell(
-        str(len(group.runs)), ", ".join(f"{count} {status}" for status, count in counts.items())
-    )
+    details = [f"{group.units} casts"] if group.units < len(group.runs) else []
+    unfinished = Counter(run.status for run in group.unfinished)
+    details += [f"{count} {status}" for status, count in unfinished.items()]
+    return Cell(str(len(group.runs)), ", ".join(details))
 
 
 def _mean_cell(mean: Mean, *, of: int, digits: int, best: bool) -> Cell:

@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from clif_exp.compare.grouping import Group
-from clif_exp.compare.statistics import mean_of
+from clif_exp.compare.grouping import Group, Unit, concept_title, over_casts
+from clif_exp.compare.statistics import FEW, mean_of
 from clif_exp.compare.table import between
 from clif_exp.reporting import plots
 
@@ -21,7 +21,7 @@ def collect(groups: Sequence[Group]) -> dict[str, Any]:
 
     Returns:
         `concepts`: group -> concept -> attendance in [0, 1] of each run; `means`: group -> mean
-        over runs of the mean over concepts, `interval` and number of `runs`.
+        over casts of the mean over concepts, `interval` and number of `runs`.
 
     Raises:
         ValueError: no run knows it of its concepts.
@@ -29,17 +29,23 @@ def collect(groups: Sequence[Group]) -> dict[str, Any]:
     concepts: dict[str, dict[str, list[float]]] = {}
     means: dict[str, dict[str, Any]] = {}
     for group in groups:
-        of_runs = [
-            {name: found[_MEASURE] for name, found in run.concepts.items() if _MEASURE in found}
-            for run in group.runs.values()
-        ]
-        of_runs = [found for found in of_runs if found]
-        if not of_runs:
+        by_run: dict[Unit, dict[str, float]] = {}
+        for unit, run in group.runs.items():
+            measured = {
+                concept_title(name, run, groups): found[_MEASURE]
+                for name, found in run.concepts.items()
+                if _MEASURE in found
+            }
+            if measured:
+                by_run[unit] = measured
+        if not by_run:
             continue
-        concepts[group.label] = {
-            name: [found[name] for found in of_runs if name in found] for name in of_runs[0]
-        }
-        mean = mean_of([fmean(found.values()) for found in of_runs])
+        of_group = concepts.setdefault(group.label, {})
+        for measured in by_run.values():
+            for name, share in measured.items():
+                of_group.setdefault(name, []).append(share)
+        of_runs = {unit: fmean(measured.values()) for unit, measured in by_run.items()}
+        mean = mean_of(over_casts(of_runs), runs=len(of_runs))
         means[group.label] = {"mean": mean.mean, "interval": mean.interval, "runs": mean.runs}
     if not concepts:
         raise ValueError(
@@ -53,7 +59,8 @@ def draw(found: Mapping[str, Any], file: Path) -> None:
     """Draw a line for each concept, with a point for each group: its mean, and all its runs."""
     groups: Mapping[str, Mapping[str, Sequence[float]]] = found["concepts"]
     first = next(iter(groups.values()))
-    names = sorted(first, key=lambda name: fmean(first[name]))
+    known = dict.fromkeys(name for of_concepts in groups.values() for name in of_concepts)
+    names = sorted(known, key=lambda name: fmean(first.get(name, [0.0])))
     figure, axes = plots.new_figure(5.4, 1.0 + _ROW * len(names))
     colours = (plots.ACCENT, plots.SECOND, plots.THIRD, plots.GREY)
     for place, (label, of_concepts) in enumerate(groups.items()):
@@ -74,11 +81,12 @@ def draw(found: Mapping[str, Any], file: Path) -> None:
 def caption(found: Mapping[str, Any]) -> str:
     """Say what the chart shows, and the means as a Markdown table."""
     lines = [
-        "In what share of the images of a pair a concept is there at all: it was found, or hidden"
-        " only because it stands behind the other. Large points are means over runs, small ones"
-        " single runs; concepts are sorted by the first group.",
+        "In what share of the images of a pair a concept is there at all; partly hidden is not"
+        " missing. Large points are means over runs, small ones single runs; concepts are sorted by"
+        " the first group. Intervals are over casts (over seeds where there is one cast), and too"
+        f" narrow from fewer than {FEW}.",
         "",
-        "| group | runs | mean over concepts | 95 % interval over runs |",
+        "| group | runs | mean over concepts | 95 % interval |",
         "| --- | --- | --- | --- |",
     ]
     for label, of in found["means"].items():

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from clif_exp.artifacts.files import read_jsonl
-from clif_exp.compare.grouping import Group
+from clif_exp.compare.grouping import Group, Unit, over_casts
 from clif_exp.compare.reading import published
 from clif_exp.compare.statistics import mean_of
 from clif_exp.compare.table import between
@@ -23,7 +23,7 @@ def collect(groups: Sequence[Group]) -> dict[str, Any]:
     """Gather how much the maps of a pair's two concepts overlap, for each model.
 
     Returns:
-        `overlap`: group -> model -> `values` of all runs (the mean over their pairs, in [0, 1]),
+        `overlap`: group -> model -> `values` of each run (the mean over its pairs, in [0, 1]),
         their `mean` and `interval`; `pairs`: prompts of a run.
 
     Raises:
@@ -32,19 +32,19 @@ def collect(groups: Sequence[Group]) -> dict[str, Any]:
     overlap: dict[str, dict[str, Any]] = {}
     pairs = 0
     for group in groups:
-        values: dict[str, list[float]] = {}
-        for run in group.runs.values():
+        values: dict[str, dict[Unit, float]] = {}
+        for unit, run in group.runs.items():
             for artifact in MODELS:
                 folder = published(run, artifact)
                 lines = read_jsonl(folder / MANIFEST) if folder else []
                 known = [line["overlap"] for line in lines if line["overlap"] is not None]
                 pairs = max(pairs, len(known))
                 if known:
-                    values.setdefault(artifact, []).append(fmean(known))
+                    values.setdefault(artifact, {})[unit] = fmean(known)
         for artifact, of_runs in values.items():
-            mean = mean_of(of_runs)
+            mean = mean_of(over_casts(of_runs), runs=len(of_runs))
             overlap.setdefault(group.label, {})[artifact] = {
-                "values": [round(value, 4) for value in of_runs],
+                "values": {", ".join(unit): round(value, 4) for unit, value in of_runs.items()},
                 "mean": mean.mean,
                 "interval": mean.interval,
             }
@@ -84,8 +84,8 @@ def caption(found: Mapping[str, Any]) -> str:
         " one is customised. The first prompts of the first cast and seed are shown.",
         "",
         "Overlap of the two concepts' maps (0: apart, 1: the same places), mean over"
-        f" {found['pairs']} pairs of each run, with the 95 % bootstrap interval over casts and"
-        " seeds:",
+        f" {found['pairs']} pairs of each run, with the 95 % bootstrap interval over casts"
+        " (over seeds where there is one cast):",
         "",
         "| group | model | runs | overlap | 95 % interval |",
         "| --- | --- | --- | --- | --- |",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clif_exp.compare.grouping import Group, Unit, full_key, setting
+from clif_exp.compare.grouping import Group, Unit, full_key, over_casts, setting
 from clif_exp.compare.measures import value
 from clif_exp.compare.run import Run
 from clif_exp.compare.statistics import compare_paired, mean_of
@@ -52,7 +52,7 @@ def collect(groups: Sequence[Group], *, key: str, metrics: Sequence[str]) -> dic
             label: [
                 {"at": at, "mean": mean.mean, "interval": mean.interval, "runs": mean.runs}
                 for at, values in of.items()
-                if values and (mean := mean_of(list(values.values())))
+                if values and (mean := mean_of(over_casts(values), runs=len(values)))
             ]
             for label, of in measured.items()
         }
@@ -90,7 +90,8 @@ def _differences(
         for at, values in of.items():
             base = first.get(at, {})
             places.append((label, at))
-            differences.append([values[unit] - base[unit] for unit in values if unit in base])
+            common = {unit: values[unit] - base[unit] for unit in values if unit in base}
+            differences.append(over_casts(common))
     found: dict[str, list[dict[str, Any]]] = {label: [] for label, _ in others}
     for (label, at), difference in zip(places, compare_paired(differences), strict=True):
         if difference.pairs:
@@ -140,14 +141,14 @@ def caption(found: Mapping[str, Any]) -> str:
     """Say what the chart shows, and its numbers as a Markdown table."""
     labels = list(next(iter(found["metrics"].values())))
     lines = [
-        f"What becomes of each metric as `{found['setting']}` changes: means over runs (a cast and"
-        " a training seed each), shaded their 95 % bootstrap intervals (BCa)."
+        f"What becomes of each metric as `{found['setting']}` changes: means over casts (over"
+        " training seeds where there is one cast), shaded their 95 % bootstrap intervals (BCa)."
     ]
     heads = ["metric", found["setting"], *labels]
     if len(labels) > 1:
         lines[0] += (
-            " Differences are paired by cast and seed; p: Wilcoxon's signed-rank test, two-sided,"
-            " corrected over all comparisons of a metric (Holm)."
+            " Differences are paired by cast and seed and averaged over each cast; p: Wilcoxon's"
+            " signed-rank test, two-sided, corrected over all comparisons of a metric (Holm)."
         )
         heads += [f"difference from {labels[0]}", "p"]
     lines += ["", _row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]

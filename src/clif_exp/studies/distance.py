@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from clif_exp.compare.grouping import Group
+from clif_exp.compare.grouping import Group, cast_of
 from clif_exp.compare.reading import published
 from clif_exp.compare.run import Run
 from clif_exp.compare.statistics import interval_over_units
 from clif_exp.compare.table import MISSING, between
 from clif_exp.evaluation.correlation import FILE
 from clif_exp.evaluation.distance import AFTER_TRAINING
+from clif_exp.evaluation.metrics import IMAGE_COUNT
 from clif_exp.reporting import plots
 from clif_exp.reporting.charts import DISTANCES
 
@@ -37,8 +40,8 @@ def collect(groups: Sequence[Group]) -> dict[str, Any]:
 
     Returns:
         `points`: panel -> list of {"unit", "pair", a distance of each of DISTANCES, "confusion",
-        "leaked", "pictures"}; `statistics`: panel -> kind -> `rho` and `auc`, each with its
-        `interval` or None, and the panel's `pairs` and `confused`.
+        "leaked", "pictures"}, averaged over the seeds of a pair; `statistics`: panel -> kind ->
+        `rho` and `auc`, each with its `interval` or None, and the panel's `pairs` and `confused`.
 
     Raises:
         ValueError: no run has judged pairs with distances.
@@ -49,12 +52,7 @@ def collect(groups: Sequence[Group]) -> dict[str, Any]:
         found = json.loads((general / FILE).read_text())["pairs"]
         points[GENERAL] = [{"unit": pair, "pair": pair, **of} for pair, of in found.items()]
     for group in groups:
-        found_of_group = [
-            {"unit": ", ".join(key), **point}
-            for key, run in group.runs.items()
-            for point in _customised(run)
-        ]
-        if found_of_group:
+        if found_of_group := _pairs_of(group):
             points[group.label] = found_of_group
     if not points:
         raise ValueError(
@@ -65,6 +63,24 @@ def collect(groups: Sequence[Group]) -> dict[str, Any]:
         "points": points,
         "statistics": {panel: statistics_of(of_panel) for panel, of_panel in points.items()},
     }
+
+
+def _pairs_of(group: Group) -> list[dict[str, Any]]:
+    """Return a group's pairs; a unit is a cast, or a pair where all runs are of one cast."""
+    by_pair: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for unit, run in group.runs.items():
+        for point in _customised(run):
+            by_pair.setdefault((cast_of(unit), point["pair"]), []).append(point)
+    several = len({cast for cast, _ in by_pair}) > 1
+    return [
+        {
+            "unit": cast if several else pair,
+            "pair": pair,
+            **{name: fmean(of[name] for of in seeds) for name in seeds[0] if name != "pair"},
+            IMAGE_COUNT: sum(of[IMAGE_COUNT] for of in seeds),
+        }
+        for (cast, pair), seeds in by_pair.items()
+    ]
 
 
 def _customised(run: Run) -> list[dict[str, Any]]:
@@ -155,8 +171,8 @@ def draw(found: Mapping[str, Any], file: Path) -> None:
     for axis, (panel, points) in zip(axes, panels.items(), strict=True):
         pairs = sorted((point[SHOWN], point["confusion"]) for point in points)
         axis.scatter(*zip(*pairs, strict=True), s=14, alpha=0.35, color=plots.ACCENT, linewidths=0)
-        size = max(1, math.ceil(len(pairs) / _BINS))
-        bins = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+        cuts = [place * len(pairs) // _BINS for place in range(_BINS + 1)]
+        bins = [pairs[start:end] for start, end in itertools.pairwise(cuts) if start < end]
         means = [[sum(column) / len(some) for column in zip(*some, strict=True)] for some in bins]
         axis.plot(*zip(*means, strict=True), color=plots.SECOND, marker="o", markersize=4)
         axis.set(title=panel, xlabel="distance before stage 2", ylim=(-0.05, 1.05))
@@ -167,17 +183,18 @@ def draw(found: Mapping[str, Any], file: Path) -> None:
 def caption(found: Mapping[str, Any]) -> str:
     """Say what the chart shows, and its numbers as a Markdown table."""
     lines = [
-        "Each point is a pair of concepts: how far apart they are for the text encoder before"
-        " stage 2 (cosine distance of their contextual tokens, what the U-Net reads), and the share"
-        " of its images that are confused (a concept missing, there twice, not itself, or with an"
-        " attribute of the other). Orange: means of fifths of the pairs. *General concepts* are"
-        " pairs of names that the base model has always known, drawn by it alone; the others were"
-        " customised.",
+        "Each point is a pair of concepts of one cast: how far apart they are for the text encoder"
+        " before stage 2 (cosine distance of their contextual tokens, what the U-Net reads), and"
+        " the share of its images that are confused (a concept missing, there twice, not itself, or"
+        " with an attribute of the other). Orange: means of fifths of the pairs. *General concepts*"
+        " are pairs of names that the base model has always known, drawn by it alone; the others"
+        " were customised.",
         "",
         "Below: Spearman's rank correlation of distance and confusion (below 0, near concepts are"
         " confused more), and how well nearness tells which pairs will be confused"
         f" (area under the curve; confused: at least {CONFUSED:.0%} of the images), with 95 %"
-        " bootstrap intervals over casts and seeds (over pairs for general concepts).",
+        " bootstrap intervals over casts (over pairs for general concepts, and where there is one"
+        " cast).",
         "",
         "| pairs | of | confused | distance of | rank correlation | area under the curve |",
         "| --- | --- | --- | --- | --- | --- |",

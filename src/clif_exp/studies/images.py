@@ -52,7 +52,7 @@ def collect(groups: Sequence[Group], *, settings: ImagesFigure) -> dict[str, Any
                 },
             }
         )
-    return {"rule": _rule(settings), "cast": shared, "rows": rows}
+    return {"rule": _rule(settings, len(rows)), "cast": shared, "rows": rows}
 
 
 def _of_one_cast(groups: Sequence[Group]) -> tuple[dict[str, Run], str]:
@@ -139,10 +139,10 @@ def _fit(concepts: Sequence[str], kinds: Mapping[str, str], pairs: Pairs) -> boo
     return pairs == "any" or (len(found) == 1 if pairs == "alike" else len(found) > 1)
 
 
-def _rule(settings: ImagesFigure) -> str:
+def _rule(settings: ImagesFigure, shown: int) -> str:
     of = {"any": "", "alike": " of one species", "across_styles": " of several styles"}
     return (
-        f"The first {settings.rows} prompts of {settings.concepts} or more concepts"
+        f"The first {shown} prompts of {settings.concepts} or more concepts"
         f"{of[settings.pairs]}, layouts {', '.join(settings.layouts)} in turn, other concepts as"
         " long as there are any; the first cast and training seed, the first sampling seed"
     )

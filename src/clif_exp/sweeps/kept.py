@@ -1,7 +1,8 @@
 """What a study has committed counts as finished: a sweep goes on with it on any machine.
 
 A run of runs.json stands for a job if every artifact that the job would make has the fingerprint
-that the run's had, and its settings are the job's.
+that the run's had, and its settings are the job's. Runs of other studies do so where a study says
+which (`keep.reuse`); there the study's name may be another.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # How something was computed; where that matters to the result, the fingerprints say so.
 _MEANS = ("trainer", "num_workers")
 _OPTION = "hydra.sweeper.keep"
+_STUDY = "name"  # the setting that says which study a run belongs to
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,10 @@ def check_baseline(kept: KeepSettings, runs: Sequence[Run]) -> None:
 
 
 def has_runs(kept: KeepSettings | None) -> bool:
-    """Tell whether something of a study has been committed."""
-    return kept is not None and (Path(kept.folder) / RUNS).is_file()
+    """Tell whether something of a study, or of one that it shares runs with, has been committed."""
+    return kept is not None and any(
+        (Path(folder) / RUNS).is_file() for folder in (kept.folder, *kept.reuse)
+    )
 
 
 def committed_runs(
@@ -104,15 +108,21 @@ def committed_runs(
     """
     if kept is None or not has_runs(kept):
         return Committed()
-    runs = [run for run in read_saved(Path(kept.folder) / RUNS) if run.status == "finished"]
+    left = _finished_in(kept.folder)
     if not all(figure.from_saved for figure in kept.figures):
-        return Committed(stale=len(runs))
+        return Committed(stale=len(left))
+    shared = [
+        replace(run, settings={key: it for key, it in run.settings.items() if key != _STUDY})
+        for folder in kept.reuse
+        for run in _finished_in(folder)
+    ]
     found: dict[int, Run] = {}
-    left = list(runs)
     for place, (config, forecast) in enumerate(zip(composed, forecasts, strict=True)):
         if (run := _stands_for(left, config, forecast)) is not None:
-            found[place] = _with_younger_settings(run, config)
             left.remove(run)
+        elif (run := _stands_for(shared, config, forecast)) is None:
+            continue
+        found[place] = _with_younger_settings(run, config)
     return Committed(
         of_jobs={
             jobs[place]: run
@@ -122,6 +132,12 @@ def committed_runs(
         others=tuple(run for place, run in found.items() if place >= started),
         stale=len(left),
     )
+
+
+def _finished_in(folder: str) -> list[Run]:
+    file = Path(folder) / RUNS
+    known = read_saved(file) if file.is_file() else []
+    return [run for run in known if run.status == "finished"]
 
 
 def _stands_for(runs: Sequence[Run], config: DictConfig, forecast: Forecast) -> Run | None:

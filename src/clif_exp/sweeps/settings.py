@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from clif_exp.settings import Positive, Strict, Word
 from clif_exp.studies.settings import FigureSettings
@@ -22,6 +22,7 @@ class KeepSettings(Strict):
         metrics: what groups are compared by, as in summary.json; none: what a comparison shows.
         baseline: the group that the others are compared with.
         figures: what is drawn beside the tables, each kind once.
+        reuse: folders of other studies whose committed runs stand for this one's jobs, too.
     """
 
     folder: Word
@@ -29,6 +30,7 @@ class KeepSettings(Strict):
     metrics: list[Word]
     baseline: Word | None
     figures: list[FigureSettings]
+    reuse: list[Word] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _each_kind_once(self) -> Self:
