@@ -12,9 +12,9 @@ CONCEPTS = ("milo", "otto", "luna", "bolt")
 PAIRS = [("milo", "otto"), ("milo", "luna"), ("luna", "bolt"), ("otto", "bolt")]
 
 
-def a_run(root: Path, method: str, *, seed: int, intact: int) -> Path:
-    """Write a run of cast 200 whose images of two layouts are judged; return its folder."""
-    print_of = f"{method}{seed}".encode().hex().ljust(64, "0")
+def a_run(root: Path, method: str, *, seed: int, intact: int, cast: int = 200) -> Path:
+    """Write a run whose images of two layouts are judged; return its folder."""
+    print_of = f"{method}{seed}-{cast}".encode().hex().ljust(64, "0")
     evaluation, generation = (
         root / "store/evaluation" / print_of,
         root / "store/generation" / print_of,
@@ -47,11 +47,11 @@ def a_run(root: Path, method: str, *, seed: int, intact: int) -> Path:
     (generation / "generations.jsonl").write_text(text)
     for name in CONCEPTS:
         write_image(evaluation / "references" / name / "0.png")
-    folder = root / f"{method}-{seed}"
+    folder = root / f"{method}-{cast}-{seed}"
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra" / "config.yaml").write_text(
         f"method: {{name: {method}}}\nseed: {seed}\n"
-        "dataset: {name: toonworld, cast_seed: 200}\nartifacts: {root: store}\n"
+        f"dataset: {{name: toonworld, cast_seed: {cast}}}\nartifacts: {{root: store}}\n"
     )
     stages = {name: {"fingerprint": print_of} for name in ("evaluation", "generation")}
     summary = {

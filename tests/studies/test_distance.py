@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 
+from clif_exp.compare.grouping import group
+from clif_exp.compare.reading import published, read
+from clif_exp.evaluation.distance import AFTER_TRAINING
 from clif_exp.studies import distance
+from judged_runs import a_run
 
 
 def test_the_area_under_the_curve_is_the_share_of_rightly_ordered_pairs():
@@ -41,3 +46,25 @@ def test_the_chart_and_its_caption_hold_every_panel(tmp_path):
     said = distance.caption(found)
     assert "| general concepts | 10 | 6 | contextual tokens | -1.00 (-1.00 to -1.00) |" in said
     assert "| method=clif | 4 | 4 | contextual tokens | -1.00 (-1.00 to -1.00) | - |" in said
+
+
+@pytest.mark.parametrize("casts", [(200, 201), (200,)])
+def test_a_pair_is_one_point_however_many_seeds_have_drawn_it(tmp_path, casts):
+    folders = [a_run(tmp_path, "clif", seed=s, intact=1, cast=c) for c in casts for s in (0, 1)]
+    runs = read(folders)
+    for run in runs:
+        folder = published(run, "evaluation")
+        apart = {"matrix": [[0, 0.25], [0.25, 0]]}
+        stages = {"class words": {"contextual": apart}, AFTER_TRAINING: {"contextual": {}}}
+        measured = {"names": ["luna", "milo"], "stages": stages}
+        (folder / "distances.json").write_text(json.dumps(measured))
+        confused = {"confusion": 0.2 + 0.4 * run.seed, "leaked": 0.0, "pictures": 8.0}
+        judged = {"multi": {"pairs": {"luna|milo": confused}}}
+        (folder / "confusion_matrix.json").write_text(json.dumps(judged))
+    found = distance.collect(group(runs, ["method"]).groups)
+    (points,) = found["points"].values()
+    assert [point["confusion"] for point in points] == pytest.approx([0.4] * len(casts))
+    assert [point["pictures"] for point in points] == [16.0] * len(casts)
+    assert len({point["unit"] for point in points}) == len(casts)
+    (numbers,) = found["statistics"].values()
+    assert (numbers["pairs"], numbers["units"]) == (len(casts), len(casts))
