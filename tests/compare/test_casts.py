@@ -32,7 +32,7 @@ def test_a_cast_is_one_value_however_many_seeds_it_has(tmp_path):
     assert difference.mean == pytest.approx((0.17 + 5 * 0.2) / 6), "0.2, 0.17 and 0.14 of cast 100"
     assert difference.p == pytest.approx(2 / 64)
     said = notes(found)
-    assert said[0].startswith("Means over casts (runs of one cast are alike, so")
+    assert said[0].startswith("Means over casts (seeds of one cast are alike, so")
     assert "averaged over each cast" in said[1]
     one_seed = compare(select(read([tmp_path]), ["seed=0"]), metrics=["multi/confusion"])
     assert notes(one_seed)[0].startswith("Means over casts, with the 95 %")
@@ -43,3 +43,47 @@ def test_the_best_is_the_same_whatever_the_last_digits_are(tmp_path):
     jobs[("method=c",)] = {"multi/side": 0.2}
     found = compare(read([write_sweep(tmp_path / "s", jobs)]), metrics=["multi/side"])
     assert found.best("multi/side") == {"method=a", "method=b"}
+
+
+def jobs_of(casts_of, *more):
+    """Six seeds of each method's casts, with a value that each has its own of."""
+    return {
+        (f"method={method}", f"dataset.cast_seed={cast}", f"seed={seed}", *more): {
+            "multi/confusion": 0.01 * cast + 0.001 * seed + (method == "clif"),
+            "multi/side": 0.001 * seed if cast == 100 else None,
+        }
+        for method, casts in casts_of.items()
+        for cast in casts
+        for seed in range(6)
+    }
+
+
+def test_seeds_of_one_cast_are_no_sample_beside_groups_of_several(tmp_path):
+    jobs = jobs_of({"clif": range(100, 107), "mix_only": [100]})
+    found = compare(
+        read([write_sweep(tmp_path / "s", jobs)]), metrics=["multi/confusion"], baseline="clif"
+    )
+    difference = found.differences["method=mix_only", "multi/confusion"]
+    assert (difference.pairs, difference.p) == (1, None)
+    assert found.means["method=mix_only", "multi/confusion"].interval is None
+    assert "Of one cast there is none." in notes(found)[0]
+
+
+def test_a_metric_that_one_cast_has_measured_has_one_value(tmp_path):
+    jobs = jobs_of({"clif": range(100, 106), "mix_only": range(100, 106)})
+    found = compare(
+        read([write_sweep(tmp_path / "s", jobs)]), metrics=["multi/side"], baseline="clif"
+    )
+    mean = found.means["method=clif", "multi/side"]
+    assert (mean.runs, mean.units, mean.interval) == (6, 1, None)
+    assert found.differences["method=mix_only", "multi/side"].p is None
+
+
+def test_what_else_is_averaged_over_is_said(tmp_path):
+    jobs = jobs_of({"clif": (100, 101)}, "diffusion.rank=4")
+    jobs |= jobs_of({"clif": (100, 101)}, "diffusion.rank=16")
+    runs = read([write_sweep(tmp_path / "s", jobs)])
+    found = compare(runs, by=["method"], metrics=["multi/confusion"])
+    assert notes(found)[0].startswith(
+        "Means over casts, each over runs that differ in diffusion.rank, with the 95 %"
+    )

@@ -16,8 +16,7 @@ def groups(tmp_path, casts):
     jobs = {
         (f"method={method}", f"dataset.cast_seed={cast}", f"seed={seed}"): {"multi/side": 0.5}
         for method in ("clif", "mix_only")
-        for cast in casts
-        for seed in (0, 1)
+        for cast, seed in casts
     }
     runs = read([write_sweep(tmp_path / "s", jobs)])
     # Luna is somebody else in each cast, and missing from the later ones.
@@ -38,16 +37,18 @@ def groups(tmp_path, casts):
 
 
 def test_concepts_of_several_casts_are_told_apart(tmp_path):
-    found = attendance.collect(groups(tmp_path, [100, 101]))
-    assert found["concepts"]["method=clif"]["cast 101: luna"] == [0.5, 0.5]
-    assert found["concepts"]["method=clif"]["cast 100: luna"] == [1.0, 1.0]
-    assert found["means"]["method=clif"]["mean"] == pytest.approx((1.0 + 0.75) / 2)
+    found = attendance.collect(groups(tmp_path, [(100, 0), (100, 1), (100, 2), (101, 0)]))
+    assert found["concepts"]["method=clif"]["cast 101: luna"] == [0.5]
+    assert found["concepts"]["method=clif"]["cast 100: luna"] == [1.0, 1.0, 1.0]
+    assert found["means"]["method=clif"]["mean"] == pytest.approx((1.0 + 0.75) / 2), (
+        "of casts, not of runs"
+    )
     attendance.draw(found, tmp_path / "attendance.svg")
     assert "cast 101: luna" in (tmp_path / "attendance.svg").read_text()
     assert "| method=clif | 4 | 0.875 | 0.750 to 1.000 |" in attendance.caption(found)
 
 
 def test_of_one_cast_seeds_are_what_varies(tmp_path):
-    found = attendance.collect(groups(tmp_path, [100]))
+    found = attendance.collect(groups(tmp_path, [(100, 0), (100, 1)]))
     assert found["concepts"]["method=clif"]["luna"] == [1.0, 1.0]
     assert found["means"]["method=clif"]["runs"] == 2

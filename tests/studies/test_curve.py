@@ -18,11 +18,11 @@ INTACT = {  # method -> images per concept -> of seeds 0 to 5
 }
 
 
-def a_run(method: str, length: object, seed: int, intact: float | None) -> Run:
-    """Return a finished run of cast 104."""
-    settings = {"method.name": method, LENGTH: length, "dataset.cast_seed": 104, "seed": seed}
+def a_run(method: str, length: object, seed: int, intact: float | None, cast: int = 104) -> Run:
+    """Return a finished run."""
+    settings = {"method.name": method, LENGTH: length, "dataset.cast_seed": cast, "seed": seed}
     return Run(
-        folder=Path(f"{method}-{length}-{seed}"),
+        folder=Path(f"{method}-{length}-{cast}-{seed}"),
         name="",
         sweep=None,
         status="finished",
@@ -99,3 +99,19 @@ def test_what_is_no_curve_is_refused(tmp_path, length, metric, message):
     runs = [a_run("clif", length, 0, 0.5), a_run("clif", 600, 0, 0.5)]
     with pytest.raises(ValueError, match=message):
         kept(tmp_path, runs, metric=metric)
+
+
+def test_a_cast_is_one_value_of_a_curve(tmp_path):
+    """One cast has three seeds, six others one: means and pairs are of seven."""
+    units = [(100, seed) for seed in range(3)] + [(cast, 0) for cast in range(101, 107)]
+    runs = [
+        a_run(method, 300, seed, 0.3 + 0.1 * seed + (method == "clif") * (1 + seed) / 10, cast)
+        for method in ("clif", "mix_only")
+        for cast, seed in units
+    ]
+    found = kept(tmp_path, runs)
+    (point,) = found["metrics"]["multi/intact"]["method=mix_only"]
+    assert (point["runs"], point["mean"]) == (9, pytest.approx((0.4 + 6 * 0.3) / 7))
+    (difference,) = found["differences"]["multi/intact"]["method=mix_only"]
+    assert difference["pairs"] == 7
+    assert difference["mean"] == pytest.approx(-(0.2 + 6 * 0.1) / 7)

@@ -54,17 +54,16 @@ def test_a_pair_is_one_point_however_many_seeds_have_drawn_it(tmp_path, casts):
     runs = read(folders)
     for run in runs:
         folder = published(run, "evaluation")
-        apart = {"matrix": [[0, 0.25], [0.25, 0]]}
+        apart = {"matrix": [[0, 0.25, 0.5], [0.25, 0, 0.75], [0.5, 0.75, 0]]}
         stages = {"class words": {"contextual": apart}, AFTER_TRAINING: {"contextual": {}}}
-        measured = {"names": ["luna", "milo"], "stages": stages}
+        measured = {"names": ["luna", "milo", "otto"], "stages": stages}
         (folder / "distances.json").write_text(json.dumps(measured))
         confused = {"confusion": 0.2 + 0.4 * run.seed, "leaked": 0.0, "pictures": 8.0}
-        judged = {"multi": {"pairs": {"luna|milo": confused}}}
+        judged = {"multi": {"pairs": {"luna|milo": confused, "luna|otto": confused}}}
         (folder / "confusion_matrix.json").write_text(json.dumps(judged))
     found = distance.collect(group(runs, ["method"]).groups)
     (points,) = found["points"].values()
-    assert [point["confusion"] for point in points] == pytest.approx([0.4] * len(casts))
-    assert [point["pictures"] for point in points] == [16.0] * len(casts)
-    assert len({point["unit"] for point in points}) == len(casts)
+    assert [point["confusion"] for point in points] == pytest.approx([0.4] * 2 * len(casts))
+    assert [point["pictures"] for point in points] == [16.0] * 2 * len(casts)
     (numbers,) = found["statistics"].values()
-    assert (numbers["pairs"], numbers["units"]) == (len(casts), len(casts))
+    assert (numbers["pairs"], numbers["units"]) == (2 * len(casts), 2), "two casts, or two pairs"

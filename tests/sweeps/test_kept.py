@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from clif_exp.compare.run import Run
 from clif_exp.compare.saved import write_saved
@@ -16,6 +17,7 @@ from clif_exp.studies.settings import AttendanceFigure, DistanceFigure
 from clif_exp.sweeps.jobs import Job
 from clif_exp.sweeps.kept import Committed, committed_runs
 from clif_exp.sweeps.planning import Forecast
+from clif_exp.sweeps.results import keep_study
 from clif_exp.sweeps.settings import KeepSettings
 
 JOB = Job((), ())
@@ -121,6 +123,13 @@ def test_runs_of_another_study_stand_for_jobs_where_it_is_named(tmp_path):
     assert committed.of_jobs[JOB].metrics == RUN.metrics
     assert committed.of_jobs[JOB].settings["name"] == "table2", "so that it has its pairs there"
     assert committed.stale == 0, "the other study's file stays as it is"
+    assert committed.borrowed == {JOB}
+    # A part of the study asks for its own jobs only; what it stops at is no study yet.
+    assert not committed_runs(kept, *given, started=0).others
+    keep_study([], kept, console=Console(), committed=committed, stopped=True)
+    assert not (tmp_path / "table2").exists()
+    keep_study([], kept, console=Console(), committed=committed)
+    assert (tmp_path / "table2" / RUNS).is_file()
 
 
 @pytest.mark.parametrize(

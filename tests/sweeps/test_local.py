@@ -30,3 +30,13 @@ def test_ctrl_c_ends_a_sweep_even_where_its_exception_is_lost(tmp_path):
     assert len(ticks) == 1
     assert time.monotonic() - began < 15, "the job is told to end, not waited for"
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_where_a_shell_has_it_ignored_ctrl_c_stays_ignored(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        jobs = [(partial(time.sleep, 0), tmp_path)]
+        tick = partial(signal.raise_signal, signal.SIGINT)
+        assert run_forked(jobs, workers=1, tick=tick, ended=lambda _: None) == [0]
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from clif_exp.compare import measures
-from clif_exp.compare.grouping import Group, Grouping, Unit, find_group, group, over_casts, title
+from clif_exp.compare.grouping import (
+    REPLICATES,
+    Group,
+    Grouping,
+    Unit,
+    find_group,
+    group,
+    over_casts,
+    title,
+)
 from clif_exp.compare.run import Run
 from clif_exp.compare.statistics import (
     FEW,
@@ -75,7 +84,7 @@ def compare(
     chosen = measures.choose(runs, metrics)
     grouping = group(runs, by)
     means = {
-        (found.label, measure): mean_of(over_casts(values), runs=len(values))
+        (found.label, measure): mean_of(over_casts(values, casts=grouping.casts), runs=len(values))
         for found in grouping.groups
         for measure in chosen
         for values in [_values(found, measure)]
@@ -109,7 +118,8 @@ def _differences(
         for other in others:
             own = _values(other, measure)
             by_unit = {unit: own[unit] - base[unit] for unit in base if unit in own}
-            pairs.append([round(difference, _DIGITS) for difference in over_casts(by_unit)])
+            independent = over_casts(by_unit, casts=grouping.casts)
+            pairs.append([round(difference, _DIGITS) for difference in independent])
         for other, difference in zip(others, compare_paired(pairs), strict=True):
             found[other.label, measure] = difference
     return found
@@ -149,13 +159,15 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def _about_means(grouping: Grouping, *, unit: str) -> str:
-    fewest = min(group.units for group in grouping.groups)
+    fewest = min(map(grouping.units, grouping.groups))
     sample = "cast" if grouping.casts else "run"
     said = f"Means over {sample}s"
     if not grouping.casts:
         said += f" that differ in {unit}"
-    elif any(len(group.runs) > group.units for group in grouping.groups):
-        said += " (runs of one cast are alike, so they are averaged first)"
+    elif others := [title(key) for key in grouping.unit if key not in REPLICATES]:
+        said += f", each over runs that differ in {' and '.join(others)}"
+    elif any(len(group.runs) > grouping.units(group) for group in grouping.groups):
+        said += " (seeds of one cast are alike, so they are averaged first)"
     said += ", with the 95 % bootstrap interval (BCa) of the mean."
     if fewest < 2:
         said += f" Of one {sample} there is none."

@@ -49,11 +49,6 @@ class Group:
     runs: Mapping[Unit, Run]
     unfinished: Sequence[Run]
 
-    @property
-    def units(self) -> int:
-        """How many independent values its runs give (see `over_casts`)."""
-        return len(over_casts(dict.fromkeys(self.runs, 0.0)))
-
 
 @dataclass(frozen=True)
 class Grouping:
@@ -73,8 +68,12 @@ class Grouping:
 
     @property
     def casts(self) -> bool:
-        """Whether means are over casts rather than over runs (see `over_casts`)."""
-        return any(len(set(map(cast_of, group.runs))) > 1 for group in self.groups)
+        """Whether means are over casts rather than over runs."""
+        return several_casts(self.groups)
+
+    def units(self, group: Group) -> int:
+        """Return how many independent values the runs of a group give."""
+        return len(over_casts(dict.fromkeys(group.runs, 0.0), casts=self.casts))
 
 
 def setting(run: Run, key: str) -> Scalar:
@@ -173,18 +172,26 @@ def group(runs: Sequence[Run], by: Sequence[str] = (), *, option: str = "--group
     return Grouping(sorted(groups, key=_by_number), named, unit, repeated)
 
 
-def over_casts(values: Mapping[Unit, float]) -> list[float]:
+def several_casts(groups: Sequence[Group]) -> bool:
+    """Tell whether some group has runs of several casts, so that casts are what means are over."""
+    return any(len(set(map(cast_of, group.runs))) > 1 for group in groups)
+
+
+def over_casts(values: Mapping[Unit, float], *, casts: bool) -> list[float]:
     """Return the independent values among those of runs: what means and tests are taken over.
 
     Runs of one cast are alike whatever their seed, because they draw the same characters: as units
-    of a test they would find differences that are none. So the mean of a cast's runs is one value;
-    where all runs are of one cast, each run's is.
+    of a test they would find differences that are none. So the mean of a cast's runs is one value.
+
+    Args:
+        values: of runs.
+        casts: whether casts are what varies (`several_casts`); else each run's value is one.
     """
+    if not casts:
+        return list(values.values())
     by_cast: dict[str, list[float]] = {}
     for unit, value in values.items():
         by_cast.setdefault(cast_of(unit), []).append(value)
-    if len(by_cast) < 2:
-        return list(values.values())
     return [fmean(of_cast) for of_cast in by_cast.values()]
 
 

@@ -109,11 +109,11 @@ def interval_over_units(
 ) -> tuple[float, float] | None:
     """Return the percentile bootstrap interval of a statistic of all units together.
 
-    Units are drawn whole, so what belongs to one run stays together; draws without a value (NaN)
+    Units are drawn whole, so what belongs to one cast stays together; draws without a value (NaN)
     are left out. None with fewer than two units.
 
     Args:
-        units: what is drawn with replacement, such as the pairs of each run.
+        units: what is drawn with replacement, such as the pairs of each cast.
         statistic: of some units.
     """
     import numpy as np

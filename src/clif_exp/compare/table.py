@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from clif_exp.compare.comparison import Comparison
-from clif_exp.compare.grouping import Group, concept_title
+from clif_exp.compare.grouping import Group, Grouping, concept_title
 from clif_exp.compare.measures import better
 from clif_exp.compare.statistics import Difference, Mean
 
@@ -74,7 +74,7 @@ def means_table(comparison: Comparison) -> Table:
             )
             for measure in comparison.measures
         ]
-        rows.append([Cell(group.label), _runs_cell(group), *cells])
+        rows.append([Cell(group.label), _runs_cell(group, comparison.grouping), *cells])
     return Table("", ["", "runs", *heads], rows)
 
 
@@ -186,10 +186,11 @@ def _tidy_difference(found: Difference | None) -> dict[str, float | int | None]:
     }
 
 
-def _runs_cell(group: Group) -> Cell:
-    details = [f"{group.units} casts"] if group.units < len(group.runs) else []
+def _runs_cell(group: Group, grouping: Grouping) -> Cell:
+    units = grouping.units(group)
+    details = [f"{units} cast{'s' if units > 1 else ''}"] if units < len(group.runs) else []
     unfinished = Counter(run.status for run in group.unfinished)
-    details += [f"{count} {status}" for status, count in unfinished.items()]
+    details += [f"{number} {status}" for status, number in unfinished.items()]
     return Cell(str(len(group.runs)), ", ".join(details))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from clif_exp.compare.grouping import Group, Unit, concept_title, over_casts
+from clif_exp.compare.grouping import Group, Unit, concept_title, over_casts, several_casts
 from clif_exp.compare.statistics import FEW, mean_of
 from clif_exp.compare.table import between
 from clif_exp.reporting import plots
@@ -28,6 +28,7 @@ def collect(groups: Sequence[Group]) -> dict[str, Any]:
     """
     concepts: dict[str, dict[str, list[float]]] = {}
     means: dict[str, dict[str, Any]] = {}
+    casts = several_casts(groups)
     for group in groups:
         by_run: dict[Unit, dict[str, float]] = {}
         for unit, run in group.runs.items():
@@ -45,7 +46,7 @@ def collect(groups: Sequence[Group]) -> dict[str, Any]:
             for name, share in measured.items():
                 of_group.setdefault(name, []).append(share)
         of_runs = {unit: fmean(measured.values()) for unit, measured in by_run.items()}
-        mean = mean_of(over_casts(of_runs), runs=len(of_runs))
+        mean = mean_of(over_casts(of_runs, casts=casts), runs=len(of_runs))
         means[group.label] = {"mean": mean.mean, "interval": mean.interval, "runs": mean.runs}
     if not concepts:
         raise ValueError(

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from clif_exp.artifacts.files import read_jsonl
-from clif_exp.compare.grouping import Group, Unit, over_casts
+from clif_exp.compare.grouping import Group, Unit, over_casts, several_casts
 from clif_exp.compare.reading import published
 from clif_exp.compare.statistics import mean_of
 from clif_exp.compare.table import between
@@ -30,7 +30,7 @@ def collect(groups: Sequence[Group]) -> dict[str, Any]:
         ValueError: no run has recorded maps.
     """
     overlap: dict[str, dict[str, Any]] = {}
-    pairs = 0
+    pairs, casts = 0, several_casts(groups)
     for group in groups:
         values: dict[str, dict[Unit, float]] = {}
         for unit, run in group.runs.items():
@@ -42,7 +42,7 @@ def collect(groups: Sequence[Group]) -> dict[str, Any]:
                 if known:
                     values.setdefault(artifact, {})[unit] = fmean(known)
         for artifact, of_runs in values.items():
-            mean = mean_of(over_casts(of_runs), runs=len(of_runs))
+            mean = mean_of(over_casts(of_runs, casts=casts), runs=len(of_runs))
             overlap.setdefault(group.label, {})[artifact] = {
                 "values": {", ".join(unit): round(value, 4) for unit, value in of_runs.items()},
                 "mean": mean.mean,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clif_exp.compare.grouping import Group, Unit, full_key, over_casts, setting
+from clif_exp.compare.grouping import Group, Unit, full_key, over_casts, setting, several_casts
 from clif_exp.compare.measures import value
 from clif_exp.compare.run import Run
 from clif_exp.compare.statistics import compare_paired, mean_of
@@ -37,6 +37,7 @@ def collect(groups: Sequence[Group], *, key: str, metrics: Sequence[str]) -> dic
         key, [run for of in groups for run in of.runs.values()], option="hydra.sweeper.keep.figures"
     )
     by_value = {of.label: _by_value(of, key) for of in groups}
+    casts = several_casts(groups)
     found: dict[str, Any] = {"setting": key, "metrics": {}, "differences": {}}
     for metric in metrics:
         measured = {
@@ -52,11 +53,11 @@ def collect(groups: Sequence[Group], *, key: str, metrics: Sequence[str]) -> dic
             label: [
                 {"at": at, "mean": mean.mean, "interval": mean.interval, "runs": mean.runs}
                 for at, values in of.items()
-                if values and (mean := mean_of(over_casts(values), runs=len(values)))
+                if values and (mean := mean_of(over_casts(values, casts=casts), runs=len(values)))
             ]
             for label, of in measured.items()
         }
-        found["differences"][metric] = _differences(measured)
+        found["differences"][metric] = _differences(measured, casts=casts)
     return found
 
 
@@ -81,7 +82,7 @@ def _measured(runs: Mapping[Unit, Run], metric: str) -> dict[Unit, float]:
 
 
 def _differences(
-    measured: Mapping[str, Mapping[float, Mapping[Unit, float]]],
+    measured: Mapping[str, Mapping[float, Mapping[Unit, float]]], *, casts: bool
 ) -> dict[str, list[dict[str, Any]]]:
     """Compare each group with the first one at each value; Holm's correction is over all these."""
     (_, first), *others = measured.items()
@@ -91,7 +92,7 @@ def _differences(
             base = first.get(at, {})
             places.append((label, at))
             common = {unit: values[unit] - base[unit] for unit in values if unit in base}
-            differences.append(over_casts(common))
+            differences.append(over_casts(common, casts=casts))
     found: dict[str, list[dict[str, Any]]] = {label: [] for label, _ in others}
     for (label, at), difference in zip(places, compare_paired(differences), strict=True):
         if difference.pairs:

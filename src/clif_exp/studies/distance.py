@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from clif_exp.compare.grouping import Group, cast_of
+from clif_exp.compare.grouping import Group, cast_of, several_casts
 from clif_exp.compare.reading import published
 from clif_exp.compare.run import Run
 from clif_exp.compare.statistics import interval_over_units
@@ -40,8 +40,9 @@ def collect(groups: Sequence[Group]) -> dict[str, Any]:
 
     Returns:
         `points`: panel -> list of {"unit", "pair", a distance of each of DISTANCES, "confusion",
-        "leaked", "pictures"}, averaged over the seeds of a pair; `statistics`: panel -> kind ->
-        `rho` and `auc`, each with its `interval` or None, and the panel's `pairs` and `confused`.
+        "leaked", "pictures"}, means over the seeds of a pair and the sum of its pictures;
+        `statistics`: panel -> kind -> `rho` and `auc`, each with its `interval` or None, and the
+        panel's `pairs` and `confused`.
 
     Raises:
         ValueError: no run has judged pairs with distances.
@@ -52,7 +53,7 @@ def collect(groups: Sequence[Group]) -> dict[str, Any]:
         found = json.loads((general / FILE).read_text())["pairs"]
         points[GENERAL] = [{"unit": pair, "pair": pair, **of} for pair, of in found.items()]
     for group in groups:
-        if found_of_group := _pairs_of(group):
+        if found_of_group := _pairs_of(group, casts=several_casts(groups)):
             points[group.label] = found_of_group
     if not points:
         raise ValueError(
@@ -65,16 +66,15 @@ def collect(groups: Sequence[Group]) -> dict[str, Any]:
     }
 
 
-def _pairs_of(group: Group) -> list[dict[str, Any]]:
+def _pairs_of(group: Group, *, casts: bool) -> list[dict[str, Any]]:
     """Return a group's pairs; a unit is a cast, or a pair where all runs are of one cast."""
     by_pair: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for unit, run in group.runs.items():
         for point in _customised(run):
             by_pair.setdefault((cast_of(unit), point["pair"]), []).append(point)
-    several = len({cast for cast, _ in by_pair}) > 1
     return [
         {
-            "unit": cast if several else pair,
+            "unit": cast if casts else pair,
             "pair": pair,
             **{name: fmean(of[name] for of in seeds) for name in seeds[0] if name != "pair"},
             IMAGE_COUNT: sum(of[IMAGE_COUNT] for of in seeds),

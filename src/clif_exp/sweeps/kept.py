@@ -37,11 +37,13 @@ class Committed:
 
     Attributes:
         of_jobs: jobs of the sweep that need not run, and the runs that stand for them.
+        borrowed: those of them that stand in another study's file.
         others: runs of the study's other jobs, where the sweep is only a part of it.
         stale: how many finished runs are of another state of the study; they will be replaced.
     """
 
     of_jobs: Mapping[Job, Run] = field(default_factory=dict)
+    borrowed: frozenset[Job] = frozenset()
     others: Sequence[Run] = ()
     stale: int = 0
 
@@ -117,18 +119,23 @@ def committed_runs(
         for run in _finished_in(folder)
     ]
     found: dict[int, Run] = {}
+    borrowed = set()
     for place, (config, forecast) in enumerate(zip(composed, forecasts, strict=True)):
         if (run := _stands_for(left, config, forecast)) is not None:
             left.remove(run)
-        elif (run := _stands_for(shared, config, forecast)) is None:
+        elif place < started and (run := _stands_for(shared, config, forecast)) is not None:
+            borrowed.add(jobs[place])
+        else:
             continue
         found[place] = _with_younger_settings(run, config)
+    of_jobs = {
+        jobs[place]: run
+        for place, run in found.items()
+        if place < started and not forecasts[place].is_done(jobs[place].summary())
+    }
     return Committed(
-        of_jobs={
-            jobs[place]: run
-            for place, run in found.items()
-            if place < started and not forecasts[place].is_done(jobs[place].summary())
-        },
+        of_jobs=of_jobs,
+        borrowed=frozenset(borrowed & of_jobs.keys()),
         others=tuple(run for place, run in found.items() if place >= started),
         stale=len(left),
     )

@@ -155,7 +155,9 @@ def _noting_interrupts() -> Iterator[threading.Event]:
     reach the sweep, which would go on to its next job.
     """
     noted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # where no handler can be set
+    before = signal.getsignal(signal.SIGINT)
+    in_main = threading.current_thread() is threading.main_thread()  # elsewhere none can be set
+    if not in_main or before is not signal.default_int_handler:  # a shell may have it ignored
         yield noted
         return
 
@@ -163,7 +165,7 @@ def _noting_interrupts() -> Iterator[threading.Event]:
         noted.set()
         signal.default_int_handler(number, frame)
 
-    before = signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, note)
     try:
         yield noted
     finally:

@@ -133,6 +133,8 @@ def keep_study(
         runs = [run for run in runs if run.status == "finished"]
     if not any(run.status == "finished" for run in runs):
         return
+    if stopped and len(runs) == len(committed.borrowed):  # none of its own
+        return
     baseline = kept.baseline
     try:
         check_baseline(kept, runs)
