@@ -8,7 +8,7 @@ import json
 import pytest
 
 from clif_exp.artifacts.files import file_digest
-from clif_exp.studies import people
+from clif_exp.studies import agreement, people
 from judged_runs import a_run
 
 
@@ -104,13 +104,19 @@ def test_agreement_is_counted_against_the_verdicts(drawn):
         ),
     )
     assert people.main(["compare", str(runs), "--labels", str(out)]) == 0
-    found = json.loads((out / "agreement.json").read_text())["questions"]
+    written = json.loads((out / "agreement.json").read_text())
+    found = written["questions"]
     assert (found["present"]["agree"], found["present"]["kappa"]) == (1, None)
     assert (found["intact"]["agree"], found["intact"]["kappa"]) == (1, 1)
     # Of eight concepts the oracle saw two leak: the second one of each of mix_only's two images.
     assert found["leaked"]["reader"] == pytest.approx(2 / 8)
     assert found["leaked"]["agree"] == pytest.approx(6 / 8)
     assert found["leaked"]["kappa"] == pytest.approx(0)
+    leaks = {method: of["leaked"] for method, of in written["methods"].items()}
+    assert leaks["mix_only"] == {"answers": 4, "person": 0, "reader": 0.5}
+    assert leaks["clif"] == {"answers": 4, "person": 0, "reader": 0}
+    said = (out / "agreement.md").read_text()
+    assert "| mix_only | 4 | 1.00 | 1.00 | 0.00 | 0.00 | 0.00 | 0.50 |" in said
     assert (out / "disagreements.png").is_file()
     assert "| leaked" in (out / "agreement.md").read_text()
 
@@ -118,4 +124,4 @@ def test_agreement_is_counted_against_the_verdicts(drawn):
 def test_kappa_is_that_of_a_worked_example():
     # 20 yes-yes, 15 no-no, 5 yes-no, 10 no-yes: agreement 0.7, chance 0.5 * 0.6 + 0.5 * 0.4.
     pairs = [(1, 1)] * 20 + [(0, 0)] * 15 + [(1, 0)] * 5 + [(0, 1)] * 10
-    assert people.cohens_kappa(pairs) == pytest.approx((0.7 - 0.5) / 0.5)
+    assert agreement.cohens_kappa(pairs) == pytest.approx((0.7 - 0.5) / 0.5)

@@ -28,21 +28,19 @@ from clif_exp.artifacts.files import file_digest, read_jsonl, write_json, write_
 from clif_exp.compare.grouping import METHOD
 from clif_exp.compare.reading import published, read
 from clif_exp.compare.run import Run
-from clif_exp.compare.statistics import interval_over_units
-from clif_exp.compare.table import MISSING, between
 from clif_exp.errors import report
 from clif_exp.reporting.images import Tile, write_grid
+from clif_exp.studies.agreement import (
+    QUESTIONS,
+    agreement,
+    methods_table,
+    shares_of_yes,
+    table,
+)
 
 IMAGES, LABELS, SHEETS = "images.json", "labels.csv", "sheets"
-QUESTIONS = {
-    "present": "is it there at all?",
-    "intact": "is it there once, itself, and without anything of the others?",
-    "leaked": "does it show something of another named concept?",
-}
-"""What is asked of each named concept: yes (1) or no (0)."""
-
 _PER_SHEET = 6
-_MOST_SHOWN = 24  # disagreements
+_MOST_SHOWN = 12  # disagreements
 
 
 @dataclass(frozen=True)
@@ -216,13 +214,15 @@ def compare(runs: Sequence[Run], folder: Path) -> None:
                     f"{folder / LABELS}: has no line of image {entry['id']}, {name}; add it"
                 )
     answers: dict[str, list[list[tuple[int, int]]]] = {question: [] for question in QUESTIONS}
+    by_method: dict[str, dict[str, list[tuple[int, int]]]] = {}
     differing = []
     for entry in entries:
         verdicts = known[entry["image"]].verdicts()
+        method = str(known[entry["image"]].run.settings[METHOD])
         for question, of_images in answers.items():
-            of_images.append(
-                [(labels[entry["id"], n][question], verdicts[n][question]) for n in verdicts]
-            )
+            pairs = [(labels[entry["id"], n][question], verdicts[n][question]) for n in verdicts]
+            of_images.append(pairs)
+            by_method.setdefault(method, {}).setdefault(question, []).extend(pairs)
         wrong = [
             f"{name} {question}: person {labels[entry['id'], name][question]}"
             for name, verdict in verdicts.items()
@@ -232,73 +232,14 @@ def compare(runs: Sequence[Run], folder: Path) -> None:
         if wrong:
             differing.append((entry, wrong))
     found = {question: agreement(of_images) for question, of_images in answers.items()}
-    write_json(folder / "agreement.json", {"images": len(entries), "questions": found})
-    write_text(folder / "agreement.md", table(found))
-    _show(folder / "disagreements.png", differing, known)
-
-
-def agreement(images: Sequence[Sequence[tuple[int, int]]]) -> dict[str, Any]:
-    """Compare two raters' answers; images are drawn whole for the intervals.
-
-    Args:
-        images: of each image, the (person, reader) answers for its concepts.
-
-    Returns:
-        `answers`; `person` and `reader`, their shares of yes; `agree`, the share of equal answers,
-        and `kappa`, Cohen's (1960), each with its `interval`; kappa is None where both always give
-        one answer.
-    """
-    pairs = [pair for image in images for pair in image]
-    kappa = cohens_kappa(pairs)
-
-    def share(some: Sequence[Sequence[tuple[int, int]]]) -> float:
-        flat = [pair for image in some for pair in image]
-        return sum(a == b for a, b in flat) / len(flat)
-
-    def chance_corrected(some: Sequence[Sequence[tuple[int, int]]]) -> float:
-        value = cohens_kappa([pair for image in some for pair in image])
-        return float("nan") if value is None else value
-
-    return {
-        "answers": len(pairs),
-        "person": sum(a for a, _ in pairs) / len(pairs),
-        "reader": sum(b for _, b in pairs) / len(pairs),
-        "agree": share(images),
-        "agree_interval": interval_over_units(images, share),
-        "kappa": kappa,
-        "kappa_interval": None if kappa is None else interval_over_units(images, chance_corrected),
+    shares = {
+        method: {question: shares_of_yes(pairs) for question, pairs in of.items()}
+        for method, of in sorted(by_method.items())
     }
-
-
-def cohens_kappa(pairs: Sequence[tuple[int, int]]) -> float | None:
-    """Return the agreement of two raters beyond chance; None where chance alone agrees always."""
-    agree = sum(a == b for a, b in pairs) / len(pairs)
-    first, second = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
-    chance = first * second + (1 - first) * (1 - second)
-    return None if chance == 1 else (agree - chance) / (1 - chance)
-
-
-def table(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the agreement as a Markdown table."""
-    lines = [
-        "| of each named concept | answers | yes: person | yes: oracle | agreement | kappa |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for question, of in found.items():
-        agree = f"{of['agree']:.2f}{_interval(of['agree_interval'])}"
-        kappa = MISSING if of["kappa"] is None else f"{of['kappa']:.2f}"
-        numbers = [
-            str(of["answers"]),
-            *(f"{of[rater]:.2f}" for rater in ("person", "reader")),
-            agree,
-            kappa + _interval(of["kappa_interval"]),
-        ]
-        lines.append(f"| {question}: {QUESTIONS[question]} | {' | '.join(numbers)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _interval(of: tuple[float, float] | None) -> str:
-    return "" if of is None else f" ({between(of, digits=2)})"
+    written = {"images": len(entries), "questions": found, "methods": shares}
+    write_json(folder / "agreement.json", written)
+    write_text(folder / "agreement.md", table(found) + "\n" + methods_table(shares))
+    _show(folder / "disagreements.png", differing, known)
 
 
 def _show(
@@ -309,8 +250,8 @@ def _show(
     rows = []
     for entry, wrong in differing[:_MOST_SHOWN]:
         picture = known[entry["image"]]
-        tiles = [*picture.references(), Tile(picture.file, "; ".join(wrong))]
-        rows.append((f"{entry['id']}: {entry['prompt']}", tiles))
+        tiles = [*picture.references(), Tile(picture.file)]
+        rows.append((f"{entry['id']}: {entry['prompt']}. {'; '.join(wrong)}", tiles))
     write_grid(file, rows, label=150)
 
 
