@@ -113,8 +113,8 @@ def test_agreement_is_counted_against_the_verdicts(drawn):
     assert found["leaked"]["agree"] == pytest.approx(6 / 8)
     assert found["leaked"]["kappa"] == pytest.approx(0)
     leaks = {method: of["leaked"] for method, of in written["methods"].items()}
-    assert leaks["mix_only"] == {"answers": 4, "person": 0, "reader": 0.5}
-    assert leaks["clif"] == {"answers": 4, "person": 0, "reader": 0}
+    assert leaks["mix_only"] == {"answers": 4, "rater": 0, "reader": 0.5}
+    assert leaks["clif"] == {"answers": 4, "rater": 0, "reader": 0}
     said = (out / "agreement.md").read_text()
     assert "| mix_only | 4 | 1.00 | 1.00 | 0.00 | 0.00 | 0.00 | 0.50 |" in said
     assert (out / "disagreements.png").is_file()

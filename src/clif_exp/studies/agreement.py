@@ -1,4 +1,4 @@
-"""How far a person and the oracle agree: shares, Cohen's kappa, and both as tables."""
+"""How far a rater and the oracle agree: shares, Cohen's kappa, and both as tables."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def agreement(images: Sequence[Sequence[tuple[int, int]]]) -> dict[str, Any]:
     """Compare two raters' answers; images are drawn whole for the intervals.
 
     Args:
-        images: of each image, the (person, reader) answers for its concepts.
+        images: of each image, the (rater, reader) answers for its concepts.
 
     Returns:
-        `answers`; `person` and `reader`, their shares of yes; `agree`, the share of equal answers,
+        `answers`; `rater` and `reader`, their shares of yes; `agree`, the share of equal answers,
         and `kappa`, Cohen's (1960), each with its `interval`; kappa is None where both always give
         one answer.
     """
@@ -48,9 +48,9 @@ def agreement(images: Sequence[Sequence[tuple[int, int]]]) -> dict[str, Any]:
 
 
 def shares_of_yes(pairs: Sequence[tuple[int, int]]) -> dict[str, float]:
-    """Return the number of `answers`, and the `person`'s and the `reader`'s share of yes."""
+    """Return the number of `answers`, and the `rater`'s and the `reader`'s share of yes."""
     first, second = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
-    return {"answers": len(pairs), "person": first, "reader": second}
+    return {"answers": len(pairs), "rater": first, "reader": second}
 
 
 def cohens_kappa(pairs: Sequence[tuple[int, int]]) -> float | None:
@@ -64,7 +64,7 @@ def cohens_kappa(pairs: Sequence[tuple[int, int]]) -> float | None:
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the agreement as a Markdown table."""
     lines = [
-        "| of each named concept | answers | yes: person | yes: oracle | agreement | kappa |",
+        "| of each named concept | answers | yes: rater | yes: oracle | agreement | kappa |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for question, of in found.items():
@@ -72,7 +72,7 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
         kappa = MISSING if of["kappa"] is None else f"{of['kappa']:.2f}"
         numbers = [
             str(of["answers"]),
-            *(f"{of[rater]:.2f}" for rater in ("person", "reader")),
+            *(f"{of[who]:.2f}" for who in ("rater", "reader")),
             agree,
             kappa + _interval(of["kappa_interval"]),
         ]
@@ -81,13 +81,13 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def methods_table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """Return each method's shares of yes, a person's beside the oracle's, as a Markdown table."""
+    """Return each method's shares of yes, the rater's beside the oracle's, as a Markdown table."""
     questions = list(QUESTIONS)
-    heads = [f"{question}: {rater}" for question in questions for rater in ("person", "oracle")]
+    heads = [f"{question}: {who}" for question in questions for who in ("rater", "oracle")]
     lines = [f"| method | answers | {' | '.join(heads)} |", f"| --- | {'--- | ' * len(heads)}--- |"]
     for method, of in found.items():
         cells = [
-            f"{of[question][rater]:.2f}" for question in questions for rater in ("person", "reader")
+            f"{of[question][who]:.2f}" for question in questions for who in ("rater", "reader")
         ]
         lines.append(f"| {method} | {of[questions[0]]['answers']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

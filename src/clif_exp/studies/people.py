@@ -170,7 +170,7 @@ def _refuse_other_labels(folder: Path, drawn: Mapping[str, Any]) -> None:
 
 
 def read_labels(folder: Path) -> dict[tuple[str, str], dict[str, int]]:
-    """Return (id, concept) -> question -> the person's answer.
+    """Return (id, concept) -> question -> the rater's answer.
 
     Raises:
         ValueError: names the line whose answer is neither 0 nor 1.
@@ -191,7 +191,7 @@ def read_labels(folder: Path) -> dict[tuple[str, str], dict[str, int]]:
 
 
 def compare(runs: Sequence[Run], folder: Path) -> None:
-    """Compare a person's labels with the reader's verdicts, and show where they differ.
+    """Compare a rater's labels with the reader's verdicts, and show where they differ.
 
     Args:
         runs: those that the images were drawn from.
@@ -224,7 +224,7 @@ def compare(runs: Sequence[Run], folder: Path) -> None:
             of_images.append(pairs)
             by_method.setdefault(method, {}).setdefault(question, []).extend(pairs)
         wrong = [
-            f"{name} {question}: person {labels[entry['id'], name][question]}"
+            f"{name} {question}: rater {labels[entry['id'], name][question]}"
             for name, verdict in verdicts.items()
             for question, value in verdict.items()
             if labels[entry["id"], name][question] != value
