@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -22,12 +23,23 @@ def started_sweep(*arguments: str, folder: Path, store: Path) -> Iterator[subpro
     """Start a sweep in a new interpreter, to be killed."""
     command = [sys.executable, "-m", "clif_exp", "-m", *arguments, f"artifacts.root={store}"]
     with open(folder / "output.txt", "a") as output:
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_listen_to_ctrl_c,
+        )
     try:
         yield process
     finally:
         process.kill()
         process.wait()
+
+
+def _listen_to_ctrl_c() -> None:
+    """Undo what a shell does to what it starts in the background, such as a run of the tests."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def summaries(folder: Path) -> dict[str, dict[str, Any]]:

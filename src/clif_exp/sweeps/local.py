@@ -6,7 +6,6 @@ in a process that goes on, and does not import the libraries again, which takes 
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import multiprocessing
@@ -20,7 +19,6 @@ from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
-from types import FrameType
 
 from hydra.core.utils import run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
@@ -116,60 +114,32 @@ def run_forked(
     folders: list[Path] = []
     running: dict[int, ForkProcess] = {}
     waiting = iter(tasks)
-    with _noting_interrupts() as interrupted:
-        try:
-            while True:
-                if interrupted.is_set():
-                    raise KeyboardInterrupt
-                while len(running) < workers and (following := next(waiting, None)) is not None:
-                    task, folder = following
-                    process = context.Process(
-                        target=_become,
-                        args=(task,),
-                        kwargs={"threads": threads, "parent": os.getpid()},
-                    )
-                    process.start()
-                    running[len(folders)] = process
-                    folders.append(folder)
-                if not running:
-                    break
-                wait([process.sentinel for process in running.values()], timeout=_POLL_SECONDS)
-                for index, process in list(running.items()):
-                    if not process.is_alive():
-                        process.join()
-                        codes[index] = process.exitcode or 0
-                        _note_signal(folders[index], codes[index])
-                        del running[index]
-                        ended(index)
-                tick()
-        finally:
-            _stop(list(running.values()))
-    return [codes[index] for index in range(len(folders))]
-
-
-@contextlib.contextmanager
-def _noting_interrupts() -> Iterator[threading.Event]:
-    """Note Ctrl-C, which raises KeyboardInterrupt as always: where that is raised, it may be lost.
-
-    What is raised in a garbage collector's callback, or by code that a library calls, does not
-    reach the sweep, which would go on to its next job.
-    """
-    noted = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    in_main = threading.current_thread() is threading.main_thread()  # elsewhere none can be set
-    if not in_main or before is not signal.default_int_handler:  # a shell may have it ignored
-        yield noted
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        noted.set()
-        signal.default_int_handler(number, frame)
-
-    signal.signal(signal.SIGINT, note)
     try:
-        yield noted
+        while True:
+            while len(running) < workers and (following := next(waiting, None)) is not None:
+                task, folder = following
+                process = context.Process(
+                    target=_become,
+                    args=(task,),
+                    kwargs={"threads": threads, "parent": os.getpid()},
+                )
+                process.start()
+                running[len(folders)] = process
+                folders.append(folder)
+            if not running:
+                break
+            wait([process.sentinel for process in running.values()], timeout=_POLL_SECONDS)
+            for index, process in list(running.items()):
+                if not process.is_alive():
+                    process.join()
+                    codes[index] = process.exitcode or 0
+                    _note_signal(folders[index], codes[index])
+                    del running[index]
+                    ended(index)
+            tick()
     finally:
-        signal.signal(signal.SIGINT, before)
+        _stop(list(running.values()))
+    return [codes[index] for index in range(len(folders))]
 
 
 def cores() -> int:
