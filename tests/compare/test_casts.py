@@ -38,13 +38,6 @@ def test_a_cast_is_one_value_however_many_seeds_it_has(tmp_path):
     assert notes(one_seed)[0].startswith("Means over casts, with the 95 %")
 
 
-def test_the_best_is_the_same_whatever_the_last_digits_are(tmp_path):
-    jobs = {("method=a",): {"multi/side": 0.1 + 0.2}, ("method=b",): {"multi/side": 0.3}}
-    jobs[("method=c",)] = {"multi/side": 0.2}
-    found = compare(read([write_sweep(tmp_path / "s", jobs)]), metrics=["multi/side"])
-    assert found.best("multi/side") == {"method=a", "method=b"}
-
-
 def jobs_of(casts_of, *more):
     """Six seeds of each method's casts, with a value that each has its own of."""
     return {

@@ -190,6 +190,13 @@ def test_the_better_direction_is_the_metrics(sweep):
     assert found.best("minutes") == set(), "not known"
 
 
+def test_the_best_is_the_same_whatever_the_last_digits_are(tmp_path):
+    jobs = {("method=a",): {"multi/side": 0.1 + 0.2}, ("method=b",): {"multi/side": 0.3}}
+    jobs[("method=c",)] = {"multi/side": 0.2}
+    found = compare(read([write_sweep(tmp_path / "s", jobs)]), metrics=["multi/side"])
+    assert found.best("multi/side") == {"method=a", "method=b"}
+
+
 def test_what_is_compared_by_default_are_metrics_of_the_one_table():
     assert {"multi/confusion", "multi/identity", "single/identity"} <= set(compared())
     for metric in METRICS:

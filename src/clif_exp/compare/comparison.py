@@ -83,8 +83,9 @@ def compare(
     """
     chosen = measures.choose(runs, metrics)
     grouping = group(runs, by)
+    casts = grouping.casts
     means = {
-        (found.label, measure): mean_of(over_casts(values, casts=grouping.casts), runs=len(values))
+        (found.label, measure): mean_of(over_casts(values, casts=casts), runs=len(values))
         for found in grouping.groups
         for measure in chosen
         for values in [_values(found, measure)]
@@ -111,6 +112,7 @@ def _differences(
     grouping: Grouping, chosen: Sequence[str], against: Group
 ) -> dict[Key, Difference]:
     others = [group for group in grouping.groups if group is not against]
+    casts = grouping.casts
     found: dict[Key, Difference] = {}
     for measure in chosen:
         base = _values(against, measure)
@@ -118,7 +120,7 @@ def _differences(
         for other in others:
             own = _values(other, measure)
             by_unit = {unit: own[unit] - base[unit] for unit in base if unit in own}
-            independent = over_casts(by_unit, casts=grouping.casts)
+            independent = over_casts(by_unit, casts=casts)
             pairs.append([round(difference, _DIGITS) for difference in independent])
         for other, difference in zip(others, compare_paired(pairs), strict=True):
             found[other.label, measure] = difference

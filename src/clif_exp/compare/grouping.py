@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -200,10 +200,12 @@ def cast_of(unit: Unit) -> str:
     return next((part for part in unit if part.startswith(f"{CAST_SEED}=")), "")
 
 
-def concept_title(name: str, run: Run, groups: Sequence[Group]) -> str:
-    """Name a concept, with its cast where the groups' runs have several: casts share names."""
-    seeds = {_shown(setting(other, CAST_SEED)) for of in groups for other in of.runs.values()}
-    return f"cast {_shown(setting(run, CAST_SEED))}: {name}" if len(seeds) > 1 else name
+def concept_titles(groups: Sequence[Group]) -> Callable[[Run, str], str]:
+    """Return what names a run's concept: with its cast where there are several (same names)."""
+    seeds = {_shown(setting(run, CAST_SEED)) for of in groups for run in of.runs.values()}
+    if len(seeds) < 2:
+        return lambda _, name: name
+    return lambda run, name: f"cast {_shown(setting(run, CAST_SEED))}: {name}"
 
 
 def find_group(grouping: Grouping, name: str, *, option: str = "--baseline") -> Group:

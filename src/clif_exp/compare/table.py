@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from clif_exp.compare.comparison import Comparison
-from clif_exp.compare.grouping import Group, Grouping, concept_title
+from clif_exp.compare.grouping import Group, Grouping, concept_titles
 from clif_exp.compare.measures import better
 from clif_exp.compare.statistics import Difference, Mean
 
@@ -126,11 +126,12 @@ def concepts_table(comparison: Comparison, measure: str) -> Table:
     """
     found: dict[str, dict[str, list[float]]] = {}
     groups = comparison.grouping.groups
+    title = concept_titles(groups)
     for group in groups:
         for run in group.runs.values():
             for name, measured in run.concepts.items():
                 if measure in measured:
-                    by_group = found.setdefault(concept_title(name, run, groups), {})
+                    by_group = found.setdefault(title(run, name), {})
                     by_group.setdefault(group.label, []).append(measured[measure])
     if not found:
         raise ValueError(

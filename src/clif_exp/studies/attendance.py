@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from clif_exp.compare.grouping import Group, Unit, concept_title, over_casts, several_casts
+from clif_exp.compare.grouping import Group, Unit, concept_titles, over_casts, several_casts
 from clif_exp.compare.statistics import FEW, mean_of
 from clif_exp.compare.table import between
 from clif_exp.reporting import plots
@@ -28,12 +28,12 @@ def collect(groups: Sequence[Group]) -> dict[str, Any]:
     """
     concepts: dict[str, dict[str, list[float]]] = {}
     means: dict[str, dict[str, Any]] = {}
-    casts = several_casts(groups)
+    casts, title = several_casts(groups), concept_titles(groups)
     for group in groups:
         by_run: dict[Unit, dict[str, float]] = {}
         for unit, run in group.runs.items():
             measured = {
-                concept_title(name, run, groups): found[_MEASURE]
+                title(run, name): found[_MEASURE]
                 for name, found in run.concepts.items()
                 if _MEASURE in found
             }

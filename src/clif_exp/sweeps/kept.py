@@ -79,10 +79,8 @@ def check_baseline(kept: KeepSettings, runs: Sequence[Run]) -> None:
 
 
 def has_runs(kept: KeepSettings | None) -> bool:
-    """Tell whether something of a study, or of one that it shares runs with, has been committed."""
-    return kept is not None and any(
-        (Path(folder) / RUNS).is_file() for folder in (kept.folder, *kept.reuse)
-    )
+    """Tell whether something of a study has been committed."""
+    return kept is not None and (Path(kept.folder) / RUNS).is_file()
 
 
 def committed_runs(
@@ -108,7 +106,7 @@ def committed_runs(
     Raises:
         ValueError: runs.json is damaged, or of a later version.
     """
-    if kept is None or not has_runs(kept):
+    if kept is None:
         return Committed()
     left = _finished_in(kept.folder)
     if not all(figure.from_saved for figure in kept.figures):
