@@ -6,6 +6,7 @@ in a process that goes on, and does not import the libraries again, which takes 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import multiprocessing
@@ -81,12 +82,34 @@ def launch(
 
     def tasks() -> Iterator[tuple[Callable[[], object], Path]]:
         for number, overrides in enumerate(job_overrides, start=first):
-            one = context.config_loader.load_sweep_config(config, list(overrides))
+            with ctrl_c_afterwards():
+                one = context.config_loader.load_sweep_config(config, list(overrides))
             with open_dict(one):
                 one.hydra.job.id = one.hydra.job.num = number
             yield partial(job, one), Path(one.hydra.sweep.dir, one.hydra.sweep.subdir)
 
     return run_forked(tasks(), workers=workers, tick=tick, ended=ended)
+
+
+@contextlib.contextmanager
+def ctrl_c_afterwards() -> Iterator[None]:
+    """Raise KeyboardInterrupt after a block instead of within it.
+
+    Hydra turns it into an error of the config while it composes one (ConfigCompositionException).
+    """
+    before = signal.getsignal(signal.SIGINT)
+    in_main = threading.current_thread() is threading.main_thread()  # elsewhere none can be set
+    if not in_main or before is not signal.default_int_handler:  # a shell may have it ignored
+        yield
+        return
+    asked = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: asked.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked.is_set():
+        raise KeyboardInterrupt
 
 
 def run_forked(
