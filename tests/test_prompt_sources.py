@@ -10,7 +10,7 @@ import pytest
 from benchmark_folders import customconcept101_lists, dreambench_table
 from clif_exp.concepts.pairs import seen_pairs
 from clif_exp.prompts.mudi import FIVE, PAIRS
-from clif_exp.prompts.sentences import in_words, sides_in
+from clif_exp.prompts.sentences import in_words, left_to_right, sides_in
 from clif_exp.prompts.sources import collect_prompts
 from support import default_config, settings
 
@@ -110,6 +110,28 @@ def test_a_file_may_use_the_names_of_the_users_set(tmp_path):
 )
 def test_sides_are_read_where_the_text_says_them(text, expected):
     assert sides_in(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<a> hugging <b> on the beach", ["a", "b"]),
+        ("<a> on the right and <b> on the left", ["b", "a"]),
+        ("<b> right of <a>", ["a", "b"]),
+        ("<a>, <b> and <c> in a row", ["a", "b", "c"]),
+        ("<a> on a skateboard next to <b> in the park", ["a", "b"]),
+        ("<a> and <b> behind a fence", ["a", "b"]),
+        ("<a> behind <b>", []),
+        ("<a> riding on the back of the <b>", []),
+        ("<a> wearing <b>", []),
+        ("<a> next to <b>, in front of <c>", []),
+        ("<a> in her <b>", []),
+        ("a photo of <a>", []),
+        ("a photo of a dog", []),
+    ],
+)
+def test_concepts_stand_from_left_to_right_unless_the_sentence_says_otherwise(text, expected):
+    assert left_to_right(text) == expected
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@
 
 The export's README.md names the base model; `--base` replaces it. The image is the one that the
 stock diffusers pipeline draws from `torch.Generator().manual_seed(seed)`. Loading takes longer than
-drawing: ask for all images in one call.
+drawing: ask for all images in one call. With `--regional` each concept keeps to its part of the
+image, which no stock pipeline does by itself.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import math
 import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             base=options.base,
             steps=options.steps,
             guidance=options.guidance,
+            regional=options.regional,
             batch_size=options.batch_size,
             device=options.device,
         )
@@ -73,6 +76,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument(
+        "--regional",
+        action="store_true",
+        help="each concept keeps to its part of the image, from left to right as the prompt names"
+        " or puts them; for who stands side by side or hugs",
+    )
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--device", default=None, help="cpu, cuda, ...; cuda where there is one")
     return parser.parse_args(arguments)
@@ -87,6 +96,7 @@ def draw(
     base: str | None = None,
     steps: int = 25,
     guidance: float = 5.0,
+    regional: bool = False,
     batch_size: int = 8,
     device: str | None = None,
 ) -> list[Path]:
@@ -100,6 +110,7 @@ def draw(
         base: base model instead of the one that the export names.
         steps: denoising steps.
         guidance: classifier-free guidance.
+        regional: let each concept keep to its part of the image (`generation.guidance.regional`).
         batch_size: images at a time.
         device: torch device; None takes CUDA where there is one.
 
@@ -119,24 +130,33 @@ def draw(
     base, revision = (base, None) if base else base_model(card, model)
     family = family_of(card)
     check_base(base, family=family)
-    check_lengths(prompts, model=model, base=base, revision=revision, family=family)
+    texts = prompts + (_strips(prompts) if regional else [])
+    check_lengths(texts, model=model, base=base, revision=revision, family=family)
     check_writable(files)
     pipeline = load_export(model, base=base, revision=revision, family=family, device=device)
     from PIL import Image
 
+    from clif_exp.generation.guidance.applying import side_by_side
     from clif_exp.generation.sampling import sample
 
+    lengths = count_tokens(model)
     for start in range(0, len(jobs), batch_size):
         batch = jobs[start : start + batch_size]
-        arrays = sample(
-            pipeline,
-            [prompt for prompt, _ in batch],
-            noise_seeds=[seed for _, seed in batch],
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            # With it, images would differ slightly from the stock pipeline's.
-            mixed_precision=False,
-        )
+        texts = [prompt for prompt, _ in batch]
+        with (
+            side_by_side(pipeline, texts, num_tokens=lengths, weight=1.0)
+            if regional
+            else nullcontext()
+        ):
+            arrays = sample(
+                pipeline,
+                texts,
+                noise_seeds=[seed for _, seed in batch],
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                # With it, images would differ slightly from the stock pipeline's.
+                mixed_precision=False,
+            )
         for file, pixels_HWC in zip(files[start:], arrays, strict=False):
             Image.fromarray(pixels_HWC).save(file)
     return files
@@ -185,6 +205,20 @@ def check_names(prompts: list[str], *, model: Path) -> None:
                     f"note: prompt {shown}: '{name}' is an ordinary word; the concept is <{name}>",
                     file=sys.stderr,
                 )
+
+
+def _strips(prompts: list[str]) -> list[str]:
+    """Return what the images' parts read; tell about prompts that are drawn as ever."""
+    from clif_exp.generation.guidance.regional import strips_of
+
+    for prompt in prompts:
+        if not strips_of([prompt]).texts:
+            print(
+                f"note: prompt {_short(prompt)}: it puts no concepts side by side, so --regional"
+                " changes nothing",
+                file=sys.stderr,
+            )
+    return strips_of(prompts).texts
 
 
 def check_base(base: str, *, family: Family) -> None:

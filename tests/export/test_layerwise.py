@@ -12,6 +12,7 @@ from clif_exp.diffusion.stage import train_diffusion
 from clif_exp.export.embeddings import stock_embeddings
 from clif_exp.export.reading import load_export
 from clif_exp.export.stage import export_run
+from clif_exp.generation.guidance.applying import side_by_side
 from clif_exp.generation.sampling import sample
 from support import settings
 
@@ -69,20 +70,20 @@ def test_our_own_loader_draws_what_the_run_drew(tmp_path, backbones, curated, fa
     assert "method `mix_of_show`" in card
     assert (out / LAYERWISE_FILE).is_file()
 
-    ours, _ = load_customised_pipeline(spec, diffusion=trained, device="cpu")
+    ours, num_tokens = load_customised_pipeline(spec, diffusion=trained, device="cpu")
     exported = load_export(
         out, base=str(spec.path), revision=None, family=spec.record, device="cpu"
     )
-    name = curated["concepts"].names[0]
-    drawn = [
-        sample(
-            pipeline,
-            [f"a photo of <{name}>"],
-            noise_seeds=[0],
-            num_inference_steps=2,
-            guidance_scale=2.0,
-            mixed_precision=False,
-        )[0].astype(int)
-        for pipeline in (ours, exported)
-    ]
+    first, second = curated["concepts"].names[:2]
+
+    def draw(pipeline, prompt):
+        how = {"num_inference_steps": 2, "guidance_scale": 2.0, "mixed_precision": False}
+        return sample(pipeline, [prompt], noise_seeds=[0], **how)[0].astype(int)
+
+    drawn = [draw(pipeline, f"a photo of <{first}>") for pipeline in (ours, exported)]
     assert np.abs(drawn[0] - drawn[1]).max() <= 1
+
+    pair = f"<{first}> hugging <{second}>"
+    with side_by_side(ours, [pair], num_tokens=num_tokens, weight=1.0):
+        apart = draw(ours, pair)
+    assert (apart != draw(ours, pair)).any(), "each layer's own embeddings are read in each part"

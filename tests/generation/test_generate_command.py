@@ -95,6 +95,34 @@ def test_several_images_go_into_a_folder(export, tmp_path, tiny_sd15, capsys):
     assert len(capsys.readouterr().out.split()) == len(list((tmp_path / "many").glob("*.png"))) == 4
 
 
+def test_regional_changes_prompts_that_put_concepts_side_by_side(
+    export, tmp_path, tiny_sd15, capsys
+):
+    from safetensors.torch import save_file
+    from torch import linspace
+
+    rows = linspace(-1, 1, 96).view(3, 32)
+    save_file({"<morty>": rows}, export / "embeddings" / "morty.safetensors")
+    arguments = ["--base", tiny_sd15, "--device", "cpu", "--steps", "2"]
+    arguments += ["--model", str(export), "--prompt", "<rick> hugging <morty>", "<rick> on <morty>"]
+    for name, more in (("stock", []), ("regional", ["--regional"])):
+        assert main([*arguments, "--out", str(tmp_path / name), *more]) == 0
+    assert capsys.readouterr().err == (
+        "note: prompt '<rick> on <morty>': it puts no concepts side by side, so --regional changes"
+        " nothing\n"
+    )
+    stock, regional = (
+        [np.asarray(Image.open(file)) for file in sorted((tmp_path / name).iterdir())]
+        for name in ("stock", "regional")
+    )
+    assert (stock[0] != regional[0]).any()
+    assert (stock[1] == regional[1]).all()
+    # <morty> has three tokens: in its part of the image the prompt is longer than as a whole.
+    long = "<rick> " * 20 + "and <morty> " + "dog " * 20
+    assert main([*arguments, "--prompt", long, "--out", str(tmp_path / "x"), "--regional"]) == 2
+    assert "start and end included" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "prompt", "message"),
     [

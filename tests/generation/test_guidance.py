@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import get_args
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from clif_exp.generation.guidance import latents as steering
 from clif_exp.generation.guidance.applying import Guided, _arguments, _text, token_positions
 from clif_exp.generation.guidance.composable import composed, parts_of
 from clif_exp.generation.guidance.latents import LatentGuidance, total_variation
+from clif_exp.generation.guidance.regional import regional, shares, strips_of
 from clif_exp.generation.sampling import sample
+from clif_exp.generation.settings import Guidance
 from support import default_config, settings
 
 PROMPT = "a photo of <rick> next to <morty>"
@@ -149,10 +152,11 @@ def test_without_weight_images_are_the_stock_pipelines(pipeline, name):
     assert torch.equal(stock[0], same[0])
 
 
-@pytest.mark.parametrize("name", ["attend_and_excite", "divide_and_bind", "composable"])
+@pytest.mark.parametrize("name", ["attend_and_excite", "divide_and_bind", "composable", "regional"])
 def test_only_prompts_with_concepts_are_guided_each_for_itself(pipeline, name):
     prompts = [PROMPT, "a photo of a man"]
-    how = guided(name, prompts, **{} if name == "composable" else {name: schedule(scale=200.0)})
+    schedules = {name: schedule(scale=200.0)} if name in steering.STRENGTHS else {}
+    how = guided(name, prompts, **schedules)
     stock, changed = draw(pipeline, prompts), draw(pipeline, prompts, how)
     assert not torch.equal(changed[0], stock[0])
     assert torch.equal(changed[1], stock[1])
@@ -190,6 +194,43 @@ def test_composed_noise_is_the_published_sum(pipeline):
     torch.testing.assert_close(plain[:1], empty)
 
 
+def test_strips_share_the_columns_and_read_the_prompt_with_their_own_concept():
+    strips = strips_of([PROMPT, "a photo of <rick>", "<rick> riding <morty>"])
+    assert strips.texts == [
+        "a photo of <rick> next to <rick>",
+        "a photo of <morty> next to <morty>",
+    ]
+    assert (strips.prompts, strips.rows, strips.places) == (3, [0, 0], [(0, 2), (1, 2)])
+    assert shares(0, 2, side=4).tolist() == [1, 1, 0, 0]
+    torch.testing.assert_close(shares(1, 3, side=4), torch.tensor([0, 2 / 3, 2 / 3, 0]))
+    torch.testing.assert_close(sum(shares(i, 5, side=8) for i in range(5)), torch.ones(8))
+
+
+@pytest.mark.parametrize("empty", [0, 2])
+@pytest.mark.parametrize("weight", [1.0, 0.4])
+def test_a_layer_reads_each_strips_own_text_there(pipeline, empty, weight):
+    unet, text = pipeline.unet, _text(pipeline, NUM_TOKENS)
+    prompts = ["a photo of a man", "a photo of <morty> on the right and <rick> on the left"]
+    whole = _arguments(pipeline, text, [*[""] * empty, *prompts])["encoder_hidden_states"]
+    strips = strips_of(prompts)
+    assert [one.count("<rick>") for one in strips.texts] == [2, 0], "from left to right"
+    own = _arguments(pipeline, text, strips.texts)["encoder_hidden_states"]
+    name = next(name for name, _ in unet.named_modules() if name.endswith("attn2"))
+    layer = unet.get_submodule(name)
+    hidden = torch.randn(empty + 2, 16, layer.to_q.in_features)
+    with torch.no_grad():
+        stock = layer(hidden, encoder_hidden_states=whole)
+        left, right = layer(hidden[[-1, -1]], encoder_hidden_states=own)
+        with regional(unet, text_SLD=own, strips=strips, weight=weight):
+            found = layer(hidden, encoder_hidden_states=whole)
+        again = layer(hidden, encoder_hidden_states=whole)
+    assert torch.equal(found[:-1], stock[:-1]), "what has no strips is left alone, to the bit"
+    assert torch.equal(again, stock)
+    left_half = torch.tensor([1.0, 1.0, 0.0, 0.0]).repeat(4)[:, None]
+    expected = weight * torch.where(left_half > 0, left, right) + (1 - weight) * stock[-1]
+    torch.testing.assert_close(found[-1], expected)
+
+
 def test_total_variation_is_the_step_between_neighbours():
     stripes = torch.tensor([[[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]])
     torch.testing.assert_close(total_variation(stripes), torch.tensor([1.0]))
@@ -207,8 +248,4 @@ def test_settings_without_effect_are_refused_or_left_out_of_fingerprints():
         for changes in ({}, {"composable": weight})
     )
     assert one != two
-    assert set(steering.STRENGTHS) | {"composable"} == {
-        "attend_and_excite",
-        "divide_and_bind",
-        "composable",
-    }
+    assert {*steering.STRENGTHS, "composable", "regional"} == set(get_args(Guidance))

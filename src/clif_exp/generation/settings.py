@@ -20,7 +20,7 @@ from clif_exp.settings import (
     Strict,
 )
 
-Guidance = Literal["attend_and_excite", "divide_and_bind", "composable"]
+Guidance = Literal["attend_and_excite", "divide_and_bind", "composable", "regional"]
 
 
 class LatentGuidanceSettings(StageSettings):
@@ -60,6 +60,16 @@ class ComposableSettings(Strict):
     weight: AboveZero
 
 
+class RegionalSettings(Strict):
+    """How concepts keep to their part of the image (`guidance.regional`; Gu et al. 2023).
+
+    Attributes:
+        weight: of a part's own text in cross-attention; the rest is the whole prompt's.
+    """
+
+    weight: Annotated[float, Field(gt=0, le=1)]
+
+
 class GenerationSettings(StageSettings):
     """How the evaluation prompts are sampled.
 
@@ -74,6 +84,7 @@ class GenerationSettings(StageSettings):
         attend_and_excite: how, if it is this one.
         divide_and_bind: how, if it is this one.
         composable: how, if it is this one.
+        regional: how, if it is this one.
     """
 
     VERSION: ClassVar[int] = 2
@@ -88,6 +99,7 @@ class GenerationSettings(StageSettings):
     attend_and_excite: Annotated[LatentGuidanceSettings, INDIRECT]
     divide_and_bind: Annotated[LatentGuidanceSettings, INDIRECT]
     composable: Annotated[ComposableSettings, INDIRECT]
+    regional: Annotated[RegionalSettings, INDIRECT]
 
     def latent_guidance(self) -> LatentGuidanceSettings:
         """Return the settings of a guidance by gradients."""

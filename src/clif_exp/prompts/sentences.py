@@ -19,6 +19,12 @@ _OPPOSITE = {"left": "right", "right": "left"}
 _NAMES_IN_ID = 3  # ids are file names
 _DETERMINERS = {"a", "an", "the", "one", "another", "each", "this", "that"}
 _DETERMINERS |= {"my", "your", "our", "his", "her", "their", "its"}
+# "<a> sitting on the <b>": what comes after these is no neighbour.
+_NOT_BESIDE = re.compile(
+    r"\b(?:above|atop|behind|below|beneath|carrying|holding|in|in front of|inside|into|on"
+    r"|on the back of|on top of|over|riding|under|wearing)"
+    rf"(?: (?:{'|'.join(sorted(_DETERMINERS))}))?\s*$"
+)
 # Between one of those and a concept they are no adjective, as in "the left <rick>".
 _NO_ADJECTIVES = {"and", "as", "at", "behind", "beside", "by", "for", "from", "in", "into", "like"}
 _NO_ADJECTIVES |= {"near", "of", "on", "or", "than", "to", "with", "left", "right"}
@@ -92,6 +98,27 @@ def sides_in(text: str) -> tuple[str, ...] | None:
     if first and second and first[1] != second[1]:
         return (first[1], second[1])
     return None
+
+
+def left_to_right(text: str) -> list[str]:
+    """Return the concepts of a sentence from left to right, as it or its order puts them.
+
+    None of them are returned where it names one concept only, or puts one where it covers another
+    or stands above or below it ("behind", "riding", "wearing").
+    """
+    _, *rest = MARKER.split(text)
+    names = list(dict.fromkeys(rest[::2]))
+    if len(names) < 2:
+        return []
+    if (sides := sides_in(text)) is not None:
+        # "left" and "right", or numbers: shorter ones come first.
+        return [name for _, name in sorted(zip(sides, names, strict=True), key=_by_place)]
+    return [] if any(_NOT_BESIDE.search(gap) for gap in rest[1:-2:2]) else names
+
+
+def _by_place(placed: tuple[str, str]) -> tuple[int, str]:
+    side, _ = placed
+    return len(side), side
 
 
 def in_words(text: str, concepts: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ from clif_exp.base_models.loading import text_encoders_of
 from clif_exp.base_models.tokens import token_names
 from clif_exp.generation.guidance.composable import composed, parts_of
 from clif_exp.generation.guidance.latents import LatentGuidance
+from clif_exp.generation.guidance.regional import regional, strips_of
 
 if TYPE_CHECKING:
     from clif_exp.generation.settings import GenerationSettings
@@ -53,6 +54,11 @@ def guidance(
         with _composable(pipeline, guided):
             yield {}
         return
+    if guided.settings.guidance == "regional":
+        weight = guided.settings.regional.weight
+        with side_by_side(pipeline, prompts, num_tokens=guided.num_tokens, weight=weight):
+            yield {}
+        return
     yield _latent_guidance(pipeline, prompts, guided=guided, generators=generators)
 
 
@@ -73,6 +79,28 @@ def _composable(pipeline: Any, guided: Guided) -> Iterator[None]:
         rows=rows,
         weight=guided.settings.composable.weight,
     ):
+        yield
+
+
+@contextmanager
+def side_by_side(
+    pipeline: Any, prompts: Sequence[str], *, num_tokens: Mapping[str, int], weight: float
+) -> Iterator[None]:
+    """Let each concept keep to its part of the image in a call of the pipeline inside.
+
+    Args:
+        pipeline: a stock pipeline that holds the concepts.
+        prompts: of the call; those that do not put concepts side by side are drawn as ever.
+        num_tokens: concept -> number of its tokens.
+        weight: of a part's own text, in (0, 1].
+    """
+    strips = strips_of(prompts)
+    if not strips.texts:
+        yield
+        return
+    arguments = _arguments(pipeline, _text(pipeline, num_tokens), strips.texts)
+    text_SLD = arguments["encoder_hidden_states"]
+    with regional(pipeline.unet, text_SLD=text_SLD, strips=strips, weight=weight):
         yield
 
 
