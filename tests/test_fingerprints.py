@@ -258,10 +258,10 @@ def test_a_guidance_and_its_settings_touch_only_what_it_draws(plan, name):
     assert not {key for key in differs if key.startswith("attention")}
     assert not {"generation_prior", "generation_class_word", "generation_stage1"} & differs
     assert "prior_images" not in differs
-    field = "weight" if name == "composable" else "scale"
-    stronger = changed(guided, ("generation", name, field), 3.0)
-    assert fingerprints(plan, stronger)["generation"] != found["generation"]
-    unused = changed(plan.config, ("generation", name, field), 3.0)
+    field = "scale" if name in ("attend_and_excite", "divide_and_bind") else "weight"
+    weaker = changed(guided, ("generation", name, field), 0.5)
+    assert fingerprints(plan, weaker)["generation"] != found["generation"]
+    unused = changed(plan.config, ("generation", name, field), 0.5)
     assert fingerprints(plan, unused) == before
 
 
