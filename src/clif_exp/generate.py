@@ -15,6 +15,7 @@ import argparse
 import math
 import re
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--regional",
         action="store_true",
-        help="each concept keeps to its part of the image, from left to right as the prompt names"
-        " or puts them; for who stands side by side or hugs",
+        help="each concept keeps to its part of the image, from left to right as the prompt puts"
+        " or names them; for concepts that stand side by side or hug",
     )
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--device", default=None, help="cpu, cuda, ...; cuda where there is one")
@@ -130,8 +131,8 @@ def draw(
     base, revision = (base, None) if base else base_model(card, model)
     family = family_of(card)
     check_base(base, family=family)
-    texts = prompts + (_strips(prompts) if regional else [])
-    check_lengths(texts, model=model, base=base, revision=revision, family=family)
+    read = {prompt: prompt for prompt in prompts} | (_strips(prompts) if regional else {})
+    check_lengths(read, model=model, base=base, revision=revision, family=family)
     check_writable(files)
     pipeline = load_export(model, base=base, revision=revision, family=family, device=device)
     from PIL import Image
@@ -207,18 +208,19 @@ def check_names(prompts: list[str], *, model: Path) -> None:
                 )
 
 
-def _strips(prompts: list[str]) -> list[str]:
-    """Return what the images' parts read; tell about prompts that are drawn as ever."""
+def _strips(prompts: list[str]) -> dict[str, str]:
+    """Return what parts of images read -> its prompt; tell about prompts that are drawn as ever."""
     from clif_exp.generation.guidance.regional import strips_of
 
-    for prompt in prompts:
-        if not strips_of([prompt]).texts:
+    read = {text: prompt for prompt in prompts for text in strips_of([prompt]).texts}
+    for prompt in dict.fromkeys(prompts):
+        if prompt not in read.values():
             print(
                 f"note: prompt {_short(prompt)}: it puts no concepts side by side, so --regional"
                 " changes nothing",
                 file=sys.stderr,
             )
-    return strips_of(prompts).texts
+    return read
 
 
 def check_base(base: str, *, family: Family) -> None:
@@ -235,22 +237,31 @@ def check_base(base: str, *, family: Family) -> None:
 
 
 def check_lengths(
-    prompts: list[str], *, model: Path, base: str, revision: str | None, family: Family
+    read: Mapping[str, str], *, model: Path, base: str, revision: str | None, family: Family
 ) -> None:
-    """Refuse prompts that the text encoder would cut."""
+    """Refuse prompts that the text encoder would cut.
+
+    Args:
+        read: what is read -> the prompt that it comes from.
+        model: the export.
+        base: the base model.
+        revision: its commit, if it is on the hub.
+        family: its family.
+    """
     from transformers import CLIPTokenizer
 
     encoder = next(iter(family.encoders.values()))
     where: dict[str, Any] = {"subfolder": encoder.tokenizer, "revision": revision}
     tokenizer = CLIPTokenizer.from_pretrained(base, **where)
     lengths = count_tokens(model)
-    for prompt in prompts:
+    for text, prompt in read.items():
         # Each <name> becomes as many tokens as the concept has.
-        words = re.sub(r"<([^<>\s]+)>", lambda match: " a" * lengths[match[1]] + " ", prompt)
+        words = re.sub(r"<([^<>\s]+)>", lambda match: " a" * lengths[match[1]] + " ", text)
         if (found := len(tokenizer(words).input_ids)) > tokenizer.model_max_length:
             raise ValueError(
-                f"prompt {_short(prompt)}: it has {found} tokens, start and end included; the text"
-                f" encoder reads {tokenizer.model_max_length}. Shorten it."
+                f"prompt {_short(prompt)}: {'it' if text == prompt else 'a part of its image'} has"
+                f" {found} tokens, start and end included; the text encoder reads"
+                f" {tokenizer.model_max_length}. Shorten it."
             )
 
 

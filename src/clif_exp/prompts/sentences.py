@@ -13,18 +13,31 @@ from clif_exp.prompts.evaluation import EvaluationPrompt, Kind, Layout
 from clif_exp.prompts.worlds import Split
 
 MARKER = re.compile(r"<([^<>]*)>")
-_SIDE = re.compile(r"\b(?:on|to|at) the (left|right)\b(?! of\b)")
-_RELATION = re.compile(r"\b(left|right) of\s*$")  # "<a> left of <b>", "<a> on the right of <b>"
+_SIDE = re.compile(r"\b(?:on|to|at) the (left|right)\b(?! of\b)", re.I)
 _OPPOSITE = {"left": "right", "right": "left"}
 _NAMES_IN_ID = 3  # ids are file names
 _DETERMINERS = {"a", "an", "the", "one", "another", "each", "this", "that"}
 _DETERMINERS |= {"my", "your", "our", "his", "her", "their", "its"}
-# "<a> sitting on the <b>": what comes after these is no neighbour.
+# Before a concept: "the ", "a tall "
+_ARTICLE = rf"(?: (?:{'|'.join(sorted(_DETERMINERS))})(?: \w+){{0,2}})?\s*$"
+# "<a> left of <b>", "<a> on the right side of the big <b>"
+_RELATION = re.compile(rf"\b(left|right)(?: side)? of{_ARTICLE}", re.I)
+# Words between two concepts that put one where it covers the other, or on or above it; words before
+# the first one and after the last one that do; and words for places that `sides_in` cannot read.
 _NOT_BESIDE = re.compile(
-    r"\b(?:above|atop|behind|below|beneath|carrying|holding|in|in front of|inside|into|on"
-    r"|on the back of|on top of|over|riding|under|wearing)"
-    rf"(?: (?:{'|'.join(sorted(_DETERMINERS))}))?\s*$"
+    r"\b(?:aboard|above|atop|behind|below|beneath|carr(?:ied|ying)|dressed|giving|held|holding|in"
+    r"|inside|into|lift(?:ed|ing)|on|onto|over|riding|under|underneath|upon|wearing)\b",
+    re.I,
 )
+_BEFOREHAND = re.compile(
+    rf"\b(?:above|behind|below|beneath|in front of|on top of|over|under){_ARTICLE}", re.I
+)
+_AFTERWARDS = re.compile(
+    r"^[^,]*\b(?:behind|above|below|over|under|on)(?: (?:him|her|it|them|top)\b|"
+    r" (?:his|her|its|their) (?:arms?|back|head|lap|shoulders?)\b|\s*$)",
+    re.I,
+)
+_PLACED = re.compile(r"\b(?:left|right|between|middle|cent(?:er|re))\b", re.I)
 # Between one of those and a concept they are no adjective, as in "the left <rick>".
 _NO_ADJECTIVES = {"and", "as", "at", "behind", "beside", "by", "for", "from", "in", "into", "like"}
 _NO_ADJECTIVES |= {"near", "of", "on", "or", "than", "to", "with", "left", "right"}
@@ -92,28 +105,33 @@ def sides_in(text: str) -> tuple[str, ...] | None:
     if len(names) != 2:
         return None
     if relation := _RELATION.search(gaps[0]):
-        return (relation[1], _OPPOSITE[relation[1]])
+        side = relation[1].lower()
+        return (side, _OPPOSITE[side])
     before, between, behind = (_SIDE.search(gap) for gap in (opening, *gaps))
     first, second = (before, between) if before else (between, behind)
-    if first and second and first[1] != second[1]:
-        return (first[1], second[1])
+    sides = tuple(found[1].lower() for found in (first, second) if found)
+    if len(set(sides)) == 2:
+        return sides
     return None
 
 
 def left_to_right(text: str) -> list[str]:
-    """Return the concepts of a sentence from left to right, as it or its order puts them.
+    """Return the concepts of a sentence from left to right, as it puts or else names them.
 
-    None of them are returned where it names one concept only, or puts one where it covers another
-    or stands above or below it ("behind", "riding", "wearing").
+    The list is empty where it names one concept only, where a word such as "behind", "in front of",
+    "on", "riding" or "wearing" may put one where it covers another, or stands on or above it, and
+    where it says places that cannot be read ("between", "<a> on the right and <b>").
     """
-    _, *rest = MARKER.split(text)
-    names = list(dict.fromkeys(rest[::2]))
+    opening, *rest = MARKER.split(text)
+    names, gaps = list(dict.fromkeys(rest[::2])), rest[1::2]
     if len(names) < 2:
         return []
     if (sides := sides_in(text)) is not None:
         # "left" and "right", or numbers: shorter ones come first.
         return [name for _, name in sorted(zip(sides, names, strict=True), key=_by_place)]
-    return [] if any(_NOT_BESIDE.search(gap) for gap in rest[1:-2:2]) else names
+    covering = [_BEFOREHAND.search(opening), _AFTERWARDS.search(gaps[-1])]
+    covering += [_NOT_BESIDE.search(gap) for gap in gaps[:-1]]
+    return [] if any(covering) or _PLACED.search(text) else names
 
 
 def _by_place(placed: tuple[str, str]) -> tuple[int, str]:

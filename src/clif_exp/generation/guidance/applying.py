@@ -29,7 +29,7 @@ class Guided:
         settings: which guidance, and how.
         num_tokens: concept -> number of its tokens.
         concepts: per prompt the concepts that it names; without any it is drawn as ever.
-        contexts: per prompt the place that it names, or None.
+        contexts: per prompt the place that it names, or None; "composable" alone reads it.
     """
 
     settings: GenerationSettings

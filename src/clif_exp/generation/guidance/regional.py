@@ -1,11 +1,12 @@
-"""Regional conditioning: in its own part of the image a concept is the only one that is read.
+"""Regional conditioning: in its part of the image, cross-attention reads its concept only.
 
-Mix-of-Show (Gu et al. 2023, section 4.3) has cross-attention read a prompt of its own in each
+Mix-of-Show (Gu et al. 2023, regionally controllable sampling) reads a prompt of its own in each
 region; a user draws the regions and writes their prompts. Here the parts are strips of equal width,
-in the order of the sentence, and a strip's text is the whole prompt with its own concept in the
-place of every other one: "<rick> hugging <rick>". What is done, where, and by how many stays the
-prompt's, and nothing can be read of the concept beside. (With "a photo of <rick>" in one strip and
-"a photo of <morty>" in the other, one figure comes in the middle, half of it each.)
+from left to right as the sentence puts or names the concepts, and a strip's text is the whole
+prompt with its own concept in the place of every other one: "<rick> hugging <rick>". What is done,
+where, and by how many stays the prompt's, as do words that describe somebody; no other concept's
+token is read. (With "a photo of <rick>" in one strip and "a photo of <morty>" in the other, one
+figure comes in the middle, half of it each.)
 """
 
 from __future__ import annotations
