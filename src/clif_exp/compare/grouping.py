@@ -228,8 +228,12 @@ def find_group(grouping: Grouping, name: str, *, option: str = "--baseline") -> 
 
 
 def _ways_to_call(label: str) -> tuple[list[str], list[str]]:
-    parts = label.split(", ")
-    return sorted(parts), sorted(part.partition("=")[2] for part in parts)
+    return sorted(label.split(", ")), sorted(label_values(label))
+
+
+def label_values(label: str) -> list[str]:
+    """Return the values in a group's label, without the names of their settings."""
+    return [part.partition("=")[2] or part for part in label.split(", ")]
 
 
 def title(key: str) -> str:

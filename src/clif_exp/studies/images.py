@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clif_exp.artifacts.files import read_jsonl
-from clif_exp.compare.grouping import REPLICATES, Group
+from clif_exp.compare.grouping import REPLICATES, Group, label_values
 from clif_exp.compare.reading import published
 from clif_exp.compare.run import Run
 from clif_exp.reporting.images import Tile, write_grid
@@ -169,15 +169,10 @@ def draw(groups: Sequence[Group], found: Mapping[str, Any], file: Path) -> None:
             count = row["intact"].get(label)
             said = "" if count is None else f": {count} of {len(row['concepts'])} intact"
             image = drawn.get((row["prompt"], row["seed"]))
-            shown = Tile(image, f"{_values(label)}{said}") if image else None
+            shown = Tile(image, f"{', '.join(label_values(label))}{said}") if image else None
             tiles.append(shown)
         rows.append((row["prompt"], tiles))
     write_grid(file, rows, side=_SIDE, label=_LABEL)
-
-
-def _values(label: str) -> str:
-    """Return a group's label without the names of its settings, for which there is no room."""
-    return ", ".join(part.partition("=")[2] or part for part in label.split(", "))
 
 
 def caption(found: Mapping[str, Any]) -> str:

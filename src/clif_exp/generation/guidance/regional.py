@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -82,6 +83,14 @@ def regional(unet: Any, *, text_SLD: Tensor, strips: Strips, weight: float) -> I
         weight: of a strip's own text; the rest is the whole prompt's.
     """
     inside = False
+    rows_S = torch.tensor(strips.rows, device=text_SLD.device)
+
+    @cache
+    def shares_of(side: int) -> Tensor:
+        columns_SW = torch.stack(
+            [shares(place, count, side=side) for place, count in strips.places]
+        )
+        return weight * columns_SW.repeat(1, side)[..., None].to(text_SLD.device)
 
     def read_own(
         layer: Any, given: tuple[Any, ...], _named: dict[str, Any], whole_NQD: Tensor
@@ -91,7 +100,16 @@ def regional(unet: Any, *, text_SLD: Tensor, strips: Strips, weight: float) -> I
             return None
         inside = True
         try:
-            return _mixed(layer, given[0], whole_NQD, text_SLD, strips, weight)
+            hidden_NQD = given[0]
+            side = round(hidden_NQD.shape[1] ** 0.5)
+            assert side * side == hidden_NQD.shape[1], hidden_NQD.shape
+            # The empty prompts of classifier-free guidance, if there are any, come first.
+            empty = len(hidden_NQD) - strips.prompts
+            own_SQD = layer(
+                hidden_NQD[empty:][rows_S], encoder_hidden_states=text_SLD.to(hidden_NQD.dtype)
+            )
+            mixed_BQD = _mixed(whole_NQD[empty:], own_SQD, shares_of(side), rows_S)
+            return torch.cat([whole_NQD[:empty], mixed_BQD])
         finally:
             inside = False
 
@@ -106,24 +124,8 @@ def regional(unet: Any, *, text_SLD: Tensor, strips: Strips, weight: float) -> I
             handle.remove()
 
 
-def _mixed(
-    layer: Any,
-    hidden_NQD: Tensor,
-    whole_NQD: Tensor,
-    text_SLD: Tensor,
-    strips: Strips,
-    weight: float,
-) -> Tensor:
-    """Put what the strips read into a layer's output for the whole prompts."""
-    side = round(hidden_NQD.shape[1] ** 0.5)
-    assert side * side == hidden_NQD.shape[1], hidden_NQD.shape
-    # The empty prompts of classifier-free guidance, if there are any, come first.
-    empty = len(hidden_NQD) - strips.prompts
-    rows_S = torch.tensor(strips.rows, device=hidden_NQD.device)
-    own_SQD = layer(hidden_NQD[empty:][rows_S], encoder_hidden_states=text_SLD.to(hidden_NQD.dtype))
-    columns_SW = torch.stack([shares(place, count, side=side) for place, count in strips.places])
-    share_SQ1 = weight * columns_SW.repeat(1, side)[..., None].to(own_SQD)
-    whole_BQD = whole_NQD[empty:]
+def _mixed(whole_BQD: Tensor, own_SQD: Tensor, share_SQ1: Tensor, rows_S: Tensor) -> Tensor:
+    """Put what the strips read into what the whole prompts read."""
+    share_SQ1 = share_SQ1.to(own_SQD.dtype)
     taken_BQ1 = torch.zeros_like(whole_BQD[..., :1]).index_add(0, rows_S, share_SQ1)
-    mixed_BQD = (whole_BQD * (1 - taken_BQ1)).index_add(0, rows_S, share_SQ1 * own_SQD)
-    return torch.cat([whole_NQD[:empty], mixed_BQD])
+    return (whole_BQD * (1 - taken_BQ1)).index_add(0, rows_S, share_SQ1 * own_SQD)
