@@ -22,6 +22,7 @@ from clif_exp.evaluation.correlation import write_correlation
 from clif_exp.evaluation.results import write_results, write_thumbnails
 from clif_exp.prompts.building import build_prompts
 from clif_exp.prompts.evaluation import in_class_words
+from clif_exp.prompts.sentences import divisible
 from clif_exp.runs.composing import compose
 from clif_exp.toonworld.cast import default_cast, write_cast
 from demo_images import NAMES, publish_attention, publish_augmented, publish_images
@@ -176,6 +177,7 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
             "generation_prior",
             "generation_class_word",
             "generation_stage1",
+            "generation_regional",
             "evaluation",
             *("attention_class_word", "attention_stage1", "attention"),
             "contrastive",
@@ -189,7 +191,7 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
         folder.mkdir(parents=True, exist_ok=True)
     rows = publish_images(artifacts["generation"], prompts, truth=truth)
     single = [prompt for prompt in prompts if prompt.kind == "single"]
-    base_rows = {
+    others = {
         "prior_before": publish_images(
             artifacts["generation_prior"],
             [prompt for prompt in prompts if prompt.kind == "prior"],
@@ -199,6 +201,9 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
             artifacts["generation_class_word"], in_class_words(single), truth=truth, strange=True
         ),
         "stage1": publish_images(artifacts["generation_stage1"], single, truth=truth),
+        "regional": publish_images(
+            artifacts["generation_regional"], divisible(prompts, limit=3), truth=truth
+        ),
     }
     evaluation = artifacts["evaluation"]
     write_thumbnails(
@@ -208,7 +213,7 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
     write_results(
         evaluation,
         rows,
-        base_rows,
+        others,
         names=NAMES,
         truth=truth,
         thresholds={"presence": 0.5, "identity": 0.75},

@@ -218,7 +218,21 @@ def test_what_enters_indirectly_is_known(plan):
         for name in ("attention", "general_pairs")
         for setting in type(getattr(plan.config.evaluation, name)).model_fields
     }
-    assert indirect == single | prior | guidances | beside
+    assert indirect == single | prior | guidances | beside | {"evaluation.regional"}
+
+
+def test_what_is_drawn_again_by_region_is_an_artifact_that_evaluation_reads(plan):
+    before = fingerprints(plan, plan.config)
+    fewer = fingerprints(plan, changed(plan.config, ("evaluation", "regional"), 2))
+    differ = {name for name in before if fewer[name] != before[name]}
+    assert differ == {"generation_regional", "evaluation"}
+    none = fingerprints(plan, changed(plan.config, ("evaluation", "regional"), 0))
+    guided = fingerprints(plan, changed(plan.config, ("generation", "guidance"), "composable"))
+    for found in (none, guided):
+        assert "generation_regional" not in found
+        assert found["evaluation"] != before["evaluation"]
+    unjudged = changed(plan.config, ("stages",), ("generation",))
+    assert "generation_regional" not in fingerprints(plan, unjudged)
 
 
 @pytest.mark.parametrize("name", ["attention", "general_pairs"])
@@ -250,8 +264,9 @@ def test_runs_of_a_base_model_share_general_pairs_and_maps_by_class_word(plan):
 
 @pytest.mark.parametrize("name", get_args(Guidance))
 def test_a_guidance_and_its_settings_touch_only_what_it_draws(plan, name):
-    before = fingerprints(plan, plan.config)
-    guided = changed(plan.config, ("generation", "guidance"), name)
+    plain = changed(plan.config, ("evaluation", "regional"), 0)
+    before = fingerprints(plan, plain)
+    guided = changed(plain, ("generation", "guidance"), name)
     found = fingerprints(plan, guided)
     differs = {key for key in found if found[key] != before[key]}
     assert {"generation", "evaluation"} <= differs
@@ -261,7 +276,7 @@ def test_a_guidance_and_its_settings_touch_only_what_it_draws(plan, name):
     field = "scale" if name in ("attend_and_excite", "divide_and_bind") else "weight"
     weaker = changed(guided, ("generation", name, field), 0.5)
     assert fingerprints(plan, weaker)["generation"] != found["generation"]
-    unused = changed(plan.config, ("generation", name, field), 0.5)
+    unused = changed(plain, ("generation", name, field), 0.5)
     assert fingerprints(plan, unused) == before
 
 
@@ -275,8 +290,8 @@ def test_prompts_of_a_file_enter_by_what_they_say_not_by_where_it_lies(plan, tmp
     before = of_file("a.txt", "\n".join(named))
     assert of_file("b.txt", "\n\n".join(["# comment", *named])) == before
     found = of_file("a.txt", "\n".join([*named, " and ".join(named)]))
-    differs = {name for name in found if found[name] != before[name]}
-    assert differs == {"generation", "evaluation"}
+    differs = {name for name in found if found[name] != before.get(name)}
+    assert differs == {"generation", "generation_regional", "evaluation"}
 
 
 def test_prior_images_depend_on_the_base_model_and_on_their_settings_only(plan, walked):

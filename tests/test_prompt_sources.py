@@ -9,8 +9,9 @@ import pytest
 
 from benchmark_folders import customconcept101_lists, dreambench_table
 from clif_exp.concepts.pairs import seen_pairs
+from clif_exp.prompts.building import build_prompts
 from clif_exp.prompts.mudi import FIVE, PAIRS
-from clif_exp.prompts.sentences import in_words, left_to_right, sides_in
+from clif_exp.prompts.sentences import divisible, in_words, left_to_right, sides_in
 from clif_exp.prompts.sources import collect_prompts
 from support import default_config, settings
 
@@ -144,6 +145,20 @@ def test_sides_are_read_where_the_text_says_them(text, expected):
 )
 def test_concepts_stand_from_left_to_right_unless_the_sentence_says_otherwise(text, expected):
     assert left_to_right(text) == expected
+
+
+def test_prompts_that_can_be_divided_come_with_interactions_first():
+    prompts = build_prompts(
+        {"milo": "fox", "otto": "fox", "luna": "cat"},
+        settings=settings("generation.prompts", pairs=3),
+    )
+    found = divisible(prompts, limit=5)
+    assert len(found) == 5
+    assert all(len(left_to_right(prompt.text)) == 2 for prompt in found)
+    layouts = [prompt.layout for prompt in found]
+    assert layouts.index("side") > 0
+    assert "interaction" in layouts
+    assert "interaction" not in layouts[layouts.index("side") :]
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,8 @@ def judged(world, tmp_path_factory):
     # who has nothing in common with otto.
     bare = replace(otto, hat="none", hat_colour="none")
     seen |= draw(root / "stage1", [(jobs[0][0], (milo,)), (jobs[1][0], (bare,))])
+    # Regional guidance draws the pair rightly whose hats were wrong.
+    seen |= draw(root / "regional", [(jobs[3][0], (milo, otto))])
     words = in_class_words([jobs[0][0], jobs[1][0]])
     seen |= draw(root / "class_word", [(words[0], (cat,)), (words[1], (CAST["luna"],))])
 
@@ -142,6 +144,7 @@ def judged(world, tmp_path_factory):
             prior_before=root / "before",
             class_word=root / "class_word",
             stage_1=root / "stage1",
+            regional=root / "regional",
             concepts=concepts,
             dataset_root=concepts.root,
             spec=spec,
@@ -195,7 +198,7 @@ def test_what_the_base_model_draws_by_class_words_and_by_stage_1_is_measured(jud
 def test_every_image_has_a_line_and_every_concept_thumbnails(judged):
     lines = [json.loads(line) for line in (judged / "per_image.jsonl").read_text().splitlines()]
     groups = ["single"] * 2 + ["multi"] * 2 + ["prior", "prior_before"]
-    groups += ["class_word"] * 2 + ["stage1"] * 2
+    groups += ["class_word"] * 2 + ["stage1"] * 2 + ["regional"]
     assert [line["group"] for line in lines] == groups
     assert len({(line["group"], line["file"]) for line in lines}) == len(lines)
     assert [line["judgement"]["confused"] for line in lines[2:4]] == [
@@ -203,6 +206,10 @@ def test_every_image_has_a_line_and_every_concept_thumbnails(judged):
         True,
     ]
     assert lines[3]["judgement"]["leaks"]["milo>otto"] == [2, 6]
+    assert not lines[-1]["judgement"]["confused"], "the same prompt, drawn again"
+    metrics = json.loads((judged / "metrics.json").read_text())
+    assert metrics["multi/pictures"] == 2
+    assert not [name for name in metrics if name.startswith("regional")]
     assert (judged / "references" / "milo" / "0.png").exists()
     matrix = json.loads((judged / "confusion_matrix.json").read_text())
     assert matrix["multi"]["nearest"] == [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]

@@ -12,7 +12,7 @@ from PIL import Image
 from clif_exp.evaluation.metrics import METRICS, guide
 from clif_exp.reporting import plots
 from clif_exp.reporting.sections import duration, facts
-from clif_exp.reporting.stage import write_report
+from clif_exp.reporting.stage import sample_rows, write_report
 from clif_exp.runs.directory import RunDirectory
 
 
@@ -32,6 +32,7 @@ def test_the_page_shows_every_section_and_every_metric(page):
     for heading in (
         "Each concept alone",
         "Concepts in pairs",
+        "Each concept in its own part of the image",
         "Metrics",
         "Which concept was taken for which",
         "Where the models look",
@@ -50,6 +51,19 @@ def test_the_page_shows_every_section_and_every_metric(page):
     assert text.count('class="tile bad"')
     for anchor in re.findall(r'href="#(\w+)"', text):
         assert f'id="{anchor}"' in text
+
+
+def test_prompts_drawn_again_by_region_stand_below_their_plain_images(run):
+    _, artifacts = run
+    rows = sample_rows(artifacts)["regional"]
+    assert [label for label, _ in rows] == ["plain", "by region"]
+    plain, again = (tiles for _, tiles in rows)
+    assert [tile.caption for tile in plain] == [tile.caption for tile in again]
+    assert len(again) == 3 and all(tile.good is not None for tile in again)
+    for tiles, artifact in ((plain, "generation"), (again, "generation_regional")):
+        assert {tile.file.parent.parent for tile in tiles} == {artifacts[artifact]}
+    without = {name: path for name, path in artifacts.items() if name != "generation_regional"}
+    assert not sample_rows(without)["regional"]
 
 
 def test_the_page_shows_where_each_model_looks_in_one_line_per_prompt(page):
@@ -173,7 +187,7 @@ def test_short_rows_of_images_share_a_line(run, page, tmp_path):
 
 def test_the_grids_are_images(page):
     folder, _ = page
-    for name in ("concepts", "pairs", "prior", "augmented", "training"):
+    for name in ("concepts", "pairs", "regional", "prior", "augmented", "training"):
         pixels = np.asarray(Image.open(folder / "samples" / f"{name}.png"))
         assert pixels.shape[0] > 300
         assert pixels.shape[1] > 500

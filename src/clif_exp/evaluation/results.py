@@ -10,13 +10,14 @@ from typing import Any
 from clif_exp.artifacts.files import write_json, write_jsonl
 from clif_exp.evaluation import matrices
 from clif_exp.evaluation.assignment import Truth
+from clif_exp.evaluation.metrics import REGIONAL
 from clif_exp.evaluation.scoring import Row, open_image
 
 
 def write_results(
     out: Path,
     rows: Sequence[Row],
-    base_rows: Mapping[str, Sequence[Row]],
+    others: Mapping[str, Sequence[Row]],
     *,
     names: Sequence[str],
     truth: Truth | None,
@@ -27,7 +28,8 @@ def write_results(
     Args:
         out: folder to write into.
         rows: the customised model's images.
-        base_rows: group -> the base model's images (`metrics.BASE_GROUPS`).
+        others: group -> further images: the base model's (`metrics.BASE_GROUPS`), and what regional
+            guidance drew again.
         names: all concepts.
         truth: concept -> slot -> value; None: no matrices.
         thresholds: `presence` and `identity`, for readers of the matrices.
@@ -47,8 +49,9 @@ def write_results(
             report[kind]["pairs"] = matrices.confusion_per_pair(judgements)
     write_json(out / "confusion_matrix.json", report)
     lines = [describe(row, group=row.line["kind"]) for row in rows]
-    lines += [describe(row, group=group) for group, found in base_rows.items() for row in found]
+    lines += [describe(row, group=group) for group, found in others.items() for row in found]
     write_jsonl(out / "per_image.jsonl", lines)
+    base_rows = {group: found for group, found in others.items() if group != REGIONAL}
     write_json(out / "metrics.json", collect_metrics(rows, base_rows, names=names))
 
 

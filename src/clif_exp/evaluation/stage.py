@@ -15,6 +15,7 @@ from clif_exp.evaluation.alignment import Judge, check_independent, reference_fi
 from clif_exp.evaluation.assignment import Truth
 from clif_exp.evaluation.correlation import write_correlation
 from clif_exp.evaluation.distance import AFTER_STAGE_1, AFTER_TRAINING
+from clif_exp.evaluation.metrics import REGIONAL
 from clif_exp.evaluation.models import ReaderInputs, packaged_model
 from clif_exp.evaluation.results import write_results, write_thumbnails
 from clif_exp.evaluation.scoring import Evaluator
@@ -38,6 +39,7 @@ def evaluate(
     settings: EvaluationSettings,
     class_word: Path | None = None,
     stage_1: Path | None = None,
+    regional: Path | None = None,
     contrastive: Path | None = None,
     diffusion: Path | None = None,
     device: str = "cpu",
@@ -59,6 +61,8 @@ def evaluate(
         settings: evaluation's.
         class_word: the base model's images of the single prompts in class words, or None.
         stage_1: its images of the single prompts with what stage 1 trained alone, or None.
+        regional: some of `generations` drawn again with regional guidance, or None; they are read
+            and judged, and no metric counts them.
         contrastive: what stage 1 published, for the embedding distances, or None.
         diffusion: what stage 2 published, likewise.
         device: torch device.
@@ -85,20 +89,21 @@ def evaluate(
         out.mkdir(parents=True, exist_ok=True)
     rows = evaluator.score_images(generations, work=out / "scored")
     folders = {"prior_before": prior_before, "class_word": class_word, "stage1": stage_1}
-    base_rows = {
+    folders[REGIONAL] = regional
+    others = {
         group: evaluator.score_images(folder, work=out / f"scored_{group}")
         for group, folder in folders.items()
         if folder is not None
     }
     if not finalize:
         return
-    for work in ("scored", *(f"scored_{group}" for group in base_rows)):
+    for work in ("scored", *(f"scored_{group}" for group in others)):
         shutil.rmtree(out / work, ignore_errors=True)
     write_thumbnails(out / "references", references)
     stages = {AFTER_STAGE_1: contrastive, AFTER_TRAINING: diffusion}
     write_distances(out, stages, spec=spec, concepts=concepts, device=device)
     thresholds = {"presence": settings.presence_threshold, "identity": settings.identity_threshold}
-    write_results(out, rows, base_rows, names=names, truth=truth, thresholds=thresholds)
+    write_results(out, rows, others, names=names, truth=truth, thresholds=thresholds)
     write_correlation(out)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from clif_exp.prompts.articles import indefinite, with_article
@@ -132,6 +132,12 @@ def left_to_right(text: str) -> list[str]:
     covering = [_BEFOREHAND.search(opening), _AFTERWARDS.search(gaps[-1])]
     covering += [_NOT_BESIDE.search(gap) for gap in gaps[:-1]]
     return [] if any(covering) or _PLACED.search(text) else names
+
+
+def divisible(prompts: Sequence[EvaluationPrompt], *, limit: int) -> list[EvaluationPrompt]:
+    """Return prompts whose concepts stand side by side, interactions first: `limit` at most."""
+    found = [prompt for prompt in prompts if left_to_right(prompt.text)]
+    return sorted(found, key=lambda prompt: prompt.layout != "interaction")[:limit]
 
 
 def _by_place(placed: tuple[str, str]) -> tuple[int, str]:

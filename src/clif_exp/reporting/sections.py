@@ -139,6 +139,24 @@ def pair_rows(judged: Sequence[Judged], *, per_pair: int = 5, limit: int = 12) -
     return [(pair, tiles[:per_pair]) for pair, tiles in list(rows.items())[:limit]]
 
 
+def regional_rows(
+    judged: Sequence[Judged], drawn_again: Path | None, evaluation: Path | None, *, limit: int = 6
+) -> Rows:
+    """Prompts of several concepts: as they were generated, then again by regional guidance."""
+    plain = {image.line["file"]: image.tile for image in judged}
+    again = {
+        image.line["file"]: image.tile
+        for image in read_judged(drawn_again, evaluation, group="regional")
+        if image.line["file"] in plain
+    }
+    shown = list(again)[:limit]
+    rows = [
+        ("plain", [plain[file] for file in shown]),
+        ("by region", [again[file] for file in shown]),
+    ]
+    return rows if shown else []
+
+
 def prior_rows(after: Path | None, before: Path | None, *, limit: int = 6) -> Rows:
     """Prompts without a concept: the base model's images, then the customised model's."""
     rows: Rows = []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _READS = (
     *("generation", "generation_prior", "generation_class_word", "generation_stage1"),
-    *("contrastive", "diffusion"),
+    *("generation_regional", "contrastive", "diffusion"),
 )
 
 
@@ -42,6 +42,7 @@ def evaluate(execution: Execution) -> None:
             prior_before=paths.get("generation_prior"),
             class_word=paths.get("generation_class_word"),
             stage_1=paths.get("generation_stage1"),
+            regional=paths.get("generation_regional"),
             contrastive=paths.get("contrastive"),
             diffusion=paths.get("diffusion"),
             device=plan.config.trainer.device,

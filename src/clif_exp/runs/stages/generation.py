@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.store import Artifact
 from clif_exp.prompts.evaluation import in_class_words
+from clif_exp.prompts.sentences import divisible
 
 if TYPE_CHECKING:
     from clif_exp.generation.settings import GenerationSettings
@@ -39,6 +40,24 @@ def generate(execution: Execution) -> None:
     last = diffusion if plan.config.method.diffusion else stage_1
     if plan.prompts and last is not None:
         sample_images(execution, "generation", model=last, prompts=plan.prompts)
+        _sample_by_region(execution, last)
+
+
+def _sample_by_region(execution: Execution, model: Artifact) -> None:
+    """Draw some prompts of several concepts again, each concept in its own part of the image.
+
+    A report then shows what `generation.guidance=regional` would change; a run that is guided
+    already has nothing to compare.
+    """
+    plan = execution.plan
+    settings = plan.config.generation
+    if "evaluation" not in plan.config.stages or settings.guidance is not None:
+        return
+    if prompts := divisible(plan.prompts, limit=plan.config.evaluation.regional):
+        by_region = settings.model_copy(update={"guidance": "regional"})
+        sample_images(
+            execution, "generation_regional", model=model, prompts=prompts, settings=by_region
+        )
 
 
 def sample_images(

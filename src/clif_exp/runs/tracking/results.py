@@ -23,11 +23,12 @@ SOURCES = {
     "augment_R": "augmentation",
     "augment_M": "augmentation",
 }
-# Groups of the untouched base model's images -> who drew them.
+# Groups of images beside the run's own -> where they are.
 _DRAWN_BY = {
     "prior_before": "generation_prior",
     "class_word": "generation_class_word",
     "stage1": "generation_stage1",
+    "regional": "generation_regional",
 }
 _DESCRIBED_BY = ("manifest.jsonl", "concepts.yaml")  # small files that say what an artifact holds
 
