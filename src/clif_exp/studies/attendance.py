@@ -7,13 +7,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from clif_exp.compare.grouping import Group, Unit, concept_titles, over_casts, several_casts
+from clif_exp.compare.grouping import Group, Unit, concept_titles, label_values, over_casts, several_casts
 from clif_exp.compare.statistics import FEW, mean_of
 from clif_exp.compare.table import between
 from clif_exp.reporting import plots
 
 _MEASURE = "attendance"
 _ROW = 0.22  # of a concept, inches
+_SPREAD = 0.6  # of a row, over which the groups' points are spread
 
 
 def collect(groups: Sequence[Group]) -> dict[str, Any]:
@@ -57,21 +58,27 @@ def collect(groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def draw(found: Mapping[str, Any], file: Path) -> None:
-    """Draw a line for each concept, with a point for each group: its mean, and all its runs."""
+    """Draw a line for each concept, with a point for each group: its mean, and all its runs.
+
+    The groups' points lie below one another, so that none hides another's.
+    """
     groups: Mapping[str, Mapping[str, Sequence[float]]] = found["concepts"]
     first = next(iter(groups.values()))
-    known = dict.fromkeys(name for of_concepts in groups.values() for name in of_concepts)
-    names = sorted(known, key=lambda name: fmean(first.get(name, [0.0])))
+    anywhere = dict.fromkeys(name for of_concepts in groups.values() for name in of_concepts)
+    names = sorted(anywhere, key=lambda name: fmean(first.get(name, [0.0])))
     figure, axes = plots.new_figure(5.4, 1.0 + _ROW * len(names))
     colours = (plots.ACCENT, plots.SECOND, plots.THIRD, plots.GREY)
     for place, (label, of_concepts) in enumerate(groups.items()):
         colour = colours[place % len(colours)]
-        for row, name in enumerate(names):
-            values = of_concepts.get(name, ())
-            axes.scatter(values, [row] * len(values), s=8, alpha=0.35, color=colour, linewidths=0)
-        rows = [row for row, name in enumerate(names) if of_concepts.get(name)]
-        means = [fmean(of_concepts[names[row]]) for row in rows]
-        axes.scatter(means, rows, s=28, color=colour, label=label, zorder=3)
+        down = _SPREAD * ((place + 0.5) / len(groups) - 0.5)
+        known = {row: of_concepts[name] for row, name in enumerate(names) if name in of_concepts}
+        for row, values in known.items():
+            if len(values) > 1:
+                heights = [row - down] * len(values)
+                axes.scatter(values, heights, s=8, alpha=0.35, color=colour, linewidths=0)
+        heights = [row - down for row in known]
+        means = [fmean(values) for values in known.values()]
+        axes.scatter(means, heights, s=20, color=colour, label=_name(label), zorder=3)
     axes.set(yticks=range(len(names)), yticklabels=names, xlim=(-0.02, 1.02))
     axes.set_xlabel("attendance in images of two")
     axes.grid(axis="y", color="#e5e7eb", linewidth=0.5)
@@ -79,13 +86,23 @@ def draw(found: Mapping[str, Any], file: Path) -> None:
     file.write_text(plots.svg(figure))
 
 
+def _name(label: str) -> str:
+    return ", ".join(label_values(label))
+
+
 def caption(found: Mapping[str, Any]) -> str:
     """Say what the chart shows, and the means as a Markdown table."""
+    single = all(of["runs"] == 1 for of in found["means"].values())
+    first = _name(next(iter(found["means"])))
+    runs = (
+        "One run of each group."
+        if single
+        else "Large points are means over runs, small ones single runs. Intervals are over casts"
+        f" (over seeds where there is one cast), and too narrow from fewer than {FEW}."
+    )
     lines = [
         "In what share of the images of a pair a concept is there at all; partly hidden is not"
-        " missing. Large points are means over runs, small ones single runs; concepts are sorted by"
-        " the first group. Intervals are over casts (over seeds where there is one cast), and too"
-        f" narrow from fewer than {FEW}.",
+        f" missing. Concepts are sorted by `{first}`. {runs}",
         "",
         "| group | runs | mean over concepts | 95 % interval |",
         "| --- | --- | --- | --- |",

@@ -79,11 +79,13 @@ def caption(found: Mapping[str, Any]) -> str:
     """Say what the images show, and the overlaps as a Markdown table."""
     lines = [
         "Each row is one model that draws one prompt from the same noise: its image, then where"
-        " its cross-attention looks for the first and for the second concept (bright: most). The"
-        " base model has only the class words to go by, the next one what stage 1 taught, the last"
-        " one is customised. The first prompts of the first cast and seed are shown.",
+        " its cross-attention looks for the first and for the second concept, each map from its own"
+        " weakest (dark) to strongest place. The base model has only the class words to go by, the"
+        f" next one what stage 1 taught, the last one is customised ({next(iter(found['overlap']))})."
+        " The first prompts of the first cast and seed are shown.",
         "",
-        "Overlap of the two concepts' maps (0: apart, 1: the same places), mean over"
+        "Overlap of the two concepts' maps (each scaled to a sum of 1, the smaller of both summed"
+        " over all places; 0: apart, 1: the same places), mean over"
         f" {found['pairs']} pairs of each run, with the 95 % bootstrap interval over casts"
         " (over seeds where there is one cast):",
         "",

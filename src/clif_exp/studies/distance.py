@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from clif_exp.compare.grouping import Group, cast_of, several_casts
+from clif_exp.compare.grouping import Group, cast_of, label_values, several_casts
 from clif_exp.compare.reading import published
 from clif_exp.compare.run import Run
 from clif_exp.compare.statistics import interval_over_units
@@ -23,6 +23,8 @@ from clif_exp.reporting.charts import DISTANCES
 
 SHOWN = "contextual"
 """The distance on the chart's axis: of what the U-Net reads."""
+
+DISTANCE = "distance of contextual tokens"
 
 GENERAL = "general concepts"
 CONFUSED = 0.5
@@ -168,6 +170,7 @@ def draw(found: Mapping[str, Any], file: Path) -> None:
     panels = found["points"]
     figure, axes = plots.new_figure(_WIDTH * len(panels) + 0.4, _HEIGHT, panels=len(panels))
     axes = axes if len(panels) > 1 else [axes]
+    farthest = max(point[SHOWN] for points in panels.values() for point in points) or 1.0
     for axis, (panel, points) in zip(axes, panels.items(), strict=True):
         pairs = sorted((point[SHOWN], point["confusion"]) for point in points)
         axis.scatter(*zip(*pairs, strict=True), s=14, alpha=0.35, color=plots.ACCENT, linewidths=0)
@@ -175,7 +178,9 @@ def draw(found: Mapping[str, Any], file: Path) -> None:
         bins = [pairs[start:end] for start, end in itertools.pairwise(cuts) if start < end]
         means = [[sum(column) / len(some) for column in zip(*some, strict=True)] for some in bins]
         axis.plot(*zip(*means, strict=True), color=plots.SECOND, marker="o", markersize=4)
-        axis.set(title=panel, xlabel="distance before stage 2", ylim=(-0.05, 1.05))
+        title = ", ".join(label_values(panel))
+        axis.set(title=title, xlabel=DISTANCE, xlim=(-0.04 * farthest, 1.04 * farthest))
+        axis.set_ylim(-0.05, 1.05)
     axes[0].set_ylabel("images confused")
     file.write_text(plots.svg(figure))
 
@@ -183,12 +188,13 @@ def draw(found: Mapping[str, Any], file: Path) -> None:
 def caption(found: Mapping[str, Any]) -> str:
     """Say what the chart shows, and its numbers as a Markdown table."""
     lines = [
-        "Each point is a pair of concepts of one cast: how far apart they are for the text encoder"
-        " before stage 2 (cosine distance of their contextual tokens, what the U-Net reads), and"
-        " the share of its images that are confused (a concept missing, there twice, not itself, or"
-        " with an attribute of the other). Orange: means of fifths of the pairs. *General concepts*"
-        " are pairs of names that the base model has always known, drawn by it alone; the others"
-        " were customised.",
+        "Each point is a pair of concepts: how far apart they are for the text encoder before the"
+        " U-Net is trained (cosine distance of their contextual tokens, what the U-Net reads: after"
+        " stage 1 where the method has one, else of what training starts from, which is 0 for"
+        " concepts of one class word), and the share of its images that are confused (a concept"
+        " missing, there twice, not itself, or with an attribute of the other). Orange: means of"
+        " fifths of the pairs. *General concepts* are pairs of names that the base model has always"
+        " known, drawn by it alone; the others were customised, each with its cast.",
         "",
         "Below: Spearman's rank correlation of distance and confusion (below 0, near concepts are"
         " confused more), and how well nearness tells which pairs will be confused"
