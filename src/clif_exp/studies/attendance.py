@@ -7,7 +7,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from clif_exp.compare.grouping import Group, Unit, concept_titles, label_values, over_casts, several_casts
+from clif_exp.compare.grouping import (
+    Group,
+    Unit,
+    concept_titles,
+    label_values,
+    over_casts,
+    several_casts,
+)
 from clif_exp.compare.statistics import FEW, mean_of
 from clif_exp.compare.table import between
 from clif_exp.reporting import plots
