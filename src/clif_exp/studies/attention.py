@@ -77,11 +77,12 @@ def draw(groups: Sequence[Group], file: Path, *, rows: int) -> None:
 
 def caption(found: Mapping[str, Any]) -> str:
     """Say what the images show, and the overlaps as a Markdown table."""
+    first = next(iter(found["overlap"]))
     lines = [
         "Each row is one model that draws one prompt from the same noise: its image, then where"
         " its cross-attention looks for the first and for the second concept, each map from its own"
         " weakest (dark) to strongest place. The base model has only the class words to go by, the"
-        f" next one what stage 1 taught, the last one is customised ({next(iter(found['overlap']))})."
+        f" next one what stage 1 taught, the last one is customised ({first})."
         " The first prompts of the first cast and seed are shown.",
         "",
         "Overlap of the two concepts' maps (each scaled to a sum of 1, the smaller of both summed"
