@@ -48,6 +48,8 @@ def main() -> None:
             f"{key}: found a secret, which a command line shows to other users and keeps in the"
             " shell's history; export it (WANDB_API_KEY, OPENAI_API_KEY, OPENAI_BASE_URL, HF_TOKEN)"
         )
+    if any(re.match(r"\+{0,2}method\.name=", argument) for argument in sys.argv[1:]):
+        _refuse("method.name: it only says what the method is called; choose one: method=NAME")
     sys.argv[1:] = options_first(sys.argv[1:])
     raise_errors()  # which become one line below
     try:

@@ -28,6 +28,8 @@ from clif_exp.errors import report
 from clif_exp.export.embeddings import concepts_in, count_tokens
 from clif_exp.export.reading import base_model, family_of, load_export, read_card
 
+_OTHER_IMAGES = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, draw and save; a user's error is one line and exit code 2."""
@@ -67,7 +69,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="one or more; concepts as <name>",
     )
     parser.add_argument(
-        "--seed", type=int, nargs="+", default=[0], help="one image of each prompt per seed"
+        "--seed",
+        type=int,
+        nargs="+",
+        default=[0],
+        help="one image of each prompt per seed (default: 0)",
     )
     parser.add_argument(
         "--out", type=Path, required=True, help="a .png for one image, else a folder"
@@ -75,15 +81,20 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--base", help="base model, a folder or hub id, instead of the one that README.md names"
     )
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--steps", type=int, default=25, help="of denoising (default: 25)")
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        default=5.0,
+        help="classifier-free guidance (default: 5; ToonWorld wants 3, SD 1.5 is used at 7.5)",
+    )
     parser.add_argument(
         "--regional",
         action="store_true",
         help="each concept keeps to its part of the image, from left to right as the prompt puts"
         " or names them; for concepts that stand side by side or hug",
     )
-    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=8, help="images at a time (default: 8)")
     parser.add_argument("--device", default=None, help="cpu, cuda, ...; cuda where there is one")
     return parser.parse_args(arguments)
 
@@ -169,6 +180,8 @@ def name_files(out: Path, jobs: list[tuple[str, int]]) -> list[Path]:
         if len(jobs) > 1:
             raise ValueError(f"out: {out} is one file for {len(jobs)} images. Name a folder.")
         return [out]
+    if out.suffix.lower() in _OTHER_IMAGES:
+        raise ValueError(f"out: found {out}; images are PNG files. Name a .png file or a folder.")
     slugs = [re.sub(r"[^a-z0-9]+", "_", prompt.lower()).strip("_")[:60] for prompt, _ in jobs]
     prompts = list(dict.fromkeys(prompt for prompt, _ in jobs))
     return [

@@ -31,6 +31,8 @@ FORMATS = ("table", "csv", "latex", "markdown")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code. Errors are one line."""
     options = _parse(arguments)
+    if problem := _contradiction(options):
+        _refuse(problem)
     import logging
 
     logging.basicConfig(format="clif_exp: warning: %(message)s", level=logging.WARNING)
@@ -131,6 +133,17 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
         help="where the page's images are (default: inside)",
     )
     group.add_argument("--title", default="Comparison of runs", help="of the page")
+
+
+def _contradiction(options: argparse.Namespace) -> str | None:
+    """Say which options do not go together, or which file's ending tells of another kind."""
+    if options.per_concept and options.baseline:
+        return "--baseline: a table per concept has no differences; leave one of both out"
+    for option, ending in (("save", ".json"), ("html", ".html")):
+        file = getattr(options, option)
+        if file is not None and file.suffix != ending:
+            return f"--{option}: {file} is no {ending} file; name one"
+    return None
 
 
 def _text(options: argparse.Namespace, runs: Sequence[Run]) -> str | None:

@@ -22,6 +22,7 @@ _CHANGE_NO_RESULT = (
     "stages",
 )
 _MAKE_NO_PAIR_UNLIKE = (
+    "name",  # says which study a run is of
     "trainer.accelerator",
     "trainer.strategy",
     "trainer.checkpoint_every_n_steps",

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from clif_exp.compare.run import Run
-from clif_exp.evaluation.metrics import METRICS, compared
+from clif_exp.evaluation.metrics import IMAGE_COUNT, METRICS, compared
 
 _SUMS = ("curation",)  # stages of summary.json that repeat others'
 _COSTS = ("minutes", "memory_mb")
@@ -51,6 +51,27 @@ def better(measure: str) -> Literal["higher", "lower"] | None:
         return "lower"
     name = measure.rpartition("/")[2]
     return next((metric.better for metric in METRICS if metric.name == name), None)
+
+
+def check(patterns: Sequence[str], *, option: str) -> None:
+    """Refuse names that no run can have, before there are runs.
+
+    Args:
+        patterns: as of `choose`; with `*` in front of the last `/`, what is behind it counts.
+        option: what an error calls them.
+
+    Raises:
+        ValueError: the name of none of METRICS and of no cost; says what comes near.
+    """
+    known = [*(metric.name for metric in METRICS), IMAGE_COUNT]
+    for pattern in patterns:
+        name = pattern.rpartition("/")[2]
+        if pattern.startswith(_STAGE) or any(fnmatchcase(it, pattern) for it in _COSTS):
+            continue
+        if not any(fnmatchcase(it, name) for it in known):
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+            remedy = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known)}"
+            raise ValueError(f"{option}: found {pattern!r}, which is no metric; {remedy}")
 
 
 def choose(runs: Sequence[Run], patterns: Sequence[str] = ()) -> list[str]:

@@ -56,9 +56,15 @@ def read(paths: Sequence[Path]) -> list[Run]:
             raise ValueError(f"{path}: does not exist; give a run's or a sweep's folder")
         folders = list(run_folders(path))
         if not folders:
+            saved = path / "runs.json"
             raise ValueError(
-                f"{path}: holds no run (no summary.json below it); give a run's folder"
-                " (runs/NAME/TIME), a sweep's (multirun/NAME), or a file of --save"
+                f"{path}: holds no run (no summary.json below it); give "
+                + (
+                    f"its file of runs, {saved}"
+                    if saved.is_file()
+                    else "a run's folder (runs/NAME/TIME), a sweep's (multirun/NAME), or a file of"
+                    " --save"
+                )
             )
         for folder in folders:
             if folder.resolve() not in seen:

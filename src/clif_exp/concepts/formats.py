@@ -135,7 +135,10 @@ class _Entry:
     def concept(self) -> Concept:
         """Return the concept, as far as it could be read."""
         for key in _unknown(self.entry, _FIELDS):
-            self.complain(f"unknown field {key}. The fields are {', '.join(_FIELDS)}.")
+            self.complain(
+                f"unknown field {key}. The fields are {', '.join(_FIELDS)}; of one of its images"
+                f" {', '.join(_IMAGE_FIELDS)}."
+            )
         name = self._text("name")
         if self.entry.get("name") in (None, ""):
             self.problems.append(

@@ -57,11 +57,16 @@ def help_text() -> str:
 
     Hydra's own help loads every config, which takes longer than composing one.
     """
-    folders = sorted(folder.name for folder in config_folder().iterdir() if folder.is_dir())
+    root = config_folder()
+    folders = sorted(
+        folder.relative_to(root).as_posix()
+        for folder in root.rglob("*")
+        if any(folder.glob("*.yaml"))
+    )
     signs = {"experiment": "+"}
     return HELP.format(
         groups="\n".join(
-            f"  {signs.get(name, '') + name + '=':18s} {', '.join(choices(name))}"
+            f"  {signs.get(name, '') + name + '=':23s} {', '.join(choices(name))}"
             for name in folders
         )
     )
@@ -107,7 +112,8 @@ def composition_error(error: BaseException) -> str:
             )
         if key in RENAMED:
             return f"{key}: is now called {RENAMED[key]}"
-        return f"{key}: no such key; `python -m clif_exp --cfg job` shows every key"
+        kind = "hydra" if key.startswith("hydra.") else "job"
+        return f"{key}: no such key; `python -m clif_exp --cfg {kind}` shows every key"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines) or type(error).__name__
 

@@ -273,6 +273,11 @@ def main(arguments: list[str] | None = None) -> int:
     comparing.add_argument("--labels", type=Path, required=True, help="folder of `draw`")
     options = parser.parse_args(arguments)
     try:
+        if saved := [path for path in options.runs if path.is_file()]:
+            raise ValueError(
+                f"{saved[0]}: a file of runs holds no images; give the folders of the runs, as"
+                " multirun/table1"
+            )
         runs = read(options.runs)
         if options.command == "draw":
             draw(runs, options.out, count=options.count, seed=options.seed)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from clif_exp.compare import measures
 from clif_exp.compare.config_values import flat_settings
 from clif_exp.compare.grouping import find_group, group
 from clif_exp.compare.run import Run, Scalar
@@ -49,15 +50,16 @@ class Committed:
 
 
 def check_groups(kept: KeepSettings, composed: Sequence[DictConfig]) -> None:
-    """Refuse groups that the study's jobs do not have, before any of them runs.
+    """Refuse metrics that there are none of, and groups that the study's jobs do not have.
 
     Args:
         kept: what the study keeps.
         composed: configs of all its jobs.
 
     Raises:
-        ValueError: an unknown setting, or a baseline that no job belongs to.
+        ValueError: an unknown metric or setting, or a baseline that no job belongs to.
     """
+    measures.check(kept.metrics, option=f"{_OPTION}.metrics")
     check_baseline(
         kept,
         [

@@ -52,6 +52,7 @@ class SweepPlan:
             computes.
         seconds: about how long the computed ones take, one after the other.
         refused: how many of the pending jobs will be refused.
+        reason: why, where all of them will be for the same reason; else None.
     """
 
     finished: list[Job]
@@ -60,6 +61,7 @@ class SweepPlan:
     reused: int
     seconds: float
     refused: int
+    reason: str | None = None
 
     def line(self) -> str:
         """Say in a sentence what will be done."""
@@ -91,17 +93,28 @@ def plan_sweep(
     """
     finished, pending = [], []
     computed: dict[str, float] = {}
-    reused = refused = 0
+    reused = 0
+    reasons: list[str | None] = []
     for job, forecast in zip(jobs, forecasts, strict=True):
         if job in kept or forecast.is_done(job.summary()):
             finished.append(job)
             continue
         pending.append(job)
-        refused += forecast.refused
+        if forecast.refused:
+            reasons.append(forecast.error)
         new = {it: cost for it, cost in forecast.missing.items() if it not in computed}
         reused += len(forecast.stages) - len(new)
         computed |= new
-    return SweepPlan(finished, pending, len(computed), reused, sum(computed.values()), refused)
+    one = len(reasons) == len(pending) > 1 and len(set(reasons)) == 1
+    return SweepPlan(
+        finished,
+        pending,
+        len(computed),
+        reused,
+        sum(computed.values()),
+        refused=len(reasons),
+        reason=reasons[0] if one else None,
+    )
 
 
 def foresee(composed: Sequence[DictConfig]) -> list[Forecast]:

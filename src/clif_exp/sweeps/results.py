@@ -114,6 +114,7 @@ def keep_study(
         ValueError: a group, setting or metric that no job has.
     """
     from clif_exp.compare.reading import read
+    from clif_exp.compare.saved import read_saved
     from clif_exp.compare.writing import RUNS, keep
     from clif_exp.studies.figures import keep_figures
 
@@ -128,7 +129,11 @@ def keep_study(
         )
         return
     written = [folder for folder in folders if (folder / SUMMARY).is_file()]
-    runs = [*(read(written) if written else []), *committed.of_jobs.values(), *committed.others]
+    known = read_saved(file) if file.is_file() else []
+    new = read(written) if written else []
+    runs = _in_order_of(known, [*new, *committed.of_jobs.values(), *committed.others])
+    if not new and [run.folder for run in runs] == [run.folder for run in known]:
+        runs = known  # without the settings that are younger than they: the same file again
     if stopped:
         runs = [run for run in runs if run.status == "finished"]
     if not any(run.status == "finished" for run in runs):
@@ -145,6 +150,15 @@ def keep_study(
     if not stopped:
         keep_figures(runs, Path(kept.folder), kept.figures, by=kept.group_by)
     console.print(f"study: {kept.folder}", soft_wrap=True, highlight=False)
+
+
+def _in_order_of(known: Sequence[Run], runs: Sequence[Run]) -> list[Run]:
+    """Return runs in the order in which a study's file holds them, new ones behind.
+
+    A command that names methods or casts in another order then changes no line of the file.
+    """
+    places = {run.folder.parts[-2:]: place for place, run in enumerate(known)}
+    return sorted(runs, key=lambda run: places.get(run.folder.parts[-2:], len(places)))
 
 
 def _table(

@@ -162,7 +162,8 @@ def run_sweep(
         What the launcher returned.
 
     Raises:
-        ValueError: another sweep writes into the same folder.
+        ValueError: another sweep writes into the same folder, or every job would be refused for one
+            and the same reason.
     """
     from rich.console import Console
 
@@ -184,6 +185,8 @@ def run_sweep(
         committed = committed_runs(kept, known, configs, forecasts, started=len(jobs))
         plan = plan_sweep(jobs, forecasts[: len(jobs)], kept=committed.of_jobs)
         console.print(plan.line(), soft_wrap=True, highlight=False)
+        if plan.reason is not None:
+            raise ValueError(f"{plan.reason} (so each of the {len(plan.pending)} jobs)")
         objective = config.get("objective")
         watch = Watch(plan.pending, seconds=plan.seconds, objective=objective, console=console)
         returned: list[Any] | None = None

@@ -14,6 +14,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+_MANY = 20  # jobs whose composing and foreseeing takes long enough to say so
+
 
 class ResumingSweeper(Sweeper):
     """Every combination of the stated values; what an earlier call has finished is skipped."""
@@ -49,6 +51,8 @@ class ResumingSweeper(Sweeper):
         ]
         given = [str(override) for override in config.hydra.overrides.task]
         jobs = jobs_of([*stated, *given], hydra_context)
+        if len(jobs) >= _MANY:
+            print(f"{len(jobs)} jobs: looking up what is there", flush=True)
         self.composed = [compose(job, config=config, context=hydra_context) for job in jobs]
         folder = place(jobs, self.composed, config=config)
         self.jobs = [job.placed(folder) for job in jobs]
