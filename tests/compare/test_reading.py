@@ -22,6 +22,12 @@ from run_folders import write_run, write_sweep
 _STAGE = {"fingerprint": "e", "seconds": 1.0, "reused": False}
 
 
+def test_a_folder_that_holds_nothing_but_a_file_of_runs_names_it(tmp_path):
+    (tmp_path / "runs.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"holds no run.*give its file of runs, .*runs\.json"):
+        read([tmp_path])
+
+
 def test_a_sweep_names_its_jobs_by_what_differs(tmp_path):
     jobs = {
         ("debug=fast", f"+experiment={name}", f"seed={seed}"): {"multi/confusion": 0.5}

@@ -86,11 +86,12 @@ def test_a_study_is_computed_in_parts(own_study, tmp_path):
     assert before in read([kept])
     assert seeds_in(kept) == [18, 19]
     assert "difference" in kept.with_name("table.md").read_text().lower()
+    committed = kept.read_bytes()
     whole = own_study()
     assert whole.code == 0, whole.errors
     assert "2 jobs, 2 of them finished: nothing is left to do" in whole.output
     assert not whole.folders
-    assert seeds_in(kept) == [18, 19]
+    assert kept.read_bytes() == committed, "in its own order, which is not the command's"
 
 
 def test_jobs_that_fail_cost_no_committed_run(own_study, tmp_path):
@@ -113,9 +114,13 @@ def test_jobs_that_fail_cost_no_committed_run(own_study, tmp_path):
     [
         ("baseline=augmentation.seed=20", "hydra.sweeper.keep.baseline: no group called"),
         ("group_by=[augmentation.sed]", "hydra.sweeper.keep.group_by: no run has a setting"),
+        (
+            "metrics=[multi/foo]",
+            "hydra.sweeper.keep.metrics: found 'multi/foo', which is no metric",
+        ),
     ],
 )
-def test_groups_that_no_job_has_are_refused_at_once(own_study, change, said):
+def test_what_no_job_has_is_refused_at_once(own_study, change, said):
     key, _, value = change.partition("=")
     result = own_study(
         f"hydra.sweeper.keep.{key}='{value}'"
@@ -145,3 +150,11 @@ def test_ctrl_c_keeps_the_jobs_that_have_finished(base_models, tmp_path, shared_
     assert "stays as it is: it holds 1 run that" in said
     assert said.count("clif_exp: stopped; the same command goes on") == 2
     assert "Traceback" not in said
+
+
+def test_jobs_that_would_all_be_refused_for_one_reason_are_refused_once(own_study):
+    result = own_study("augmentation.contexts.seed=-1")
+    assert result.code == 2
+    (line,) = [line for line in result.errors.splitlines() if "augmentation.contexts.seed" in line]
+    assert line.endswith("(so each of the 2 jobs)")
+    assert not result.folders

@@ -159,7 +159,7 @@ def test_what_only_the_base_models_tokenizer_knows_is_refused_before_loading(
     assert not (tmp_path / "out.png").exists()
 
 
-@pytest.mark.parametrize("out", ["/proc/x.png", "folder.png"])
+@pytest.mark.parametrize("out", ["/proc/x.png", "folder.png", "image.jpg"])
 def test_a_file_that_cannot_be_written_is_refused_before_drawing(
     export, tmp_path, tiny_sd15, capsys, out
 ):

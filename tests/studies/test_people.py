@@ -18,6 +18,9 @@ def drawn(tmp_path):
     a_run(tmp_path / "runs", "clif", seed=0, intact=2)
     a_run(tmp_path / "runs", "mix_only", seed=0, intact=0)
     out = tmp_path / "people"
+    saved = tmp_path / "runs.json"
+    saved.write_text("{}")
+    assert people.main(["draw", str(saved), "--out", str(out)]) == 2
     assert people.main(["draw", str(tmp_path / "runs"), "--out", str(out), "--count", "4"]) == 0
     return tmp_path / "runs", out
 

@@ -69,10 +69,12 @@ class Run:
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """Return the settings in which runs differ, in the config's order; without the seed's."""
-    keys = dict.fromkeys(key for run in runs for key in run.settings)
-    return [
-        key
-        for key in keys
-        if key != "seed" and len({repr(run.settings.get(key)) for run in runs}) > 1
-    ]
+    """Return the settings in which runs differ, in the config's order; without the seed's.
+
+    A run that lacks a setting is older than it, and does not differ in it.
+    """
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        for key, value in run.settings.items():
+            found.setdefault(key, set()).add(repr(value))
+    return [key for key, values in found.items() if key != "seed" and len(values) > 1]
