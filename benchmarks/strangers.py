@@ -1,0 +1,130 @@
+"""Do strangers put on the concepts' clothes? Prompts without a concept, before and after.
+
+python -m clif_exp +experiment=study method=clif seed=0 name=strangers
+python benchmarks/strangers.py multirun/strangers multirun/table2 --out experiments/strangers
+
+Reads the oracle's verdicts of finished ToonWorld runs, whose store must be there: the same prompts
+from the same noise by the base model and by the customised one. A figure is followed where both
+images have it. Compared are the clothes that its prompt leaves open, which `prior/identity` does
+not judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from clif_exp.artifacts.files import read_jsonl
+from clif_exp.artifacts.provenance import git_commit, hardware
+from clif_exp.compare.grouping import CAST_SEED, METHOD
+from clif_exp.compare.reading import published, read
+from clif_exp.compare.run import Run
+from clif_exp.compare.statistics import mean_of
+
+CLOTHES = (
+    *("hat", "hat_colour", "top", "top_colour"),
+    *("pattern", "bottom", "bottom_colour", "accessory"),
+)
+DRESSED = 0.75  # share of one concept's clothes from which a stranger is dressed as it
+
+Attributes = Mapping[str, str]
+
+
+def strangers(run: Run) -> Iterator[tuple[Attributes, Attributes, set[str]]]:
+    """Yield a figure's attributes before and after customisation, and the slots left open."""
+    evaluation, generation = published(run, "evaluation"), published(run, "generation")
+    if evaluation is None or generation is None:
+        raise SystemExit(f"{run.name}: its images' verdicts are not in the store any more")
+    asked = {
+        (line["prompt_id"], line["seed"]): line["expected"]
+        for line in read_jsonl(generation / "generations.jsonl")
+    }
+    images: dict[str, dict[tuple[str, int], dict[str, Any]]] = {"prior": {}, "prior_before": {}}
+    for line in read_jsonl(evaluation / "per_image.jsonl"):
+        if line["group"] in images:
+            images[line["group"]][line["prompt_id"], line["seed"]] = line
+    for key, after in images["prior"].items():
+        before = images["prior_before"][key]
+        for name in before["judgement"]["assigned"].keys() & after["judgement"]["assigned"].keys():
+            pair = [
+                image["figures"][image["judgement"]["assigned"][name]]["attributes"]
+                for image in (before, after)
+            ]
+            yield pair[0], pair[1], set(CLOTHES) - set(asked[key][int(name)])
+
+
+def measure(run: Run, cast: Sequence[Attributes]) -> dict[str, float]:
+    """Return what became of the strangers of a run.
+
+    Returns:
+        `kept`: share of the open attributes that are the same after; of those that changed the
+        share that is some concept's value, `concepts_after` and `concepts_before`; of the strangers
+        the share that wears at least DRESSED of one concept's clothes, `dressed_after` and
+        `dressed_before`; `strangers`: how many.
+    """
+    seen = list(strangers(run))
+    worn = {slot: {member[slot] for member in cast} for slot in CLOTHES}
+    pairs = [(slot, a[slot], b[slot]) for a, b, left_open in seen for slot in sorted(left_open)]
+    changed = [(slot, a, b) for slot, a, b in pairs if a != b]
+    return {
+        "strangers": len(seen),
+        "kept": 1 - len(changed) / len(pairs),
+        "concepts_before": fmean(a in worn[slot] for slot, a, _ in changed),
+        "concepts_after": fmean(b in worn[slot] for slot, _, b in changed),
+        "dressed_before": fmean(_likeness(a, cast) >= DRESSED for a, _, _ in seen),
+        "dressed_after": fmean(_likeness(b, cast) >= DRESSED for _, b, _ in seen),
+    }
+
+
+def _likeness(figure: Attributes, cast: Sequence[Attributes]) -> float:
+    """Return the largest share of one concept's clothes that a figure wears."""
+    return max(fmean(figure[slot] == member[slot] for slot in CLOTHES) for member in cast)
+
+
+def _members(run: Run) -> list[Attributes]:
+    """Return the attributes of a run's concepts."""
+    dataset = published(run, "dataset")
+    assert dataset is not None, "ToonWorld's concepts are an artifact"
+    truth = json.loads((dataset / "truth.json").read_text())
+    return [truth[name] for name in sorted(truth)]
+
+
+def main() -> None:
+    """Print and write means over casts, by method."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", type=Path, nargs="+", help="runs or sweeps")
+    parser.add_argument("--out", type=Path, required=True, help="folder for results.json")
+    args = parser.parse_args()
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for run in read(args.folders):
+        if run.status == "finished":
+            method, cast = str(run.settings[METHOD]), str(run.settings[CAST_SEED])
+            found.setdefault(method, {})[cast] = measure(run, _members(run))
+    means = {}
+    for method, by_cast in found.items():
+        values = {
+            name: [of[name] for of in by_cast.values()] for name in next(iter(by_cast.values()))
+        }
+        means[method] = {name: mean_of(some) for name, some in values.items()}
+        print(method, {name: round(mean.mean or 0, 3) for name, mean in means[method].items()})
+    result = {
+        "hardware": hardware(),
+        "commit": git_commit(digits=12),
+        "means": {
+            method: {name: {"mean": of.mean, "interval": of.interval} for name, of in some.items()}
+            for method, some in means.items()
+        },
+        "casts": found,
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "results.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
