@@ -349,29 +349,3 @@ def test_options_that_contradict_each_other_are_refused(capsys, sweep, tmp_path)
             capsys, sweep, option, tmp_path / name
         )
     assert not list(tmp_path.glob("*.txt"))
-
-
-def test_the_name_of_a_study_keeps_no_runs_from_being_a_pair(sweep):
-    renamed = [
-        replace(run, settings={**run.settings, "name": run.settings["method.name"]})
-        for run in read([sweep])
-    ]
-    assert "name" not in group(renamed, ["method"]).unit
-
-
-def test_a_setting_that_some_runs_are_older_than_keeps_none_from_being_a_pair(sweep):
-    found = [
-        replace(run, settings={**run.settings, "generation.new": 1.0})
-        if run.settings["method.name"] == "clif"
-        else run
-        for run in read([sweep])
-    ]
-    assert "generation.new" not in group(found, ["method"]).unit
-    assert group(found).by == ["method.name"]
-
-
-def test_metrics_are_checked_before_there_are_runs():
-    for right in ("multi/intact", "multi/layout_*/intact", "seconds/diffusion", "minutes", "*"):
-        measures.check([right], option="keep.metrics")
-    with pytest.raises(ValueError, match=r"keep\.metrics: found 'multi/intakt'.*mean intact"):
-        measures.check(["multi/intakt"], option="keep.metrics")

@@ -1,0 +1,48 @@
+"""What keeps runs from being a pair, and which names of metrics there are before there are runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from clif_exp.compare import measures
+from clif_exp.compare.grouping import group
+from clif_exp.compare.reading import read
+from run_folders import write_sweep
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two methods, two casts."""
+    jobs = {
+        (f"method={method}", f"dataset.cast_seed={cast}"): {"multi/confusion": 0.5}
+        for method in ("clif", "mix_only")
+        for cast in (100, 101)
+    }
+    return read([write_sweep(tmp_path / "multirun" / "s", jobs)])
+
+
+def test_the_name_of_a_study_keeps_no_runs_from_being_a_pair(runs):
+    renamed = [
+        replace(run, settings={**run.settings, "name": run.settings["method.name"]}) for run in runs
+    ]
+    assert "name" not in group(renamed, ["method"]).unit
+
+
+def test_a_setting_that_some_runs_are_older_than_keeps_none_from_being_a_pair(runs):
+    found = [
+        replace(run, settings={**run.settings, "generation.new": 1.0})
+        if run.settings["method.name"] == "clif"
+        else run
+        for run in runs
+    ]
+    assert "generation.new" not in group(found, ["method"]).unit
+    assert group(found).by == ["method.name"]
+
+
+def test_metrics_are_checked_before_there_are_runs():
+    for right in ("multi/intact", "multi/layout_*/intact", "seconds/diffusion", "minutes", "*"):
+        measures.check([right], option="keep.metrics")
+    with pytest.raises(ValueError, match=r"keep\.metrics: found 'multi/intakt'.*mean intact"):
+        measures.check(["multi/intakt"], option="keep.metrics")
