@@ -237,6 +237,11 @@ def label_values(label: str) -> list[str]:
     return [part.partition("=")[2] or part for part in label.split(", ")]
 
 
+def short_label(label: str) -> str:
+    """Return a group's label without the names of its settings, as figures show it."""
+    return ", ".join(label_values(label))
+
+
 def title(key: str) -> str:
     """Name a setting as a command line would: method.name is `method`, name is `experiment`."""
     return _TITLES.get(key) or re.sub(r"(?<=.)\.(name|family)$", "", key)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from clif_exp.artifacts.files import write_text
 from clif_exp.compare import formats, measures
 from clif_exp.compare.comparison import Comparison, compare, notes
-from clif_exp.compare.saved import write_saved
+from clif_exp.compare.saved import read_saved, write_saved
 from clif_exp.compare.table import (
     Table,
     concepts_table,
@@ -79,6 +79,7 @@ def keep(
         OSError: a file cannot be written.
     """
     write_saved(folder / RUNS, runs)  # first: a wrong name of a metric must cost no run
+    runs = read_saved(folder / RUNS)  # as rounded there, so that it gives the same tables again
     found = compare(runs, by=by, metrics=metrics, baseline=baseline)
     for ending, kind in ENDINGS.items():
         write_text(folder / f"table{ending}", text_of(found, kind))

@@ -11,9 +11,9 @@ from clif_exp.compare.grouping import (
     Group,
     Unit,
     concept_titles,
-    label_values,
     over_casts,
     several_casts,
+    short_label,
 )
 from clif_exp.compare.statistics import FEW, mean_of
 from clif_exp.compare.table import between
@@ -85,7 +85,7 @@ def draw(found: Mapping[str, Any], file: Path) -> None:
                 axes.scatter(values, heights, s=8, alpha=0.35, color=colour, linewidths=0)
         heights = [row - down for row in known]
         means = [fmean(values) for values in known.values()]
-        axes.scatter(means, heights, s=20, color=colour, label=_name(label), zorder=3)
+        axes.scatter(means, heights, s=20, color=colour, label=short_label(label), zorder=3)
     axes.set(yticks=range(len(names)), yticklabels=names, xlim=(-0.02, 1.02))
     axes.set_xlabel("attendance in images of two")
     axes.grid(axis="y", color="#e5e7eb", linewidth=0.5)
@@ -93,14 +93,10 @@ def draw(found: Mapping[str, Any], file: Path) -> None:
     file.write_text(plots.svg(figure))
 
 
-def _name(label: str) -> str:
-    return ", ".join(label_values(label))
-
-
 def caption(found: Mapping[str, Any]) -> str:
     """Say what the chart shows, and the means as a Markdown table."""
     single = all(of["runs"] == 1 for of in found["means"].values())
-    first = _name(next(iter(found["means"])))
+    first = short_label(next(iter(found["means"])))
     runs = (
         "One run of each group."
         if single

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from clif_exp.compare.grouping import Group, cast_of, label_values, several_casts
+from clif_exp.compare.grouping import Group, cast_of, several_casts, short_label
 from clif_exp.compare.reading import published
 from clif_exp.compare.run import Run
 from clif_exp.compare.statistics import interval_over_units
@@ -178,9 +178,10 @@ def draw(found: Mapping[str, Any], file: Path) -> None:
         bins = [pairs[start:end] for start, end in itertools.pairwise(cuts) if start < end]
         means = [[sum(column) / len(some) for column in zip(*some, strict=True)] for some in bins]
         axis.plot(*zip(*means, strict=True), color=plots.SECOND, marker="o", markersize=4)
-        title = ", ".join(label_values(panel))
-        axis.set(title=title, xlabel=DISTANCE, xlim=(-0.04 * farthest, 1.04 * farthest))
-        axis.set_ylim(-0.05, 1.05)
+        axis.set(
+            title=short_label(panel), xlabel=DISTANCE, xlim=(-0.04 * farthest, 1.04 * farthest)
+        )
+        axis.set(xlim=(-0.04 * farthest, 1.04 * farthest), ylim=(-0.05, 1.05))
     axes[0].set_ylabel("images confused")
     file.write_text(plots.svg(figure))
 

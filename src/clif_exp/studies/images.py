@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clif_exp.artifacts.files import read_jsonl
-from clif_exp.compare.grouping import REPLICATES, Group, label_values
+from clif_exp.compare.grouping import REPLICATES, Group, short_label
 from clif_exp.compare.reading import published
 from clif_exp.compare.run import Run
 from clif_exp.reporting.images import Tile, write_grid
@@ -169,7 +169,7 @@ def draw(groups: Sequence[Group], found: Mapping[str, Any], file: Path) -> None:
             count = row["intact"].get(label)
             said = "" if count is None else f": {count} of {len(row['concepts'])} intact"
             image = drawn.get((row["prompt"], row["seed"]))
-            shown = Tile(image, f"{', '.join(label_values(label))}{said}") if image else None
+            shown = Tile(image, f"{short_label(label)}{said}") if image else None
             tiles.append(shown)
         rows.append((row["prompt"], tiles))
     write_grid(file, rows, side=_SIDE, label=_LABEL)
