@@ -17,6 +17,8 @@ from clif_exp.runs.composing import compose
 from clif_exp.runs.config import Config
 from clif_exp.runs.messages import config_folder
 
+SAMPLING = {"guidance_scale": 3.0, "num_inference_steps": 2}
+
 
 def composed(*overrides: str) -> dict[str, Any]:
     """The config of a command line as plain values, not yet checked."""

@@ -27,7 +27,10 @@ from clif_exp.base_models.loading import be_quiet
 from clif_exp.errors import report
 from clif_exp.export.embeddings import concepts_in, count_tokens
 from clif_exp.export.reading import base_model, family_of, load_export, read_card
+from clif_exp.export.record import read_sampling
 
+# diffusers' own, for cards that do not say how their run drew
+_STOCK = {"guidance_scale": 7.5, "num_inference_steps": 50}
 _OTHER_IMAGES = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 
@@ -81,12 +84,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--base", help="base model, a folder or hub id, instead of the one that README.md names"
     )
-    parser.add_argument("--steps", type=int, default=25, help="of denoising (default: 25)")
     parser.add_argument(
-        "--guidance",
-        type=float,
-        default=5.0,
-        help="classifier-free guidance (default: 5; ToonWorld wants 3, SD 1.5 is used at 7.5)",
+        "--steps", type=int, help="of denoising (default: the export's run's, as README.md says)"
+    )
+    parser.add_argument(
+        "--guidance", type=float, help="classifier-free guidance (default: the export's run's)"
     )
     parser.add_argument(
         "--regional",
@@ -106,8 +108,8 @@ def draw(
     seeds: list[int],
     out: Path,
     base: str | None = None,
-    steps: int = 25,
-    guidance: float = 5.0,
+    steps: int | None = None,
+    guidance: float | None = None,
     regional: bool = False,
     batch_size: int = 8,
     device: str | None = None,
@@ -120,8 +122,8 @@ def draw(
         seeds: sampling seeds.
         out: a `.png` for a single image, else a folder, created if missing.
         base: base model instead of the one that the export names.
-        steps: denoising steps.
-        guidance: classifier-free guidance.
+        steps: denoising steps; None: as many as the export's run took for its own images.
+        guidance: classifier-free guidance; None: that of these images.
         regional: let each concept keep to its part of the image (`generation.guidance.regional`).
         batch_size: images at a time.
         device: torch device; None takes CUDA where there is one.
@@ -134,6 +136,9 @@ def draw(
         OSError: an image cannot be written.
     """
     card = read_card(model)
+    drawn = _STOCK | read_sampling(card)
+    steps = int(drawn["num_inference_steps"]) if steps is None else steps
+    guidance = drawn["guidance_scale"] if guidance is None else guidance
     check_numbers(seeds=seeds, steps=steps, guidance=guidance, batch_size=batch_size)
     check_names(prompts, model=model)
     jobs = [(prompt, seed) for prompt in prompts for seed in seeds]

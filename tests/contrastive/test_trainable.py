@@ -13,7 +13,7 @@ from clif_exp.contrastive.batches import GroupedBatches
 from clif_exp.contrastive.pairs import Pair
 from clif_exp.contrastive.targets import PairMeta
 from clif_exp.errors import TimeBudgetExhausted
-from support import settings, web_lora
+from support import SAMPLING, settings, web_lora
 
 FP32 = settings("trainer", precision="32-true")
 PROMPT = "a photo of <rick> on the left and <morty> on the right"
@@ -114,6 +114,7 @@ def test_exports_carry_a_trained_text_encoder(family, mode, tmp_path, backbones,
         concepts=curated["concepts"],
         diffusion=tmp_path / "two",
         config={},
+        sampling=SAMPLING,
         settings=settings("export"),
     )
     ours, _ = load_customised_pipeline(spec, diffusion=tmp_path / "two", device="cpu")

@@ -19,7 +19,7 @@ from clif_exp.base_models.unet_tuning.lora import LoraTuning
 from clif_exp.base_models.unet_tuning.registry import save_unet_tuning
 from clif_exp.base_models.unet_tuning.weights import WeightTuning
 from clif_exp.export.stage import export_run
-from support import settings
+from support import SAMPLING, settings
 
 # Endings of the layers whose own weights train; None: all weights.
 WEIGHTS = {"weights": None, "attention": ("to_k", "to_q"), "keys": ("attn2.to_k", "attn2.to_v")}
@@ -88,6 +88,7 @@ def export(tmp_path, backbones, curated, published):
             concepts=concepts or curated["concepts"],
             diffusion=diffusion or published(family, **how),
             config={"diffusion": {"rank": 2}},
+            sampling=SAMPLING,
             settings=settings("export", lora_rank=rank),
             trained=TRAINED,
         )

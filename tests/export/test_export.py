@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from support import settings, web_lora
+from support import SAMPLING, settings, web_lora
 
 PROMPT = "a photo of <rick> on the left and <morty> on the right"
 
@@ -56,6 +56,7 @@ def exported(tmp_path_factory, backbones, curated):
                 concepts=curated["concepts"],
                 diffusion=root / "diffusion",
                 config={"diffusion": {"rank": 2}},
+                sampling=SAMPLING,
                 settings=settings("export"),
             )
             made[family] = spec, root / "diffusion", root / "export"
@@ -179,6 +180,7 @@ def test_a_method_without_a_lora_exports_embeddings_only(tmp_path, exported, cur
         concepts=curated["concepts"],
         diffusion=tmp_path / "rows",
         config={},
+        sampling=SAMPLING,
         settings=settings("export"),
     )
     assert not list((tmp_path / "out").glob("*.safetensors"))

@@ -14,7 +14,7 @@ from clif_exp.export.reading import load_export
 from clif_exp.export.stage import export_run
 from clif_exp.generation.guidance.applying import side_by_side
 from clif_exp.generation.sampling import sample
-from support import settings
+from support import SAMPLING, settings
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
@@ -63,6 +63,7 @@ def test_our_own_loader_draws_what_the_run_drew(tmp_path, backbones, curated, fa
         concepts=curated["concepts"],
         diffusion=trained,
         config={"method": {"name": "mix_of_show"}},
+        sampling=SAMPLING,
         settings=settings("export"),
     )
     card = (out / "README.md").read_text()

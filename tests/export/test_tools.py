@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from clif_exp.base_models.spec import packaged_weights
 from clif_exp.base_models.text_tuning import LORA_FILE, WEIGHTS_FILE
-from support import settings, web_lora
+from support import SAMPLING, settings, web_lora
 
 # A Python that does not know this package, and checks what each snippet has made.
 WITHOUT_US = """
@@ -65,7 +65,7 @@ def test_the_readme_says_each_tools_own_line(export):
     folder = export("sd15")
     name, card = web_lora(folder).stem, (folder / "README.md").read_text()
     prompt = "a photo of {} on the left and {} on the right"
-    assert f'pipe("{prompt.format("<rick>", "<morty>")}")' in card
+    assert f'pipe("{prompt.format("<rick>", "<morty>")}", guidance_scale=3.0, ' in card
     assert f"\n    {prompt.format('embedding:rick', 'embedding:morty')}\n" in card
     assert "`embedding:morty 's hat`" in card, "ComfyUI takes all up to a space for the file"
     assert f"\n    {prompt.format('rick', 'morty')} <lora:{name}:1>\n" in card
@@ -86,6 +86,7 @@ def test_toonworlds_readme_says_where_its_pipeline_is(export, backbones, curated
         concepts=curated["concepts"],
         diffusion=published("sd15", scale=0.25),
         config={},
+        sampling=SAMPLING,
         settings=settings("export"),
     )
     line = re.search(r"^ {4}python (-c .*)$", (folder / "README.md").read_text(), re.M)

@@ -14,9 +14,9 @@ from clif_exp.base_models.tokens import EMBEDDINGS_FILE, save_concept_embeddings
 from clif_exp.base_models.unet_tuning.registry import save_unet_tuning
 from clif_exp.export.settings import ExportSettings
 from clif_exp.export.stage import export_run
-from support import settings
+from support import SAMPLING, settings
 
-PINNED = {6: "09ccd98c19e86b56"}
+PINNED = {7: "c8f6aafe09f2cc90"}
 # They depend on how this machine packs images, and draws the tiny models' weights.
 UNPINNED = r"fingerprint `\w+`|weights: \S+"
 LORA = {"r": 2, "lora_alpha": 4.0, "target_modules": ["q_proj"], "peft_type": "LORA"}
@@ -73,6 +73,7 @@ def test_what_is_exported_changes_only_with_the_version(tmp_path, backbones, cur
         concepts=curated["concepts"],
         diffusion=tmp_path / "diffusion",
         config={"diffusion": {"rank": 2}},
+        sampling=SAMPLING,
         settings=settings("export"),
     )
     lines = described(tmp_path / "out")

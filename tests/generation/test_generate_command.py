@@ -55,7 +55,6 @@ def test_an_image_is_the_stock_pipelines(export, tmp_path, tiny_sd15):
         "a photo of <rick>",
         generator=torch.Generator().manual_seed(3),
         num_inference_steps=2,
-        guidance_scale=5.0,
     ).images[0]
     difference = np.asarray(stock).astype(int) - np.asarray(
         Image.open(tmp_path / "out.png")
@@ -175,6 +174,25 @@ def test_a_name_without_brackets_is_told_about(export, tmp_path, tiny_sd15, caps
     arguments = ["--base", tiny_sd15, "--steps", "1", "--device", "cpu"]
     assert run(export, tmp_path, *arguments, prompt="a photo of Rick") == 0
     assert "'rick' is an ordinary word; the concept is <rick>" in capsys.readouterr().err
+
+
+def test_an_export_is_drawn_as_its_run_drew(export, tmp_path, tiny_sd15):
+    """A card that says nothing, or nonsense, leaves diffusers' own numbers."""
+    card = (export / "README.md").read_text()
+    stated = "inference: {parameters: {guidance_scale: 3.0, num_inference_steps: 2}}\n---\n#"
+    images = {}
+    for name, head, options in (
+        ("stated", card.replace("---\n#", stated), []),
+        ("given", card, ["--guidance", "3", "--steps", "2"]),
+        ("silent", card.replace("---\n#", "inference: false\n---\n#"), []),
+        ("stock", card, ["--guidance", "7.5", "--steps", "50"]),
+    ):
+        (export / "README.md").write_text(head)
+        out = tmp_path / f"{name}.png"
+        wanted = ["--prompt", "a photo of <rick>", "--base", tiny_sd15, "--device", "cpu"]
+        assert main(["--model", str(export), *wanted, "--out", str(out), *options]) == 0
+        images[name] = out.read_bytes()
+    assert images["stated"] == images["given"] != images["stock"] == images["silent"]
 
 
 def test_help_imports_no_library_that_takes_long():

@@ -14,7 +14,7 @@ from clif_exp.base_models.tokens import EMBEDDINGS_FILE, save_concept_embeddings
 from clif_exp.base_models.unet_tuning.lora import read_lora
 from clif_exp.base_models.unet_tuning.registry import save_unet_tuning
 from clif_exp.export.stage import export_run
-from support import settings
+from support import SAMPLING, settings
 from tiny_models import WORDS
 
 TEXT = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -134,6 +134,7 @@ def exported(tmp_path, curated):
                 concepts=alone,
                 diffusion=folder,
                 config={"method": {"name": f"method_of_{name}"}},
+                sampling=SAMPLING,
                 settings=settings("export"),
             )
         return {name: tmp_path / f"export_{name}" for name in parts}

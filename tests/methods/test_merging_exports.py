@@ -251,15 +251,15 @@ def test_the_merged_export_says_what_it_is_and_every_tool_reads_it(
     prompt = "a photo of <rick> on the left and <mort> on the right"
     (code,) = re.findall(r"```python\n(.*?)```", card, re.S)
     code = code.replace(f"<your {spec.family} folder>", spec.path)
-    code, _, call = code.rpartition("\npipe(")
-    assert prompt in call
+    code, _, call = code.rpartition("\nimage = pipe(")
+    assert f'"{prompt}", guidance_scale=3.0, num_inference_steps=2)' in call
     monkeypatch.chdir(out)
     scope = {}
     exec(compile(code, "README", "exec"), scope)
     generator = torch.Generator().manual_seed(0)
     how = {"num_inference_steps": 2, "guidance_scale": 3.0, "generator": generator}
     stock = np.asarray(scope["pipe"](prompt, **how).images[0]).astype(int)
-    wanted = ["--prompt", prompt, "--steps", "2", "--guidance", "3", "--out", str(out / "i.png")]
+    wanted = ["--prompt", prompt, "--out", str(out / "i.png")]  # as both runs drew
     assert generate(["--model", ".", "--base", spec.path, "--device", "cpu", *wanted]) == 0
     ours = np.asarray(Image.open(out / "i.png")).astype(int)
     assert np.abs(stock - ours).max() <= 1

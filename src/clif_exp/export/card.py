@@ -12,6 +12,7 @@ from clif_exp.base_models.spec import is_local
 from clif_exp.base_models.unet_tuning.web import STABLE_NAME
 from clif_exp.export.embeddings import FOLDER, loading_code
 from clif_exp.export.nearness import nearness
+from clif_exp.export.record import read_sampling, sampling_matter
 from clif_exp.export.tools import in_a1111, in_comfyui, in_diffusers, sample_prompt
 from clif_exp.prompts.articles import with_article
 
@@ -147,7 +148,8 @@ def model_card(
     """
     base_model = _base_model(spec)
     names = tuple(record.concepts)
-    code = _code(spec, base_model, names, parts=parts, encoders=encoders)
+    sampling = read_sampling(origin.front_matter)
+    code = _code(spec, base_model, names, parts=parts, encoders=encoders, sampling=sampling)
     lora = any(part.lora is not None for part in parts)
     tags = ["clif", *(["lora"] if lora else []), "textual-inversion", spec.record.pipeline]
     return _CARD.format(
@@ -173,12 +175,15 @@ def model_card(
     )
 
 
-def origin_of_run(concepts: ConceptSet, config: Mapping[str, Any]) -> Origin:
+def origin_of_run(
+    concepts: ConceptSet, config: Mapping[str, Any], *, sampling: Mapping[str, float]
+) -> Origin:
     """Say that a run made an export.
 
     Args:
         concepts: what was customised.
         config: what made the files; shown as it is.
+        sampling: how the run draws its own images (`record.sampling_matter`).
     """
     method = dict(config.get("method", {})).get("name", "of your own")
     return Origin(
@@ -186,6 +191,7 @@ def origin_of_run(concepts: ConceptSet, config: Mapping[str, Any]) -> Origin:
         made_from=f"- concept set `{concepts.name}`, fingerprint `{concepts.fingerprint()}`\n\n"
         + yaml_block(config),
         method=method,
+        front_matter=sampling_matter(sampling),
     )
 
 
@@ -266,6 +272,7 @@ def _code(
     *,
     parts: Sequence[Exported],
     encoders: Sequence[str],
+    sampling: Mapping[str, float],
 ) -> list[str]:
     """Return the lines of Python that draw the sample prompt, run in the export's folder."""
     family = spec.record
@@ -275,13 +282,15 @@ def _code(
     given = [f'"{base_model}"']
     given += [f'revision="{spec.revision}"'] if spec.revision else []
     given += [f"{name}={name}" for name in folders]
+    drawn = "".join(f", {name}={value}" for name, value in sampling.items())
     lines = [
         *(f'{name} = {kind}.from_pretrained("{name}")' for name, kind in folders.items()),
         f"pipe = {family.pipeline}.from_pretrained({', '.join(given)})",
         *(line for part in parts for line in part.code),
         f"for concept in {list(names)}:",
         *(f"    {line}" for line in loading_code(family)),
-        f'pipe("{_prompt(names, in_diffusers)}").images[0].save("image.png")',
+        f'image = pipe("{_prompt(names, in_diffusers)}"{drawn}).images[0]',
+        'image.save("image.png")',
     ]
     used = [name for name in _IMPORTED if any(f"{name}." in line for line in lines)]
     imports = [f"import {name}" for name in used]

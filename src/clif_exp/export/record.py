@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 KEY = "clif_exp"
+INFERENCE = "inference"  # the Hub's key for how a model is sampled
+_SAMPLING = {"guidance_scale": float, "num_inference_steps": int}
 
 
 @dataclass(frozen=True)
@@ -52,3 +54,25 @@ def read_record(card: Mapping[str, Any], export: Path) -> Record:
             f"{export / 'README.md'}: does not say what was trained on which weights: an earlier"
             " version wrote it. Give its run's command again, which writes only the export anew."
         ) from error
+
+
+def sampling_matter(sampling: Mapping[str, float]) -> dict[str, Any]:
+    """Return the front matter that says how a run drew its images.
+
+    Args:
+        sampling: `guidance_scale` and `num_inference_steps`.
+    """
+    return {INFERENCE: {"parameters": {key: sampling[key] for key in _SAMPLING}}}
+
+
+def read_sampling(card: Mapping[str, Any]) -> dict[str, float]:
+    """Return how the images of a card's run were drawn, as far as it says; users edit cards."""
+    section = card.get(INFERENCE)
+    stated = section.get("parameters") if isinstance(section, Mapping) else None
+    if not isinstance(stated, Mapping):
+        return {}
+    return {
+        key: kind(stated[key])
+        for key, kind in _SAMPLING.items()
+        if isinstance(stated.get(key), int | float)
+    }

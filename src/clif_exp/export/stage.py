@@ -39,6 +39,7 @@ def export_run(
     concepts: ConceptSet,
     diffusion: Path,
     config: Mapping[str, Any],
+    sampling: Mapping[str, float],
     settings: ExportSettings,
     trained: tuple[float, float] | None = None,
 ) -> None:
@@ -50,6 +51,7 @@ def export_run(
         concepts: what was customised.
         diffusion: what stage 2 published.
         config: what made it, for the model card; plain dicts and scalars, no paths.
+        sampling: `guidance_scale` and `num_inference_steps` of the run's own images.
         settings: what to write.
         trained: when stage 2 began and ended, s since 1970 (UTC), if known.
 
@@ -61,7 +63,7 @@ def export_run(
         spec=spec,
         concepts={concept.name: concept.class_word for concept in concepts.concepts},
         diffusion=diffusion,
-        origin=origin_of_run(concepts, config),
+        origin=origin_of_run(concepts, config, sampling=sampling),
         settings=settings,
         trained=trained,
     )

@@ -31,6 +31,10 @@ def export(execution: Execution) -> None:
         "method": config.method.relevant(),
         "model": config.model.family,
     }
+    sampling = {
+        "guidance_scale": config.generation.guidance_scale,
+        "num_inference_steps": config.generation.num_inference_steps,
+    }
 
     def build(out: Path) -> None:
         from clif_exp.export.stage import export_run
@@ -41,6 +45,7 @@ def export(execution: Execution) -> None:
             concepts=plan.concepts,
             diffusion=diffusion.path,
             config=facts,
+            sampling=sampling,
             settings=config.export,
             trained=built_at(diffusion),
         )
@@ -49,7 +54,7 @@ def export(execution: Execution) -> None:
         "export",
         stage="diffusion",
         version=ExportSettings.VERSION,
-        config=facts,
+        config=facts | {"sampling": sampling},
         inputs={"diffusion": diffusion.fingerprint},
         build=build,
     )
