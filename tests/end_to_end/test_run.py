@@ -101,7 +101,7 @@ def test_before_a_stage_runs_its_cost_is_stated(clif_exp):
 
 
 @pytest.mark.usefixtures("finished")
-def test_a_left_out_stage_is_taken_from_the_store_or_refused(clif_exp):
+def test_a_left_out_stage_is_taken_from_the_store_or_refused(clif_exp, tmp_path):
     partial = clif_exp("debug=fast", "stages=[evaluation]")
     assert partial.code == 0 and partial.summary()["metrics"], partial.errors
     assert partial.summary()["report"] is None
@@ -116,6 +116,11 @@ def test_a_left_out_stage_is_taken_from_the_store_or_refused(clif_exp):
         "diffusion" not in only.summary()["stages"]
         or only.summary()["stages"]["diffusion"]["reused"]
     )
+    again = clif_exp("debug=fast", "stages=[report]")
+    assert again.code == 0 and again.summary()["metrics"], again.errors
+    nothing = clif_exp("debug=fast", "stages=[report]", store=tmp_path / "store")
+    assert nothing.code == 2 and nothing.summary()["status"] == "refused"
+    assert "has nothing of this config; run it with its other stages first" in nothing.errors
 
 
 @pytest.mark.usefixtures("finished")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clif_exp.artifacts.store import ArtifactStore, process_rank
-from clif_exp.errors import exit_code
+from clif_exp.errors import Refused, exit_code
 from clif_exp.runs.config import Config
 from clif_exp.runs.directory import RunDirectory, relative
 from clif_exp.runs.execution import Execution, Plan
@@ -115,6 +115,7 @@ def execute(plan: Plan, *, run: RunDirectory, config_yaml: str) -> None:
             run.add_stage("dataset", plan.dataset)
         use_own_device(config.trainer)
         _walk(execution)
+        _check_something_to_report(execution)
         if first:
             report(execution, config_yaml)
             track_results(execution)
@@ -145,6 +146,20 @@ def _walk(execution: Execution) -> None:
     evaluate(execution)
     record_attention(execution)
     measure_general_pairs(execution)
+
+
+def _check_something_to_report(execution: Execution) -> None:
+    """Refuse a report alone of a config that was never run.
+
+    Raises:
+        Refused: the store has nothing of it.
+    """
+    plan = execution.plan
+    if plan.config.stages == ["report"] and execution.artifacts.keys() <= {"dataset"}:
+        raise Refused(
+            f"stages: found ['report'], but the store {plan.store.root} has nothing of this config;"
+            " run it with its other stages first"
+        )
 
 
 def show_results(run: RunDirectory) -> None:
