@@ -20,9 +20,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 from clif_exp.artifacts.provenance import git_commit, hardware
+from clif_exp.generation.settings import Guidance
 from clif_exp.runs.composing import compose
 
 METHODS = [
@@ -32,7 +33,7 @@ METHODS = [
 SHORT, LONG = 4, 24  # steps
 QUICK = ["diffusion.samples=null", "diffusion.validation=null", "callbacks=quiet"]
 QUICK += ["contrastive.steps=2", "diffusion.warmup_steps=0", "diffusion.prior.images=16"]
-GUIDANCE = ("attend_and_excite", "divide_and_bind", "composable")
+GUIDANCE = get_args(Guidance)
 
 
 def run(folder: Path, *overrides: str) -> dict[str, Any]:
