@@ -44,9 +44,19 @@ def read(*characters: Character, interaction: str = "left of") -> list[Figure]:
 
 
 def metrics(
-    *judgements: confusion.Judgement, singles: tuple[confusion.Judgement, ...] = ()
+    *judgements: confusion.Judgement, singles: tuple[confusion.Judgement, ...] | None = None
 ) -> dict[str, float | None]:
-    """The metrics of images with several concepts, by their names without the group."""
+    """The metrics of images with several concepts, by their names without the group.
+
+    Args:
+        judgements: of these images.
+        singles: of images of one concept; None: of perfect ones.
+    """
+    if singles is None:
+        singles = tuple(
+            judge(read(CAST[name]), None, named=(name,), others=list(TRUTH))
+            for name in ("milo", "otto", "luna")
+        )
     run = RunMetrics(names=list(CAST), layouts=["side"])
     for kind, found in (("single", singles), ("multi", judgements)):
         run.update(

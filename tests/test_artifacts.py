@@ -226,6 +226,19 @@ def test_gc_removes_garbage_and_only_what_it_is_told(tmp_path, capsys):
     assert not artifact.path.exists()
 
 
+def test_gc_leaves_alone_what_is_not_the_stores(tmp_path, capsys):
+    photo = tmp_path / "photos" / "2023" / "family.jpg"
+    photo.parent.mkdir(parents=True)
+    photo.write_text("dear")
+    (tmp_path / "photos" / "me.jpg").write_text("dear")
+    with pytest.raises(SystemExit):
+        command_line(["gc", "--root", str(tmp_path)])
+    assert "holds no artifacts" in capsys.readouterr().err
+    put(ArtifactStore(tmp_path))  # one that keeps its artifacts beside them
+    command_line(["gc", "--root", str(tmp_path), "--partial", "--damaged"])
+    assert photo.is_file() and (tmp_path / "photos" / "me.jpg").is_file()
+
+
 def test_a_wrong_store_or_age_is_refused(tmp_path, capsys):
     for arguments in (
         ["ls", "--root", str(tmp_path / "none")],

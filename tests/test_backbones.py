@@ -9,8 +9,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from clif_exp.base_models.loading import encode_images, load_contrastive, load_pipeline
+from clif_exp.base_models.loading import (
+    encode_images,
+    load_contrastive,
+    load_pipeline,
+    load_text_encoders,
+)
 from clif_exp.base_models.spec import BaseModels, identity, resolve
+from clif_exp.base_models.tokens import add_concept_tokens
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +142,30 @@ def test_latents_are_what_the_pipeline_decodes(kl, tmp_path, tiny_models):
         ]
         assert torch.equal(drawn[0], drawn[1])
         assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_pooled_text_is_read_where_the_text_ends(tmp_path, tiny_models):
+    """As published: SDXL's config states an end of text that is none (transformers #24777)."""
+    spec = resolve(BaseModels(**tiny_models.write_tiny_backbone(tmp_path, family="sdxl")))
+    file = tmp_path / "pipeline/text_encoder_2/config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": 2}))
+    pipeline = load_pipeline(spec)
+    texts = load_text_encoders(spec)
+    for tokenizer, encoder in (
+        texts["text_encoder_2"],
+        (pipeline.tokenizer_2, pipeline.text_encoder_2),
+    ):
+        add_concept_tokens(tokenizer, encoder, concepts={"rick": "man"}, num_tokens=1)
+        shown = ["a photo of <rick>", "a photo of <rick> and a cat in a jacket"]
+        ids = tokenizer(shown, padding="max_length", return_tensors="pt").input_ids
+        one, other = encoder(ids).text_embeds
+        assert not torch.equal(one, other), "what follows a concept counts"
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_images_have_the_resolution_that_is_trained(tmp_path, tiny_models, family):
+    """Whatever the base model was made for."""
+    written = tiny_models.write_tiny_backbone(tmp_path, family=family)
+    pipeline = load_pipeline(resolve(BaseModels(**written | {"resolution": 64})))
+    image = pipeline("a photo of a man", num_inference_steps=1, guidance_scale=1.0).images[0]
+    assert image.size == (64, 64)

@@ -84,6 +84,14 @@ from support import composed
             ["model=sd15", "contrastive.basis={words: null, rank: 3}"],
             ["contrastive.basis.words", "sd15 comes with no list of names"],
         ),
+        (
+            [
+                "contrastive=lora",
+                "diffusion.text_lora={learning_rate: 1.0e-5, rank: 4, alpha: 4.0,"
+                " target_modules: [q_proj]}",
+            ],
+            ["contrastive.text_encoder", "'lora' with diffusion.text_lora", "one stage only"],
+        ),
         (["contrastive.encoders=[text_encoder_2]"], ["contrastive.encoders", "toonworld has one"]),
         (
             ["+experiment=clif_sdxl", "trainer=ddp", "trainer.devices=8", "diffusion.accumulate=2"],

@@ -16,9 +16,11 @@ from clif_exp.curation.settings import CAPTIONERS
 from clif_exp.diffusion.settings import ScaleSettings, TextLoraSettings
 from clif_exp.evaluation.settings import READERS
 from clif_exp.generation.settings import Guidance
+from clif_exp.runs.composing import compose
 from clif_exp.runs.config import Config
 from clif_exp.runs.execution import Plan
 from clif_exp.runs.settings import TrialSettings
+from clif_exp.runs.stages.contrastive import reconstruction_settings
 from clif_exp.settings import INDIRECT, SPEED, Marker, Strict
 from support import default_config, settings
 
@@ -199,6 +201,68 @@ def test_what_the_base_model_draws_depends_on_stage_1_only_where_it_must(plan):
     without = fingerprints(plan, changed(config, ("method", "contrastive"), False))
     assert not {"generation_class_word", "generation_stage1"} & set(without)
     assert without["generation_prior"] == before["generation_prior"]
+
+
+def test_reconstruction_depends_on_its_own_settings(plan):
+    """Stage 2's only count where it is the same code that reads them."""
+    stated = OTHER_VALUES["contrastive.reconstruction"]
+    config = changed(plan.config, ("contrastive", "reconstruction"), stated)
+    assert reconstruction_settings(config).steps == stated.steps
+    before = fingerprints(plan, config)["reconstruction"]
+
+    def moves(path: tuple[str, ...], annotation: Any) -> bool:
+        return fingerprints(plan, variant(config, path, annotation))["reconstruction"] != before
+
+    own = ReconstructionSettings.model_fields.items()
+    assert all(moves(("contrastive", "reconstruction", n), field.annotation) for n, field in own)
+    stage_2 = [
+        (path, kind) for path, kind, mark in fields(config) if path[0] == "diffusion" and not mark
+    ]
+    found = {path[1] for path, kind in stage_2 if moves(path, kind)}
+    assert found == {"attention", "compile", "flip", "optimizer"}
+
+
+def test_a_models_content_counts_and_not_its_path(plan, tmp_path, monkeypatch):
+    def segments(config: Config) -> str:
+        return fingerprints(plan, config)["segments"]
+
+    def with_own(room: str, **own: Any) -> Config:
+        changed_room = getattr(plan.config, room).model_copy(update=own)
+        return plan.config.model_copy(update={room: changed_room})
+
+    sam, vlm = tmp_path / "sam.pth", tmp_path / "vlm"
+    vlm.mkdir()
+    stated = default_config("segmenter=sam", f"segmenter.settings.checkpoint={sam}").segmenter
+    reader = default_config("captioner=vlm", f"captioner.settings.model={vlm}").captioner
+    (tmp_path / "my_segmenter.py").write_text("def everything(): ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    for file, config in (
+        (sam, with_own("segmenter", settings=stated.settings)),
+        (vlm / "config.json", with_own("captioner", name="vlm", settings=reader.settings)),
+        (
+            tmp_path / "my_segmenter.py",
+            with_own("segmenter", target="my_segmenter:everything", settings={}),
+        ),
+    ):
+        file.write_text("one")
+        one = segments(config)
+        file.write_text("other")
+        assert segments(config) != one, file
+        file.write_text("one")
+        assert segments(config) == one, file
+
+
+def test_the_servers_model_is_part_of_the_settings(monkeypatch):
+    monkeypatch.setenv("OPENAI_MODEL", "reader-1")
+    assert compose("captioner=openai").captioner.own()["model"] == "reader-1"
+
+
+def test_the_card_names_the_set(plan):
+    """An export is not shared by sets that differ in their names only."""
+    renamed = dataclasses.replace(plan.concepts, name="another")
+    other = dataclasses.replace(plan, concepts=renamed)
+    ours, theirs = fingerprints(plan, plan.config), fingerprints(other, plan.config)
+    assert {name for name in ours if ours[name] != theirs[name]} == {"export"}
 
 
 def test_what_enters_indirectly_is_known(plan):

@@ -191,6 +191,18 @@ def test_a_layer_s_gradient_is_that_of_the_features_it_reads(backbones, family):
     assert torch.equal(moved > 0, expected)
 
 
+def test_a_prompt_without_a_concept_has_a_gradient_of_zero(backbones):
+    """A part of a batch may have none, while nothing but these embeddings trains."""
+    pipeline = load_pipeline(backbones("sd15"))
+    encoders = text_encoders_of(pipeline)
+    own = insert_layerwise(pipeline, encoders, _embeddings(pipeline))["text_encoder"]
+    own.weight.requires_grad_(True)
+    tokenizer, encoder = encoders["text_encoder"]
+    ids = tokenizer(["a man"], padding="max_length", return_tensors="pt").input_ids
+    encoder(ids).last_hidden_state.sum().backward()
+    assert not own.weight.grad.any()
+
+
 def test_they_survive_their_file_which_no_reader_takes_for_another(tmp_path, backbones):
     spec = backbones("sdxl")
     pipeline = load_pipeline(spec)

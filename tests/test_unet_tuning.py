@@ -156,6 +156,21 @@ def test_a_lora_acts_only_when_it_has_learnt(tmp_path, spec):
         torch.testing.assert_close(value, expected)
 
 
+def test_what_is_frozen_in_a_lora_stays_frozen_after_it_was_left_out(spec):
+    pipeline = load_pipeline(spec)
+    tuning = LoraTuning(rank=2, alpha=4.0, target_modules=("to_k",), basis=0)
+    tuning.prepare(pipeline.unet, seed=0)
+
+    def training() -> set[str]:
+        return {name for name, weight in pipeline.unet.named_parameters() if weight.requires_grad}
+
+    before = training()
+    assert before and all("lora_B" in name for name in before)
+    with tuning.switched_off(pipeline.unet):
+        pass
+    assert training() == before
+
+
 @pytest.mark.parametrize("target_modules", [None, ("attn2.to_k", "attn2.to_v")])
 def test_own_weights_train_switch_off_and_load(tmp_path, spec, target_modules):
     pipeline, tuning = load_pipeline(spec), WeightTuning(target_modules)

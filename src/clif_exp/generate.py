@@ -27,7 +27,7 @@ from clif_exp.base_models.loading import be_quiet
 from clif_exp.errors import report
 from clif_exp.export.embeddings import concepts_in, count_tokens
 from clif_exp.export.reading import base_model, family_of, load_export, read_card
-from clif_exp.export.record import read_sampling
+from clif_exp.export.record import read_resolution, read_sampling
 
 # diffusers' own, for cards that do not say how their run drew
 _STOCK = {"guidance_scale": 7.5, "num_inference_steps": 50}
@@ -150,7 +150,14 @@ def draw(
     read = {prompt: prompt for prompt in prompts} | (_strips(prompts) if regional else {})
     check_lengths(read, model=model, base=base, revision=revision, family=family)
     check_writable(files)
-    pipeline = load_export(model, base=base, revision=revision, family=family, device=device)
+    pipeline = load_export(
+        model,
+        base=base,
+        revision=revision,
+        family=family,
+        device=device,
+        resolution=read_resolution(card),
+    )
     from PIL import Image
 
     from clif_exp.generation.guidance.applying import side_by_side

@@ -62,6 +62,28 @@ def test_seeds_of_one_cast_are_no_sample_beside_groups_of_several(tmp_path):
     assert "Of one cast there is none." in notes(found)[0]
 
 
+def test_sets_of_ones_own_are_casts(tmp_path):
+    """As runs, four sets' three seeds each would seem to show three times as much."""
+    jobs = {
+        (f"method={method}", f"dataset.root={name}", f"seed={seed}"): {
+            "multi/side": 0.1 * place + 0.01 * seed + 0.2 * (method == "clif")
+        }
+        for method in ("clif", "mix_only")
+        for place, name in enumerate(("cats", "dogs", "toys", "us"))
+        for seed in range(3)
+    }
+    found = compare(
+        read([write_sweep(tmp_path / "s", jobs)]),
+        by=["method"],
+        metrics=["multi/side"],
+        baseline="clif",
+    )
+    mean = found.means["method=clif", "multi/side"]
+    assert (mean.runs, mean.units) == (12, 4)
+    assert found.differences["method=mix_only", "multi/side"].pairs == 4
+    assert notes(found)[0].startswith("Means over casts (seeds of one cast are alike, so")
+
+
 def test_a_metric_that_one_cast_has_measured_has_one_value(tmp_path):
     jobs = jobs_of({"clif": range(100, 106), "mix_only": range(100, 106)})
     found = compare(

@@ -11,6 +11,7 @@ from clif_exp.base_models.text_tuning import LORA_FILE, WEIGHTS_FILE
 from clif_exp.base_models.tokens import load_concept_embeddings
 from clif_exp.contrastive.batches import GroupedBatches
 from clif_exp.contrastive.pairs import Pair
+from clif_exp.contrastive.settings import BasisSettings
 from clif_exp.contrastive.targets import PairMeta
 from clif_exp.errors import TimeBudgetExhausted
 from support import SAMPLING, settings, web_lora
@@ -154,6 +155,19 @@ def test_exports_carry_a_trained_text_encoder(family, mode, tmp_path, backbones,
     assert ("no LoRA file carries them" in (tmp_path / "export" / "README.md").read_text()) == (
         mode == "full"
     )
+
+
+def test_a_basis_moves_no_embedding_of_an_encoder_that_does_not_train(tmp_path, backbones, train):
+    from clif_exp.base_models.loading import load_text_encoders
+
+    spec = backbones("sdxl")
+    basis = BasisSettings(words=["cat", "dog", "hat"], rank=2)
+    out = train(tmp_path, spec=spec, encoders=["text_encoder"], basis=basis)
+    tokenizer, encoder = load_text_encoders(spec)["text_encoder_2"]
+    (word,) = tokenizer("man", add_special_tokens=False).input_ids
+    start = encoder.get_input_embeddings().weight[word]
+    left_out = load_concept_embeddings(out / "concept_embeddings.safetensors")["text_encoder_2"]
+    assert torch.equal(left_out["rick"], start.expand_as(left_out["rick"]))
 
 
 def test_an_encoder_that_stage_1_leaves_out_learns_by_reconstruction(

@@ -24,7 +24,7 @@ from clif_exp.contrastive.stage import train_contrastive
 from support import settings
 
 TRAINED = {
-    4: {
+    5: {
         "loss 1": 2.98168,
         "loss 2": 2.69167,
         "loss 3": 2.60524,

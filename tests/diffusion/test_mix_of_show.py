@@ -119,6 +119,13 @@ def test_attention_regularisation_reaches_the_embeddings(train):
     assert all(not torch.equal(plain[name], held[name]) for name in plain)
 
 
+def test_attention_is_regularised_with_checkpointed_gradients(train):
+    options = {"embedding_learning_rate": 1e-3, "attention_regularisation": 10.0}
+    whole, spared = (train(**options, gradient_checkpointing=it) for it in (False, True))
+    ours, theirs = embeddings_of(whole), embeddings_of(spared)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
 def test_the_penalty_is_what_lies_outside():
     maps = CrossAttentionMaps()
     inside = torch.zeros(2, 4, 4, 5)

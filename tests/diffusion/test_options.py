@@ -10,11 +10,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from clif_exp.base_models.unet_tuning.lora import FILE as WEIGHTS
 from clif_exp.base_models.unet_tuning.lora import LoraTuning
 from clif_exp.concepts.concept import ConceptImage
+from clif_exp.diffusion.images import SINGLE, TrainingImage, load_mask
 from clif_exp.errors import TimeBudgetExhausted
 from support import settings
 
@@ -34,8 +36,6 @@ SHORT = {
 @pytest.fixture(scope="module")
 def train(backbones, curated, prior_images, tmp_path_factory):
     """Train on two concepts whose masks are the images' left half; returns the stage's folder."""
-    from PIL import Image
-
     from clif_exp.diffusion.stage import train_diffusion
 
     mask = tmp_path_factory.mktemp("mask") / "left.png"
@@ -175,6 +175,41 @@ def test_autocast_without_conversions_learns_the_same(train, monkeypatch):
     assert all(value.dtype == torch.float32 for value in load_file(spared / WEIGHTS).values())
 
 
+def test_whole_weights_start_at_the_bases_whatever_the_precision(train, backbones, monkeypatch):
+    """Rounded to what a GPU computes in, they would be off by more than a training moves them."""
+    from clif_exp.base_models.loading import load_pipeline
+    from clif_exp.base_models.unet_tuning.weights import FILE
+    from clif_exp.diffusion import frozen_parts
+
+    monkeypatch.setattr(frozen_parts, "base_dtype", lambda _: torch.bfloat16)
+    mixed = settings("trainer", precision="bf16-mixed")
+    still = {"learning_rate": 1e-12, "weight_decay": 0.0}
+    out = train(unet="weights", target_modules=["attn2.to_k"], trainer=mixed, **still)
+    base = load_pipeline(backbones("sd15")).unet.state_dict()
+    trained = load_file(out / FILE)
+    assert trained
+    assert all(torch.allclose(w, base[name], rtol=0, atol=1e-9) for name, w in trained.items())
+
+
+def test_masks_are_read_as_curation_reads_them(tmp_path):
+    """The opaque part of a cut-out is the concept, and a phone's mask is turned upright."""
+    cutout = Image.new("RGBA", (32, 32), (0, 0, 0, 0))
+    cutout.paste((0, 0, 0, 255), (0, 0, 16, 32))
+    cutout.save(tmp_path / "cutout.png")
+    lying, turned = Image.new("L", (32, 32), 0), Image.Exif()
+    lying.paste(255, (0, 0, 32, 16))  # the upper half, to be turned by 90 degrees: the right one
+    turned[0x0112] = 6
+    lying.save(tmp_path / "turned.png", exif=turned)
+
+    def left_half(name: str) -> float:
+        image = TrainingImage(tmp_path / name, SINGLE, "a", ("",), (tmp_path / name,))
+        mask_1HW = load_mask(image, resolution=32, latent_size=(4, 4))
+        assert float(mask_1HW.mean()) == 0.5
+        return float(mask_1HW[..., :2].mean())
+
+    assert (left_half("cutout.png"), left_half("turned.png")) == (1.0, 0.0)
+
+
 def test_a_run_in_parts_resumes_exactly(train, tmp_path):
     undisturbed = train(steps=3, accumulate=2, ema_decay=0.5)
     for step in (1, 2):
@@ -189,6 +224,25 @@ def test_a_run_in_parts_resumes_exactly(train, tmp_path):
                 ),
             )
     train(tmp_path, steps=3, accumulate=2, ema_decay=0.5)
+    assert difference(undisturbed, tmp_path) == 0
+    assert rows(undisturbed) == rows(tmp_path)
+
+
+def test_a_run_stopped_after_its_last_step_ends_as_if_undisturbed(train, tmp_path, monkeypatch):
+    from clif_exp.training import fit
+
+    options = {"steps": 3, "ema_decay": 0.5}
+    options["trainer"] = settings("trainer", precision="32-true", checkpoint_every_n_steps=1)
+    undisturbed = train(**options)
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fit.shutil, "rmtree", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, **options)
+    train(tmp_path, **options)
     assert difference(undisturbed, tmp_path) == 0
     assert rows(undisturbed) == rows(tmp_path)
 

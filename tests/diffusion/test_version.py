@@ -14,7 +14,7 @@ from support import settings
 
 # VERSION -> losses of the steps and the fixed loss before and after; a projection of each file.
 # Another processor may round differently, so these are numbers with a tolerance, not a digest.
-PINNED = {4: ([0.862305, 1.07123, 0.995904, 1.02443, 1.01418], [-0.270907, -18.8979])}
+PINNED = {5: ([0.862305, 1.07123, 0.995904, 1.02443, 1.01418], [-0.270907, -18.8979])}
 
 
 def projection(file) -> float:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from clif_exp.artifacts.locks import process_lock
 from clif_exp.compare.reading import published, read
@@ -158,6 +159,17 @@ def test_the_same_value_twice_is_one_job_in_the_folder_of_the_chosen_name(clif_e
     assert result.code == 0, result.errors
     (folder,) = result.folders
     assert folder.parent == tmp_path / "multirun" / "mine"
+
+
+def test_a_setting_may_follow_what_is_swept(clif_exp):
+    result = clif_exp("-m", *SHORT, "dataset.cast_seed=${seed}", "seed=101,102", "name=mine")
+    assert result.code == 0, result.errors
+    stated = [
+        OmegaConf.load(folder / ".hydra" / "config.yaml").dataset.cast_seed
+        for folder in result.folders
+    ]
+    assert sorted(stated) == [101, 102]
+    assert "'dataset.cast_seed=${seed}'" in result.summary()["provenance"]["command"]
 
 
 def test_two_sweeps_into_one_folder_at_once_are_refused(clif_exp, tmp_path):

@@ -79,6 +79,13 @@ def test_leakage_is_counted_beyond_the_error_of_single_images():
     assert found["leakage_uncorrected"] == pytest.approx(2 / 6)
 
 
+def test_without_single_images_there_is_nothing_that_leakage_goes_beyond():
+    swapped = judge(read(replace(MILO, hat=OTTO.hat), OTTO))
+    found = metrics(swapped, singles=())
+    assert found["leakage"] is None
+    assert found["leakage_uncorrected"] == metrics(swapped)["leakage_uncorrected"] > 0
+
+
 def test_a_wrong_value_from_nowhere_is_no_leakage_and_no_binding_error():
     found = metrics(judge(read(replace(MILO, hat="crown"), OTTO)))
     assert found["leakage"] == 0.0

@@ -134,6 +134,21 @@ def test_concepts_are_found_in_the_order_of_the_text():
     assert watched(turned, class_words=CLASS_WORDS).noise_text == turned.text
 
 
+def test_a_concept_is_found_whatever_article_stands_before_it():
+    """Class words turn "an" into "a", which moves what follows."""
+    prompt = EvaluationPrompt(
+        "own",
+        "an <otto> and <milo> on the beach",
+        "multi",
+        "context",
+        ("otto", "milo"),
+        "a fox and a fox on the beach",
+    )
+    words = {"otto": "fox", "milo": "fox"}
+    assert watched(prompt).words == {"otto": (3, 9), "milo": (14, 20)}
+    assert watched(prompt, class_words=words).words == {"otto": (2, 5), "milo": (12, 15)}
+
+
 def test_the_first_prompt_of_each_concept_and_pair_is_watched():
     prompts = build_prompts(CLASS_WORDS, settings=settings("generation.prompts", world="generic"))
     chosen = select_prompts(prompts, singles=2, pairs=2)

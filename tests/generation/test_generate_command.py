@@ -195,6 +195,17 @@ def test_an_export_is_drawn_as_its_run_drew(export, tmp_path, tiny_sd15):
     assert images["stated"] == images["given"] != images["stock"] == images["silent"]
 
 
+def test_a_renamed_concept_is_drawn_by_its_new_name(export, tmp_path, tiny_sd15):
+    """The card says to rename a file whose concept bears the name of a common word."""
+    assert run(export, tmp_path, "--base", tiny_sd15, "--device", "cpu") == 0
+    image = (tmp_path / "out.png").read_bytes()
+    folder = export / "embeddings"
+    (folder / "rick.safetensors").rename(folder / "my_rick.safetensors")
+    asked = "a photo of <my_rick>"
+    assert run(export, tmp_path, "--base", tiny_sd15, "--device", "cpu", prompt=asked) == 0
+    assert (tmp_path / "out.png").read_bytes() == image
+
+
 def test_help_imports_no_library_that_takes_long():
     code = (
         "import sys\nfrom clif_exp.generate import main\ntry:\n    main(['--help'])\n"

@@ -19,7 +19,7 @@ from support import settings
 # VERSION -> mean level of the images' quarters, 0 to 255. Another processor may round differently,
 # so these are numbers with a tolerance, not a digest.
 PINNED = {
-    2: [
+    3: [
         *(126.712, 142.871, 136.496, 124.284),
         *(125.4, 139.081, 137.105, 135.458),
         *(139.148, 129.755, 138.201, 127.603),

@@ -14,10 +14,10 @@ from clif_exp.compare.run import Run
 from clif_exp.compare.saved import write_saved
 from clif_exp.compare.writing import RUNS
 from clif_exp.studies.settings import AttendanceFigure, DistanceFigure
-from clif_exp.sweeps.jobs import Job
+from clif_exp.sweeps.jobs import Job, expand
 from clif_exp.sweeps.kept import Committed, committed_runs
 from clif_exp.sweeps.planning import Forecast
-from clif_exp.sweeps.results import keep_study
+from clif_exp.sweeps.results import _table, keep_study
 from clif_exp.sweeps.settings import KeepSettings
 
 JOB = Job((), ())
@@ -150,6 +150,17 @@ def test_no_other_run_does(tmp_path, changed, given):
     committed = found(tmp_path, replace(RUN, **changed), **given)
     assert not committed.of_jobs and not committed.others
     assert committed.stale == (changed.get("status") != "failed")
+
+
+def test_a_table_tells_settings_of_one_name_apart():
+    stated = (("contrastive.steps=10", "contrastive.steps=20"), ("diffusion.steps=1",))
+    jobs = expand([*stated, ("diffusion.rank=4", "diffusion.rank=8")])
+    table = _table({job: {} for job in jobs}, ["failed"] * 4, objective=None)
+    assert list(table.columns) == ["steps", "rank", "status"]
+    both = expand([stated[0], ("diffusion.steps=1", "diffusion.steps=2")])
+    table = _table({job: {} for job in both}, ["failed"] * 4, objective=None)
+    assert list(table.columns) == ["contrastive.steps", "diffusion.steps", "status"]
+    assert [cell.text for cell in table.rows[1]] == ["10", "2", "failed"]
 
 
 def test_without_a_committed_file_nothing_is_kept(tmp_path):

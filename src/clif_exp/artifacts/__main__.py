@@ -8,12 +8,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from clif_exp.artifacts.files import remove_folder
+from clif_exp.artifacts.files import GARBAGE, remove_folder
 from clif_exp.artifacts.integrity import RECORD, damage, read_record
 from clif_exp.artifacts.locks import is_free
 from clif_exp.artifacts.progress import track
 
 _ON_REQUEST = ("partial", "damaged")  # states that `gc` removes if told to
+# what the store itself names: never touch anything else that lies in the folder
+_OURS = re.compile(rf"[0-9a-f]{{64}}(\.partial|\.damaged-.*)?$|{re.escape(GARBAGE)}")
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -65,7 +67,13 @@ def main(arguments: list[str] | None = None) -> int:
             f"--root: {options.root} is not a folder; give the store's folder (the run's"
             " artifacts.root)"
         )
-    entries = [entry for entry in scan(options.root) if options.stage in (None, entry.stage)]
+    found = scan(options.root)
+    if not found and any(options.root.iterdir()) and not any(options.root.glob("*/.locks")):
+        parser.error(
+            f"--root: {options.root} holds no artifacts; give the store's folder (the run's"
+            " artifacts.root)"
+        )
+    entries = [entry for entry in found if options.stage in (None, entry.stage)]
     if options.command == "ls":
         _print_table(entries)
     elif options.command == "verify":
@@ -77,13 +85,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def scan(root: Path) -> list[Entry]:
-    """List everything under a store, least recently used first."""
+    """List a store's artifacts, least recently used first, and nothing that is not the store's."""
     entries = []
     for stage in sorted(folder for folder in Path(root).iterdir() if folder.is_dir()):
         for path in stage.iterdir():
-            if path.name == ".locks":
-                continue
-            entries.append(_entry(stage.name, path))
+            if _OURS.match(path.name):
+                entries.append(_entry(stage.name, path))
     return sorted(entries, key=lambda entry: -entry.age_seconds)
 
 
@@ -98,7 +105,7 @@ def _entry(stage: str, path: Path) -> Entry:
         except ValueError:
             state = "damaged"
     else:
-        state = "damaged" if re.match(r"[0-9a-f]{64}\.damaged-", path.name) else "garbage"
+        state = "garbage" if path.name.startswith(GARBAGE) else "damaged"
     touched = (record if record.exists() else path).stat().st_mtime
     size = (
         sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 2**20

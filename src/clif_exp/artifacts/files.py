@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+GARBAGE = ".garbage-"  # how the name of a folder begins that is being removed
+
 
 @contextlib.contextmanager
 def whole_file(file: Path) -> Iterator[Path]:
@@ -89,7 +91,7 @@ def remove_folder(path: Path) -> None:
     """Remove a folder, if it is there, so that its name never stands for half of its content."""
     if not path.exists():
         return
-    garbage = path.with_name(f".garbage-{uuid.uuid4().hex}")
+    garbage = path.with_name(f"{GARBAGE}{uuid.uuid4().hex}")
     os.rename(path, garbage)
     shutil.rmtree(garbage, ignore_errors=True)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.base_models.checks import check_same_text_tower, check_same_tokenizer
@@ -77,9 +77,39 @@ def load_pipeline(
     encoders = [encoder for _, encoder in text_encoders_of(pipeline).values()]
     for part in (pipeline.unet, pipeline.vae, *encoders):
         part.requires_grad_(False).eval()
+    draw_at(pipeline, spec.resolution)
+    pool_at_end(text_encoders_of(pipeline))
     pipeline = pipeline.to(device)
     prefer_fast_attention(pipeline, device=device)
     return pipeline
+
+
+def draw_at(pipeline: Any, resolution: int) -> None:
+    """Let a stock pipeline draw images of the side that its U-Net is trained at, in px.
+
+    By default it draws the size that the base model was made for.
+    """
+    side = resolution // pipeline.vae_scale_factor
+    if pipeline.unet.config.sample_size == side:
+        return
+    pipeline.unet.register_to_config(sample_size=side)
+    if hasattr(pipeline, "default_sample_size"):  # SDXL's, read when it was built
+        pipeline.default_sample_size = side
+
+
+def pool_at_end(encoders: Mapping[str, tuple[Any, Any]]) -> None:
+    """Let text encoders pool where their tokenizer ends a text.
+
+    The configs of published CLIPs, SDXL's among them, state an end of text (2) that is none.
+    transformers then pools at the highest id, which an added token has (its #24777).
+
+    Args:
+        encoders: name -> (tokenizer, encoder).
+    """
+    from clif_exp.base_models.text_tuning import tower
+
+    for tokenizer, encoder in encoders.values():
+        tower(encoder).eos_token_id = tokenizer.eos_token_id
 
 
 def prefer_fast_attention(pipeline: Any, *, device: str | torch.device) -> None:
@@ -132,6 +162,7 @@ def load_text_encoders(
         if torch.device(device).type == "cpu":
             encoder.set_attn_implementation("eager")
         loaded[name] = (tokenizer, encoder.to(device).requires_grad_(False).eval())
+    pool_at_end(loaded)
     return loaded
 
 

@@ -165,14 +165,26 @@ def identity(spec: BaseModels) -> str:
         if not is_local(path) or (name == "segmenter" and is_hub_file(path)):
             digest.update(f"{path}@{spec.revision if name == 'pipeline' else ''}".encode())
             continue
-        root = Path(path).expanduser()
-        files = [root] if root.is_file() else sorted(f for f in root.rglob("*") if f.is_file())
-        for file in files:
-            if root.is_dir() and file.suffix not in (".json", ".txt", ".safetensors"):
-                continue
-            relative = file.relative_to(root).as_posix() if file != root else ""
-            digest.update(f"\n{relative}:".encode() + _file_digest(file))
+        _update_with_content(digest, Path(path).expanduser())
     return digest.hexdigest()
+
+
+def content_identity(path: str) -> str | None:
+    """Return a SHA-256 (hex) over a local model's files; None for a hub's, whose name says it."""
+    if not is_local(path) or is_hub_file(path):
+        return None
+    digest = hashlib.sha256()
+    _update_with_content(digest, Path(path).expanduser())
+    return digest.hexdigest()
+
+
+def _update_with_content(digest: hashlib._Hash, root: Path) -> None:
+    files = [root] if root.is_file() else sorted(f for f in root.rglob("*") if f.is_file())
+    for file in files:
+        if root.is_dir() and file.suffix not in (".json", ".txt", ".safetensors"):
+            continue
+        relative = file.relative_to(root).as_posix() if file != root else ""
+        digest.update(f"\n{relative}:".encode() + _file_digest(file))
 
 
 def customised_weights(spec: BaseModels) -> str:

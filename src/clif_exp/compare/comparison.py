@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from clif_exp.compare import measures
 from clif_exp.compare.grouping import (
+    CAST,
     REPLICATES,
     Group,
     Grouping,
@@ -166,7 +167,7 @@ def _about_means(grouping: Grouping, *, unit: str) -> str:
     said = f"Means over {sample}s"
     if not grouping.casts:
         said += f" that differ in {unit}"
-    elif others := [title(key) for key in grouping.unit if key not in REPLICATES]:
+    elif others := [title(key) for key in grouping.unit if key not in {*REPLICATES, *CAST}]:
         said += f", each over runs that differ in {' and '.join(others)}"
     elif any(len(group.runs) > grouping.units(group) for group in grouping.groups):
         said += " (seeds of one cast are alike, so they are averaged first)"

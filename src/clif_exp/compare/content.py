@@ -39,7 +39,7 @@ def describe_runs(runs: Sequence[Run], *, title: str) -> dict[str, Any]:
         `runs`, each with positions in these lists.
     """
     keys = differing(runs)
-    labels = _labels(keys)
+    labels = shorten_keys(keys)
     constant = _constant(runs, keys)
     settings = [_describe_setting(key, label, runs) for key, label in labels.items()]
     metrics = _order_metrics(dict.fromkeys(key for run in runs for key in run.metrics))
@@ -172,7 +172,7 @@ def _constant(runs: Sequence[Run], keys: Iterable[str]) -> list[list[str]]:
     ]
 
 
-def _labels(keys: Sequence[str]) -> dict[str, str]:
+def shorten_keys(keys: Sequence[str]) -> dict[str, str]:
     """Shorten keys to their last parts, to as many as tell them apart."""
     labels = {}
     whole = [key.removesuffix(_GROUP_CHOICE) for key in keys]

@@ -12,6 +12,8 @@ from clif_exp.compare.run import Run, Scalar, differing
 from clif_exp.compare.saved import is_place
 
 CAST_SEED = "dataset.cast_seed"
+CAST = {CAST_SEED: "cast", "dataset.root": "set"}
+"""The settings that say which concepts are customised, and what a table calls them."""
 REPLICATES = (CAST_SEED, "seed")
 """The settings over which a mean is taken: runs that differ in nothing else form a group."""
 _CHANGE_NO_RESULT = (
@@ -197,16 +199,17 @@ def over_casts(values: Mapping[Unit, float], *, casts: bool) -> list[float]:
 
 
 def cast_of(unit: Unit) -> str:
-    """Return the part of a unit that names its cast; "" where all have the same."""
-    return next((part for part in unit if part.startswith(f"{CAST_SEED}=")), "")
+    """Return the part of a unit that names its cast or set; "" where all have the same."""
+    return " ".join(part for part in unit if part.partition("=")[0] in CAST)
 
 
 def concept_titles(groups: Sequence[Group]) -> Callable[[Run, str], str]:
     """Return what names a run's concept: with its cast where there are several (same names)."""
-    seeds = {_shown(setting(run, CAST_SEED)) for of in groups for run in of.runs.values()}
-    if len(seeds) < 2:
-        return lambda _, name: name
-    return lambda run, name: f"cast {_shown(setting(run, CAST_SEED))}: {name}"
+    runs = [run for of in groups for run in of.runs.values()]
+    telling = [key for key in CAST if len({_shown(setting(run, key)) for run in runs}) > 1]
+    return lambda run, name: "".join(
+        [*(f"{CAST[key]} {_shown(setting(run, key))}: " for key in telling), name]
+    )
 
 
 def find_group(grouping: Grouping, name: str, *, option: str = "--baseline") -> Group:

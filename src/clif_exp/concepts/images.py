@@ -66,22 +66,13 @@ def load_mask(file: Path, *, size: tuple[int, int] | None = None) -> np.ndarray:
     Raises:
         ValueError: what was found and how to fix it.
     """
-    image = _open(file, min_side=1)
-    if image.mode not in _SAFE_MODES:
+    grey = load_grey_mask(file)
+    if size is not None and grey.size != tuple(size):
         raise ValueError(
-            f"has mode {image.mode} ({_mode_words(image.mode)}). Save the mask as 8-bit grey: white"
-            " is the concept."
-        )
-    if size is not None and image.size != tuple(size):
-        raise ValueError(
-            f"is a mask of {image.width} x {image.height} px for an image of {size[0]} x {size[1]}"
+            f"is a mask of {grey.width} x {grey.height} px for an image of {size[0]} x {size[1]}"
             " px. Save it in the image's size."
         )
-    if image.mode in {"RGBA", "LA"} and np.asarray(image.getchannel("A")).min() < 255:
-        values = np.asarray(image.getchannel("A"))
-    else:
-        values = np.asarray(image.convert("L"))
-    mask = values > 127
+    mask = np.asarray(grey) > 127
     if not mask.any() or mask.all():
         state = "marks nothing" if not mask.any() else "marks the whole image"
         raise ValueError(
@@ -94,6 +85,23 @@ def load_mask(file: Path, *, size: tuple[int, int] | None = None) -> np.ndarray:
             " the mask to let the segmenter look."
         )
     return mask
+
+
+def load_grey_mask(file: Path) -> Image.Image:
+    """Open a mask as upright 8-bit grey, with its soft edges: white (or opaque) is the concept.
+
+    Raises:
+        ValueError: what was found and how to fix it.
+    """
+    image = _open(file, min_side=1)
+    if image.mode not in _SAFE_MODES:
+        raise ValueError(
+            f"has mode {image.mode} ({_mode_words(image.mode)}). Save the mask as 8-bit grey: white"
+            " is the concept."
+        )
+    if image.mode in {"RGBA", "LA"} and np.asarray(image.getchannel("A")).min() < 255:
+        return image.getchannel("A")
+    return image.convert("L")
 
 
 def _open(file: Path, *, min_side: int) -> Image.Image:

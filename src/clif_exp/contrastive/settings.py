@@ -97,7 +97,7 @@ class ContrastiveSettings(StageSettings):
         control: "random_rows" replaces what was learnt by random displacements of equal length.
     """
 
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
 
     num_tokens: Annotated[int, Field(ge=1, le=16)]
     encoders: Annotated[list[Word], Field(min_length=1)] | None

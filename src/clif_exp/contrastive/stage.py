@@ -71,15 +71,16 @@ def train_contrastive(
     embeddings, reports, trained = {}, {}, {}
     for encoder in spec.contrastive:
         work = out if encoder == "text_encoder" else out / encoder
+        trains = bool(pairs) and encoder in (settings.encoders or spec.contrastive)
         tower = TextTower(
             spec,
             encoder,
             class_words=class_words,
             num_tokens=settings.num_tokens,
             device=trainer.device,
-            basis=settings.basis,
+            basis=settings.basis if trains else None,  # whose mean stands for no concept
         )
-        if pairs and encoder in (settings.encoders or spec.contrastive):
+        if trains:
             trained[encoder] = _train_tower(
                 tower,
                 pairs,

@@ -39,7 +39,7 @@ class OpenAISettings(Strict):
     """Parts from an OpenAI-compatible server.
 
     Attributes:
-        model: the server's name of a model that reads images; None: OPENAI_MODEL.
+        model: the server's name of a model that reads images; in the YAML OPENAI_MODEL's.
         base_url: the server; None: OPENAI_BASE_URL.
         timeout: seconds per attempt, from connecting to the last byte; at most an hour.
         max_retries: on time-outs, rate limits and server errors, with back-off.

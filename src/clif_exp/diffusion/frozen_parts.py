@@ -15,11 +15,24 @@ if TYPE_CHECKING:
 
 
 def base_dtype(trainer: TrainerSettings) -> torch.dtype:
-    """Return the precision to load the base models in.
+    """Return the precision that the base models' frozen weights have in training.
 
     On accelerators it is the one that they run in; on CPUs fp32, in which their outputs are cached.
     """
     return torch.float32 if trainer.device == "cpu" else autocast_dtype(trainer) or torch.float32
+
+
+def store_frozen(pipeline: Any, *, dtype: torch.dtype) -> None:
+    """Store what does not train in a precision; what trains stays in its own.
+
+    Where the U-Net's own weights train they must start at the base's, which half precision has
+    rounded by more than a short training moves them: such a pipeline is loaded in fp32.
+    """
+    encoders = [encoder for _, encoder in text_encoders_of(pipeline).values()]
+    for part in (pipeline.unet, *encoders):
+        for parameter in part.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.to(dtype)
 
 
 def autocast_dtype(trainer: TrainerSettings) -> torch.dtype | None:

@@ -180,12 +180,13 @@ def load_mask(image: TrainingImage, *, resolution: int, latent_size: tuple[int, 
     """
     if not image.masks:
         return torch.ones(1, *latent_size)
+    from clif_exp.concepts.images import load_grey_mask
+
     joined = np.zeros((resolution, resolution), np.float32)
     for file in image.masks:
-        with Image.open(file) as mask:
-            fitted = ImageOps.fit(
-                mask.convert("L"), (resolution, resolution), Image.Resampling.BILINEAR
-            )
+        fitted = ImageOps.fit(
+            load_grey_mask(file), (resolution, resolution), Image.Resampling.BILINEAR
+        )
         if image.placement is not None:
             fitted = image.placement.apply(fitted, fill=0)
         joined = np.maximum(joined, np.asarray(fitted, np.float32) / 255.0)

@@ -106,6 +106,7 @@ class DiffusionModule(L.LightningModule):
             {name: e for name, (_, e) in text.encoders.items()} if embeddings else {}
         )
         self.strict_loading = False
+        self._watching = contextlib.ExitStack()
         # update_after_step=-1: the n-th step decays by min(ema_decay, (1 + n) / (10 + n)).
         self.average = (
             EMAModel(self.trained(), decay=optimisation.ema_decay, update_after_step=-1)
@@ -173,14 +174,15 @@ class DiffusionModule(L.LightningModule):
             for name, value in batch.items()
             if isinstance(value, Tensor)
         }
-        watching = recorded(self.unet) if self.attention else contextlib.nullcontext()
-        with watching as maps:
-            error_B = self.per_image_loss(local)
+        # Up to the backward pass: with gradient checkpointing it computes activations again, and
+        # must meet the same processors.
+        maps = self._watching.enter_context(recorded(self.unet)) if self.attention else None
+        error_B = self.per_image_loss(local)
         if self.optimisation.min_snr_gamma is not None:
             error_B = error_B * self.schedule.min_snr(
                 local["timesteps"], gamma=self.optimisation.min_snr_gamma
             )
-        if self.attention and maps:
+        if self.attention and maps is not None:
             error_B = error_B + self.attention(
                 maps, caption_indices_B=local["caption_indices"], masks_B1HW=local["masks"]
             )
@@ -225,6 +227,10 @@ class DiffusionModule(L.LightningModule):
             warmup_steps=settings.warmup_steps,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_after_backward(self) -> None:
+        """Watch attention no longer."""
+        self._watching.close()
 
     def on_before_optimizer_step(self, _optimizer: Any) -> None:
         """Keep embeddings that have reached their norm where they are.

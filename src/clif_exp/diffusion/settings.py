@@ -100,7 +100,7 @@ class DiffusionSettings(StageSettings):
         samples: grids of images; None draws none.
     """
 
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
 
     num_tokens: Annotated[int, Field(ge=1, le=16)]
     initial_words: InitialWords

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from clif_exp.artifacts.store import process_rank
 from clif_exp.base_models import loading
 from clif_exp.base_models.layerwise import (
@@ -101,9 +103,8 @@ def train_diffusion(
         TimeBudgetExhausted: `trainer.max_time` ran out; the same call resumes.
     """
     quiet_lightning()
-    pipeline = loading.load_pipeline(
-        spec, device=trainer.device, dtype=frozen_parts.base_dtype(trainer)
-    )
+    dtype = torch.float32 if settings.unet == "weights" else frozen_parts.base_dtype(trainer)
+    pipeline = loading.load_pipeline(spec, device=trainer.device, dtype=dtype)
     token_ids = insert_concepts(
         pipeline,
         concepts,
@@ -198,6 +199,7 @@ def _prepare(
         slice_text(pipeline.unet, tokens=pipeline.tokenizer.model_max_length)
     frozen_parts.offload(pipeline, text_too=not settings.train_embeddings)
     _prepare_unet(pipeline.unet, tuning=tuning, trainer=trainer, seed=seed, settings=settings)
+    frozen_parts.store_frozen(pipeline, dtype=frozen_parts.base_dtype(trainer))
     schedule = noise_schedule(pipeline.scheduler)
     module = DiffusionModule(
         pipeline.unet,

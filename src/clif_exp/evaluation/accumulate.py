@@ -145,10 +145,15 @@ class RunMetrics(torchmetrics.Metric):
 def _subtract_baseline(
     values: Sequence[tuple[int, float]], singles: Sequence[tuple[int, float]]
 ) -> list[tuple[int, float]]:
-    """Subtract from each value its pair's mean in single-concept images, or all pairs' mean."""
+    """Subtract from each value its pair's mean in single-concept images, or all pairs' mean.
+
+    Without such images there is nothing to subtract, and no value: `leakage_uncorrected` has them.
+    """
     rates: dict[int, list[float]] = {}
     for pair, value in singles:
         rates.setdefault(pair, []).append(value)
     baseline = {pair: fmean(shares) for pair, shares in rates.items()}
-    typical = fmean(baseline.values()) if baseline else 0.0
+    if not baseline:
+        return []
+    typical = fmean(baseline.values())
     return [(pair, value - baseline.get(pair, typical)) for pair, value in values]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from clif_exp.concepts.images import load_rgb
 from clif_exp.evaluation.detect_and_compare import square_crop
 from clif_exp.evaluation.figures import Figure
 
@@ -143,7 +144,7 @@ class OpenVocabularyReader:
         ]
 
     def _reference_features(self, files: Sequence[Path]) -> Tensor:
-        images = [Image.open(file).convert("RGB") for file in files]
+        images = [load_rgb(file) for file in files]
         boxes = [self._detect(image) for image in images]
         return self._class_tokens(
             [

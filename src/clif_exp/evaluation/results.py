@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from clif_exp.artifacts.files import write_json, write_jsonl
+from clif_exp.concepts.images import load_rgb
 from clif_exp.evaluation import matrices
 from clif_exp.evaluation.assignment import Truth
 from clif_exp.evaluation.metrics import REGIONAL
-from clif_exp.evaluation.scoring import Row, open_image
+from clif_exp.evaluation.scoring import Row
 
 
 def write_results(
@@ -97,6 +98,6 @@ def write_thumbnails(
     for name, files in references.items():
         (out / name).mkdir(parents=True, exist_ok=True)
         for index, file in enumerate(files[:per_concept]):
-            image = open_image(file)
+            image = load_rgb(file)
             image.thumbnail((side, side))
             image.save(out / name / f"{index}.png")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from clif_exp.artifacts.files import read_jsonl, write_json
 from clif_exp.artifacts.sharing import share
+from clif_exp.concepts.images import load_rgb
 from clif_exp.evaluation.alignment import EmbeddedBatch, Judge
 from clif_exp.evaluation.assignment import Truth
 from clif_exp.evaluation.confusion import Judgement, judge_image
@@ -75,7 +76,7 @@ class Evaluator:
         self.dino_references: dict[str, Tensor] = {}
         self.figure_references: dict[str, Tensor] = {}
         for name, files in references.items():
-            images = [open_image(file) for file in files]
+            images = [load_rgb(file) for file in files]  # upright and opaque, as training saw them
             self.clip_references[name] = judge.embed_images(images)
             if judge.dino is not None:
                 self.dino_references[name] = judge.embed_images_dino(images)

@@ -217,7 +217,7 @@ class EvaluationSettings(StageSettings):
             `generation.guidance=regional`, for the report; an artifact of its own.
     """
 
-    VERSION: ClassVar[int] = 6
+    VERSION: ClassVar[int] = 7
 
     judge: JudgeSettings
     reader: Annotated[ReaderSettings, Field(discriminator="kind")]

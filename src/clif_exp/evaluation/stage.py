@@ -125,6 +125,22 @@ def check_settings(spec: BaseModels, settings: EvaluationSettings) -> None:
     settings.reader.check(spec)
 
 
+def check_truth(dataset_root: Path, names: Sequence[str], settings: EvaluationSettings) -> None:
+    """Check that a ToonWorld set's truth, where there is one, knows all of its concepts.
+
+    Raises:
+        ValueError: it does not.
+    """
+    path = dataset_root / "truth.json"
+    if not settings.reader.needs_truth or not path.exists():
+        return
+    if unknown := [name for name in names if name not in json.loads(path.read_text())]:
+        raise ValueError(
+            f"{path}: says nothing of {unknown[0]!r}. Describe it there as the others are, or"
+            " remove the file: then only alignment is measured."
+        )
+
+
 def judge_path(settings: JudgeSettings, spec: BaseModels) -> Path:
     """Return the folder or hub id of the CLIP that judges."""
     return Path(settings.path) if settings.path else packaged_model(spec, "judge_clip")

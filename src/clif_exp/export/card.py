@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from clif_exp.base_models.spec import is_local
+from clif_exp.base_models.spec import is_local, pipeline_folder
 from clif_exp.base_models.unet_tuning.web import STABLE_NAME
 from clif_exp.export.embeddings import FOLDER, loading_code
 from clif_exp.export.nearness import nearness
@@ -102,6 +103,8 @@ of the base model's; no LoRA file carries them. ComfyUI loads `model.safetensors
 (folder `models/text_encoders/`); A1111 has no place for it, so train with `contrastive=lora` to use
 the result there.
 """
+# see `loading.pool_at_end`
+_POOLED = "pipe.{encoder}.text_model.eos_token_id = pipe.{tokenizer}.eos_token_id  # pool there"
 _IMPORTED = ("safetensors.torch", "transformers")
 _NO_FILE = "It has no file for what was trained in the U-Net."
 
@@ -148,7 +151,7 @@ def model_card(
     """
     base_model = _base_model(spec)
     names = tuple(record.concepts)
-    sampling = read_sampling(origin.front_matter)
+    sampling = read_sampling(origin.front_matter) | _own_size(spec)
     code = _code(spec, base_model, names, parts=parts, encoders=encoders, sampling=sampling)
     lora = any(part.lora is not None for part in parts)
     tags = ["clif", *(["lora"] if lora else []), "textual-inversion", spec.record.pipeline]
@@ -277,6 +280,7 @@ def _code(
     """Return the lines of Python that draw the sample prompt, run in the export's folder."""
     family = spec.record
     folders = {name: f"transformers.{family.encoders[name].model_class}" for name in encoders}
+    pooled = family.encoders[family.pooled] if family.pooled else None
     own = {name: kind for part in parts for name, kind in part.components.items()}
     folders |= own
     given = [f'"{base_model}"']
@@ -287,6 +291,7 @@ def _code(
         *(f'{name} = {kind}.from_pretrained("{name}")' for name, kind in folders.items()),
         f"pipe = {family.pipeline}.from_pretrained({', '.join(given)})",
         *(line for part in parts for line in part.code),
+        *([_POOLED.format(encoder=family.pooled, tokenizer=pooled.tokenizer)] if pooled else []),
         f"for concept in {list(names)}:",
         *(f"    {line}" for line in loading_code(family)),
         f'image = pipe("{_prompt(names, in_diffusers)}"{drawn}).images[0]',
@@ -296,6 +301,17 @@ def _code(
     imports = [f"import {name}" for name in used]
     imports += [f"from diffusers import {', '.join([family.pipeline, *own.values()])}"]
     return [*imports, "", *lines]
+
+
+def _own_size(spec: BaseModels) -> dict[str, int]:
+    """Return the images' size as a pipeline takes it, where it is not what the base draws."""
+    folder = pipeline_folder(spec)
+    stated = json.loads((folder / "unet" / "config.json").read_text())["sample_size"]
+    side = stated if isinstance(stated, int) else stated[0]
+    levels = json.loads((folder / "vae" / "config.json").read_text())["block_out_channels"]
+    if side * 2 ** (len(levels) - 1) == spec.resolution:
+        return {}
+    return {"height": spec.resolution, "width": spec.resolution}
 
 
 def _where(spec: BaseModels, *, base_model: str) -> str:

@@ -138,7 +138,7 @@ def load_textual_inversions(pipeline: Any, export: Path, *, family: Family) -> N
         file = export / FOLDER / f"{name}.safetensors"
         for encoder, record in family.encoders.items():
             if record.embedding_key is None:
-                pipeline.load_textual_inversion(str(file))
+                pipeline.load_textual_inversion(str(file), token=f"<{name}>")  # renamed or not
                 continue
             pipeline.load_textual_inversion(
                 {f"<{name}>": load_file(file)[record.embedding_key]},

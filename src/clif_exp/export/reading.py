@@ -76,7 +76,13 @@ def components(model: Path, *, family: Family, dtype: Any) -> dict[str, Any]:
 
 
 def load_export(
-    model: Path, *, base: str, revision: str | None, family: Family, device: str | None
+    model: Path,
+    *,
+    base: str,
+    revision: str | None,
+    family: Family,
+    device: str | None,
+    resolution: int | None = None,
 ) -> Any:
     """Load an export into a stock pipeline.
 
@@ -86,11 +92,17 @@ def load_export(
         revision: commit of a hub id.
         family: of the base model.
         device: torch device; None takes CUDA where there is one.
+        resolution: side of the images in px; None: what the base model was made for.
     """
     import diffusers
     import torch
 
-    from clif_exp.base_models.loading import quiet_loading
+    from clif_exp.base_models.loading import (
+        draw_at,
+        pool_at_end,
+        quiet_loading,
+        text_encoders_of,
+    )
     from clif_exp.base_models.unet_tuning.registry import load_unet_tuning
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -110,5 +122,8 @@ def load_export(
         )
         load_textual_inversions(pipeline, model, family=family)
         load_unet_tuning(pipeline, model)
+    pool_at_end(text_encoders_of(pipeline))
+    if resolution is not None:
+        draw_at(pipeline, resolution)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -76,3 +76,10 @@ def read_sampling(card: Mapping[str, Any]) -> dict[str, float]:
         for key, kind in _SAMPLING.items()
         if isinstance(stated.get(key), int | float)
     }
+
+
+def read_resolution(card: Mapping[str, Any]) -> int | None:
+    """Return the side in px of the images that a card's concepts were trained on, if it says."""
+    stated = card.get(KEY)
+    side = stated.get("resolution") if isinstance(stated, Mapping) else None
+    return side if isinstance(side, int) and side > 0 else None

@@ -56,9 +56,10 @@ def watched(
     """
     text = prompt.class_text if class_words else prompt.text
     places = {name: prompt.text.index(placeholder(name)) for name in prompt.concepts}
-    # Both versions are the same up to the first concept. Concepts may share a class word, so each
-    # is looked for after the one before.
-    words, end = {}, min(places.values())
+    # Both versions begin alike ("an" may become "a" before the first concept). Concepts may share a
+    # class word, so each is looked for after the one before.
+    both = zip(prompt.text, prompt.class_text, strict=False)
+    words, end = {}, next(place for place, (own, other) in enumerate(both) if own != other)
     for name in sorted(places, key=places.__getitem__):
         named = rf"\b{re.escape(class_words[name])}\b" if class_words else placeholder(name)
         found = re.compile(named).search(text, end)

@@ -87,7 +87,7 @@ class GenerationSettings(StageSettings):
         regional: how, if it is this one.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     prompts: PromptSettings
     seeds: Annotated[list[Count], Field(min_length=1)]

@@ -1,4 +1,4 @@
-"""Composing a config without a command line, for notebooks, benchmarks and tests."""
+"""Composing a config without a command line, for notebooks and tests; what a command line gave."""
 
 from __future__ import annotations
 
@@ -33,3 +33,14 @@ def compose(*overrides: str) -> Config:
         except (HydraException, OmegaConfBaseException) as error:
             raise ValueError(composition_error(error)) from error
     return validate(OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+
+
+def given_overrides(hydra_config: Any) -> dict[str, list[str]]:
+    """Return a command line's overrides, `task` and `hydra`, as they were written.
+
+    An interpolation in them is the job's to resolve; Hydra's own config knows none of its keys.
+    """
+    from omegaconf import OmegaConf
+
+    given: Any = OmegaConf.to_container(hydra_config.overrides, resolve=False)
+    return given

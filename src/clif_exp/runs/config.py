@@ -146,6 +146,12 @@ class Config(Strict):
                 f"diffusion.class_word: found true, but method={self.method.name} has a stage 1,"
                 " whose tokens it takes; set it to false"
             )
+        if tuning is not None and self.diffusion.text_lora is not None:
+            raise ValueError(
+                f"contrastive.text_encoder: found {tuning!r} with diffusion.text_lora, but text"
+                " encoders can be trained in one stage only; use frozen, or"
+                " diffusion.text_lora=null"
+            )
         known = FAMILIES[family].encoders
         for encoder in contrastive.encoders or ():
             if encoder not in known:

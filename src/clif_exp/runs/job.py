@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import traceback as traceback_module
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,6 +34,7 @@ from clif_exp.errors import (
     Refused,
     TimeBudgetExhausted,
 )
+from clif_exp.runs.composing import given_overrides
 from clif_exp.runs.config import validate
 from clif_exp.runs.directory import SUMMARY, RunDirectory, quoted, relative
 from clif_exp.runs.messages import DISK_ERRORS
@@ -75,7 +76,7 @@ def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None
     run = RunDirectory(
         folder,
         **_identity(raw, dict(hydra_config.runtime.choices)),
-        provenance=describe_run(hydra_config.overrides.task),
+        provenance=describe_run(given_overrides(hydra_config)["task"]),
     )
     signal.signal(signal.SIGTERM, _terminate)
     follow_parent()
@@ -86,7 +87,7 @@ def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None
         except ValueError as error:
             return _refused(run, error, traceback=traceback)
         if hydra_config.mode == RunMode.MULTIRUN and config.trainer.devices > 1:
-            return _run_as_process(hydra_config.overrides, path, config.objective)
+            return _run_as_process(given_overrides(hydra_config), path, config.objective)
         with all_ranks(config.trainer.devices, folder=path):
             from clif_exp.runs import pipeline
 
@@ -151,13 +152,15 @@ def _resolve(composed: DictConfig) -> dict[str, Any]:
         raise ValueError(f"{key}: {str(error).splitlines()[0]}") from error
 
 
-def _run_as_process(stated: Any, path: Path, objective: str | None) -> tuple[int, float | None]:
+def _run_as_process(
+    given: Mapping[str, list[str]], path: Path, objective: str | None
+) -> tuple[int, float | None]:
     """Run a sweep's distributed job in a process of its own, which ends with this one.
 
     Its other ranks repeat their rank 0's command line, which here would be the whole sweep.
     """
-    places = [it for it in stated.hydra if it.lstrip("+").startswith("hydra.searchpath=")]
-    own = [*stated.task, *places, "hydra.mode=RUN", f"hydra.run.dir='{quoted(path)}'"]
+    places = [it for it in given["hydra"] if it.lstrip("+").startswith("hydra.searchpath=")]
+    own = [*given["task"], *places, "hydra.mode=RUN", f"hydra.run.dir='{quoted(path)}'"]
     command = [sys.executable, "-m", "clif_exp", *own]
     environment = os.environ | {PARENT: str(os.getpid())}
     code = subprocess.run(command, check=False, env=environment).returncode

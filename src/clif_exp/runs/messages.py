@@ -85,7 +85,7 @@ def choices(group: str) -> list[str]:
 
 def composition_error(error: BaseException) -> str:
     """Put Hydra's explanation of a config that it cannot compose into one line."""
-    from hydra.errors import MissingConfigException
+    from hydra.errors import MissingConfigException, OverrideParseException
     from omegaconf.errors import InterpolationResolutionError
 
     chain = _causes(error)
@@ -94,6 +94,8 @@ def composition_error(error: BaseException) -> str:
             group, _, choice = cause.missing_cfg_file.rpartition("/")
             options = ", ".join(cause.options or choices(group))
             return f"{group}: {choice!r} is no choice; there are: {options}"
+        if isinstance(cause, OverrideParseException):
+            return _unreadable(cause.override)
         if isinstance(outer, InterpolationResolutionError) and type(cause) is ValueError:
             return str(cause)  # of a resolver of ours
         if isinstance(cause, OSError) and (cause.filename or cause.errno in DISK_ERRORS):
@@ -116,6 +118,18 @@ def composition_error(error: BaseException) -> str:
         return f"{key}: no such key; `python -m clif_exp --cfg {kind}` shows every key"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines) or type(error).__name__
+
+
+def _unreadable(override: str) -> str:
+    """Explain how a value is written that Hydra's grammar cannot read."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"{override}: found no KEY=VALUE; `python -m clif_exp --help` shows examples"
+    quoted = value.strip("'\"").replace("'", "\\'")
+    return (
+        f"{key}: {value!r} cannot be read; a value with letters beyond a-z, quotes or"
+        f" signs like = and [ wants two pairs of quotes: \"{key}='{quoted}'\""
+    )
 
 
 def unwritable_run(error: OSError) -> str:

@@ -37,6 +37,7 @@ def prepare(config: Config) -> Plan:
     from clif_exp.base_models.spec import BaseModels, identity, resolve
     from clif_exp.diffusion.checks import check_settings as check_diffusion
     from clif_exp.evaluation.stage import check_settings as check_judges
+    from clif_exp.evaluation.stage import check_truth
     from clif_exp.runs.preparation import (
         check_concepts,
         check_merging,
@@ -75,6 +76,8 @@ def prepare(config: Config) -> Plan:
     if config.diffusion.orthogonal_lora and "diffusion" in config.stages:
         check_diffusion(spec, config.diffusion, concepts=len(concepts.concepts))
     prompts, prompt_notes = select_prompts(concepts, config.generation.prompts)
+    if "evaluation" in config.stages:
+        check_truth(root, [concept.name for concept in concepts.concepts], config.evaluation)
     check_concepts(concepts, spec=spec, tokens=config.diffusion.new_tokens(), prompts=prompts)
     if process_rank() == 0:
         warn_of_long_warm_ups(config)

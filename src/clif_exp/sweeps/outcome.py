@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clif_exp.artifacts.files import write_text
+from clif_exp.compare.content import shorten_keys
 from clif_exp.compare.formats import print_tables
 from clif_exp.compare.table import Cell, Table
 from clif_exp.reporting import plots
@@ -122,7 +123,7 @@ def _show(
     for trial in ranked[:_SHOWN]:
         values = [it.partition("=")[2] for it in search.space.job(trial.params).varying]
         rows.append([*map(Cell, (str(trial.number), *values, f"{trial.value:.3f}"))])
-    keys = [key_of(key).split(".")[-1] for key in search.space.distributions]
+    keys = shorten_keys([*map(key_of, search.space.distributions)]).values()
     if rows:
         title = f"{search.folder.name}: best trials ({best_first} {search.objective})"
         print_tables([Table(title, ["trial", *keys, search.objective], rows)], [])

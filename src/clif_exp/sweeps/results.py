@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from clif_exp.compare.content import shorten_keys
 from clif_exp.compare.measures import better
 from clif_exp.compare.table import MISSING, Cell, Table, head
 from clif_exp.evaluation.metrics import compared
 from clif_exp.runs.checking import check
 from clif_exp.runs.directory import SUMMARY, relative
-from clif_exp.sweeps.jobs import Job, short
+from clif_exp.sweeps.jobs import Job, key_of
 from clif_exp.sweeps.kept import Committed, check_baseline
 from clif_exp.sweeps.planning import count
 from clif_exp.sweeps.settings import KeepSettings
@@ -172,14 +173,15 @@ def _table(
     wanted = dict.fromkeys([*([objective] if objective else []), *compared()])
     shown = [name for name in wanted if any(of.get(name) is not None for of in metrics)]
     best = {name: _best([of.get(name) for of in metrics], name) for name in shown}
-    settings = [dict(short(it).split("=", 1) for it in job.varying) for job in summaries]
+    settings = [{key_of(it): it.partition("=")[2] for it in job.varying} for job in summaries]
     keys = list(dict.fromkeys(key for one in settings for key in one))
+    titles = shorten_keys(keys)
     rows = []
     for one, status, of in zip(settings, statuses, metrics, strict=True):
         words = [*(one.get(key, "") for key in keys), status]
         numbers = [_number(of.get(name), best=best[name]) for name in shown]
         rows.append([*map(Cell, words), *numbers])
-    return Table("", [*keys, "status", *map(head, shown)], rows, words=len(keys) + 1)
+    return Table("", [*titles.values(), "status", *map(head, shown)], rows, words=len(keys) + 1)
 
 
 def _number(value: float | None, *, best: float | None) -> Cell:

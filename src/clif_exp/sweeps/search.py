@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from clif_exp.evaluation.metrics import better_end
 from clif_exp.runs.checking import check
+from clif_exp.runs.composing import given_overrides
 from clif_exp.runs.config import validate
 from clif_exp.runs.entry import exit_codes
 from clif_exp.runs.execution import duration
@@ -57,7 +58,7 @@ def prepare(
             "objective: found null, but a search needs a metric of summary.json to optimise, as in"
             " objective=multi/intact"
         )
-    arguments = [str(override) for override in config.hydra.overrides.task]
+    arguments = given_overrides(config.hydra)["task"]
     space = read_space(settings.params, arguments, loader=context.config_loader)
     ends = space.ends()
     composed = [compose(one, config=config, context=context) for one in ends]

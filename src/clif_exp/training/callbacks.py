@@ -128,7 +128,10 @@ class TrainableOnly(Callback):
 
 
 class Checkpoints(ModelCheckpoint):
-    """Saves between steps only, and never weights that are not finite."""
+    """Saves between steps only, never weights that are not finite, and not after the last step.
+
+    Lightning goes on from there without a step, and so without what is done when training ends.
+    """
 
     def on_train_batch_end(
         self,
@@ -138,7 +141,11 @@ class Checkpoints(ModelCheckpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        due = ends_step(batch) and trainer.global_step % self._every_n_train_steps == 0
+        due = (
+            ends_step(batch)
+            and trainer.global_step % self._every_n_train_steps == 0
+            and trainer.global_step < trainer.max_steps
+        )
         if due and all(
             bool(torch.isfinite(p).all()) for p in pl_module.parameters() if p.requires_grad
         ):

@@ -39,6 +39,7 @@ class ResumingSweeper(Sweeper):
         config: DictConfig,
     ) -> None:
         """Find the jobs, the sweep's folder, into which some launchers write, and the launcher."""
+        from clif_exp.runs.composing import given_overrides
         from clif_exp.sweeps.jobs import as_override
         from clif_exp.sweeps.launchers import start_launcher
         from clif_exp.sweeps.results import check_keep
@@ -49,7 +50,7 @@ class ResumingSweeper(Sweeper):
             f"{key}={value if isinstance(value, str) else as_override(value)}"
             for key, value in self.params.items()
         ]
-        given = [str(override) for override in config.hydra.overrides.task]
+        given = given_overrides(config.hydra)["task"]
         jobs = jobs_of([*stated, *given], hydra_context)
         if len(jobs) >= _MANY:
             print(f"{len(jobs)} jobs: looking up what is there", flush=True)
@@ -71,10 +72,11 @@ class ResumingSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the jobs that are left to do."""
+        from clif_exp.runs.composing import given_overrides
         from clif_exp.sweeps.sweep import run_sweep
 
         assert self.config is not None and self.launcher is not None
-        assert arguments == list(self.config.hydra.overrides.task), "what `setup` has read"
+        assert arguments == given_overrides(self.config.hydra)["task"], "what `setup` has read"
         return run_sweep(
             self.jobs,
             self.composed,

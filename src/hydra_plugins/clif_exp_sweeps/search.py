@@ -45,8 +45,9 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the trials that are left to do."""
+        from clif_exp.runs.composing import given_overrides
         from clif_exp.sweeps.search import run_search
 
         assert self.config is not None and self.launcher is not None
-        assert arguments == list(self.config.hydra.overrides.task), "what `setup` has read"
+        assert arguments == given_overrides(self.config.hydra)["task"], "what `setup` has read"
         return run_search(self.search, launcher=self.launcher, kept=self.kept)

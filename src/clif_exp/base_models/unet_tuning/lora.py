@@ -117,11 +117,14 @@ class LoraTuning:
     @contextmanager
     def switched_off(self, unet: Any) -> Iterator[None]:
         """Leave the LoRA out inside, whose weights do not train there."""
+        training = {name for name, weight in unet.named_parameters() if weight.requires_grad}
         unet.disable_adapters()
         try:
             yield
         finally:
-            unet.enable_adapters()
+            unet.enable_adapters()  # lets all of the adapter's weights train, frozen ones too
+            for name, weight in unet.named_parameters():
+                weight.requires_grad_(name in training)
 
     def save(self, unet: Any, out: Path, *, pipeline_class: Any, text_lora: TextLora) -> None:
         """Write the LoRA, and that of the text encoders into the same file (`save_lora`)."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from PIL import Image
 
+from clif_exp.base_models.spec import content_identity
 from clif_exp.concepts.concept import Concept
 from clif_exp.curation.settings import CaptionerSettings
 
@@ -37,3 +38,9 @@ def build_captioner(settings: CaptionerSettings, *, device: str = "cpu") -> Capt
     from clif_exp.curation.captioners.provided import ProvidedCaptioner
 
     return ProvidedCaptioner(**own)
+
+
+def captioner_content(settings: CaptionerSettings) -> dict[str, str]:
+    """Return a digest of a local captioner's files, for fingerprints; a server's have none."""
+    content = content_identity(settings.own()["model"]) if settings.name == "vlm" else None
+    return {"captioner": content} if content else {}

@@ -31,7 +31,7 @@ class OpenAICaptioner:
     written to a file, and a server's answer that quotes the key is shown without it.
 
     Args:
-        model: the server's name of a model that reads images; else OPENAI_MODEL.
+        model: the server's name of a model that reads images.
         base_url: the server.
         timeout: seconds per attempt, from connecting to the answer's last byte.
         max_retries: of the client, with its exponential back-off, on time-outs, rate limits and
@@ -56,12 +56,12 @@ class OpenAICaptioner:
         cache: str | None,
         prompt: str,
     ) -> None:
-        self.model: str = model or os.environ.get("OPENAI_MODEL", "")
-        if not self.model:
+        if not model:
             raise ValueError(
                 "captioner.settings.model: none given and OPENAI_MODEL is not set. Name a model"
                 " that reads images."
             )
+        self.model = model
         self._key = os.environ.get("OPENAI_API_KEY", "").strip()
         if not self._key:
             raise ValueError(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from pathlib import Path
 from typing import Any
 
-from clif_exp.base_models.spec import BaseModels
+from clif_exp.artifacts.files import file_digest
+from clif_exp.base_models.spec import BaseModels, content_identity
 from clif_exp.curation.segmenters.proposals import Segmenter
 from clif_exp.curation.segmenters.settings import SegmenterSettings
 
@@ -42,6 +45,24 @@ def build_segmenter(
 
     # Given masks need no segmenter; images without one, parts and contexts still do.
     return RegionSegmenter(name=settings.name, **own)
+
+
+def segmenter_content(settings: SegmenterSettings) -> dict[str, str]:
+    """Return a digest of the files that a segmenter is read from, for fingerprints.
+
+    Those that `model=` names have their part in the base models' identity, the hub's are named by
+    the settings; of a user's own segmenter the file counts that defines it.
+    """
+    if settings.target is not None:
+        try:
+            found = importlib.util.find_spec(settings.target.partition(":")[0])
+        except (ImportError, ValueError):
+            return {}  # building it says what is wrong
+        file = Path(found.origin) if found is not None and found.origin else None
+        return {"segmenter": file_digest(file).hex()} if file and file.is_file() else {}
+    checkpoint = settings.own()["checkpoint"] if settings.name == "sam" else None
+    content = content_identity(checkpoint) if checkpoint else None
+    return {"segmenter": content} if content else {}
 
 
 def _import_target(target: str) -> Any:

@@ -12,6 +12,7 @@ from clif_exp.contrastive.settings import ContrastiveSettings, ImageFeatureSetti
 from clif_exp.diffusion.settings import DiffusionSettings
 
 if TYPE_CHECKING:
+    from clif_exp.runs.config import Config
     from clif_exp.runs.execution import Execution
 
 
@@ -115,7 +116,7 @@ def _reconstruct(execution: Execution, trained: Artifact) -> Artifact | None:
     2022) started from stage 1's embeddings, so it runs stage 2's code without a LoRA.
     """
     plan, config = execution.plan, execution.plan.config
-    settings = _reconstruction_settings(execution)
+    settings = reconstruction_settings(config)
 
     def build(out: Path) -> None:
         from clif_exp.diffusion.stage import train_diffusion
@@ -154,15 +155,26 @@ def _reconstruct(execution: Execution, trained: Artifact) -> Artifact | None:
     )
 
 
-def _reconstruction_settings(execution: Execution) -> DiffusionSettings:
-    """Return stage 2's settings for embeddings alone: single images, the plain loss."""
-    config = execution.plan.config
+def reconstruction_settings(config: Config) -> DiffusionSettings:
+    """Return stage 2's settings for embeddings alone: single images, the plain loss.
+
+    Stage 2's own stay where they say how it computes, or whether images are mirrored: how long and
+    what it trains must not train stage 1 anew.
+    """
     stated = config.contrastive.reconstruction
     assert stated is not None
     return config.diffusion.model_copy(
         update={
+            "num_tokens": config.contrastive.num_tokens,
+            "initial_words": "class_word",
+            "class_word": False,
             "unet": "frozen",
+            "rank": 1,
+            "alpha": 1.0,
+            "target_modules": None,
             "train_embeddings": True,
+            "background_weight": 0.0,
+            "learning_rate": stated.learning_rate,
             "pair_share": 0.0,
             "prior_share": 0.0,
             "prior_target": "images",
@@ -176,7 +188,16 @@ def _reconstruction_settings(execution: Execution) -> DiffusionSettings:
             "ema_decay": 0.0,
             "validation": None,
             "samples": None,
-            "steps": stated.steps,
+            "layerwise": False,
+            "embedding_norm_limit": None,
+            "text_lora": None,
+            "attention_regularisation": 0.0,
+            "orthogonal_lora": False,
+            "gradient_clip": config.contrastive.gradient_clip,
+            "schedule": config.contrastive.schedule,
+            "warmup_steps": min(config.contrastive.warmup_steps, stated.steps),
+            "stated_steps": stated.steps,
+            "images_per_concept": None,
             "batch_size": stated.batch_size,
             "embedding_learning_rate": stated.learning_rate,
             "weight_decay": stated.weight_decay,

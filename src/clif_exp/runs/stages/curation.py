@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.store import Artifact, process_rank
+from clif_exp.curation.captioners.build import captioner_content
+from clif_exp.curation.segmenters.build import segmenter_content
 from clif_exp.curation.settings import FIELDS, Kind
 from clif_exp.runs.directory import relative
 
@@ -58,7 +60,12 @@ def segments_of(
             "segmenter": config.segmenter.relevant(),
             "captioner": config.captioner.relevant(),
         },
-        inputs={"concepts": concepts.fingerprint(), "base": plan.base_fingerprint},
+        inputs={
+            "concepts": concepts.fingerprint(),
+            "base": plan.base_fingerprint,
+            **segmenter_content(config.segmenter),
+            **captioner_content(config.captioner),
+        },
         build=build,
         contribute=partial(build, finalize=False),
         work=sum(len(concept.images) for concept in concepts.concepts),
@@ -94,7 +101,7 @@ def _contexts(execution: Execution) -> Artifact | None:
         stage="curation",
         version=settings.VERSION,
         config={"contexts": settings.relevant(), "segmenter": config.segmenter.relevant()},
-        inputs={"base": plan.base_fingerprint},
+        inputs={"base": plan.base_fingerprint, **segmenter_content(config.segmenter)},
         build=build,
         contribute=partial(build, finalize=False),
         work=round(settings.images_per_name * settings.oversampling * names),

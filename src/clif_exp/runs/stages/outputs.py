@@ -54,7 +54,8 @@ def export(execution: Execution) -> None:
         "export",
         stage="diffusion",
         version=ExportSettings.VERSION,
-        config=facts | {"sampling": sampling},
+        # the card names the set
+        config=facts | {"sampling": sampling, "set": plan.concepts.name},
         inputs={"diffusion": diffusion.fingerprint},
         build=build,
     )
