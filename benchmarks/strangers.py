@@ -20,7 +20,7 @@ from typing import Any
 
 from clif_exp.artifacts.files import read_jsonl
 from clif_exp.artifacts.provenance import git_commit, hardware
-from clif_exp.compare.grouping import CAST_SEED, METHOD
+from clif_exp.compare.grouping import CAST_SEED, METHOD, select
 from clif_exp.compare.reading import published, read
 from clif_exp.compare.run import Run
 from clif_exp.compare.statistics import mean_of
@@ -99,10 +99,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", type=Path, nargs="+", help="runs or sweeps")
+    parser.add_argument("--where", nargs="+", default=[], help="of them those with key=value")
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json")
     args = parser.parse_args()
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for run in read(args.folders):
+    for run in select(read(args.folders), args.where):
         if run.status == "finished":
             method, cast = str(run.settings[METHOD]), str(run.settings[CAST_SEED])
             found.setdefault(method, {})[cast] = measure(run, _members(run))
