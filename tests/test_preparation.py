@@ -58,6 +58,26 @@ def test_region_augmentation_without_parts_is_refused_before_anything_is_segment
     assert prepare(compose(*given, "augmentation.region.num_pairs=0")).concepts.names == ("rick",)
 
 
+def test_a_concept_that_a_casts_truth_lacks_is_refused(tmp_path, base_models):
+    """One of the user's own, added to a cast: it would end the run after its training."""
+    from clif_exp.runs.composing import compose
+    from clif_exp.runs.pipeline import prepare
+
+    for name in "ab":
+        write_image(tmp_path / f"{name}.png", size=(64, 64))
+    concepts_yaml(
+        tmp_path,
+        "concepts:\n"
+        "  - {name: milo, class_word: man, images: [a.png], parts: [hat]}\n"
+        "  - {name: mine, class_word: boy, images: [b.png], parts: [hat]}\n",
+    )
+    (tmp_path / "truth.json").write_text('{"milo": {}}')
+    given = ["dataset=folder", f"dataset.root={tmp_path}", "dataset.domain=toonworld", *base_models]
+    with pytest.raises(ValueError, match=r"truth\.json: says nothing of 'mine'"):
+        prepare(compose(*given))
+    assert prepare(compose(*given, "stages=[curation]")).concepts.names == ("milo", "mine")
+
+
 def test_two_men_whom_nothing_tells_apart_are_refused(tmp_path, base_models):
     from clif_exp.runs.composing import compose
     from clif_exp.runs.pipeline import prepare

@@ -80,6 +80,9 @@ def test_sets_of_ones_own_are_casts(tmp_path):
     )
     mean = found.means["method=clif", "multi/side"]
     assert (mean.runs, mean.units) == (12, 4)
+    assert not any("different concepts" in line for line in notes(found))
+    apart = compare(read([tmp_path]), by=["dataset.root"], metrics=["multi/side"])
+    assert any("of different concepts (dataset.root)" in line for line in notes(apart))
     assert found.differences["method=mix_only", "multi/side"].pairs == 4
     assert notes(found)[0].startswith("Means over casts (seeds of one cast are alike, so")
 

@@ -31,6 +31,7 @@ def test_photographs_pass_the_whole_pipeline(clif_exp, shared_store):
     report = (result.folders[-1] / "report.html").read_text()
     assert "Concept set <b>photos</b>" in report
     assert "too few to judge images and metrics by" in report
+    assert "Identity, attendance and leakage are not measured for these concepts" in report
     assert str(result.folders[-1].parent) not in report.partition("<footer>")[2]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from clif_exp.compare.grouping import (
     find_group,
     group,
     over_casts,
+    setting,
     title,
 )
 from clif_exp.compare.run import Run
@@ -141,7 +143,7 @@ def notes(comparison: Comparison) -> list[str]:
     )
     if len(set(runs)) > 1:
         said.append("Groups have different numbers of runs: their means are of unequal samples.")
-    said += _about_differences(comparison, unit=unit, several=several)
+    said += _about_differences(comparison, unit=unit, several=several) + _about_concepts(grouping)
     commits = {run.provenance.get("commit", "") for g in grouping.groups for run in g.runs.values()}
     if len(commits - {""}) > 1:
         said.append(
@@ -158,6 +160,19 @@ def notes(comparison: Comparison) -> list[str]:
         for group in grouping.groups
         for run in group.unfinished
     ]
+    return said
+
+
+def _about_concepts(grouping: Grouping) -> list[str]:
+    """Say if groups have no concepts in common, so that they are compared with what they draw."""
+    said = []
+    for key in CAST:
+        drawn = [{setting(run, key) for run in group.runs.values()} for group in grouping.groups]
+        if any(not one & other for one, other in itertools.combinations(filter(None, drawn), 2)):
+            said.append(
+                f"Some groups are of different concepts ({key}): a difference between them is also"
+                " one between these."
+            )
     return said
 
 

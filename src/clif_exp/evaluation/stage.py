@@ -19,6 +19,7 @@ from clif_exp.evaluation.metrics import REGIONAL
 from clif_exp.evaluation.models import ReaderInputs, packaged_model
 from clif_exp.evaluation.results import write_results, write_thumbnails
 from clif_exp.evaluation.scoring import Evaluator
+from clif_exp.evaluation.settings import TRUTH_FILE
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
@@ -131,7 +132,7 @@ def check_truth(dataset_root: Path, names: Sequence[str], settings: EvaluationSe
     Raises:
         ValueError: it does not.
     """
-    path = dataset_root / "truth.json"
+    path = dataset_root / TRUTH_FILE
     if not settings.reader.needs_truth or not path.exists():
         return
     if unknown := [name for name in names if name not in json.loads(path.read_text())]:
@@ -179,7 +180,7 @@ def find_truth(
     """
     if not settings.reader.needs_truth:
         return {name: {} for name in names}
-    path = dataset_root / "truth.json"
+    path = dataset_root / TRUTH_FILE
     if not path.exists():
         if settings.reader.kind != "none":
             log.warning(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.files import content_digest
 from clif_exp.evaluation.models import packaged_model
-from clif_exp.evaluation.settings import EvaluationSettings
+from clif_exp.evaluation.settings import TRUTH_FILE, EvaluationSettings
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
@@ -50,7 +50,7 @@ def evaluate(execution: Execution) -> None:
             finalize=finalize,
         )
 
-    truth = [plan.root / "truth.json", plan.root / "held_out"]
+    truth = [plan.root / TRUTH_FILE, plan.root / "held_out"]
     artifact = execution.artifact(
         "evaluation",
         stage="evaluation",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.store import built_at
 from clif_exp.curation.settings import FIELDS
+from clif_exp.evaluation.settings import TRUTH_FILE
 from clif_exp.export.settings import ExportSettings
 from clif_exp.runs.directory import sweep_of
 
@@ -82,7 +83,7 @@ def report(execution: Execution, config_yaml: str) -> None:
         config_yaml=config_yaml,
         set_name=execution.plan.concepts.name,
         class_words={c.name: c.class_word for c in execution.plan.concepts.concepts},
-        warnings=[*execution.plan.warnings, *_few_steps(execution)],
+        warnings=[*execution.plan.warnings, *_few_steps(execution), *_without_truth(execution)],
         left_out=_left_out(execution, paths),
         in_sweep=sweep_of(run.path) is not None,
     )
@@ -137,6 +138,19 @@ def _left_out(execution: Execution, paths: Mapping[str, Path]) -> list[str]:
             naming=execution.plan.config.captioner.naming.enabled,
             kinds=[kind for kind in FIELDS if f"augment_{kind}" in paths],
         ),
+    ]
+
+
+def _without_truth(execution: Execution) -> list[str]:
+    """A warning if nobody could say what a reader of attributes has read of the concepts."""
+    reader, root = execution.plan.config.evaluation.reader, execution.plan.root
+    reads = reader.needs_truth and reader.kind != "none"
+    if not reads or "evaluation" not in execution.artifacts or (root / TRUTH_FILE).exists():
+        return []
+    return [
+        f"Identity, attendance and leakage are not measured for these concepts: {reader.kind} reads"
+        f" attributes, and no {TRUTH_FILE} says which ones are theirs. Photographs are judged by"
+        " evaluation=real."
     ]
 
 
