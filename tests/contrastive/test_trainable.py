@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -235,6 +237,22 @@ def test_the_base_model_can_be_sampled_with_what_stage_1_trained(mode, tmp_path,
         for p in (base, pipeline)
     ]
     assert torch.equal(*read) == (mode == "frozen")
+
+
+def test_no_pair_is_alone_with_its_context_where_another_group_can_spare_one():
+    sizes = [2, 2, 2, 3]
+    pairs = [
+        Pair(None, "", PairMeta(name, None, str(group), "left"), None, f"G|{group}")
+        for group, size in enumerate(sizes)
+        for name in ["rick", "morty", "beth"][:size]
+    ]
+    batches = GroupedBatches(pairs, batch_size=7, seed=0)
+    found = []
+    for step in range(40):
+        together = Counter(pairs[index].group for index in batches(step))
+        assert sum(together.values()) == 7
+        found.append(sorted(together.values()))
+    assert [2, 2, 3] in found and [1, 2, 2, 2] not in found
 
 
 def test_a_cut_group_still_holds_several_concepts():

@@ -25,22 +25,22 @@ from support import settings
 
 TRAINED = {
     5: {
-        "loss 1": 2.98168,
-        "loss 2": 2.69167,
-        "loss 3": 2.60524,
-        "loss 4": 2.35628,
-        "loss 5": 2.4878,
-        "loss 6": 2.4678,
+        "loss 1": 3.06915,
+        "loss 2": 2.67114,
+        "loss 3": 2.71131,
+        "loss 4": 2.29189,
+        "loss 5": 2.49041,
+        "loss 6": 2.38115,
         "lr 1": 0.00667,
         "lr 2": 0.01333,
         "lr 3": 0.02,
         "lr 4": 0.01707,
         "lr 5": 0.01,
         "lr 6": 0.00293,
-        "rick": 0.09842,
-        "morty": -0.01082,
-        "text distance": 0.01209,
-        "retrieval": 0.5833,
+        "rick": 0.12851,
+        "morty": -0.0539,
+        "text distance": 0.00807,
+        "retrieval": 0.5417,
     }
 }
 FEATURES = {2: {"lower": -1.21043, "higher": -0.75426}}

@@ -64,21 +64,27 @@ class GroupedBatches:
     def __call__(self, step: int) -> list[int]:
         """Return the indices of the pairs of a step, exactly `batch_size` of them."""
         generator = step_generator(self.seed, step, stream=1)
-        chosen: list[int] = []
+        taken: list[list[int]] = []
+        room = self.batch_size
         for group in torch.randperm(len(self.groups), generator=generator).tolist():
             members = self.groups[group]
             shuffled = [
                 members[i] for i in torch.randperm(len(members), generator=generator).tolist()
             ]
-            room = self.batch_size - len(chosen)
-            if room == 1 and len(chosen) > 2:
-                # A pair alone with its context teaches the shortcut: cut two groups, not one.
-                chosen.pop()
-                room = 2
-            chosen += self._with_several_concepts_first(shuffled)[:room]
-            if len(chosen) == self.batch_size:
+            if room == 1 and taken:
+                # A pair alone with its context teaches the shortcut: cut two groups, not one, or
+                # take this one in place of one of two pairs.
+                large = [one for one in taken if len(one) > 2]
+                if large:
+                    large[-1].pop()
+                    room = 2
+                elif len(members) > 2:
+                    room += len(taken.pop())
+            taken.append(self._with_several_concepts_first(shuffled)[:room])
+            room -= len(taken[-1])
+            if room == 0:
                 break
-        return chosen
+        return [index for one in taken for index in one]
 
     def _with_several_concepts_first(self, members: list[int]) -> list[int]:
         """Order pairs so that any cut keeps several concepts: each concept's first pair first."""
