@@ -170,7 +170,7 @@ def stock(
     for step in range(steps):
         batch = plan(step)
         pixels = torch.stack(
-            [load_pixels(images[int(i)].file, resolution=128) for i in batch["latents"][:, 0, 0, 0]]
+            [load_pixels(images[int(i)], resolution=128) for i in batch["latents"][:, 0, 0, 0]]
         )
         ids = tokenize(
             pipeline.tokenizer, batch["captions"], num_tokens=num_tokens, pad="max_length"

@@ -79,7 +79,7 @@ def test_what_became_of_captions_is_counted_and_said(captioned):
 
 
 def test_stage_2_trains_on_captions_as_placed_and_on_templates_without_one(captioned):
-    found = [image.captions for image in single_images(read_concept_set(captioned), masks={})]
+    found = [image.captions for image in single_images(read_concept_set(captioned), segments={})]
     rick, morty = (
         tuple(template.format(f"<{name}>") for template in TRAINING_TEMPLATES)
         for name in ("rick", "morty")

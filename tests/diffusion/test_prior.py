@@ -196,7 +196,7 @@ def distance(spec, folder, *, prior) -> float:
     with torch.no_grad():
         hidden = base.text_encoder(ids).last_hidden_state
         latents = encode_images(
-            base.vae, torch.stack([load_pixels(image.file, resolution=32) for image in images])
+            base.vae, torch.stack([load_pixels(image, resolution=32) for image in images])
         )
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
         noisy = noise_schedule(base.scheduler).add_noise(latents, noise, times)

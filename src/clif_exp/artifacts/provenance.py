@@ -31,8 +31,10 @@ def describe_run(overrides: Sequence[str]) -> dict[str, str]:
     Returns:
         `command`, `commit` (empty outside a checkout), `hardware`, `versions` and `started` (UTC).
     """
+    # A search tells its trials where they report to: no part of what they compute, and a path.
+    stated = [it for it in overrides if not it.lstrip("+").startswith("pruning.trial=")]
     return {
-        "command": masked(shlex.join(["python", "-m", "clif_exp", *overrides])),
+        "command": masked(shlex.join(["python", "-m", "clif_exp", *stated])),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         **_of_process(),
     }

@@ -8,6 +8,8 @@ from typing import Any
 
 from clif_exp.base_models.families import Family
 
+VARIANTS = (".fp16.safetensors", ".non_ema.safetensors")  # which no loader here asks for
+
 
 def check_pipeline_folder(folder: Path, *, family: str, record: Family) -> None:
     """Check that a folder is a complete pipeline, in safetensors, without code of its own.
@@ -64,7 +66,12 @@ def check_model_folder(folder: Path, *, what: str) -> None:
         raise ValueError(f"{what}: {folder} holds no config.json.")
     for file in sorted(folder.glob("*.json")):
         _read_json(file, what=what)
-    if not any(folder.glob("*.safetensors")):
+    if not any(not file.name.endswith(VARIANTS) for file in folder.glob("*.safetensors")):
+        if variants := sorted(file.name for file in folder.glob("*.safetensors")):
+            raise ValueError(
+                f"{what}: {folder} holds a variant only ({variants[0]}), which is not read."
+                " Download the model's plain weights, too, or rename the file."
+            )
         found = sorted(f.name for f in folder.iterdir() if f.suffix in (".bin", ".ckpt", ".pt"))
         raise ValueError(
             f"{what}: {folder} holds no .safetensors file{f' (found {found[0]})' if found else ''}."

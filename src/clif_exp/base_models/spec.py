@@ -8,12 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from clif_exp.artifacts.files import file_digest, write_text
-from clif_exp.base_models.checks import check_model_folder, check_pipeline_folder, check_weights
+from clif_exp.base_models.checks import (
+    VARIANTS,
+    check_model_folder,
+    check_pipeline_folder,
+    check_weights,
+)
 from clif_exp.base_models.families import FAMILIES, Family, family_named
 from clif_exp.base_models.sam import is_hub_file
 
 _WEIGHT_PATTERNS = ["*.json", "*.txt", "*.safetensors"]
-_UNUSED = (".fp16.safetensors", ".non_ema.safetensors")  # variants, which no loader here asks for
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ def _pin_revision(repo: str, revision: str | None, family: Family) -> str:
             revision=revision,
             allow_patterns=[f"{part}/*{p[1:]}" for part in parts for p in _WEIGHT_PATTERNS]
             + ["model_index.json"],
-            ignore_patterns=[f"*{ending}" for ending in _UNUSED],
+            ignore_patterns=[f"*{ending}" for ending in VARIANTS],
         )
     except Exception as error:
         raise ValueError(
@@ -198,7 +202,7 @@ def customised_weights(spec: BaseModels) -> str:
     digest = hashlib.sha256()
     for part in ("unet", *spec.record.encoders):
         for file in sorted((pipeline_folder(spec) / part).glob("*.safetensors")):
-            if not file.name.endswith(_UNUSED):
+            if not file.name.endswith(VARIANTS):
                 digest.update(f"\n{part}/{file.name}:".encode() + _file_digest(file))
     return digest.hexdigest()
 

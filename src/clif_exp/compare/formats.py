@@ -132,7 +132,8 @@ def _broken(head: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return text.replace("|", r"\|").replace("\n", " ")
+    """Return text for Markdown, which would take `<milo>` for a tag."""
+    return text.replace("|", r"\|").replace("<", "&lt;").replace("\n", " ")
 
 
 def _markdown_cell(cell: Cell) -> str:

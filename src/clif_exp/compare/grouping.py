@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from clif_exp.compare.run import Run, Scalar, differing
+from clif_exp.compare.run import Run, Scalar, differing, whole
 from clif_exp.compare.saved import is_place
 
 CAST_SEED = "dataset.cast_seed"
@@ -307,7 +307,7 @@ def _shown(value: Scalar) -> str:
     """Write a setting as YAML does: null, true, 16, 0.001."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
+    return str(whole(value))
 
 
 def _comparable(value: Scalar) -> str:

@@ -24,7 +24,6 @@ log = logging.getLogger("clif_exp")
 
 STATUSES = ("finished", "failed", "killed", "refused", "pruned")
 _YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_NO_RUNS_BELOW = {"wandb", "export", "samples", "__pycache__"}
 # Keys of summary.json -> the setting that says the same, where there is no config.
 _IN_SUMMARY = {
     "experiment": "name",
@@ -89,7 +88,6 @@ def run_folders(path: Path) -> Iterator[Path]:
                 name
                 for name in below
                 if not name.startswith(".")
-                and name not in _NO_RUNS_BELOW
                 and not re.fullmatch("[0-9a-f]{64}.*", name)  # artifacts
             )
 

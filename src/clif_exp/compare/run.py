@@ -76,5 +76,10 @@ def differing(runs: Sequence[Run]) -> list[str]:
     found: dict[str, set[str]] = {}
     for run in runs:
         for key, value in run.settings.items():
-            found.setdefault(key, set()).add(repr(value))
+            found.setdefault(key, set()).add(repr(whole(value)))
     return [key for key, values in found.items() if key != "seed" and len(values) > 1]
+
+
+def whole(value: Scalar) -> Scalar:
+    """Return 1 for 1.0: a config may write either, and both make the same run."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

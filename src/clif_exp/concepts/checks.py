@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from clif_exp.artifacts.files import file_digest
@@ -119,7 +121,7 @@ def shared_images(source: str, concepts: Sequence[Concept], base: Path) -> list[
             place = f"{where}{short_path(image.file, base)} {same}"
             if first is concept:
                 problems.append(f"{place}. Remove one.")
-            elif not (_marked(image) and _marked(earlier)):
+            elif not (image.marked and earlier.marked):
                 problems.append(
                     f"{place} of concept {shown(first.name)}. Remove one, or give both a mask or a"
                     " box that shows which is which."
@@ -127,8 +129,21 @@ def shared_images(source: str, concepts: Sequence[Concept], base: Path) -> list[
     return problems
 
 
-def _marked(image: ConceptImage) -> bool:
-    return image.mask is not None or image.box is not None or image.point is not None
+def note_shared(concepts: Sequence[Concept]) -> list[Concept]:
+    """Note in which images, that `shared_images` has let pass, several concepts are marked."""
+    times = Counter(
+        file_digest(image.file) for of in concepts for image in of.images if image.marked
+    )
+    return [
+        replace(
+            concept,
+            images=tuple(
+                replace(image, shared=image.marked and times[file_digest(image.file)] > 1)
+                for image in concept.images
+            ),
+        )
+        for concept in concepts
+    ]
 
 
 def _image_problems(image: ConceptImage, base: Path) -> list[str]:

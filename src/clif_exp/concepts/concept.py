@@ -16,7 +16,8 @@ class ConceptImage:
     """One reference image.
 
     `caption` names the concept as `<name>`, once a set is read (`captions.py`). `point` (x, y) and
-    `box` (x0, y0, x1, y1) are px of the upright image.
+    `box` (x0, y0, x1, y1) are px of the upright image. `shared`: another concept of the set is
+    marked in the same photograph.
     """
 
     file: Path
@@ -24,6 +25,12 @@ class ConceptImage:
     caption: str | None = None
     point: tuple[int, int] | None = None
     box: tuple[int, int, int, int] | None = None
+    shared: bool = False
+
+    @property
+    def marked(self) -> bool:
+        """Whether the user has said where in the photograph the concept is."""
+        return any(mark is not None for mark in (self.mask, self.box, self.point))
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ class ConceptSet:
                         image.caption,
                         image.point,
                         image.box,
+                        *(["shared"] if image.shared else []),
                     ]
                     for image in concept.images
                 ],

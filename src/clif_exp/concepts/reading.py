@@ -26,7 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from clif_exp.concepts.captions import place_concept
-from clif_exp.concepts.checks import concept_problems, name_problems, shared_images
+from clif_exp.concepts.checks import (
+    concept_problems,
+    name_problems,
+    note_shared,
+    shared_images,
+)
 from clif_exp.concepts.concept import Concept, ConceptImage, ConceptSet
 from clif_exp.concepts.description import Description, short_path
 from clif_exp.concepts.intake import CaptionChange, Intake
@@ -101,6 +106,7 @@ def _read(
         concepts_left_out=tuple(c.name for c in found.concepts if c not in taken),
         notes=(*found.notes, *_outside(concepts, base)),
     )
+    concepts = note_shared(concepts)
     return ConceptSet(name=found.name, root=base, concepts=tuple(concepts), intake=intake)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from clif_exp.diffusion.images import PAIR, PRIOR, SINGLE, TrainingImage
 from clif_exp.training.steps import step_generator
+
+_SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Mixture:
         pair_share: share of M pairs, in [0, 1].
         prior_share: share of prior images, in [0, 1].
         caption_dropout: share of captions replaced by the empty one.
-        flip: mirror single images at random (never pairs: their captions name sides).
+        flip: mirror single images at random (never pairs, nor where a caption names a side).
         seed: of everything random.
     """
 
@@ -96,6 +99,7 @@ class MixedBatches:
             caption = options[_below(len(options), generator)]
             dropped = _uniform(generator) < self.mixture.caption_dropout
             mirrored = self.mixture.flip and kind == SINGLE and _uniform(generator) < 0.5
+            mirrored = mirrored and not _SIDES.search(caption)
             chosen.append(index)
             captions.append("" if dropped else caption)
             rows.append(index + len(self.images) if mirrored else index)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from clif_exp.artifacts.files import read_jsonl
+from clif_exp.concepts.images import load_grey_mask, load_rgb
+from clif_exp.diffusion.framing import WHOLE, Frame, Key, Segment, frame_of, read_segments
 from clif_exp.diffusion.scales import Placement, draw_placement
 from clif_exp.prompts.evaluation import TRAINING_TEMPLATES
 
@@ -36,6 +38,7 @@ class TrainingImage:
         captions: captions that are true of it; one is drawn each time.
         masks: where its concepts are (white), joined; empty: everywhere.
         placement: the image at another scale; None: as it is.
+        frame: what of a photograph is shown.
     """
 
     file: Path
@@ -44,6 +47,7 @@ class TrainingImage:
     captions: tuple[str, ...]
     masks: tuple[Path, ...] = ()
     placement: Placement | None = None
+    frame: Frame = WHOLE
 
 
 def training_images(
@@ -58,10 +62,11 @@ def training_images(
     Args:
         concepts: whose reference images.
         manifest: folder of the M pairs, or None.
-        segments: folder of curation's segments, for masks that the user did not give; or None.
+        segments: folder of curation's segments, for masks that the user did not give, and for
+            where marked concepts are; or None.
         prior: folders of prior images.
     """
-    images = single_images(concepts, masks=segment_masks(segments) if segments else {})
+    images = single_images(concepts, segments=read_segments(segments) if segments else {})
     if manifest is not None:
         images += pair_images(manifest, names={concept.name for concept in concepts.concepts})
     for folder in prior:
@@ -72,14 +77,12 @@ def training_images(
     return images
 
 
-def single_images(
-    concepts: ConceptSet, *, masks: Mapping[tuple[str, int], Path]
-) -> list[TrainingImage]:
+def single_images(concepts: ConceptSet, *, segments: Mapping[Key, Segment]) -> list[TrainingImage]:
     """List a concept set's images, captioned from templates where they have no caption.
 
     Args:
         concepts: the set.
-        masks: (concept, number of its image) -> mask, for images without one of their own.
+        segments: (concept, number of its image) -> what curation has found.
     """
     images = []
     for concept in concepts.concepts:
@@ -89,10 +92,16 @@ def single_images(
             if image.caption:
                 assert named in image.caption, "captions name their concept once a set is read"
                 captions = (image.caption,)
-            mask = image.mask or masks.get((concept.name, number))
+            segment = segments.get((concept.name, number))
+            mask = image.mask or (segment.mask if segment else None)
             images.append(
                 TrainingImage(
-                    Path(image.file), SINGLE, concept.name, captions, (Path(mask),) if mask else ()
+                    Path(image.file),
+                    SINGLE,
+                    concept.name,
+                    captions,
+                    (Path(mask),) if mask else (),
+                    frame=frame_of(image, segment),
                 )
             )
     return images
@@ -151,23 +160,13 @@ def pair_images(manifest: Path, *, names: set[str]) -> list[TrainingImage]:
     return images
 
 
-def segment_masks(segments: Path) -> dict[tuple[str, int], Path]:
-    """Return (concept, number of its image) -> mask of the whole concept, as curation found it."""
-    return {
-        (line["concept"], line["image"]): Path(segments) / line["mask"]
-        for line in read_jsonl(Path(segments) / "segments.jsonl")
-        if line["kind"] == "whole"
-    }
-
-
-def load_pixels(file: Path, *, resolution: int, placement: Placement | None = None) -> Tensor:
-    """Read an image, scaled and centre-cropped to a square: float32 [3, R, R] in [-1, 1]."""
-    from clif_exp.concepts.images import load_rgb
-
-    image = ImageOps.fit(load_rgb(file), (resolution, resolution), Image.Resampling.LANCZOS)
-    if placement is not None:
-        image = placement.apply(image)
-    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 127.5 - 1.0
+def load_pixels(image: TrainingImage, *, resolution: int) -> Tensor:
+    """Read an image, scaled and cropped to a square: float32 [3, R, R] in [-1, 1]."""
+    shown = image.frame.show(load_rgb(image.file))
+    square = image.frame.square(shown, resolution, resampling=Image.Resampling.LANCZOS)
+    if image.placement is not None:
+        square = image.placement.apply(square)
+    return torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1).float() / 127.5 - 1.0
 
 
 def load_mask(image: TrainingImage, *, resolution: int, latent_size: tuple[int, int]) -> Tensor:
@@ -180,13 +179,10 @@ def load_mask(image: TrainingImage, *, resolution: int, latent_size: tuple[int, 
     """
     if not image.masks:
         return torch.ones(1, *latent_size)
-    from clif_exp.concepts.images import load_grey_mask
-
     joined = np.zeros((resolution, resolution), np.float32)
     for file in image.masks:
-        fitted = ImageOps.fit(
-            load_grey_mask(file), (resolution, resolution), Image.Resampling.BILINEAR
-        )
+        mask = load_grey_mask(file)
+        fitted = image.frame.square(mask, resolution, resampling=Image.Resampling.BILINEAR)
         if image.placement is not None:
             fitted = image.placement.apply(fitted, fill=0)
         joined = np.maximum(joined, np.asarray(fitted, np.float32) / 255.0)
@@ -244,9 +240,7 @@ def encode_training_images(
     for mirrored in (False, True) if flip else (False,):
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
-            pixels = torch.stack(
-                [load_pixels(i.file, resolution=resolution, placement=i.placement) for i in batch]
-            )
+            pixels = torch.stack([load_pixels(image, resolution=resolution) for image in batch])
             latents.append(
                 encode_images(vae, pixels.flip(-1) if mirrored else pixels).float().cpu()
             )

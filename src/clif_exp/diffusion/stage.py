@@ -87,7 +87,7 @@ def train_diffusion(
         spec: resolved base models.
         concepts: what is customised.
         manifest: folder of the M pairs, or None (no mixing).
-        segments: folder of curation's segments, whose masks a masked loss uses; or None.
+        segments: folder of curation's segments: masks, and where marked concepts are; or None.
         embeddings: file of stage 1, or None: embeddings start from the class words. What stage 1
             changed in the text encoders is read from the same folder.
         trainer: how to run.
@@ -119,8 +119,7 @@ def train_diffusion(
             layers = encoder.config.num_hidden_layers
             freeze_unread(tower(encoder), read=spec.record.layers_read(name, layers=layers))
     tuning = settings.unet_tuning(position=position)
-    masks = segments if settings.needs_masks else None
-    images = training_images(concepts, manifest=manifest, segments=masks, prior=prior)
+    images = training_images(concepts, manifest=manifest, segments=segments, prior=prior)
     if (scales := settings.scale_augmentation) is not None:
         images = at_scales(images, variants=scales.variants, seed=seed)
     module, batches = _prepare(

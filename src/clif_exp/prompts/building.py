@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from clif_exp.concepts.pairs import seen_pairs
-from clif_exp.prompts.articles import indefinite
+from clif_exp.prompts.articles import with_article
 from clif_exp.prompts.evaluation import (
     EvaluationPrompt,
     Layout,
@@ -67,7 +67,7 @@ def _fill(
     slots = dict(zip("abc", names, strict=False))
     text = template.format(**{slot: f"<{name}>" for slot, name in slots.items()}, **words)
     class_text = template.format(
-        **{slot: indefinite(concepts[name]) for slot, name in slots.items()}, **words
+        **{slot: with_article(concepts[name]) for slot, name in slots.items()}, **words
     )
     return text, class_text
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from clif_exp.prompts.articles import indefinite
+from clif_exp.prompts.articles import with_article
 from clif_exp.prompts.sentences import Sentence
 from clif_exp.prompts.worlds import PromptWorld, Split
 
@@ -92,6 +92,6 @@ def _sentence(
 
     return Sentence(
         write([f"<{name}>" for name in named]),
-        write([indefinite(concepts[name]) for name in named]),
+        write([with_article(concepts[name]) for name in named]),
         context,
     )

@@ -160,7 +160,9 @@ def _run_as_process(
     Its other ranks repeat their rank 0's command line, which here would be the whole sweep.
     """
     places = [it for it in given["hydra"] if it.lstrip("+").startswith("hydra.searchpath=")]
-    own = [*given["task"], *places, "hydra.mode=RUN", f"hydra.run.dir='{quoted(path)}'"]
+    if (folder := _own_configs()) is not None:
+        places = ["--config-dir", folder, *places]
+    own = [*places, *given["task"], "hydra.mode=RUN", f"hydra.run.dir='{quoted(path)}'"]
     command = [sys.executable, "-m", "clif_exp", *own]
     environment = os.environ | {PARENT: str(os.getpid())}
     code = subprocess.run(command, check=False, env=environment).returncode
@@ -168,6 +170,12 @@ def _run_as_process(
         os.kill(os.getpid(), -code)  # the sweep notes what has ended a job's process
     metrics = json.loads((path / SUMMARY).read_text())["metrics"]
     return code, metrics.get(objective, float("nan")) if objective else None
+
+
+def _own_configs() -> str | None:
+    """Return the folder of a user's own configs that `--config-dir` has named."""
+    sources = HydraConfig.get().runtime.config_sources
+    return next((it.path for it in sources if it.provider == "command-line"), None)
 
 
 def _refused(run: RunDirectory, error: Exception, *, traceback: bool) -> tuple[int, float]:

@@ -36,6 +36,10 @@ EXIT_CODES = {
     "killed": TERMINATED,
 }
 
+_OWN_FOLDER = (
+    "${paths.sweeps}/${name}"  # hydra.sweep.dir in conf/config.yaml: nobody has chosen one
+)
+
 
 def jobs_of(arguments: Sequence[str], context: HydraContext) -> list[Job]:
     """Return the jobs of a command line.
@@ -131,8 +135,8 @@ def place(jobs: Sequence[Job], composed: Sequence[DictConfig], *, config: DictCo
         composed: their configs.
         config: of the sweep; `hydra.sweep.dir` is set unless the user has.
     """
-    stated = [str(override) for override in config.hydra.overrides.hydra]
-    if not any(override.startswith("hydra.sweep.dir=") for override in stated):
+    stated: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    if stated["dir"] == _OWN_FOLDER:
         name = sweep_name([run_name(one.name) for one in composed], jobs)
         with open_dict(config):
             config.hydra.sweep.dir = str(Path(config.paths.sweeps) / name)

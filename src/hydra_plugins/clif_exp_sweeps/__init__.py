@@ -12,7 +12,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 _MANY = 20  # jobs whose composing and foreseeing takes long enough to say so
 
@@ -29,7 +29,8 @@ class ResumingSweeper(Sweeper):
             params: key -> values, as on the command line.
             keep: `clif_exp.sweeps.settings.KeepSettings`; None keeps nothing besides the jobs.
         """
-        self.params, self.keep = dict(params or {}), keep
+        stated: Any = OmegaConf.to_container(OmegaConf.create(dict(params or {})), resolve=True)
+        self.params, self.keep = stated, keep
 
     def setup(
         self,

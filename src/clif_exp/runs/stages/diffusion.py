@@ -63,8 +63,9 @@ def _train_apart(execution: Execution, contrastive: Artifact | None) -> dict[str
     parts = {}
     for position, concept in enumerate(plan.concepts.concepts):
         alone = replace(plan.concepts, concepts=(concept,))
-        masks = plan.config.diffusion.needs_masks
-        segments = segments_of(execution, alone, key=f"segments/{concept.name}") if masks else None
+        # Found again for each, so that no other concept's images enter.
+        needed = plan.config.diffusion.needs_masks or any(it.marked for it in concept.images)
+        segments = segments_of(execution, alone, key=f"segments/{concept.name}") if needed else None
         parts[concept.name] = _train_concepts(
             execution,
             alone,

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 
+from clif_exp.runs.composing import given_overrides
 from clif_exp.runs.config import Config
+from clif_exp.runs.directory import sweep_of
 
 # Overrides that change no result say nothing about a run.
 _INDIFFERENT = re.compile(
@@ -43,13 +44,11 @@ def labels_of(config: Config, *, folder: Path) -> Labels:
         config: the job's.
         folder: the job's; a sweep names it by the overrides that vary, and a hash.
     """
-    known = HydraConfig.initialized()
-    hydra = HydraConfig.get() if known else None
-    in_sweep = hydra is not None and hydra.mode == RunMode.MULTIRUN
-    if in_sweep:
-        name, group = re.sub(r"-[0-9a-f]{8}$", "", folder.name), folder.parent.name
+    if (sweep := sweep_of(folder)) is not None:
+        name, group = re.sub(r"-[0-9a-f]{8}$", "", folder.name), sweep.name
     else:
-        overrides = list(hydra.overrides.task) if hydra is not None else []
+        known = HydraConfig.initialized()
+        overrides = given_overrides(HydraConfig.get())["task"] if known else []
         name, group = " ".join([config.name, *telling(overrides)]), config.name
     of_config = (config.method.name, config.model.family, config.dataset.name)
     return Labels(name[:_LONGEST], group, config.method.name, tuple(dict.fromkeys(of_config)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,7 +67,8 @@ class WandbTracker:
             by_agent = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
             self.ledger = Ledger(folder / LEDGER, identity=by_agent)
             self._held.callback(self.ledger.close)
-            if self.ledger.part is not None and (steps := last_steps(Path(self.ledger.part))):
+            part = self.ledger.part
+            if part is not None and (steps := last_steps(Path(part))) is not None:
                 self.ledger.correct(steps)
             self._run = wandb.init(
                 id=self.ledger.identity,
@@ -184,7 +186,9 @@ class WandbTracker:
         """Log the export, and what it was made from as the run's inputs."""
         inputs = [self._input(source) for source in results.sources]
         model = self._wandb.Artifact(
-            f"{results.facts['experiment']}-export", type="model", metadata=dict(results.facts)
+            re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{results.facts['experiment']}-export"),
+            type="model",
+            metadata=dict(results.facts),
         )
         for file in sorted(export.rglob("*")):
             if file.is_file():

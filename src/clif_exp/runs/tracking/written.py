@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 _SECONDS = 60  # a run of 100,000 rows is read in far less
+_HEADER = 7  # bytes of a run's file before its first record
 
 
 def last_steps(run: Path) -> dict[str, int] | None:
@@ -22,8 +23,11 @@ def last_steps(run: Path) -> dict[str, int] | None:
         run: the folder `offline-run-...`.
 
     Returns:
-        None if the file cannot be read.
+        None if the file cannot be read; nothing if a kill came before anything was written.
     """
+    files = list(run.glob("*.wandb"))
+    if files and all(file.stat().st_size <= _HEADER for file in files):
+        return {}
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)]
     try:
         # The exit code is not 0 for the file of a killed run, which has no end.
