@@ -86,6 +86,14 @@ def test_pickled_weights_are_refused(written, tmp_path):
         resolve(spec)
 
 
+def test_a_variant_alone_is_refused_before_it_is_loaded(written, tmp_path):
+    spec = _copy(written, tmp_path)
+    folder = tmp_path / "models/pipeline/text_encoder"
+    (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")
+    with pytest.raises(ValueError, match=r"text_encoder: .*a variant only \(model\.fp16\."):
+        resolve(spec)
+
+
 def test_code_that_comes_with_a_model_is_refused(written, tmp_path):
     spec = _copy(written, tmp_path)
     index = tmp_path / "models/pipeline/model_index.json"

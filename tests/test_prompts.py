@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from clif_exp.concepts.pairs import seen_pairs
+from clif_exp.prompts.articles import with_article
 from clif_exp.prompts.building import build_prompts, select_pairs
 from clif_exp.prompts.evaluation import TRAINING_TEMPLATES
 from clif_exp.prompts.prior import prior_capacity, prior_prompts
@@ -52,6 +53,28 @@ def test_articles_fit_the_class_word():
         for prompt in prompt_set({"ann": "alien"}, pairs=0, prior=0, single_per_concept=1)
     ]
     assert texts == ["a photo of an alien"]
+
+
+@pytest.mark.parametrize(
+    ("phrase", "said"),
+    [
+        ("unicorn", "a unicorn"),
+        ("European man", "a European man"),
+        ("uninvited guest", "an uninvited guest"),
+        ("umbrella", "an umbrella"),
+        ("hourglass", "an hourglass"),
+        ("house", "a house"),
+        ("glasses", "glasses"),
+        ("sneakers", "sneakers"),
+    ],
+)
+def test_articles_follow_the_sound(phrase, said):
+    assert with_article(phrase) == said
+    texts = [
+        prompt.class_text
+        for prompt in prompt_set({"it": phrase}, pairs=0, prior=0, single_per_concept=1)
+    ]
+    assert texts == [f"a photo of {said}"]
 
 
 def test_sides_are_those_of_the_sentence():

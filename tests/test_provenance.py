@@ -19,6 +19,11 @@ def test_the_command_can_be_typed_again_and_holds_no_secret(monkeypatch):
     assert "torch " in found["versions"]
 
 
+def test_a_trials_command_says_nothing_of_its_searchs_storage():
+    found = describe_run(["seed=1", "pruning.trial={storage:/home/me/study.journal,number:3}"])
+    assert found["command"] == "python -m clif_exp seed=1"
+
+
 def test_a_gpu_is_named_as_the_driver_does(tmp_path):
     file = tmp_path / "information"
     file.write_text("Model: \t\t NVIDIA H100 80GB HBM3\nIRQ:   \t\t 0\n")

@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from clif_exp.compare import measures
+from clif_exp.compare.formats import markdown
 from clif_exp.compare.grouping import group
 from clif_exp.compare.reading import read
-from run_folders import write_sweep
+from clif_exp.compare.table import Cell, Table
+from run_folders import write_run, write_sweep
 
 
 @pytest.fixture
@@ -46,3 +48,15 @@ def test_metrics_are_checked_before_there_are_runs():
         measures.check([right], option="keep.metrics")
     with pytest.raises(ValueError, match=r"keep\.metrics: found 'multi/intakt'.*mean intact"):
         measures.check(["multi/intakt"], option="keep.metrics")
+
+
+def test_one_is_the_same_setting_however_it_is_written(tmp_path):
+    for name, alpha, seed in (("a", "1.0", 0), ("b", "1", 1)):
+        write_run(tmp_path / name, f"diffusion.alpha={alpha}", f"seed={seed}")
+    (found,) = group(read([tmp_path])).groups
+    assert len(found.runs) == 2
+
+
+def test_markdown_takes_no_concept_for_a_tag():
+    table = Table("", ["concept", "n"], [[Cell("<milo>|x"), Cell("1")]])
+    assert "| &lt;milo>\\|x | 1 |" in markdown([table], [])

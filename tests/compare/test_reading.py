@@ -61,6 +61,12 @@ def test_a_folder_given_twice_is_read_once(tmp_path):
     assert len(read([tmp_path, folder, tmp_path / "runs"])) == 1
 
 
+def test_runs_may_be_called_like_what_lies_in_a_run(tmp_path):
+    for name in ("samples", "export", "wandb"):
+        write_run(tmp_path / "runs" / name / "a")
+    assert len(read([tmp_path])) == 3
+
+
 def test_settings_are_those_that_omegaconf_resolves():
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):

@@ -98,6 +98,19 @@ def test_pairs_are_never_mirrored_and_dropped_captions_are_empty():
     assert set(_mixed(caption_dropout=1.0)(0)["captions"]) == {""}
 
 
+def test_a_caption_that_names_a_side_is_not_mirrored():
+    batches = _mixed(flip=True, pair_share=0.0)
+    sided = "a photo of <rick> on the LEFT of the sofa"
+    images = [replace(batches.images[0], captions=(sided,))]
+    mixture = replace(batches.mixture, pair_share=0.0)
+    never = MixedBatches(
+        images, batches.latents_NCHW, None, mixture, num_timesteps=1000, captions=["", sided]
+    )
+    assert {float(value) for step in range(10) for value in never(step)["latents"].unique()} == {0}
+    mirrored = replace(never, latents_NCHW=torch.tensor([1.0, -1.0]).view(2, 1, 1, 1))
+    assert {float(v) for step in range(10) for v in mirrored(step)["latents"].unique()} == {1.0}
+
+
 @pytest.mark.parametrize(
     ("family", "embeddings_train"),
     [("sd15", True), ("sd15", False), ("sd21", True), ("sdxl", True), ("sdxl", False)],

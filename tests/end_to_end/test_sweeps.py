@@ -172,6 +172,24 @@ def test_a_setting_may_follow_what_is_swept(clif_exp):
     assert "'dataset.cast_seed=${seed}'" in result.summary()["provenance"]["command"]
 
 
+@pytest.mark.parametrize("way", ["++hydra.sweep.dir=elsewhere", "in a config"])
+def test_a_sweep_is_put_where_it_was_asked_for(clif_exp, tmp_path, way):
+    own = tmp_path / "own" / "experiment"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text(
+        "# @package _global_\ndefaults: [clif]\nhydra:\n  sweep: {dir: elsewhere}\n"
+        "  mode: MULTIRUN\n  sweeper:\n    params:\n      seed: '0,1'\n"
+        "      generation.prompts: {split: tuning}\n"
+    )
+    asked = ("seed=0,1", way) if "=" in way else ("--config-dir", "own", "+experiment=mine")
+    result = clif_exp(*([] if asked[0] == "--config-dir" else ["-m"]), *SHORT, *asked)
+    assert result.code == 0, result.errors
+    assert len(list((tmp_path / "elsewhere").glob("*/summary.json"))) == 2
+    if asked[0] == "--config-dir":
+        config = OmegaConf.load(next((tmp_path / "elsewhere").glob("*/.hydra/config.yaml")))
+        assert config.generation.prompts.split == "tuning"
+
+
 def test_two_sweeps_into_one_folder_at_once_are_refused(clif_exp, tmp_path):
     with process_lock(tmp_path / "multirun" / "mine" / ".sweep.lock"):
         result = clif_exp("-m", *SHORT, "seed=0,1", "name=mine")
@@ -215,8 +233,13 @@ def test_own_configs_lie_beside_an_installed_package(clif_exp, tmp_path):
 @pytest.mark.slow
 def test_ddp_jobs_of_a_sweep_run_each_once(clif_exp, tmp_path):
     store = tmp_path / "store"
+    own = tmp_path / "own" / "experiment"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("# @package _global_\ndefaults: [clif]\nname: seed\n")
     given = ("debug=fast", "trainer=ddp_sim", "seed=0,1,2", "hydra.launcher.workers=2")
-    result = clif_exp("-m", *given, store=store)
+    # each job starts a command of its own, which must find the user's configs, too
+    mine = ("--config-dir", str(tmp_path / "own"), "+experiment=mine")
+    result = clif_exp("-m", *mine, *given, store=store)
     assert result.code == 0, result.errors[-2000:]
     assert [result.summary(index)["status"] for index in range(3)] == ["finished"] * 3
     assert len(list((tmp_path / "multirun" / "seed").glob("*/summary.json"))) == 3
