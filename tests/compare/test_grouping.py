@@ -8,7 +8,7 @@ import pytest
 
 from clif_exp.compare import measures
 from clif_exp.compare.formats import markdown
-from clif_exp.compare.grouping import group
+from clif_exp.compare.grouping import group, label_values
 from clif_exp.compare.reading import read
 from clif_exp.compare.table import Cell, Table
 from run_folders import write_run, write_sweep
@@ -60,3 +60,8 @@ def test_one_is_the_same_setting_however_it_is_written(tmp_path):
 def test_markdown_takes_no_concept_for_a_tag():
     table = Table("", ["concept", "n"], [[Cell("<milo>|x"), Cell("1")]])
     assert "| &lt;milo>\\|x | 1 |" in markdown([table], [])
+
+
+def test_a_label_has_room_for_values_where_its_settings_have_none():
+    assert label_values("method=clif, generation.guidance=null") == ["clif", "null"]
+    assert label_values("all runs") == ["all runs"]

@@ -18,7 +18,7 @@ import pytest
 from clif_exp.compare import grouping, measures
 from clif_exp.compare.__main__ import main
 from clif_exp.compare.comparison import compare, notes
-from clif_exp.compare.grouping import find_group, group, label_values, select
+from clif_exp.compare.grouping import find_group, group, select
 from clif_exp.compare.reading import read
 from clif_exp.compare.saved import PLACES
 from clif_exp.evaluation.metrics import METRICS, compared
@@ -146,11 +146,6 @@ def test_what_a_method_brings_with_it_keeps_no_pair_apart(tmp_path):
     )
     with pytest.raises(ValueError, match="2 groups called 'clif'; there are: method=clif, diff"):
         find_group(by_default, "clif")
-
-
-def test_a_label_has_room_for_values_where_its_settings_have_none():
-    assert label_values("method=clif, generation.guidance=null") == ["clif", "null"]
-    assert label_values("all runs") == ["all runs"]
 
 
 def test_failed_repeated_and_foreign_runs_are_counted_apart(tmp_path):

@@ -10,6 +10,8 @@ from pathlib import Path
 from clif_exp.artifacts.files import file_digest
 from clif_exp.concepts.intake import Intake
 
+TRUTH_FILE = "truth.json"  # beside concepts.yaml, of ToonWorld's sets: which attributes they have
+
 
 @dataclass(frozen=True)
 class ConceptImage:

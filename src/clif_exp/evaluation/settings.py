@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
     from clif_exp.evaluation.figures import FigureReader
 
-TRUTH_FILE = "truth.json"  # beside a set's concepts.yaml: which attributes they have
-
 
 class JudgeSettings(Strict):
     """The models that measure alignment; none of them may be one that stage 1 trains against.

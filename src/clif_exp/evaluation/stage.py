@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.files import write_json
 from clif_exp.base_models.checks import check_weights
+from clif_exp.concepts.concept import TRUTH_FILE
 from clif_exp.evaluation.alignment import Judge, check_independent, reference_files
 from clif_exp.evaluation.assignment import Truth
 from clif_exp.evaluation.correlation import write_correlation
@@ -19,7 +20,6 @@ from clif_exp.evaluation.metrics import REGIONAL
 from clif_exp.evaluation.models import ReaderInputs, packaged_model
 from clif_exp.evaluation.results import write_results, write_thumbnails
 from clif_exp.evaluation.scoring import Evaluator
-from clif_exp.evaluation.settings import TRUTH_FILE
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels

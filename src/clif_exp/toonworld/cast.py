@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from clif_exp.concepts.concept import TRUTH_FILE
 from clif_exp.toonworld.characters import look_alike, sample_character
 from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.placing import place_single
@@ -325,4 +326,4 @@ def write_cast(
     (out / "concepts.yaml").write_text(
         yaml.safe_dump({"name": "toonworld", "concepts": concepts}, sort_keys=False)
     )
-    (out / "truth.json").write_text(json.dumps(truth, indent=2) + "\n")
+    (out / TRUTH_FILE).write_text(json.dumps(truth, indent=2) + "\n")

@@ -117,6 +117,8 @@ def _reconstruct(execution: Execution, trained: Artifact) -> Artifact | None:
     """
     plan, config = execution.plan, execution.plan.config
     settings = reconstruction_settings(config)
+    marked = any(image.marked for concept in plan.concepts.concepts for image in concept.images)
+    segments = execution.artifacts.get("segments") if marked else None
 
     def build(out: Path) -> None:
         from clif_exp.diffusion.stage import train_diffusion
@@ -126,7 +128,7 @@ def _reconstruct(execution: Execution, trained: Artifact) -> Artifact | None:
             spec=plan.spec,
             concepts=plan.concepts,
             manifest=None,
-            segments=None,
+            segments=segments.path if segments else None,
             embeddings=trained.path / EMBEDDINGS_FILE,
             trainer=config.trainer,
             seed=config.seed,
@@ -147,6 +149,7 @@ def _reconstruct(execution: Execution, trained: Artifact) -> Artifact | None:
             "concepts": plan.concepts_fingerprint,
             "base": plan.base_fingerprint,
             "embeddings": trained.fingerprint,
+            **({"segments": segments.fingerprint} if segments else {}),
         },
         build=build,
         work=settings.steps,

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.files import content_digest
+from clif_exp.concepts.concept import TRUTH_FILE
 from clif_exp.evaluation.models import packaged_model
-from clif_exp.evaluation.settings import TRUTH_FILE, EvaluationSettings
+from clif_exp.evaluation.settings import EvaluationSettings
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.store import built_at
+from clif_exp.concepts.concept import TRUTH_FILE
 from clif_exp.curation.settings import FIELDS
-from clif_exp.evaluation.settings import TRUTH_FILE
 from clif_exp.export.settings import ExportSettings
 from clif_exp.runs.directory import sweep_of
 
