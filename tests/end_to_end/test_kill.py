@@ -30,7 +30,7 @@ def kill_during(
     ("stage", "how"),
     [
         ("diffusion", signal.SIGKILL),
-        ("diffusion", signal.SIGTERM),
+        pytest.param("diffusion", signal.SIGTERM, marks=pytest.mark.slow),
         *(
             pytest.param(name, signal.SIGKILL, marks=pytest.mark.slow)
             for name in ("segments", "contexts", "contrastive", "generation")

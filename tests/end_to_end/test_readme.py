@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from clif_exp.runs.messages import config_folder
+
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 
@@ -45,12 +47,24 @@ def test_the_commands_are_found_in_the_readme():
         assert part in found, part
 
 
+def test_the_commands_have_every_experiment_but_studies_and_what_needs_a_download():
+    shown = " ".join(commands())
+    for file in sorted((config_folder() / "experiment").glob("*.yaml")):
+        # Sweeps over casts and seeds at the whole budget, composed in tests/test_config.py; data
+        # sets that need a download are run in test_benchmarks.py.
+        study = re.search(r"^  - (study|table1|table1_18)$", file.read_text(), flags=re.MULTILINE)
+        elsewhere = study or "_sd" in file.stem
+        if not elsewhere and file.stem not in ("study", "dreambench", "customconcept101"):
+            assert re.search(rf"\+experiment=(\w+,)*{file.stem}\b", shown), file.stem
+
+
 # With `debug=fast` the command without arguments is the one that says so.
 @pytest.mark.parametrize("line", [line for line in commands() if line])
 def test_each_command_runs_with_a_tiny_budget(clif_exp, line):
     # One seed stands for three: test_sweeps.py has a sweep over seeds.
     line = line.replace("seed=0,1,2", "seed=0")
-    run(clif_exp, line, *([] if "debug=fast" in line else ["debug=fast"]))
+    few = ["dataset.size=2"] if "dataset=photos" in line else []  # all four take twice as long
+    run(clif_exp, line, *few, *([] if "debug=fast" in line else ["debug=fast"]))
 
 
 def test_the_drawing_commands_run_on_a_runs_export(finished, tmp_path, monkeypatch, capsys):

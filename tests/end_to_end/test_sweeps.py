@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import random
-import re
 import signal
 import time
 from collections import Counter
@@ -23,30 +22,6 @@ from clif_exp.compare.writing import ENDINGS, EVERYTHING, RUNS
 from clif_exp.runs.messages import choices, config_folder
 from clif_exp.studies.figures import CAPTIONS
 from stopped_sweeps import SHORT, started_sweep, summaries, wait_for_jobs, wait_for_orphans
-
-STUDIES = {"study"} | {  # sweeps over casts and seeds at the whole budget
-    file.stem
-    for file in (config_folder() / "experiment").glob("*.yaml")
-    if re.search(r"^  - (study|table1|table1_18)$", file.read_text(), flags=re.MULTILINE)
-}
-
-
-# What needs a download is composed in tests/test_config.py, and run in test_benchmarks.py.
-@pytest.mark.parametrize(
-    "experiment",
-    [
-        name
-        for name in choices("experiment")
-        if "_sd" not in name and name not in ("dreambench", "customconcept101", *STUDIES)
-    ],
-)
-def test_every_experiment_runs_with_a_tiny_budget(clif_exp, experiment):
-    result = clif_exp(f"+experiment={experiment}", "debug=fast")
-    assert result.code == 0, result.errors
-    summary = result.summary()
-    assert summary["status"] == "finished"
-    assert summary["experiment"] == experiment
-    assert result.folders[-1].parent.name == experiment
 
 
 @pytest.mark.parametrize("method", choices("method"))
@@ -148,7 +123,7 @@ def test_a_refused_job_says_so_and_the_others_run(clif_exp):
 
 
 def test_a_search_from_the_config_runs_all_its_jobs(clif_exp):
-    result = clif_exp("hparams_search=grid", "debug=fast", "diffusion.learning_rate=5.0e-4")
+    result = clif_exp("hparams_search=grid", *SHORT, "diffusion.learning_rate=5.0e-4")
     assert result.code == 0, result.errors
     assert len(result.folders) == 2, "what the command line states replaces the config's values"
     assert all(folder.parent.name == "grid" for folder in result.folders)
