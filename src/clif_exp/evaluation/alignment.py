@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clif_exp.base_models.hub import split_revision
+
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
@@ -221,8 +223,10 @@ def check_independent(path: str | Path, contrastive: Mapping[str, str]) -> None:
     Raises:
         ValueError: the judge is one of the contrastive checkpoints.
     """
-    for encoder, checkpoint in contrastive.items():
-        same = str(path) == str(checkpoint) or (
+    judge, _ = split_revision(path)
+    for encoder, named in contrastive.items():
+        checkpoint, _ = split_revision(named)
+        same = judge == checkpoint or (
             Path(path).exists()
             and Path(checkpoint).exists()
             and Path(path).resolve() == Path(checkpoint).resolve()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from clif_exp.base_models.hub import located
 from clif_exp.concepts.images import load_rgb
 from clif_exp.evaluation.detect_and_compare import square_crop
 from clif_exp.evaluation.figures import Figure
@@ -31,8 +32,8 @@ class OpenVocabularyReader:
     Args:
         references: concept -> reference images.
         queries: what to look for, "a person", "an animal", ...; usually the class words.
-        detector: an OWLv2 checkpoint, folder or hub id.
-        features: a DINOv2 checkpoint, folder or hub id.
+        detector: an OWLv2 checkpoint, folder or hub id, also with "@" and a commit.
+        features: a DINOv2 checkpoint, alike.
         min_score: boxes below this confidence are dropped.
         leak_margin: likeness to another concept counts as leaked only beyond the references' own by
             this much.
@@ -59,12 +60,14 @@ class OpenVocabularyReader:
             Owlv2Processor,
         )
 
-        owl: Any = Owlv2ForObjectDetection.from_pretrained(detector, use_safetensors=True)
+        path, at = located(detector)
+        owl: Any = Owlv2ForObjectDetection.from_pretrained(path, use_safetensors=True, **at)
         self.detector = owl.to(device).eval()
-        self.detector_processor: Any = Owlv2Processor.from_pretrained(detector)
-        dino: Any = AutoModel.from_pretrained(features, use_safetensors=True)
+        self.detector_processor: Any = Owlv2Processor.from_pretrained(path, **at)
+        path, at = located(features)
+        dino: Any = AutoModel.from_pretrained(path, use_safetensors=True, **at)
         self.features = dino.to(device).eval()
-        self.features_processor = AutoImageProcessor.from_pretrained(features)
+        self.features_processor = AutoImageProcessor.from_pretrained(path, **at)
         self.queries, self.device = list(queries), device
         self.min_score, self.max_overlap, self.leak_margin = min_score, max_overlap, leak_margin
         # References show the whole image; cropping them to the same detector's best box compares
