@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clif_exp.concepts.concept import ConceptSet
+from clif_exp.concepts.concept import ConceptImage, ConceptSet
+from clif_exp.concepts.images import mask_box
 from clif_exp.concepts.reading import read_concept_set
 from clif_exp.curation import stage
 from clif_exp.curation.manifest import read_contexts, read_manifest, read_segments
@@ -114,6 +115,59 @@ def test_curation_walks_from_images_to_pairs_and_a_page(tmp_path, spec, drawn, c
     told = left_out(segments, contexts, concepts=drawn, naming=True, kinds="GRM")
     unnamed = sum(line["kind"] == "part" and line["part"] is None for line in lines)
     assert [text for text in told if text.startswith(f"{unnamed} of ")]
+
+
+@pytest.mark.parametrize("marked", ["mask", "box", "point"])
+def test_large_photographs_are_shrunk_and_their_masks_are_as_large_as_they(
+    tmp_path, spec, drawn, marked
+):
+    (concept, *_) = drawn.concepts
+    file, mask = concept.images[0].file, concept.images[0].mask
+    for name, source in (("large.png", file), ("large_mask.png", mask)):
+        image = Image.open(source)
+        times = 800 // image.width
+        large = image.resize((times * image.width, times * image.height), Image.Resampling.NEAREST)
+        large.save(tmp_path / name)
+    truth = np.asarray(Image.open(tmp_path / "large_mask.png")) > 127
+    x0, y0, x1, y1 = mask_box(truth)
+    marks = {
+        "mask": {"mask": tmp_path / "large_mask.png"},
+        "box": {"box": (x0, y0, x1, y1)},
+        "point": {"point": ((x0 + x1) // 2, (y0 + y1) // 2)},
+    }
+    photograph = ConceptImage(tmp_path / "large.png", **marks[marked])
+    one = replace(drawn, concepts=(replace(concept, images=(photograph,)),))
+    shrunk = REGIONS.model_copy(update={"max_side": 256})
+    stage.segment_concepts(
+        tmp_path / "out", concepts=one, spec=spec, segmenter=shrunk, captioner=LENIENT
+    )
+    whole, *parts = read_segments(tmp_path / "out")
+    found = np.asarray(Image.open(tmp_path / "out" / whole["mask"])) > 127
+    assert found.shape == truth.shape
+    overlap, edges = (0.95, 8) if marked == "mask" else (0.85, 40)  # found by regions' outlines
+    assert iou(found, truth) > overlap
+    assert np.abs(np.subtract(whole["box"], (x0, y0, x1, y1))).max() <= edges
+    assert whole["how"] == marked
+    assert parts
+    for line in (whole, *parts):
+        assert max(line["cutout_size"]) <= 256
+        assert Image.open(tmp_path / "out" / line["mask"]).size == truth.shape[::-1]
+
+
+def test_a_mask_of_which_shrinking_leaves_nothing_is_refused(tmp_path, spec, drawn):
+    pixels = np.zeros((2048, 2048), np.uint8)
+    pixels[::256, ::256] = 255  # 64 of them
+    Image.fromarray(pixels).save(tmp_path / "dots.png")
+    Image.new("RGB", (2048, 2048)).save(tmp_path / "large.png")
+    photograph = ConceptImage(tmp_path / "large.png", mask=tmp_path / "dots.png")
+    one = replace(drawn, concepts=(replace(drawn.concepts[0], images=(photograph,)),))
+    shrunk = REGIONS.model_copy(update={"max_side": 256})
+    with pytest.raises(
+        ValueError, match=r"dots\.png: nothing is left of it at segmenter\.max_side"
+    ):
+        stage.segment_concepts(
+            tmp_path / "out", concepts=one, spec=spec, segmenter=shrunk, captioner=LENIENT
+        )
 
 
 def test_contexts_come_from_the_base_model_and_are_the_same_again(tmp_path, spec, contexts):

@@ -124,6 +124,7 @@ SEGMENTER = SegmenterSettings.model_validate(
         "name": "felzenszwalb",
         "target": None,
         "settings": REGIONS,
+        "max_side": 2048,
         "choose": {"weights": WEIGHTS, "min_area": 0.01, "max_area": 0.9, "max_border": 0.5},
         "over_segmentation": {
             "inside": 0.85,

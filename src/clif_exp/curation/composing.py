@@ -173,7 +173,7 @@ def _shape(figure: Image.Image) -> np.ndarray:
     return np.asarray(figure.getchannel("A")) > 127
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=64)  # photographs' take up to 16 MB each
 def _cutout(file: Path, flip: bool) -> Image.Image:
     image = Image.open(file).convert("RGBA")
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image

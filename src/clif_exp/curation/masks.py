@@ -105,6 +105,12 @@ def cut_out(
     return Image.fromarray(rgba[2:-2, 2:-2], "RGBA"), (x0, y0, x1, y1)
 
 
+def resized(mask_HW: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a bool mask in another size, (width, height) in px."""
+    image = Image.fromarray(mask_HW.astype(np.uint8) * 255, "L")
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR)) > 127
+
+
 def write_png(file: Path, image: Image.Image) -> None:
     """Write a PNG atomically: a killed run leaves a whole file or none."""
     buffer = io.BytesIO()

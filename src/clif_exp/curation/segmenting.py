@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import ceil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from clif_exp.concepts.concept import Concept, ConceptImage
 from clif_exp.concepts.images import load_mask, load_rgb, on_white
 from clif_exp.curation.captioners.build import Captioner
-from clif_exp.curation.masks import tidy
+from clif_exp.curation.masks import resized, tidy
 from clif_exp.curation.parts import Part, name_parts, over_segment
 from clif_exp.curation.segmenters.proposals import Proposals, Segmenter
 from clif_exp.curation.segmenters.regions import RegionSegmenter
@@ -28,12 +31,13 @@ class Segmented:
     """One image of a concept, segmented.
 
     Args:
-        image: uint8 RGB [H, W, 3].
+        image: uint8 RGB [H, W, 3], shrunk to `max_side`.
         whole_HW: the concept, bool [H, W].
         how: what decided: mask, point, box, or the segmenter's name.
         score: how sure the choice is.
         measures: what a choice by measure rests on; empty where the user decided.
         parts: regions of the concept, named or not.
+        size: (width, height) in px before it was shrunk; None: as it is.
     """
 
     image: np.ndarray
@@ -42,6 +46,19 @@ class Segmented:
     score: float
     measures: Mapping[str, float]
     parts: list[Part] = field(default_factory=list)
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class _Photograph:
+    """A reference image, shrunk, and what its user has marked there, in px of the shrunk one."""
+
+    file: Path
+    size: tuple[int, int]  # before
+    image: np.ndarray
+    mask_HW: np.ndarray | None
+    point: tuple[int, int] | None
+    box: tuple[int, int, int, int] | None
 
 
 def segment_concept(
@@ -54,6 +71,7 @@ def segment_concept(
     over_segmentation: Mapping[str, Any],
     naming: Mapping[str, Any],
     fallback: bool,
+    max_side: int,
 ) -> list[Segmented]:
     """Cut a concept out of each of its images and name its parts (CLIF, section 4.1).
 
@@ -66,6 +84,7 @@ def segment_concept(
         over_segmentation: thresholds of `over_segment`.
         naming: how `name_parts` names.
         fallback: where the segmenter finds nothing, try scikit-image's regions before giving up.
+        max_side: longer side in px that images are shrunk to.
 
     Returns:
         One entry per image, in order.
@@ -73,15 +92,15 @@ def segment_concept(
     Raises:
         ValueError: nothing was found in an image; names it and the remedy.
     """
-    images = [np.asarray(load_rgb(reference.file)) for reference in concept.images]
-    proposals = segmenter.propose(images)
+    photographs = [_read(reference, max_side=max_side) for reference in concept.images]
+    proposals = segmenter.propose([photograph.image for photograph in photographs])
     wholes = [
-        _find_whole(concept, reference, image, found, segmenter, clip, choose, fallback)
-        for reference, image, found in zip(concept.images, images, proposals, strict=True)
+        _find_whole(concept, photograph, found, segmenter, clip, choose, fallback)
+        for photograph, found in zip(photographs, proposals, strict=True)
     ]
     missed = [
-        reference.file.name
-        for reference, whole in zip(concept.images, wholes, strict=True)
+        photograph.file.name
+        for photograph, whole in zip(photographs, wholes, strict=True)
         if whole.how.endswith(_FALLBACK)
     ]
     if missed:
@@ -93,10 +112,10 @@ def segment_concept(
         )
     names = captioner.parts(
         concept,
-        [on_white(image, whole.whole_HW) for image, whole in zip(images, wholes, strict=True)],
+        [on_white(whole.image, whole.whole_HW) for whole in wholes],
     )
     results = []
-    for whole, found in zip(wholes, proposals, strict=True):
+    for photograph, whole, found in zip(photographs, wholes, proposals, strict=True):
         regions = over_segment(found, whole.whole_HW, **over_segmentation) if names else []
         if names and not regions and fallback and segmenter.name == "sam":
             (found,) = RegionSegmenter().propose([whole.image])
@@ -109,9 +128,7 @@ def segment_concept(
             clip=clip,
             **naming,
         )
-        results.append(
-            Segmented(whole.image, whole.whole_HW, whole.how, whole.score, whole.measures, parts)
-        )
+        results.append(replace(whole, parts=parts, size=photograph.size))
     return results
 
 
@@ -140,24 +157,45 @@ def find_object(
     )
 
 
+def _read(reference: ConceptImage, *, max_side: int) -> _Photograph:
+    """Read an image and what is marked in it, shrunk."""
+    image = load_rgb(reference.file)
+    size, scale = image.size, min(1.0, max_side / max(image.size))
+    mask = None if reference.mask is None else load_mask(reference.mask, size=size)
+    point, box = reference.point, reference.box
+    if scale < 1.0:
+        width, height = (max(round(scale * side), 1) for side in size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+        if mask is not None and not (mask := resized(mask, (width, height))).any():
+            raise ValueError(
+                f"{reference.mask}: nothing is left of it at segmenter.max_side={max_side}. Paint"
+                " the whole concept white, or raise that setting."
+            )
+        if point is not None:
+            point = (int(scale * point[0]), int(scale * point[1]))
+        if box is not None:
+            x0, y0, x1, y1 = box
+            box = (int(scale * x0), int(scale * y0), ceil(scale * x1), ceil(scale * y1))
+            box = (box[0], box[1], min(box[2], width), min(box[3], height))
+    return _Photograph(reference.file, size, np.asarray(image), mask, point, box)
+
+
 def _find_whole(
     concept: Concept,
-    reference: ConceptImage,
-    image: np.ndarray,
+    photograph: _Photograph,
     found: Proposals,
     segmenter: Segmenter,
     clip: RegionText,
     choose: Mapping[str, Any],
     fallback: bool,
 ) -> Segmented:
-    where = f"concept '{concept.name}': {reference.file.name}"
-    if reference.mask is not None:
-        return Segmented(image, load_mask(reference.mask, size=image.shape[1::-1]), "mask", 1.0, {})
-    if reference.box is not None or reference.point is not None:
-        kind = "box" if reference.box is not None else "point"
-        prompted = segmenter.prompt(
-            image, point=None if reference.box is not None else reference.point, box=reference.box
-        )
+    where, image = f"concept '{concept.name}': {photograph.file.name}", photograph.image
+    if photograph.mask_HW is not None:
+        return Segmented(image, photograph.mask_HW, "mask", 1.0, {})
+    if photograph.box is not None or photograph.point is not None:
+        kind = "box" if photograph.box is not None else "point"
+        point = None if photograph.box is not None else photograph.point
+        prompted = segmenter.prompt(image, point=point, box=photograph.box)
         if (
             kind == "point"
             # a point lies in a button, a jacket and a person: the one that could be the concept is

@@ -17,7 +17,7 @@ from clif_exp.base_models.spec import BaseModels
 from clif_exp.concepts.concept import Concept, ConceptSet
 from clif_exp.concepts.images import mask_box
 from clif_exp.curation.library import Library
-from clif_exp.curation.masks import cut_out, write_mask, write_png
+from clif_exp.curation.masks import cut_out, resized, write_mask, write_png
 from clif_exp.curation.planning import can_stand_together
 from clif_exp.curation.segmenters.settings import SegmenterSettings
 from clif_exp.curation.settings import (
@@ -46,7 +46,7 @@ def segment_concepts(
 
     Writes `segments.jsonl` (one line per whole and part: concept, image, file, kind, part, mask,
     cutout, box in px, cutout_size, area, score, how), `masks/` (grey PNG in the image's size) and
-    `cutouts/` (RGBA PNG of the box).
+    `cutouts/` (RGBA PNG of the box, of an image of at most `segmenter.max_side` px).
 
     Args:
         out: folder to fill; concepts finished by an earlier, killed run are kept.
@@ -84,6 +84,7 @@ def segment_concepts(
             over_segmentation=dict(segmenter.over_segmentation),
             naming=dict(captioner.naming),
             fallback=segmenter.fallback,
+            max_side=segmenter.max_side,
         )
         lines = [
             line
@@ -263,6 +264,7 @@ def _write_segmented(out: Path, concept: Concept, number: int, found: Any) -> li
     for index, (kind, part, mask, score, similarity) in enumerate(regions):
         stem = f"{concept.name}_{number:02d}" + (f"_part_{index:02d}" if kind == "part" else "")
         cutout, _ = cut_out(found.image, mask)
+        mask = mask if found.size is None else resized(mask, found.size)
         write_mask(out / "masks" / f"{stem}.png", mask)
         write_png(out / "cutouts" / f"{stem}.png", cutout)
         lines.append(

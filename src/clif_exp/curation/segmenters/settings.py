@@ -126,6 +126,8 @@ class SegmenterSettings(StageSettings):
         target: "package.module:callable" of a user's own segmenter, which gets `settings` as they
             are.
         settings: the segmenter's own settings.
+        max_side: longer side in px that images are shrunk to before; larger ones take more memory
+            than their cut-outs are worth at any canvas. Masks are written in the images' own size.
         choose: which mask is the concept.
         over_segmentation: which masks are its parts.
         fallback: where nothing is found try scikit-image's regions before giving up.
@@ -136,6 +138,7 @@ class SegmenterSettings(StageSettings):
     name: Literal["sam", "provided", "felzenszwalb"]
     target: str | None
     settings: Any
+    max_side: Annotated[int, Field(ge=256)]
     choose: ChooseSettings
     over_segmentation: OverSegmentationSettings
     fallback: bool
