@@ -26,9 +26,10 @@ from scipy.stats import spearmanr
 from clif_exp.artifacts.files import content_digest, read_jsonl
 from clif_exp.artifacts.provenance import git_commit, hardware
 from clif_exp.base_models.spec import packaged_weights
-from clif_exp.evaluation.alignment import Judge, reference_files
+from clif_exp.evaluation.alignment import Judge
 from clif_exp.evaluation.detect_and_compare import compare_figures, square_crop
 from clif_exp.evaluation.readers import OracleReader
+from clif_exp.evaluation.references import held_out
 from clif_exp.evaluation.scoring import open_image
 
 OURS: dict[str, Callable[[dict[str, Any]], float]] = {
@@ -60,8 +61,7 @@ class References:
     def of(self, cast: Path, name: str) -> torch.Tensor:
         """Return the features of one concept's references."""
         if (cast, name) not in self.features:
-            files = reference_files(name, dataset_root=cast, training=[])
-            images = [open_image(file) for file in files]
+            images = [open_image(file) for file in held_out(name, dataset_root=cast)]
             if self.cropped:
                 found = self.oracle.read(images)
                 images = [

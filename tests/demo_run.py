@@ -17,8 +17,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from clif_exp.concepts.concept import ConceptImage
 from clif_exp.contrastive.report import embedding_report
 from clif_exp.evaluation.correlation import write_correlation
+from clif_exp.evaluation.references import held_out
 from clif_exp.evaluation.results import write_results, write_thumbnails
 from clif_exp.prompts.building import build_prompts
 from clif_exp.prompts.evaluation import in_class_words
@@ -208,7 +210,10 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
     evaluation = artifacts["evaluation"]
     write_thumbnails(
         evaluation / "references",
-        {name: sorted((root / "cast" / "held_out" / name).glob("*.png")) for name in NAMES},
+        {
+            name: [ConceptImage(file) for file in held_out(name, dataset_root=root / "cast")]
+            for name in NAMES
+        },
     )
     write_results(
         evaluation,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clif_exp.evaluation.alignment import EmbeddedBatch, Judge, reference_files
+from clif_exp.evaluation.alignment import EmbeddedBatch, Judge
 from clif_exp.evaluation.detect_and_compare import (
     compare_figures,
     detect_and_compare,
@@ -17,6 +17,7 @@ from clif_exp.evaluation.detect_and_compare import (
     square_crop,
 )
 from clif_exp.evaluation.readers import OracleReader
+from clif_exp.evaluation.references import held_out
 from clif_exp.evaluation.scoring import open_image
 from clif_exp.toonworld.drawing.render import render
 from clif_exp.toonworld.placing import place_pair
@@ -126,7 +127,7 @@ def test_on_toonworld_the_right_pair_scores_above_a_mixed_and_a_doubled_one(judg
     mixed = replace(b, species=a.species, style=a.style)  # milo in all that luna wears
     references = {
         name: judge.embed_images(
-            [open_image(file) for file in reference_files(name, dataset_root=tmp_path, training=[])]
+            [open_image(file) for file in held_out(name, dataset_root=tmp_path)]
         )
         for name in names
     }

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from clif_exp.concepts.concept import ConceptImage
 from clif_exp.evaluation import stage
 from clif_exp.evaluation.detect_and_compare import square_crop
 from clif_exp.evaluation.open_vocabulary import OpenVocabularyReader
@@ -78,7 +79,7 @@ def models(tmp_path_factory):
 def references(tmp_path_factory):
     root = tmp_path_factory.mktemp("references")
     return {
-        name: [write_image(root / name / f"{i}.png", size=(60, 40)) for i in range(3)]
+        name: [ConceptImage(write_image(root / name / f"{i}.png", size=(60, 40))) for i in range(3)]
         for name in ("a", "b")
     }
 
@@ -104,7 +105,7 @@ def test_figures_are_boxes_inside_the_image_with_a_likeness_to_every_concept(rea
 
 
 def test_figures_are_compared_by_the_mean_of_all_tokens(reader, references):
-    image = Image.open(references["a"][0]).convert("RGB")
+    image = Image.open(references["a"][0].file).convert("RGB")
     crops = [square_crop(image, (0, 0, 0.5, 1)), image]
     features = reader.embed(crops)
     pixels = reader.features_processor(images=crops, return_tensors="pt").pixel_values

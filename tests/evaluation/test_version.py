@@ -20,7 +20,7 @@ from clif_exp.evaluation.results import collect_metrics
 from clif_exp.evaluation.scoring import Row
 from clif_exp.evaluation.settings import EvaluationSettings
 
-PINNED = {7: "ac5f6c02e7ef935a"}
+PINNED = {8: "ac5f6c02e7ef935a"}
 SLOTS = ("species", "coat", "hat", "hat_colour", "top_colour")
 VALUES = ("red", "blue", "green", "none", AMBIGUOUS, NOT_VISIBLE)
 

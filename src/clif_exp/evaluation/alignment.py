@@ -206,17 +206,6 @@ def reference_cosines(
     return scores
 
 
-def reference_files(name: str, *, dataset_root: Path, training: Sequence[Path]) -> list[Path]:
-    """Return the images in `held_out/<concept>/`, unseen in training, else the training images."""
-    folder = dataset_root / "held_out" / name
-    held_out = sorted(
-        path
-        for path in folder.glob("*")
-        if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
-    )
-    return held_out or list(training)
-
-
 def check_independent(path: str | Path, contrastive: Mapping[str, str]) -> None:
     """Check that the judge is not a CLIP that stage 1 trains against.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from clif_exp.base_models.spec import BaseModels
+    from clif_exp.concepts.concept import ConceptImage
 
 
 def packaged_model(spec: BaseModels, name: str) -> Path:
@@ -33,5 +34,5 @@ class ReaderInputs:
     """
 
     spec: BaseModels
-    references: Mapping[str, Sequence[Path]]
+    references: Mapping[str, Sequence[ConceptImage]]
     device: str

@@ -10,18 +10,19 @@ empty.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from clif_exp.base_models.hub import located
-from clif_exp.concepts.images import load_rgb
 from clif_exp.evaluation.detect_and_compare import square_crop
 from clif_exp.evaluation.figures import Figure
+from clif_exp.evaluation.references import load_reference
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from clif_exp.concepts.concept import ConceptImage
 
 _BATCH = 64  # images of at most 224 x 224 px at a time
 
@@ -43,7 +44,7 @@ class OpenVocabularyReader:
 
     def __init__(
         self,
-        references: Mapping[str, Sequence[Path]],
+        references: Mapping[str, Sequence[ConceptImage]],
         *,
         queries: Sequence[str],
         detector: str,
@@ -73,7 +74,7 @@ class OpenVocabularyReader:
         # References show the whole image; cropping them to the same detector's best box compares
         # like with like.
         self.references = {
-            name: self._reference_features(files) for name, files in references.items()
+            name: self._reference_features(images) for name, images in references.items()
         }
         self.shared = {
             (a, b): float((self.references[a] @ self.references[b].T).mean())
@@ -146,8 +147,8 @@ class OpenVocabularyReader:
             for (left, top, right, bottom), score in kept
         ]
 
-    def _reference_features(self, files: Sequence[Path]) -> Tensor:
-        images = [load_rgb(file) for file in files]
+    def _reference_features(self, references: Sequence[ConceptImage]) -> Tensor:
+        images = [load_reference(reference) for reference in references]
         boxes = [self._detect(image) for image in images]
         return self._class_tokens(
             [

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from clif_exp.artifacts.files import write_json, write_jsonl
-from clif_exp.concepts.images import load_rgb
+from clif_exp.concepts.concept import ConceptImage
 from clif_exp.evaluation import matrices
 from clif_exp.evaluation.assignment import Truth
 from clif_exp.evaluation.metrics import REGIONAL
+from clif_exp.evaluation.references import load_reference
 from clif_exp.evaluation.scoring import Row
 
 
@@ -92,12 +93,16 @@ def describe(row: Row, *, group: str) -> dict[str, Any]:
 
 
 def write_thumbnails(
-    out: Path, references: Mapping[str, Sequence[Path]], *, per_concept: int = 3, side: int = 256
+    out: Path,
+    references: Mapping[str, Sequence[ConceptImage]],
+    *,
+    per_concept: int = 3,
+    side: int = 256,
 ) -> None:
     """Copy a few references, at most `side` px, so that a report needs only this artifact."""
-    for name, files in references.items():
+    for name, own_images in references.items():
         (out / name).mkdir(parents=True, exist_ok=True)
-        for index, file in enumerate(files[:per_concept]):
-            image = load_rgb(file)
+        for index, reference in enumerate(own_images[:per_concept]):
+            image = load_reference(reference)
             image.thumbnail((side, side))
             image.save(out / name / f"{index}.png")

@@ -12,16 +12,18 @@ from PIL import Image
 
 from clif_exp.artifacts.files import read_jsonl, write_json
 from clif_exp.artifacts.sharing import share
-from clif_exp.concepts.images import load_rgb
 from clif_exp.evaluation.alignment import EmbeddedBatch, Judge
 from clif_exp.evaluation.assignment import Truth
 from clif_exp.evaluation.confusion import Judgement, judge_image
 from clif_exp.evaluation.detect_and_compare import square_crop
 from clif_exp.evaluation.figures import Figure, FigureReader
 from clif_exp.evaluation.metrics import METRICS
+from clif_exp.evaluation.references import load_reference
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from clif_exp.concepts.concept import ConceptImage
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Evaluator:
         *,
         names: Sequence[str],
         truth: Truth | None,
-        references: Mapping[str, Sequence[Path]],
+        references: Mapping[str, Sequence[ConceptImage]],
         presence_threshold: float,
         identity_threshold: float,
         batch_size: int,
@@ -75,8 +77,8 @@ class Evaluator:
         self.clip_references: dict[str, Tensor] = {}
         self.dino_references: dict[str, Tensor] = {}
         self.figure_references: dict[str, Tensor] = {}
-        for name, files in references.items():
-            images = [load_rgb(file) for file in files]  # upright and opaque, as training saw them
+        for name, own_images in references.items():
+            images = [load_reference(reference) for reference in own_images]
             self.clip_references[name] = judge.embed_images(images)
             if judge.dino is not None:
                 self.dino_references[name] = judge.embed_images_dino(images)

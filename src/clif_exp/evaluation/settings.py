@@ -265,7 +265,7 @@ class EvaluationSettings(StageSettings):
             `generation.guidance=regional`, for the report; an artifact of its own.
     """
 
-    VERSION: ClassVar[int] = 7
+    VERSION: ClassVar[int] = 8
 
     judge: JudgeSettings
     reader: Annotated[ReaderSettings, Field(discriminator="kind")]

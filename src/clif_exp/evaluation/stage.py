@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from clif_exp.artifacts.files import write_json
 from clif_exp.base_models.checks import check_weights
 from clif_exp.concepts.concept import TRUTH_FILE
-from clif_exp.evaluation.alignment import Judge, check_independent, reference_files
+from clif_exp.evaluation.alignment import Judge, check_independent
 from clif_exp.evaluation.assignment import Truth
 from clif_exp.evaluation.correlation import write_correlation
 from clif_exp.evaluation.distance import AFTER_STAGE_1, AFTER_TRAINING
 from clif_exp.evaluation.metrics import REGIONAL
 from clif_exp.evaluation.models import ReaderInputs, packaged_model
+from clif_exp.evaluation.references import find_references
 from clif_exp.evaluation.results import write_results, write_thumbnails
 from clif_exp.evaluation.scoring import Evaluator
 
@@ -157,18 +158,6 @@ def load_judge(settings: EvaluationSettings, *, spec: BaseModels, device: str) -
         device=device,
         batch_size=settings.batch_size,
     )
-
-
-def find_references(concepts: ConceptSet, dataset_root: Path) -> dict[str, list[Path]]:
-    """Return the images that each concept's generated images are compared with."""
-    return {
-        concept.name: reference_files(
-            concept.name,
-            dataset_root=dataset_root,
-            training=[image.file for image in concept.images],
-        )
-        for concept in concepts.concepts
-    }
 
 
 def find_truth(
