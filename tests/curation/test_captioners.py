@@ -103,6 +103,10 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"a")
                 time.sleep(0.05)
 
+    def _refuse(self, option: str) -> None:
+        message = f"Unsupported parameter: '{option}' is not supported with this model."
+        self._send(400, {"error": {"message": message, "param": option}})
+
     def _refuse_and_quote_the_key(self) -> None:
         # The key is where a message is cut, and in a broken line.
         quoted = self.headers["Authorization"].split()[-1]
@@ -127,6 +131,8 @@ class Handler(BaseHTTPRequestHandler):
         "deep": lambda self: self._send(200, b"[" * 100_000),
         "echo": lambda self: self._send(200, self.headers["Authorization"]),
         "redirect": lambda self: self._send(307, b"", Location="http://127.0.0.1:9/v1"),
+        "no max_tokens": lambda self: self._refuse("max_tokens"),
+        "no temperature": lambda self: self._refuse("temperature"),
         "401": _refuse_and_quote_the_key,
     }
 
@@ -173,6 +179,20 @@ def test_a_good_answer_is_asked_for_once_and_kept(serve, tmp_path):
 def test_a_passing_error_is_tried_again(serve):
     server = serve("503", '```json\n["hat"]\n```')
     assert ask() == ["hat"]
+    assert len(server.asked) == 2
+
+
+def test_a_model_that_takes_no_limit_or_temperature_is_asked_without(serve):
+    server = serve("no max_tokens", "no temperature", '["hat"]')
+    assert ask() == ["hat"]
+    given = [{"temperature", "max_tokens"} & set(request) for request in server.asked]
+    assert given == [{"temperature", "max_tokens"}, {"temperature"}, set()]
+
+
+def test_an_option_that_is_refused_though_it_is_not_sent_ends_the_run(serve):
+    server = serve("no max_tokens")
+    with pytest.raises(RuntimeError, match=r"concept 'rick'.*status 400 .*'max_tokens' is not"):
+        ask()
     assert len(server.asked) == 2
 
 

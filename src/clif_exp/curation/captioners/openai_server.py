@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from PIL import Image
@@ -19,6 +19,9 @@ from clif_exp.artifacts.files import write_json
 from clif_exp.concepts.concept import Concept
 from clif_exp.curation.captioners.answers import parse_parts
 from clif_exp.secrets import masked
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 MAX_BYTES = 1 << 20
 """A list of part names takes some hundred bytes; nobody needs more than a megabyte around it."""
@@ -124,13 +127,7 @@ class OpenAICaptioner:
             ) as client,
         ):
             try:
-                # Raw: the client's own types trust that the body is what the API promises.
-                answer = await client.chat.completions.with_raw_response.create(
-                    model=self.model,
-                    messages=[{"role": "user", "content": content}],
-                    temperature=0.0,
-                    max_tokens=200,
-                )
+                answer = await self._complete(client, content)
             except APITimeoutError:
                 found = f"no whole answer within {self.timeout:g} s, {self.max_retries + 1} times"
             except APIConnectionError as error:
@@ -151,6 +148,24 @@ class OpenAICaptioner:
             " OPENAI_BASE_URL and the server, or use captioner=provided with parts in"
             " concepts.yaml."
         )
+
+    async def _complete(self, client: AsyncOpenAI, content: list[Any]) -> Any:
+        """Ask, and once more without each option that the server's model does not take."""
+        from openai import BadRequestError
+
+        options: dict[str, Any] = {"temperature": 0.0, "max_tokens": 200}
+        while True:
+            try:
+                # Raw: the client's own types trust that the body is what the API promises.
+                return await client.chat.completions.with_raw_response.create(
+                    model=self.model, messages=[{"role": "user", "content": content}], **options
+                )
+            except BadRequestError as error:
+                # Models that reason refuse both; what is read of an answer is bounded anyway.
+                refused = [name for name in options if name in error.response.text]
+                if not refused:
+                    raise
+                options = {key: value for key, value in options.items() if key not in refused}
 
     def _shown(self, text: str) -> str:
         """The start of what a server sent, in one line."""
