@@ -39,21 +39,6 @@ def test_the_concept_stands_where_the_caption_speaks_of_it(caption, expected):
 
 
 @pytest.mark.parametrize(
-    ("caption", "class_word", "expected"),
-    [
-        ("you can see a can", "can", "you can see <it>"),
-        ("you can see the red can", "can", "you can see the red <it>"),
-        ("A can can roll", "can", "<it> can roll"),
-        ("cans and can openers", "can", "cans and <it> openers"),
-        ("bear with a Teddy-Bear", "teddy bear", "bear with <it>"),
-    ],
-)
-def test_the_class_word_counts_where_it_is_a_noun(caption, class_word, expected):
-    placed = place_concept(caption, Concept("it", class_word, ()), others=[], aliases={})
-    assert placed.text == expected
-
-
-@pytest.mark.parametrize(
     ("caption", "reason"),
     [
         ("a photo of <morty>", "names morty, but not rick"),

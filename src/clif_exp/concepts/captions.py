@@ -9,10 +9,6 @@ from dataclasses import dataclass
 from clif_exp.concepts.concept import Concept
 
 _MARKER = re.compile(r"<([^<>]+)>")
-_ARTICLE = re.compile(r"\ban?\s+$", re.IGNORECASE)
-_DETERMINED = re.compile(  # "the", "my tall"
-    r"\b(?:an?|the|this|that|my|our|your|his|her|its|their|one)\s+(?:[\w-]+\s+)?$", re.IGNORECASE
-)
 _PLACEHOLDER = re.compile(r"<tok>|\{\}", re.IGNORECASE)
 
 
@@ -35,10 +31,9 @@ def place_concept(
     """Write `<name>` where a caption speaks of its concept.
 
     That is, in this order, where it says `<name>`, `<TOK>` (Mix-of-Show) or `{}`; the name in plain
-    words; the class word, without its indefinite article, where it first is a noun, if one can tell
-    by an article or the like, or at its first mention. A caption that says none of them gets
-    `<name>` at its end. One that names another concept but not its own is not taken: training would
-    learn the other's name for this one's look.
+    words; the class word, without its indefinite article, at its first mention. A caption that says
+    none of them gets `<name>` at its end. One that names another concept but not its own is not
+    taken: training would learn the other's name for this one's look.
 
     Args:
         caption: as the user wrote it.
@@ -65,11 +60,11 @@ def place_concept(
     for other in others:
         if f"<{other}>" in text or _mention(other).search(text):
             return Placed(None, f"names {other}, but not {concept.name}")
-    if mentions := list(_mention(concept.class_word).finditer(text)):
-        # "you can see a can": what follows an article or the like is the noun.
-        nouns = (one for one in mentions if _DETERMINED.search(text[: one.start()]))
-        one = next(nouns, mentions[0])
-        return Placed(_ARTICLE.sub("", text[: one.start()]) + named + text[one.end() :])
+    by_class = re.compile(
+        r"(?:\b(?:an?)\s+)?" + _mention(concept.class_word).pattern, re.IGNORECASE
+    )
+    if (placed := by_class.sub(named, text, count=1)) != text:
+        return Placed(placed)
     return Placed(f"{text.rstrip(' .,;:!')}, {named}")
 
 
