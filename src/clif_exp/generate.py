@@ -251,7 +251,7 @@ def _strips(prompts: list[str]) -> dict[str, str]:
 def check_base(base: str, *, family: Family) -> None:
     """Refuse a base model's folder that is incomplete, broken or of another family."""
     from clif_exp.base_models.checks import check_pipeline_folder
-    from clif_exp.base_models.hub import is_local
+    from clif_exp.base_models.spec import is_local
 
     if not is_local(base):
         return  # a hub id, which only loading can check

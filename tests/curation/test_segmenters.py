@@ -16,7 +16,7 @@ from clif_exp.curation.segmenters.build import build_segmenter
 from clif_exp.curation.segmenters.proposals import Proposals
 from clif_exp.curation.segmenters.regions import RegionSegmenter
 from clif_exp.curation.selection import choose_whole
-from clif_exp.runs.preparation import find_segmenter
+from clif_exp.runs.preparation import check_segmenter
 from support import default_config, settings
 
 SAM = default_config("segmenter=sam").segmenter
@@ -196,11 +196,11 @@ def test_the_checkpoint_that_sd_models_name_is_a_file_in_a_folder_of_the_hub(tmp
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert sam.resolve_checkpoint(name).samefile(file)
     spec = replace(NO_MODELS, segmenter_checkpoint=name)
-    find_segmenter(config, spec)
+    check_segmenter(config, spec)
     file.unlink()
     with pytest.raises(ValueError, match=r"cannot be fetched .*segmenter=felzenszwalb"):
-        find_segmenter(config, spec)
-    find_segmenter(default_config("model=sd15", "segmenter=felzenszwalb"), NO_MODELS)
+        check_segmenter(config, spec)
+    check_segmenter(default_config("model=sd15", "segmenter=felzenszwalb"), NO_MODELS)
 
 
 def test_bad_checkpoints_and_names_are_refused_with_a_remedy(tmp_path):

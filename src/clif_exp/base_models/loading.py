@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from clif_exp.base_models.checks import check_same_text_tower, check_same_tokenizer
 from clif_exp.base_models.families import family_of_pipeline
-from clif_exp.base_models.hub import located
 from clif_exp.base_models.spec import BaseModels
 
 if TYPE_CHECKING:
@@ -206,10 +205,9 @@ def load_contrastive(
     from transformers import CLIPImageProcessor, CLIPModel
 
     checkpoint = spec.contrastive[encoder]
-    path, at = located(checkpoint)
     with quiet_loading():
         model: Any = CLIPModel.from_pretrained(
-            path, use_safetensors=True, dtype=dtype or torch.float32, **at
+            checkpoint, use_safetensors=True, dtype=dtype or torch.float32
         )
     tokenizer, pipeline_encoder = load_text_encoders(spec, only=[encoder])[encoder]
     if check:
@@ -221,7 +219,7 @@ def load_contrastive(
         )
     if torch.device(device).type == "cpu":
         model.set_attn_implementation("eager")
-    processor = CLIPImageProcessor.from_pretrained(path, **at)
+    processor = CLIPImageProcessor.from_pretrained(checkpoint)
     return model.to(device).requires_grad_(False).eval(), tokenizer, processor
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.files import file_digest
-from clif_exp.base_models.hub import is_hub_file, split_revision
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -94,6 +93,15 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
+def is_hub_file(checkpoint: str) -> bool:
+    """Return whether a checkpoint's name means a file on the hub: "owner/repository/file"."""
+    return (
+        not Path(checkpoint).expanduser().exists()
+        and not checkpoint.startswith((".", "/", "~"))
+        and checkpoint.partition("@")[0].count("/") >= 2
+    )
+
+
 def resolve_checkpoint(checkpoint: str | None) -> Path:
     """Return a checkpoint's local path.
 
@@ -116,10 +124,10 @@ def resolve_checkpoint(checkpoint: str | None) -> Path:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-        named, revision = split_revision(checkpoint)
-        owner, name, file = named.split("/", 2)
+        repository, _, revision = checkpoint.partition("@")
+        owner, name, file = repository.split("/", 2)
         try:
-            return Path(hf_hub_download(f"{owner}/{name}", file, revision=revision))
+            return Path(hf_hub_download(f"{owner}/{name}", file, revision=revision or None))
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
             raise ValueError(
                 f"segmenter.settings.checkpoint: {checkpoint} cannot be fetched"

@@ -8,9 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from clif_exp.artifacts.files import file_digest, write_text
-from clif_exp.base_models.checks import check_model_folder, check_pipeline_folder, check_weights
+from clif_exp.base_models.checks import (
+    VARIANTS,
+    check_model_folder,
+    check_pipeline_folder,
+    check_weights,
+)
 from clif_exp.base_models.families import FAMILIES, Family, family_named
-from clif_exp.base_models.hub import CONFIGS, VARIANTS, fetch, is_hub_file, is_local, pin
+from clif_exp.base_models.sam import is_hub_file
+
+_WEIGHT_PATTERNS = ["*.json", "*.txt", "*.safetensors"]
 
 
 @dataclass(frozen=True)
@@ -24,10 +31,9 @@ class BaseModels:
         revision: commit of a hub id; None takes the newest and `resolve` records which one that
             was.
         contrastive: text encoder -> CLIP checkpoint, folder or hub id, whose text tower equals the
-            pipeline's; `resolve` adds the commit to a hub id: ``owner/name@commit``.
+            pipeline's.
         resolution: side of the images in px.
-        segmenter_checkpoint: SAM weights, or None for the segmenter's own choice; `pin_segmenter`
-            adds the commit to a file of the hub.
+        segmenter_checkpoint: SAM weights, or None for the segmenter's own choice.
         domain: the only kind of images that the models know, as a dataset's `domain`; None: any.
     """
 
@@ -63,29 +69,12 @@ def resolve(spec: BaseModels) -> BaseModels:
             f"model.contrastive: found {sorted(spec.contrastive)}; {spec.family} needs one CLIP"
             f" checkpoint for each of {expected}, because a pipeline holds no image tower."
         )
-    contrastive = {}
     for encoder, checkpoint in spec.contrastive.items():
-        field = f"model.contrastive.{encoder}"
         if is_local(checkpoint):
-            check_model_folder(Path(checkpoint), what=field)
-        contrastive[encoder] = pin(checkpoint, field=field)
+            check_model_folder(Path(checkpoint), what=f"model.contrastive.{encoder}")
     if spec.segmenter_checkpoint is not None and not is_hub_file(spec.segmenter_checkpoint):
         check_weights(Path(spec.segmenter_checkpoint), what="model.segmenter_checkpoint")
-    return replace(spec, contrastive=contrastive)
-
-
-def pin_segmenter(spec: BaseModels) -> BaseModels:
-    """Download SAM's weights, where the hub has them, and name their commit.
-
-    Apart from `resolve`, because not every run's segmenter reads them.
-
-    Raises:
-        ValueError: they cannot be had.
-    """
-    if spec.segmenter_checkpoint is None:
-        return spec
-    named = pin(spec.segmenter_checkpoint, field="model.segmenter_checkpoint")
-    return replace(spec, segmenter_checkpoint=named)
+    return spec
 
 
 def resolve_pipeline(spec: BaseModels) -> BaseModels:
@@ -110,6 +99,12 @@ def resolve_pipeline(spec: BaseModels) -> BaseModels:
         check_pipeline_folder(Path(spec.path), family=spec.family, record=family)
         return replace(spec, revision=None)
     return replace(spec, revision=_pin_revision(str(spec.path), spec.revision, family))
+
+
+def is_local(path: str | Path) -> bool:
+    """Return whether a model path names a folder rather than a hub id (``owner/name``)."""
+    text = str(path)
+    return Path(text).exists() or text.startswith((".", "/", "~")) or text.count("/") != 1
 
 
 def pipeline_folder(spec: BaseModels) -> Path:
@@ -138,12 +133,24 @@ def _fill_in_packaged(spec: BaseModels) -> BaseModels:
 
 def _pin_revision(repo: str, revision: str | None, family: Family) -> str:
     """Download a hub model's safetensors, or find them in the cache; return their commit."""
+    from huggingface_hub import snapshot_download
+
     tokenizers = [encoder.tokenizer for encoder in family.encoders.values()]
     parts = ("unet", "vae", *family.encoders, *tokenizers, "scheduler")
-    endings = (*CONFIGS, "*.safetensors")
-    files = [f"{part}/{ending}" for part in parts for ending in endings]
-    files.append("model_index.json")
-    return fetch(repo, revision=revision, field="model.path", files=files)
+    try:
+        folder = snapshot_download(
+            repo,
+            revision=revision,
+            allow_patterns=[f"{part}/*{p[1:]}" for part in parts for p in _WEIGHT_PATTERNS]
+            + ["model_index.json"],
+            ignore_patterns=[f"*{ending}" for ending in VARIANTS],
+        )
+    except Exception as error:
+        raise ValueError(
+            f"model.path: {repo!r} is neither a folder here nor a model that could be downloaded "
+            f"({type(error).__name__}). Check the name and the network, or give a local folder."
+        ) from error
+    return Path(folder).name
 
 
 def identity(spec: BaseModels) -> str:
@@ -160,8 +167,7 @@ def identity(spec: BaseModels) -> str:
         if path is None:
             continue
         if not is_local(path) or (name == "segmenter" and is_hub_file(path)):
-            commit = f"@{spec.revision}" if name == "pipeline" else ""  # the others' names hold it
-            digest.update(f"{path}{commit}".encode())
+            digest.update(f"{path}@{spec.revision if name == 'pipeline' else ''}".encode())
             continue
         _update_with_content(digest, Path(path).expanduser())
     return digest.hexdigest()

@@ -6,7 +6,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from clif_exp.base_models.hub import is_local, pin, split_revision
 from clif_exp.settings import (
     INDIRECT,
     SPEED,
@@ -63,7 +62,7 @@ class VlmSettings(Strict):
 
     Attributes:
         model: folder or hub id.
-        revision: commit of a hub id; None takes the newest.
+        revision: commit of a hub id.
         max_parts: how many parts to ask for.
         max_new_tokens: length of the answer.
         prompt: the question, with {class_word} and {max_parts}.
@@ -116,19 +115,6 @@ class CaptionerSettings(Strict):
     def own(self) -> dict[str, Any]:
         """Return the captioner's own settings as keyword arguments, checked."""
         return dict(CAPTIONERS[self.name].model_validate(self.settings))
-
-    def pinned(self) -> Self:
-        """Return the settings with the commit of a model that the hub has.
-
-        Raises:
-            ValueError: it has none of that name.
-        """
-        if self.name != "vlm" or is_local(self.own()["model"]):
-            return self
-        own = self.own()
-        named = f"{own['model']}@{own['revision']}" if own["revision"] else own["model"]
-        _, commit = split_revision(pin(named, field="captioner.settings.model"))
-        return self.model_copy(update={"settings": own | {"revision": commit}})
 
 
 class ScreenSettings(Strict):

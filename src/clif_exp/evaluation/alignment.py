@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clif_exp.base_models.hub import split_revision
-
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
@@ -212,10 +210,8 @@ def check_independent(path: str | Path, contrastive: Mapping[str, str]) -> None:
     Raises:
         ValueError: the judge is one of the contrastive checkpoints.
     """
-    judge, _ = split_revision(path)
-    for encoder, named in contrastive.items():
-        checkpoint, _ = split_revision(named)
-        same = judge == checkpoint or (
+    for encoder, checkpoint in contrastive.items():
+        same = str(path) == str(checkpoint) or (
             Path(path).exists()
             and Path(checkpoint).exists()
             and Path(path).resolve() == Path(checkpoint).resolve()

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from clif_exp.base_models.hub import located
 from clif_exp.evaluation.detect_and_compare import square_crop
 from clif_exp.evaluation.figures import Figure
 from clif_exp.evaluation.references import load_reference
@@ -33,8 +32,8 @@ class OpenVocabularyReader:
     Args:
         references: concept -> reference images.
         queries: what to look for, "a person", "an animal", ...; usually the class words.
-        detector: an OWLv2 checkpoint, folder or hub id, also with "@" and a commit.
-        features: a DINOv2 checkpoint, alike.
+        detector: an OWLv2 checkpoint, folder or hub id.
+        features: a DINOv2 checkpoint, folder or hub id.
         min_score: boxes below this confidence are dropped.
         leak_margin: likeness to another concept counts as leaked only beyond the references' own by
             this much.
@@ -61,14 +60,12 @@ class OpenVocabularyReader:
             Owlv2Processor,
         )
 
-        path, at = located(detector)
-        owl: Any = Owlv2ForObjectDetection.from_pretrained(path, use_safetensors=True, **at)
+        owl: Any = Owlv2ForObjectDetection.from_pretrained(detector, use_safetensors=True)
         self.detector = owl.to(device).eval()
-        self.detector_processor: Any = Owlv2Processor.from_pretrained(path, **at)
-        path, at = located(features)
-        dino: Any = AutoModel.from_pretrained(path, use_safetensors=True, **at)
+        self.detector_processor: Any = Owlv2Processor.from_pretrained(detector)
+        dino: Any = AutoModel.from_pretrained(features, use_safetensors=True)
         self.features = dino.to(device).eval()
-        self.features_processor = AutoImageProcessor.from_pretrained(path, **at)
+        self.features_processor = AutoImageProcessor.from_pretrained(features)
         self.queries, self.device = list(queries), device
         self.min_score, self.max_overlap, self.leak_margin = min_score, max_overlap, leak_margin
         # References show the whole image; cropping them to the same detector's best box compares

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, model_validator
 
-from clif_exp.base_models.checks import check_model_folder, check_weights
-from clif_exp.base_models.hub import WEIGHTS, fetch, is_local, pin
+from clif_exp.base_models.checks import check_weights
 from clif_exp.evaluation.models import ReaderInputs, packaged_model
 from clif_exp.settings import INDIRECT, SPEED, Count, Range, Share, StageSettings, Strict, Word
 
@@ -26,34 +25,15 @@ class JudgeSettings(Strict):
 
     Attributes:
         path: a CLIPModel folder or hub id; None: judge_clip beside ToonWorld's other models.
-        revision: commit of a hub id; None takes the newest.
+        revision: commit of a hub id.
         image_path: a vision transformer for image_alignment_dino; None measures none.
-        image_revision: commit of a hub id; None takes the newest.
+        image_revision: commit of a hub id.
     """
 
     path: str | None
     revision: str | None
     image_path: str | None
     image_revision: str | None
-
-    def pinned(self) -> Self:
-        """Download the hub's models and return their commits as revisions.
-
-        Raises:
-            ValueError: one cannot be had.
-        """
-
-        def commit(path: str | None, revision: str | None, field: str) -> str | None:
-            if path is None or is_local(path):
-                return revision
-            return fetch(path, revision=revision, field=field, files=WEIGHTS)
-
-        field = "evaluation.judge"
-        revisions = {
-            "revision": commit(self.path, self.revision, f"{field}.path"),
-            "image_revision": commit(self.image_path, self.image_revision, f"{field}.image_path"),
-        }
-        return self.model_copy(update=revisions)
 
 
 class OracleSettings(Strict):
@@ -88,10 +68,6 @@ class OracleSettings(Strict):
             )
         check_weights(self.folder(spec), what="evaluation.reader.path")
 
-    def pinned(self) -> Self:
-        """Return the settings: the oracle is a folder."""
-        return self
-
     def build(self, inputs: ReaderInputs) -> FigureReader | None:
         """Load the reader."""
         from clif_exp.evaluation.readers import OracleReader
@@ -107,8 +83,8 @@ class OpenVocabularySettings(Strict):
     Attributes:
         kind: "open_vocabulary".
         queries: what OWLv2 looks for.
-        detector: folder or hub id, also with "@" and a commit; without one the newest.
-        features: alike.
+        detector: folder or hub id.
+        features: folder or hub id.
         min_score: boxes below this confidence are dropped.
         leak_margin: likeness to another concept beyond the references' own that counts as leaked.
     """
@@ -123,27 +99,7 @@ class OpenVocabularySettings(Strict):
     leak_margin: Share
 
     def check(self, _spec: BaseModels) -> None:
-        """Check folders before anything expensive runs; `pinned` downloads what is on the hub.
-
-        Raises:
-            ValueError: a folder holds no whole weights.
-        """
-        for field in ("detector", "features"):
-            if is_local(getattr(self, field)):
-                folder = Path(getattr(self, field)).expanduser()
-                check_model_folder(folder, what=f"evaluation.reader.{field}")
-
-    def pinned(self) -> Self:
-        """Download the hub's models and return the settings with their commits.
-
-        Raises:
-            ValueError: one cannot be had.
-        """
-        models = {
-            field: pin(getattr(self, field), field=f"evaluation.reader.{field}", files=WEIGHTS)
-            for field in ("detector", "features")
-        }
-        return self.model_copy(update=models)
+        """Check nothing: hub ids can only be checked by loading them."""
 
     def build(self, inputs: ReaderInputs) -> FigureReader | None:
         """Load the reader, which compares figures with each concept's references."""
@@ -174,10 +130,6 @@ class NoReaderSettings(Strict):
 
     def check(self, _spec: BaseModels) -> None:
         """Check nothing."""
-
-    def pinned(self) -> Self:
-        """Return the settings: there is no model."""
-        return self
 
     def build(self, _inputs: ReaderInputs) -> FigureReader | None:
         """Return None: images are not read."""
@@ -275,18 +227,6 @@ class EvaluationSettings(StageSettings):
     attention: Annotated[AttentionSettings, INDIRECT]
     general_pairs: Annotated[GeneralPairsSettings, INDIRECT]
     regional: Annotated[Count, INDIRECT]
-
-    def pinned(self) -> Self:
-        """Download the hub's models and return the settings with their commits.
-
-        They judge what takes hours to train: what cannot be had is said before. Fingerprints hold
-        the commits.
-
-        Raises:
-            ValueError: a model cannot be had.
-        """
-        models = {"judge": self.judge.pinned(), "reader": self.reader.pinned()}
-        return self.model_copy(update=models)
 
     @model_validator(mode="after")
     def _general_pairs_are_read(self) -> Self:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from clif_exp.base_models.hub import is_local
-from clif_exp.base_models.spec import pipeline_folder
+from clif_exp.base_models.spec import is_local, pipeline_folder
 from clif_exp.base_models.unet_tuning.web import STABLE_NAME
 from clif_exp.export.embeddings import FOLDER, loading_code
 from clif_exp.export.nearness import nearness

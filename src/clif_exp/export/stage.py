@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clif_exp.base_models.hub import is_local
 from clif_exp.base_models.scheduler import prediction_of, scheduler_config
-from clif_exp.base_models.spec import customised_weights, pipeline_folder
+from clif_exp.base_models.spec import customised_weights, is_local, pipeline_folder
 from clif_exp.base_models.tensor_files import save_tensors, weights_digest
 from clif_exp.base_models.unet_tuning.kind import ExportFacts
 from clif_exp.base_models.unet_tuning.registry import export_unet_tuning

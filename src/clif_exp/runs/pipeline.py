@@ -42,10 +42,9 @@ def prepare(config: Config) -> Plan:
         check_concepts,
         check_merging,
         check_parts,
+        check_segmenter,
         check_told_apart,
-        find_segmenter,
         leave_parts_unnamed,
-        pin_models,
         read_concepts,
         select_prompts,
         warn_of_long_warm_ups,
@@ -56,8 +55,7 @@ def prepare(config: Config) -> Plan:
     # A user's folder is checked before base models are looked for, which may download them.
     given = read_concepts(store, config.dataset) if config.dataset.name == "folder" else None
     spec = resolve(BaseModels(**config.model.model_dump()))
-    config = pin_models(config)
-    spec = find_segmenter(config, spec)
+    check_segmenter(config, spec)
     warnings = []
     if spec.domain not in (None, config.dataset.domain):
         config, foreign = leave_parts_unnamed(config)

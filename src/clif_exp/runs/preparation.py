@@ -229,46 +229,21 @@ def check_merging(spec: BaseModels, merging: MergingSettings | None) -> None:
     )
 
 
-def pin_models(config: Config) -> Config:
-    """Name the commits of what the stages read from the hub besides the base models.
-
-    Of curation even where it does not run: later stages find its artifacts by them.
-
-    Raises:
-        ValueError: a model cannot be had.
-    """
-    found: dict[str, Any] = {
-        "segmenter": config.segmenter.pinned(),
-        "captioner": config.captioner.pinned(),
-    }
-    if {"evaluation", "report"} & {*config.stages}:
-        found["evaluation"] = config.evaluation.pinned()
-    return config.model_copy(update=found)
-
-
-def find_segmenter(config: Config, spec: BaseModels) -> BaseModels:
+def check_segmenter(config: Config, spec: BaseModels) -> None:
     """Find SAM's weights, and download them if they are named by the hub's name.
 
     Args:
         config: of the run.
         spec: base models; names the weights where the segmenter's settings do not.
 
-    Returns:
-        The base models, with the commit of those weights.
-
     Raises:
         ValueError: there are none.
     """
-    if not config.segmenter.uses_sam:
-        return spec
-    from clif_exp.base_models.sam import resolve_checkpoint
-    from clif_exp.base_models.spec import pin_segmenter
+    segmenter = config.segmenter
+    if "curation" in config.stages and segmenter.name == "sam" and segmenter.target is None:
+        from clif_exp.base_models.sam import resolve_checkpoint
 
-    own = config.segmenter.own()["checkpoint"]
-    spec = spec if own else pin_segmenter(spec)
-    if "curation" in config.stages:
-        resolve_checkpoint(own or spec.segmenter_checkpoint)
-    return spec
+        resolve_checkpoint(segmenter.own()["checkpoint"] or spec.segmenter_checkpoint)
 
 
 def check_parts(concepts: ConceptSet, config: Config) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from clif_exp.base_models.hub import is_hub_file, pin
 from clif_exp.settings import (
     SPEED,
     AboveZero,
@@ -143,25 +142,8 @@ class SegmenterSettings(StageSettings):
     over_segmentation: OverSegmentationSettings
     fallback: bool
 
-    @property
-    def uses_sam(self) -> bool:
-        """Return whether Segment Anything's masks are used."""
-        return self.name == "sam" and self.target is None
-
     def own(self) -> dict[str, Any]:
         """Return the segmenter's own settings as keyword arguments; those of a target unchecked."""
         if self.target is not None:
             return dict(self.settings or {})
         return dict(SEGMENTERS[self.name].model_validate(self.settings))
-
-    def pinned(self) -> Self:
-        """Return the settings with the commit of a SAM checkpoint that is a file on the hub.
-
-        Raises:
-            ValueError: it has none of that name.
-        """
-        checkpoint = self.own()["checkpoint"] if self.uses_sam else None
-        if checkpoint is None or not is_hub_file(checkpoint):
-            return self
-        named = pin(checkpoint, field="segmenter.settings.checkpoint")
-        return self.model_copy(update={"settings": self.own() | {"checkpoint": named}})
