@@ -20,6 +20,24 @@ from clif_exp.runs.messages import config_folder
 SAMPLING = {"guidance_scale": 3.0, "num_inference_steps": 2}
 
 
+# As far as an untrained SD 1.5 of 32 px goes: no SAM, no captioner, no detector; a few steps.
+SMALL = [
+    "debug=fast",
+    "callbacks=quiet",
+    "segmenter=felzenszwalb",
+    "augmentation.region.num_pairs=0",
+    "evaluation.judge.image_path=null",
+    "evaluation.reader={kind: none}",
+    "model.resolution=32",
+    "contrastive.steps=2",
+    "contrastive.batch_size=8",
+    "diffusion.steps=2",
+    "diffusion.batch_size=2",
+    "diffusion.accumulate=1",
+    "generation.seeds=[0]",
+]
+
+
 def composed(*overrides: str) -> dict[str, Any]:
     """The config of a command line as plain values, not yet checked."""
     GlobalHydra.instance().clear()

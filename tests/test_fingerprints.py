@@ -165,6 +165,16 @@ def test_the_servers_model_is_part_of_the_settings(monkeypatch):
     assert compose("captioner=openai").captioner.own()["model"] == "reader-1"
 
 
+def test_what_images_are_shrunk_to_changes_segments_and_no_general_concepts(plan):
+    segmenter = plan.config.segmenter.model_copy(update={"max_side": 512})
+    before, after = (
+        fingerprints(plan, plan.config),
+        fingerprints(plan, plan.config.model_copy(update={"segmenter": segmenter})),
+    )
+    assert before["segments"] != after["segments"]
+    assert before["contexts"] == after["contexts"]
+
+
 def test_the_card_names_the_set(plan):
     """An export is not shared by sets that differ in their names only."""
     renamed = dataclasses.replace(plan.concepts, name="another")
@@ -183,6 +193,7 @@ def test_what_enters_indirectly_is_known(plan):
     }
     single = {"augmentation.background_share", "generation.prompts.source"}
     single |= {"diffusion.images_per_concept"}  # the number of steps enters
+    single |= {"segmenter.max_side"}  # segments' fingerprint has it; contexts are not shrunk
     single |= {"diffusion.orthogonal_start"}  # a concept's own index enters
     single |= {f"dataset.{name}" for name in ("root", "names", "domain", "download")}
     beside = {

@@ -19,6 +19,7 @@ from clif_exp.curation.manifest import read_contexts, read_manifest, read_segmen
 from clif_exp.curation.masks import iou
 from clif_exp.curation.omissions import left_out
 from clif_exp.curation.page import write_page
+from clif_exp.curation.segmenting import _read
 from clif_exp.curation.settings import FIELDS
 from support import default_config, settings
 
@@ -152,6 +153,23 @@ def test_large_photographs_are_shrunk_and_their_masks_are_as_large_as_they(
     for line in (whole, *parts):
         assert max(line["cutout_size"]) <= 256
         assert Image.open(tmp_path / "out" / line["mask"]).size == truth.shape[::-1]
+    if marked == "mask":
+        np.testing.assert_array_equal(found, truth, "a user's mask stays as it is")
+        assert whole["box"] == [x0, y0, x1, y1]
+
+
+@pytest.mark.parametrize(
+    "mark", [{"point": (400, 200)}, {"box": (10, 200, 400, 201)}, {"box": (799, 0, 800, 201)}]
+)
+def test_what_is_marked_at_the_edge_of_a_large_photograph_stays_in_it(tmp_path, mark):
+    Image.new("RGB", (800, 201)).save(tmp_path / "large.png")
+    read = _read(ConceptImage(tmp_path / "large.png", **mark), max_side=256)
+    height, width = read.image.shape[:2]
+    if read.point is not None:
+        assert read.point[0] < width and read.point[1] < height
+    else:
+        x0, y0, x1, y1 = read.box
+        assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
 
 
 def test_a_mask_of_which_shrinking_leaves_nothing_is_refused(tmp_path, spec, drawn):
@@ -163,7 +181,7 @@ def test_a_mask_of_which_shrinking_leaves_nothing_is_refused(tmp_path, spec, dra
     one = replace(drawn, concepts=(replace(drawn.concepts[0], images=(photograph,)),))
     shrunk = REGIONS.model_copy(update={"max_side": 256})
     with pytest.raises(
-        ValueError, match=r"dots\.png: nothing is left of it at segmenter\.max_side"
+        ValueError, match=r"dots\.png: 0 pixels are left of it at segmenter\.max_side=256"
     ):
         stage.segment_concepts(
             tmp_path / "out", concepts=one, spec=spec, segmenter=shrunk, captioner=LENIENT

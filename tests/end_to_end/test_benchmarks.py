@@ -8,23 +8,7 @@ import pytest
 
 from benchmark_folders import customconcept101_lists, drawn_images, dreambench_table
 from clif_exp.base_models.spec import packaged_weights
-
-# As far as an untrained SD 1.5 of 32 px goes: no SAM, no captioner, no detector; a few steps.
-SMALL = [
-    "debug=fast",
-    "callbacks=quiet",
-    "segmenter=felzenszwalb",
-    "augmentation.region.num_pairs=0",
-    "evaluation.judge.image_path=null",
-    "evaluation.reader={kind: none}",
-    "model.resolution=32",
-    "contrastive.steps=2",
-    "contrastive.batch_size=8",
-    "diffusion.steps=2",
-    "diffusion.batch_size=2",
-    "diffusion.accumulate=1",
-    "generation.seeds=[0]",
-]
+from support import SMALL
 
 
 @pytest.fixture

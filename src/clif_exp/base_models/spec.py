@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from clif_exp.artifacts.files import file_digest, write_text
 from clif_exp.base_models.checks import (
@@ -113,7 +114,26 @@ def pipeline_folder(spec: BaseModels) -> Path:
         return Path(str(spec.path)).expanduser()
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(str(spec.path), revision=spec.revision, local_files_only=True))
+    wanted = _wanted(spec.record)
+    return Path(
+        snapshot_download(str(spec.path), revision=spec.revision, local_files_only=True, **wanted)
+    )
+
+
+def _wanted(family: Family) -> dict[str, Any]:
+    """Return which of a hub model's files are downloaded.
+
+    The client has to be told each time: it takes a cache without the others for incomplete.
+    """
+    tokenizers = [encoder.tokenizer for encoder in family.encoders.values()]
+    parts = ("unet", "vae", *family.encoders, *tokenizers, "scheduler")
+    return {
+        "allow_patterns": [
+            *(f"{part}/{pattern}" for part in parts for pattern in _WEIGHT_PATTERNS),
+            "model_index.json",
+        ],
+        "ignore_patterns": [f"*{ending}" for ending in VARIANTS],
+    }
 
 
 def _fill_in_packaged(spec: BaseModels) -> BaseModels:
@@ -135,16 +155,8 @@ def _pin_revision(repo: str, revision: str | None, family: Family) -> str:
     """Download a hub model's safetensors, or find them in the cache; return their commit."""
     from huggingface_hub import snapshot_download
 
-    tokenizers = [encoder.tokenizer for encoder in family.encoders.values()]
-    parts = ("unet", "vae", *family.encoders, *tokenizers, "scheduler")
     try:
-        folder = snapshot_download(
-            repo,
-            revision=revision,
-            allow_patterns=[f"{part}/*{p[1:]}" for part in parts for p in _WEIGHT_PATTERNS]
-            + ["model_index.json"],
-            ignore_patterns=[f"*{ending}" for ending in VARIANTS],
-        )
+        folder = snapshot_download(repo, revision=revision, **_wanted(family))
     except Exception as error:
         raise ValueError(
             f"model.path: {repo!r} is neither a folder here nor a model that could be downloaded "

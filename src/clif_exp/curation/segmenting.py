@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from clif_exp.concepts.concept import Concept, ConceptImage
-from clif_exp.concepts.images import load_mask, load_rgb, on_white
+from clif_exp.concepts.images import MIN_MASK, load_mask, load_rgb, on_white
 from clif_exp.curation.captioners.build import Captioner
 from clif_exp.curation.masks import resized, tidy
 from clif_exp.curation.parts import Part, name_parts, over_segment
@@ -165,17 +165,20 @@ def _read(reference: ConceptImage, *, max_side: int) -> _Photograph:
     point, box = reference.point, reference.box
     if scale < 1.0:
         width, height = (max(round(scale * side), 1) for side in size)
+        across, down = width / size[0], height / size[1]
         image = image.resize((width, height), Image.Resampling.LANCZOS)
-        if mask is not None and not (mask := resized(mask, (width, height))).any():
+        mask = None if mask is None else resized(mask, (width, height))
+        if mask is not None and mask.sum() < MIN_MASK:
             raise ValueError(
-                f"{reference.mask}: nothing is left of it at segmenter.max_side={max_side}. Paint"
-                " the whole concept white, or raise that setting."
+                f"{reference.mask}: {mask.sum()} pixels are left of it at"
+                f" segmenter.max_side={max_side}. Paint the whole concept white, or raise that"
+                " setting."
             )
         if point is not None:
-            point = (int(scale * point[0]), int(scale * point[1]))
+            point = (int(across * point[0]), int(down * point[1]))
         if box is not None:
             x0, y0, x1, y1 = box
-            box = (int(scale * x0), int(scale * y0), ceil(scale * x1), ceil(scale * y1))
+            box = (int(across * x0), int(down * y0), ceil(across * x1), ceil(down * y1))
             box = (box[0], box[1], min(box[2], width), min(box[3], height))
     return _Photograph(reference.file, size, np.asarray(image), mask, point, box)
 

@@ -15,7 +15,7 @@ from clif_exp.artifacts.progress import track
 from clif_exp.artifacts.sharing import forget, share
 from clif_exp.base_models.spec import BaseModels
 from clif_exp.concepts.concept import Concept, ConceptSet
-from clif_exp.concepts.images import mask_box
+from clif_exp.concepts.images import load_mask, mask_box
 from clif_exp.curation.library import Library
 from clif_exp.curation.masks import cut_out, resized, write_mask, write_png
 from clif_exp.curation.planning import can_stand_together
@@ -264,7 +264,9 @@ def _write_segmented(out: Path, concept: Concept, number: int, found: Any) -> li
     for index, (kind, part, mask, score, similarity) in enumerate(regions):
         stem = f"{concept.name}_{number:02d}" + (f"_part_{index:02d}" if kind == "part" else "")
         cutout, _ = cut_out(found.image, mask)
-        mask = mask if found.size is None else resized(mask, found.size)
+        given = concept.images[number].mask if kind == "whole" and found.how == "mask" else None
+        # In the photograph's own size; a user's mask as it is.
+        mask = resized(mask, found.size) if given is None else load_mask(given)
         write_mask(out / "masks" / f"{stem}.png", mask)
         write_png(out / "cutouts" / f"{stem}.png", cutout)
         lines.append(

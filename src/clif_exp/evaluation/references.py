@@ -38,10 +38,11 @@ def held_out(name: str, *, dataset_root: Path) -> list[Path]:
 
 
 def load_reference(reference: ConceptImage) -> Image.Image:
-    """Open a reference as training saw it: upright, opaque, without another concept in it.
+    """Open a reference, upright and opaque.
 
-    Where several concepts are marked in one photograph, each is cut out by its mask or its box; a
-    point does not say how far it reaches, and leaves the photograph whole.
+    Where several concepts are marked in one photograph, each is cut out by its mask, or by its box
+    with whatever else is in that; a point does not say how far it reaches, and leaves the
+    photograph whole.
     """
     image = load_rgb(reference.file)
     if not reference.shared:

@@ -65,6 +65,8 @@ def run_job(composed: DictConfig, *, traceback: bool) -> tuple[int, float | None
     gc.set_threshold(10_000, 10, 10)
     # A progress bar for every file that a library opens would drown the stages' messages.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # Nor a line for every request of the hub's client.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     # A run.log that cannot be written (a full disk) must not fill the terminal with tracebacks.
     logging.raiseExceptions = False
     hydra_config = HydraConfig.get()

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from clif_exp.settings import (
+    INDIRECT,
     SPEED,
     AboveZero,
     Count,
@@ -137,7 +138,7 @@ class SegmenterSettings(StageSettings):
     name: Literal["sam", "provided", "felzenszwalb"]
     target: str | None
     settings: Any
-    max_side: Annotated[int, Field(ge=256)]
+    max_side: Annotated[int, Field(ge=256), INDIRECT]
     choose: ChooseSettings
     over_segmentation: OverSegmentationSettings
     fallback: bool

@@ -58,6 +58,7 @@ def segments_of(
         version=config.segmenter.VERSION,
         config={
             "segmenter": config.segmenter.relevant(),
+            "max_side": config.segmenter.max_side,  # contexts are not shrunk
             "captioner": config.captioner.relevant(),
         },
         inputs={
