@@ -29,14 +29,14 @@ class Hub(ThreadingHTTPServer):
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def add(self, name: str, folder: Path, **more: bytes) -> str:
-        """Add a folder's files as a repository, and others beside them (`_` for the dot)."""
+    def add(self, name: str, folder: Path, *others: str) -> str:
+        """Add a folder's files as a repository, and beside them others that nobody reads."""
         files = {
             file.relative_to(folder).as_posix(): file.read_bytes()
             for file in sorted(folder.rglob("*"))
             if file.is_file()
         }
-        self.repositories[name] = files | {key.replace("_", "."): more[key] for key in more}
+        self.repositories[name] = files | dict.fromkeys(others, b"not read")
         return name
 
 

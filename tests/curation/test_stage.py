@@ -145,17 +145,17 @@ def test_large_photographs_are_shrunk_and_their_masks_are_as_large_as_they(
     whole, *parts = read_segments(tmp_path / "out")
     found = np.asarray(Image.open(tmp_path / "out" / whole["mask"])) > 127
     assert found.shape == truth.shape
-    overlap, edges = (0.95, 8) if marked == "mask" else (0.85, 40)  # found by regions' outlines
-    assert iou(found, truth) > overlap
-    assert np.abs(np.subtract(whole["box"], (x0, y0, x1, y1))).max() <= edges
     assert whole["how"] == marked
+    if marked == "mask":
+        np.testing.assert_array_equal(found, truth, "a user's mask stays as it is")
+        assert whole["box"] == [x0, y0, x1, y1]
+    else:  # by regions' outlines
+        assert iou(found, truth) > 0.85
+        assert np.abs(np.subtract(whole["box"], (x0, y0, x1, y1))).max() <= 40
     assert parts
     for line in (whole, *parts):
         assert max(line["cutout_size"]) <= 256
         assert Image.open(tmp_path / "out" / line["mask"]).size == truth.shape[::-1]
-    if marked == "mask":
-        np.testing.assert_array_equal(found, truth, "a user's mask stays as it is")
-        assert whole["box"] == [x0, y0, x1, y1]
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,10 @@ def test_a_run_downloads_its_base_models_once_and_then_needs_no_network(
     spec = backbones("sd15")
     with serving() as hub:
         # What repositories hold besides: other formats, and parts that nothing here reads.
-        more = {"README_md": b"#", "v1-5-pruned_ckpt": b"weights"}
-        pipeline = hub.add("me/sd15", Path(str(spec.path)), **more)
-        clip = hub.add("me/clip", Path(spec.contrastive["text_encoder"]), pytorch_model_bin=b"w")
+        other = ["README.md", "v1-5-pruned.ckpt", "unet/diffusion_pytorch_model.bin"]
+        pipeline = hub.add("me/sd15", Path(str(spec.path)), *other)
+        other.append("pytorch_model.bin")
+        clip = hub.add("me/clip", Path(spec.contrastive["text_encoder"]), *other)
         command = ["model=sd15", f"model.path={pipeline}", f"dataset.root={root}", "dataset=folder"]
         command += [f"model.contrastive.text_encoder={clip}", *SMALL]
         command += ["stages=[curation,contrastive,diffusion]"]
@@ -34,7 +35,7 @@ def test_a_run_downloads_its_base_models_once_and_then_needs_no_network(
         sent = list(hub.sent)
     assert "HTTP Request" not in online.output + online.errors
     assert "unet/diffusion_pytorch_model.safetensors" in sent
-    assert not {"README.md", "v1-5-pruned.ckpt", "pytorch.model.bin"} & set(sent)
+    assert not {*other} & {*sent}
     card = (online.folders[-1] / "export" / "README.md").read_text()
     assert COMMIT in card, "the card names the commit"
     again = clif_exp(*command, store=None, fresh=True, HF_HUB_OFFLINE="1", **place)
