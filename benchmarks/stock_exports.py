@@ -59,6 +59,7 @@ def check(export: Path, *, work: Path, python: str) -> dict[str, Any]:
     (work / "snippet.py").write_text(code.replace('"image.png"', repr(str(stock))))
     _run([python, "-I", "-c", WITHOUT_US, str(work / "snippet.py")], cwd=export)
     drawn = ["--prompt", prompt, "--seed", "0", "--out", str(ours), "--device", "cpu"]
+    drawn += ["--no-regional"]  # which stock tools do not have
     _run([sys.executable, "-m", "clif_exp.generate", "--model", str(export), *drawn], cwd=work)
     pixels = [np.asarray(Image.open(file).convert("RGB"), dtype=np.int16) for file in (stock, ours)]
     difference = np.abs(pixels[0] - pixels[1])

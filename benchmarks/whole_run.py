@@ -48,7 +48,7 @@ def main() -> None:
         second, again = run(Path(name), args.overrides)
         if args.out:
             args.out.mkdir(parents=True, exist_ok=True)
-            for grid in ("concepts", "pairs", "regional", "augmented"):
+            for grid in ("concepts", "pairs", "redrawn", "augmented"):
                 shutil.copy(
                     Path(name) / "run" / "samples" / f"{grid}.png", args.out / f"{grid}.png"
                 )

@@ -20,6 +20,7 @@ from PIL import Image
 from clif_exp.concepts.concept import ConceptImage
 from clif_exp.contrastive.report import embedding_report
 from clif_exp.evaluation.correlation import write_correlation
+from clif_exp.evaluation.metrics import REDRAWN
 from clif_exp.evaluation.references import held_out
 from clif_exp.evaluation.results import write_results, write_thumbnails
 from clif_exp.prompts.building import build_prompts
@@ -179,6 +180,7 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
             "generation_prior",
             "generation_class_word",
             "generation_stage1",
+            "generation_plain",
             "generation_regional",
             "evaluation",
             *("attention_class_word", "attention_stage1", "attention"),
@@ -203,9 +205,12 @@ def publish_run(root: Path) -> tuple[dict, dict[str, Path]]:
             artifacts["generation_class_word"], in_class_words(single), truth=truth, strange=True
         ),
         "stage1": publish_images(artifacts["generation_stage1"], single, truth=truth),
-        "regional": publish_images(
-            artifacts["generation_regional"], divisible(prompts, limit=3), truth=truth
-        ),
+        **{
+            group: publish_images(
+                artifacts[f"generation_{group}"], divisible(prompts, limit=3), truth=truth
+            )
+            for group in REDRAWN
+        },
     }
     evaluation = artifacts["evaluation"]
     write_thumbnails(

@@ -201,21 +201,27 @@ def test_what_enters_indirectly_is_known(plan):
         for name in ("attention", "general_pairs")
         for setting in type(getattr(plan.config.evaluation, name)).model_fields
     }
-    assert indirect == single | prior | guidances | beside | {"evaluation.regional"}
+    assert indirect == single | prior | guidances | beside | {"evaluation.redrawn"}
 
 
-def test_what_is_drawn_again_by_region_is_an_artifact_that_evaluation_reads(plan):
-    before = fingerprints(plan, plan.config)
-    fewer = fingerprints(plan, changed(plan.config, ("evaluation", "regional"), 2))
-    differ = {name for name in before if fewer[name] != before[name]}
-    assert differ == {"generation_regional", "evaluation"}
-    none = fingerprints(plan, changed(plan.config, ("evaluation", "regional"), 0))
-    guided = fingerprints(plan, changed(plan.config, ("generation", "guidance"), "composable"))
-    for found in (none, guided):
-        assert "generation_regional" not in found
-        assert found["evaluation"] != before["evaluation"]
-    unjudged = changed(plan.config, ("stages",), ("generation",))
-    assert "generation_regional" not in fingerprints(plan, unjudged)
+@pytest.mark.parametrize(
+    ("guidance", "drawn", "not_drawn"),
+    [
+        (None, "generation_regional", "generation_plain"),
+        ("regional", "generation_plain", "generation_regional"),
+        ("composable", "generation_plain", "generation_regional"),
+    ],
+)
+def test_what_is_drawn_again_is_an_artifact_that_evaluation_reads(plan, guidance, drawn, not_drawn):
+    config = changed(plan.config, ("generation", "guidance"), guidance)
+    before = fingerprints(plan, config)
+    assert drawn in before and not_drawn not in before
+    fewer = fingerprints(plan, changed(config, ("evaluation", "redrawn"), 2))
+    assert {name for name in before if fewer[name] != before[name]} == {drawn, "evaluation"}
+    none = fingerprints(plan, changed(config, ("evaluation", "redrawn"), 0))
+    assert drawn not in none and none["evaluation"] != before["evaluation"]
+    unjudged = changed(config, ("stages",), ("generation",))
+    assert drawn not in fingerprints(plan, unjudged)
 
 
 @pytest.mark.parametrize("name", ["attention", "general_pairs"])
@@ -247,7 +253,8 @@ def test_runs_of_a_base_model_share_general_pairs_and_maps_by_class_word(plan):
 
 @pytest.mark.parametrize("name", get_args(Guidance))
 def test_a_guidance_and_its_settings_touch_only_what_it_draws(plan, name):
-    plain = changed(plan.config, ("evaluation", "regional"), 0)
+    plain = changed(plan.config, ("evaluation", "redrawn"), 0)
+    plain = changed(plain, ("generation", "guidance"), None)
     before = fingerprints(plan, plain)
     guided = changed(plain, ("generation", "guidance"), name)
     found = fingerprints(plan, guided)
@@ -274,7 +281,7 @@ def test_prompts_of_a_file_enter_by_what_they_say_not_by_where_it_lies(plan, tmp
     assert of_file("b.txt", "\n\n".join(["# comment", *named])) == before
     found = of_file("a.txt", "\n".join([*named, " and ".join(named)]))
     differs = {name for name in found if found[name] != before.get(name)}
-    assert differs == {"generation", "generation_regional", "evaluation"}
+    assert differs == {"generation", "generation_plain", "evaluation"}
 
 
 def test_prior_images_depend_on_the_base_model_and_on_their_settings_only(plan, walked):

@@ -4,9 +4,9 @@
       --prompt "a photo of <milo> next to <otto>" "a photo of <milo> on the beach" --seed 0 1
 
 The export's README.md names the base model; `--base` replaces it. The image is the one that the
-stock diffusers pipeline draws from `torch.Generator().manual_seed(seed)`. Loading takes longer than
-drawing: ask for all images in one call. With `--regional` each concept keeps to its part of the
-image, which no stock pipeline does by itself.
+stock diffusers pipeline draws from `torch.Generator().manual_seed(seed)`, unless each of several
+concepts keeps to its part of it: by `--regional`, or because the export's run drew so
+(`--no-regional` does not). Loading takes longer than drawing: ask for all images in one call.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from clif_exp.base_models.loading import be_quiet
 from clif_exp.errors import report
 from clif_exp.export.embeddings import concepts_in, count_tokens
 from clif_exp.export.reading import base_model, family_of, load_export, read_card
-from clif_exp.export.record import read_resolution, read_sampling
+from clif_exp.export.record import read_regional, read_resolution, read_sampling
+from clif_exp.prompts.sentences import by_region
 
 # diffusers' own, for cards that do not say how their run drew
 _STOCK = {"guidance_scale": 7.5, "num_inference_steps": 50}
@@ -92,9 +93,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--regional",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="each concept keeps to its part of the image, from left to right as the prompt puts"
-        " or names them; for concepts that stand side by side or hug",
+        " or names them; for concepts that stand side by side or hug (default: if the export's run"
+        " drew so)",
     )
     parser.add_argument("--batch-size", type=int, default=8, help="images at a time (default: 8)")
     parser.add_argument("--device", default=None, help="cpu, cuda, ...; cuda where there is one")
@@ -110,7 +112,7 @@ def draw(
     base: str | None = None,
     steps: int | None = None,
     guidance: float | None = None,
-    regional: bool = False,
+    regional: bool | None = None,
     batch_size: int = 8,
     device: str | None = None,
 ) -> list[Path]:
@@ -124,7 +126,8 @@ def draw(
         base: base model instead of the one that the export names.
         steps: denoising steps; None: as many as the export's run took for its own images.
         guidance: classifier-free guidance; None: that of these images.
-        regional: let each concept keep to its part of the image (`generation.guidance.regional`).
+        regional: let each concept keep to its part of the image (`generation.guidance.regional`);
+            None: if the export's run did.
         batch_size: images at a time.
         device: torch device; None takes CUDA where there is one.
 
@@ -147,7 +150,12 @@ def draw(
     base, revision = (base, None) if base else base_model(card, model)
     family = family_of(card)
     check_base(base, family=family)
-    read = {prompt: prompt for prompt in prompts} | (_strips(prompts) if regional else {})
+    if regional:
+        _tell_of_unchanged(prompts)
+    regional = read_regional(card) if regional is None else regional
+    read = {prompt: prompt for prompt in prompts}
+    if regional:
+        read |= {text: prompt for prompt in prompts for text in by_region(prompt)}
     check_lengths(read, model=model, base=base, revision=revision, family=family)
     check_writable(files)
     pipeline = load_export(
@@ -233,19 +241,15 @@ def check_names(prompts: list[str], *, model: Path) -> None:
                 )
 
 
-def _strips(prompts: list[str]) -> dict[str, str]:
-    """Return what parts of images read -> its prompt; tell about prompts that are drawn as ever."""
-    from clif_exp.generation.guidance.regional import strips_of
-
-    read = {text: prompt for prompt in prompts for text in strips_of([prompt]).texts}
+def _tell_of_unchanged(prompts: list[str]) -> None:
+    """Tell about prompts that are drawn as ever."""
     for prompt in dict.fromkeys(prompts):
-        if prompt not in read.values():
+        if not by_region(prompt):
             print(
                 f"note: prompt {_short(prompt)}: it puts no concepts side by side, so --regional"
                 " changes nothing",
                 file=sys.stderr,
             )
-    return read
 
 
 def check_base(base: str, *, family: Family) -> None:
@@ -286,7 +290,8 @@ def check_lengths(
             raise ValueError(
                 f"prompt {_short(prompt)}: {'it' if text == prompt else 'a part of its image'} has"
                 f" {found} tokens, start and end included; the text encoder reads"
-                f" {tokenizer.model_max_length}. Shorten it."
+                f" {tokenizer.model_max_length}. Shorten it"
+                f"{'.' if text == prompt else ', or draw with --no-regional.'}"
             )
 
 

@@ -240,19 +240,19 @@ def test_the_same_seed_gives_the_same_numbers(clif_exp, finished, store_with_cur
 
 
 @pytest.mark.usefixtures("finished")
-def test_a_run_shows_where_its_models_look_and_what_regions_change(clif_exp):
-    more = ("evaluation.attention={singles: 1, pairs: 1}", "evaluation.regional=1")
+def test_a_run_shows_where_its_models_look_and_what_its_guidance_changes(clif_exp):
+    more = ("evaluation.attention={singles: 1, pairs: 1}", "evaluation.redrawn=1")
     result = clif_exp("debug=fast", *more)
     assert result.code == 0, result.errors
     stages = result.summary()["stages"]
     recorded = {"attention_class_word", "attention_stage1", "attention"}
     computed = {name for name, stage in stages.items() if not stage["reused"]}
-    assert "generation_regional" in computed <= recorded | {"generation_regional", "evaluation"}
+    assert "generation_plain" in computed <= recorded | {"generation_plain", "evaluation"}
     assert recorded <= set(stages)
-    for name in ("attention", "regional"):
+    for name in ("attention", "redrawn"):
         assert (result.folders[-1] / "samples" / f"{name}.png").is_file()
     (run,) = read([result.folders[-1]])
-    drawn = drawn_by(run, "generation_regional")
+    drawn = drawn_by(run, "generation_plain")
     assert len(drawn) == 1
     for key, image in drawn.items():
         assert np.abs(drawn_by(run, "generation")[key] - image).mean() > 2, "not as it was"

@@ -144,7 +144,7 @@ def judged(world, tmp_path_factory):
             prior_before=root / "before",
             class_word=root / "class_word",
             stage_1=root / "stage1",
-            regional=root / "regional",
+            redrawn={"regional": root / "regional"},
             concepts=concepts,
             dataset_root=concepts.root,
             spec=spec,

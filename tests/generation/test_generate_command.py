@@ -116,6 +116,15 @@ def test_regional_changes_prompts_that_put_concepts_side_by_side(
     )
     assert (stock[0] != regional[0]).any()
     assert (stock[1] == regional[1]).all()
+    # An export's run that drew by region says so; asked or not, the command draws as it did.
+    card = export / "README.md"
+    card.write_text(card.read_text().replace("tags:", "clif_exp: {regional: true}\ntags:"))
+    for name, more in (("as_run", []), ("not", ["--no-regional"])):
+        assert main([*arguments, "--out", str(tmp_path / name), *more]) == 0
+        images = [np.asarray(Image.open(file)) for file in sorted((tmp_path / name).iterdir())]
+        expected = regional if name == "as_run" else stock
+        assert all((ours == theirs).all() for ours, theirs in zip(images, expected, strict=True))
+    assert not capsys.readouterr().err
     # <morty> has three tokens: in its part of the image the prompt is longer than as a whole.
     long = "<rick> " * 20 + "and <morty> " + "dog " * 20
     assert main([*arguments, "--prompt", long, "--out", str(tmp_path / "x"), "--regional"]) == 2

@@ -32,7 +32,7 @@ def test_the_page_shows_every_section_and_every_metric(page):
     for heading in (
         "Each concept alone",
         "Concepts in pairs",
-        "Each concept in its own part of the image",
+        "Drawn plainly, as other tools do",
         "Metrics",
         "Which concept was taken for which",
         "Where the models look",
@@ -53,17 +53,31 @@ def test_the_page_shows_every_section_and_every_metric(page):
         assert f'id="{anchor}"' in text
 
 
-def test_prompts_drawn_again_by_region_stand_below_their_plain_images(run):
-    _, artifacts = run
-    rows = sample_rows(artifacts)["regional"]
-    assert [label for label, _ in rows] == ["plain", "by region"]
-    plain, again = (tiles for _, tiles in rows)
-    assert [tile.caption for tile in plain] == [tile.caption for tile in again]
+@pytest.mark.parametrize(
+    ("group", "labels", "heading"),
+    [
+        ("plain", ["guided", "plain"], "Drawn plainly, as other tools do"),
+        ("regional", ["plain", "by region"], "Each concept in its own part of the image"),
+    ],
+)
+def test_prompts_drawn_again_stand_below_the_runs_own_images(run, tmp_path, group, labels, heading):
+    summary, artifacts = run
+    redrawn = ("generation_plain", "generation_regional")
+    without = {name: path for name, path in artifacts.items() if name not in redrawn}
+    assert not sample_rows(without)["redrawn"]
+    name = f"generation_{group}"
+    artifacts = without | {name: artifacts[name]}
+    rows = sample_rows(artifacts)["redrawn"]
+    assert [label for label, _ in rows] == labels
+    drawn, again = (tiles for _, tiles in rows)
+    assert [tile.caption for tile in drawn] == [tile.caption for tile in again]
     assert len(again) == 3 and all(tile.good is not None for tile in again)
-    for tiles, artifact in ((plain, "generation"), (again, "generation_regional")):
+    for tiles, artifact in ((drawn, "generation"), (again, name)):
         assert {tile.file.parent.parent for tile in tiles} == {artifacts[artifact]}
-    without = {name: path for name, path in artifacts.items() if name != "generation_regional"}
-    assert not sample_rows(without)["regional"]
+    write_report(tmp_path, summary=summary, artifacts=artifacts, guide=guide(), config_yaml="")
+    assert re.findall(
+        r"<h3>([^<]*(?:plainly|its own part)[^<]*)", (tmp_path / "report.html").read_text()
+    ) == [heading]
 
 
 def test_the_page_shows_where_each_model_looks_in_one_line_per_prompt(page):
@@ -187,7 +201,7 @@ def test_short_rows_of_images_share_a_line(run, page, tmp_path):
 
 def test_the_grids_are_images(page):
     folder, _ = page
-    for name in ("concepts", "pairs", "regional", "prior", "augmented", "training"):
+    for name in ("concepts", "pairs", "redrawn", "prior", "augmented", "training"):
         pixels = np.asarray(Image.open(folder / "samples" / f"{name}.png"))
         assert pixels.shape[0] > 300
         assert pixels.shape[1] > 500

@@ -27,8 +27,8 @@ BASE_GROUPS: dict[str, Group] = {
 its `single` with nothing but what stage 1 trained.
 """
 
-REGIONAL = "regional"
-"""Group of the images that regional guidance draws again: judged one by one, in no metric."""
+REDRAWN = ("plain", "regional")
+"""Groups of images that are drawn again, plainly or by region: judged one by one, in no metric."""
 
 GROUPS = ("class_word", "stage1", "single", "multi", "prior_before", "prior")
 """Groups in summary.json, in the order of tables."""

@@ -11,7 +11,7 @@ from clif_exp.artifacts.files import write_json, write_jsonl
 from clif_exp.concepts.concept import ConceptImage
 from clif_exp.evaluation import matrices
 from clif_exp.evaluation.assignment import Truth
-from clif_exp.evaluation.metrics import REGIONAL
+from clif_exp.evaluation.metrics import REDRAWN
 from clif_exp.evaluation.references import load_reference
 from clif_exp.evaluation.scoring import Row
 
@@ -30,8 +30,8 @@ def write_results(
     Args:
         out: folder to write into.
         rows: the customised model's images.
-        others: group -> further images: the base model's (`metrics.BASE_GROUPS`), and what regional
-            guidance drew again.
+        others: group -> further images: the base model's (`metrics.BASE_GROUPS`), and those that
+            were drawn again (`metrics.REDRAWN`).
         names: all concepts.
         truth: concept -> slot -> value; None: no matrices.
         thresholds: `presence` and `identity`, for readers of the matrices.
@@ -53,7 +53,7 @@ def write_results(
     lines = [describe(row, group=row.line["kind"]) for row in rows]
     lines += [describe(row, group=group) for group, found in others.items() for row in found]
     write_jsonl(out / "per_image.jsonl", lines)
-    base_rows = {group: found for group, found in others.items() if group != REGIONAL}
+    base_rows = {group: found for group, found in others.items() if group not in REDRAWN}
     write_json(out / "metrics.json", collect_metrics(rows, base_rows, names=names))
 
 

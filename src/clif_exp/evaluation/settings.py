@@ -213,8 +213,9 @@ class EvaluationSettings(StageSettings):
         batch_size: images at a time.
         attention: cross-attention maps.
         general_pairs: confusion by distance of concepts that the base model knows.
-        regional: prompts of several concepts that are drawn and judged again with
-            `generation.guidance=regional`, for the report; an artifact of its own.
+        redrawn: prompts of several concepts that are drawn and judged again, for the report:
+            plainly where `generation.guidance` is set, by region where it is not; an artifact of
+            its own.
     """
 
     VERSION: ClassVar[int] = 8
@@ -226,7 +227,7 @@ class EvaluationSettings(StageSettings):
     batch_size: Annotated[int, Field(ge=1), SPEED]
     attention: Annotated[AttentionSettings, INDIRECT]
     general_pairs: Annotated[GeneralPairsSettings, INDIRECT]
-    regional: Annotated[Count, INDIRECT]
+    redrawn: Annotated[Count, INDIRECT]
 
     @model_validator(mode="after")
     def _general_pairs_are_read(self) -> Self:

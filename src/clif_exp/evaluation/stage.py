@@ -16,7 +16,6 @@ from clif_exp.evaluation.alignment import Judge, check_independent
 from clif_exp.evaluation.assignment import Truth
 from clif_exp.evaluation.correlation import write_correlation
 from clif_exp.evaluation.distance import AFTER_STAGE_1, AFTER_TRAINING
-from clif_exp.evaluation.metrics import REGIONAL
 from clif_exp.evaluation.models import ReaderInputs, packaged_model
 from clif_exp.evaluation.references import find_references
 from clif_exp.evaluation.results import write_results, write_thumbnails
@@ -41,7 +40,7 @@ def evaluate(
     settings: EvaluationSettings,
     class_word: Path | None = None,
     stage_1: Path | None = None,
-    regional: Path | None = None,
+    redrawn: Mapping[str, Path] | None = None,
     contrastive: Path | None = None,
     diffusion: Path | None = None,
     device: str = "cpu",
@@ -63,8 +62,8 @@ def evaluate(
         settings: evaluation's.
         class_word: the base model's images of the single prompts in class words, or None.
         stage_1: its images of the single prompts with what stage 1 trained alone, or None.
-        regional: some of `generations` drawn again with regional guidance, or None; they are read
-            and judged, and no metric counts them.
+        redrawn: one of `metrics.REDRAWN` -> some of `generations` drawn again; they are read and
+            judged, and no metric counts them.
         contrastive: what stage 1 published, for the embedding distances, or None.
         diffusion: what stage 2 published, likewise.
         device: torch device.
@@ -91,7 +90,7 @@ def evaluate(
         out.mkdir(parents=True, exist_ok=True)
     rows = evaluator.score_images(generations, work=out / "scored")
     folders = {"prior_before": prior_before, "class_word": class_word, "stage1": stage_1}
-    folders[REGIONAL] = regional
+    folders |= redrawn or {}
     others = {
         group: evaluator.score_images(folder, work=out / f"scored_{group}")
         for group, folder in folders.items()

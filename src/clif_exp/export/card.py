@@ -42,7 +42,7 @@ instance_prompt: "{prompt}"
 | for | in diffusers | in ComfyUI | in A1111 and Forge | tokens |
 | --- | --- | --- | --- | --- |
 {words}
-{warning}{unread}
+{warning}{unread}{regional}
 ## Files
 
 | file | for |
@@ -95,6 +95,11 @@ _UNREAD = """
 **No stock tool reads all of this**: {what} are for `python -m clif_exp.generate --model <this
 folder>` only. Without them, the tools below draw other images.
 """
+_REGIONAL = """
+**The run drew by region**: each concept was read in its own part of the image only, as
+`python -m clif_exp.generate --model <this folder>` does it. The tools below draw plainly: two who
+hug may share a hat there.
+"""
 _WHOLE = """
 ## Whole text encoders
 
@@ -117,12 +122,14 @@ class Origin:
         how: the end of a sentence on the concepts: "method `clif`".
         made_from: the section's text.
         method: the record's.
+        regional: the record's.
         front_matter: more of it, plain.
     """
 
     how: str
     made_from: str
     method: str
+    regional: bool = False
     front_matter: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -168,6 +175,7 @@ def model_card(
         warning=_warning(common),
         unread="".join(_UNREAD.format(what=part.unread) for part in parts if part.unread),
         files="\n".join(_files(parts, web_file=facts.web_file, encoders=encoders)),
+        regional=_REGIONAL if record.regional and len(names) > 1 else "",
         notes="".join(f"\n{note}\n" for part in parts for note in part.notes),
         code="\n".join(code),
         where=_where(spec, base_model=base_model),
@@ -179,7 +187,11 @@ def model_card(
 
 
 def origin_of_run(
-    concepts: ConceptSet, config: Mapping[str, Any], *, sampling: Mapping[str, float]
+    concepts: ConceptSet,
+    config: Mapping[str, Any],
+    *,
+    sampling: Mapping[str, float],
+    regional: bool,
 ) -> Origin:
     """Say that a run made an export.
 
@@ -187,6 +199,7 @@ def origin_of_run(
         concepts: what was customised.
         config: what made the files; shown as it is.
         sampling: how the run draws its own images (`record.sampling_matter`).
+        regional: whether each concept keeps to its part of them.
     """
     method = dict(config.get("method", {})).get("name", "of your own")
     return Origin(
@@ -194,6 +207,7 @@ def origin_of_run(
         made_from=f"- concept set `{concepts.name}`, fingerprint `{concepts.fingerprint()}`\n\n"
         + yaml_block(config),
         method=method,
+        regional=regional,
         front_matter=sampling_matter(sampling),
     )
 

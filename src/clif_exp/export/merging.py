@@ -169,6 +169,7 @@ def _origin(
             ]
         ),
         method=f"merged by {merging.kind}",
+        regional=all(source.record.regional for source in sources),
         front_matter=_kept([source.card for source in sources]),
     )
 

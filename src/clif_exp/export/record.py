@@ -23,6 +23,8 @@ class Record:
         resolution: side of the images in px.
         method: what customised the concepts.
         concepts: name -> class word.
+        regional: whether its run drew each concept in its own part of the image; exports of earlier
+            versions do not say.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Record:
     resolution: int
     method: str
     concepts: Mapping[str, str]
+    regional: bool = False
 
     def front_matter(self) -> dict[str, Any]:
         """Return what the front matter holds, plain."""
@@ -76,6 +79,12 @@ def read_sampling(card: Mapping[str, Any]) -> dict[str, float]:
         for key, kind in _SAMPLING.items()
         if isinstance(stated.get(key), int | float)
     }
+
+
+def read_regional(card: Mapping[str, Any]) -> bool:
+    """Return whether a card's run drew each concept in its own part of the image."""
+    stated = card.get(KEY)
+    return isinstance(stated, Mapping) and stated.get("regional") is True
 
 
 def read_resolution(card: Mapping[str, Any]) -> int | None:

@@ -15,6 +15,6 @@ class ExportSettings(StageSettings):
             A1111, at least 1; a trained LoRA keeps its own rank.
     """
 
-    VERSION: ClassVar[int] = 7
+    VERSION: ClassVar[int] = 8
 
     lora_rank: Positive

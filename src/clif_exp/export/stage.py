@@ -41,6 +41,7 @@ def export_run(
     config: Mapping[str, Any],
     sampling: Mapping[str, float],
     settings: ExportSettings,
+    regional: bool = False,
     trained: tuple[float, float] | None = None,
 ) -> None:
     """Export what a run has trained, see `write_export`.
@@ -53,6 +54,7 @@ def export_run(
         config: what made it, for the model card; plain dicts and scalars, no paths.
         sampling: `guidance_scale` and `num_inference_steps` of the run's own images.
         settings: what to write.
+        regional: whether each concept keeps to its part of the run's own images.
         trained: when stage 2 began and ended, s since 1970 (UTC), if known.
 
     Raises:
@@ -63,7 +65,7 @@ def export_run(
         spec=spec,
         concepts={concept.name: concept.class_word for concept in concepts.concepts},
         diffusion=diffusion,
-        origin=origin_of_run(concepts, config, sampling=sampling),
+        origin=origin_of_run(concepts, config, sampling=sampling, regional=regional),
         settings=settings,
         trained=trained,
     )
@@ -126,6 +128,7 @@ def write_export(
         resolution=spec.resolution,
         method=origin.method,
         concepts=dict(concepts),
+        regional=origin.regional,
     )
     card = model_card(
         spec=spec,

@@ -134,6 +134,15 @@ def left_to_right(text: str) -> list[str]:
     return [] if any(covering) or _PLACED.search(text) else names
 
 
+def by_region(text: str) -> list[str]:
+    """Return what the parts of an image read, from left to right (`guidance.regional`).
+
+    That is the sentence with one concept in the place of all; nothing where `left_to_right` finds
+    none.
+    """
+    return [MARKER.sub(f"<{name}>", text) for name in left_to_right(text)]
+
+
 def divisible(prompts: Sequence[EvaluationPrompt], *, limit: int) -> list[EvaluationPrompt]:
     """Return prompts whose concepts stand side by side, interactions first: `limit` at most."""
     found = [prompt for prompt in prompts if left_to_right(prompt.text)]

@@ -32,6 +32,8 @@ GROUP_TITLES = {
     "prior_before": "no concept, before",
     "prior": "no concept, after",
 }
+REDRAWN_TITLES = {"plain": ("guided", "plain"), "regional": ("plain", "by region")}
+"""Images that were drawn again -> the titles of the run's own and of theirs."""
 KIND_TITLES = {
     "G": "G: beside a general concept",
     "R": "R: its parts beside general parts",
@@ -139,22 +141,22 @@ def pair_rows(judged: Sequence[Judged], *, per_pair: int = 5, limit: int = 12) -
     return [(pair, tiles[:per_pair]) for pair, tiles in list(rows.items())[:limit]]
 
 
-def regional_rows(
-    judged: Sequence[Judged], drawn_again: Path | None, evaluation: Path | None, *, limit: int = 6
+def redrawn_rows(
+    judged: Sequence[Judged], artifacts: Mapping[str, Path], *, limit: int = 6
 ) -> Rows:
-    """Prompts of several concepts: as they were generated, then again by regional guidance."""
-    plain = {image.line["file"]: image.tile for image in judged}
-    again = {
-        image.line["file"]: image.tile
-        for image in read_judged(drawn_again, evaluation, group="regional")
-        if image.line["file"] in plain
-    }
-    shown = list(again)[:limit]
-    rows = [
-        ("plain", [plain[file] for file in shown]),
-        ("by region", [again[file] for file in shown]),
-    ]
-    return rows if shown else []
+    """Prompts of several concepts: as they were generated, then drawn again."""
+    drawn = {image.line["file"]: image.tile for image in judged}
+    for group, titles in REDRAWN_TITLES.items():
+        folder, evaluation = artifacts.get(f"generation_{group}"), artifacts.get("evaluation")
+        again = {
+            image.line["file"]: image.tile
+            for image in read_judged(folder, evaluation, group=group)
+            if image.line["file"] in drawn
+        }
+        if shown := list(again)[:limit]:
+            tiles = [[images[file] for file in shown] for images in (drawn, again)]
+            return list(zip(titles, tiles, strict=True))
+    return []
 
 
 def prior_rows(after: Path | None, before: Path | None, *, limit: int = 6) -> Rows:

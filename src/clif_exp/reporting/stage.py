@@ -42,8 +42,8 @@ def write_report(
         summary: what `summary.json` holds.
         artifacts: published folders by name: augment_G, augment_R, augment_M, contrastive,
             diffusion, generation, generation_prior, generation_class_word, generation_stage1,
-            generation_regional, evaluation, attention, attention_class_word, attention_stage1,
-            general_pairs; all optional.
+            generation_plain, generation_regional, evaluation, attention, attention_class_word,
+            attention_stage1, general_pairs; all optional.
         guide: the metrics in the order of tables, each with `name`, `title`, `arrow`, `better`,
             `range` and `meaning`.
         config_yaml: the resolved configuration.
@@ -107,9 +107,7 @@ def sample_rows(artifacts: Mapping[str, Path]) -> dict[str, sections.Rows]:
         "concepts": sections.single_rows(judged, evaluation),
         "stage_1": sections.stage_1_rows(artifacts),
         "pairs": sections.pair_rows(judged),
-        "regional": sections.regional_rows(
-            judged, artifacts.get("generation_regional"), evaluation
-        ),
+        "redrawn": sections.redrawn_rows(judged, artifacts),
         "prior": sections.prior_rows(generation, artifacts.get("generation_prior")),
         "augmented": sections.augmented_rows(artifacts),
     }

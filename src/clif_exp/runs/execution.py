@@ -42,6 +42,7 @@ _FIRST_GUESS = {
     "generation_prior": 0.4,
     "generation_class_word": 0.4,
     "generation_stage1": 0.4,
+    "generation_plain": 0.4,
     "generation_regional": 0.6,
     "evaluation": 0.05,
     "attention_class_word": 0.5,

@@ -167,6 +167,7 @@ def check_concepts(
 
     from clif_exp.base_models.rare_words import rare_words
     from clif_exp.concepts.vocabulary import check_against_tokenizer, check_lengths
+    from clif_exp.prompts.sentences import by_region
 
     where: dict[str, Any] = {"subfolder": "tokenizer", "revision": spec.revision}
     tokenizer = CLIPTokenizer.from_pretrained(str(spec.path), **where)
@@ -182,6 +183,7 @@ def check_concepts(
         }
     check_against_tokenizer(concepts, tokenizer=tokenizer, **known)
     texts = [text for prompt in prompts for text in (prompt.text, prompt.class_text)]
+    texts += [text for prompt in prompts for text in by_region(prompt.text)]
     check_lengths(
         concepts,
         tokenizer=tokenizer,

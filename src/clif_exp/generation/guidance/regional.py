@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from clif_exp.base_models.layerwise import cross_attention_layers
-from clif_exp.prompts.sentences import MARKER, left_to_right
+from clif_exp.prompts.sentences import by_region
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ def strips_of(prompts: Sequence[str]) -> Strips:
 
     Args:
         prompts: with placeholders; those of one concept, and those that do not put theirs side by
-            side (`left_to_right`), get no strips.
+            side (`by_region`), get no strips.
     """
     strips = Strips(len(prompts), [], [], [])
     for row, prompt in enumerate(prompts):
-        names = left_to_right(prompt)
-        for place, name in enumerate(names):
-            strips.texts.append(MARKER.sub(f"<{name}>", prompt))
+        texts = by_region(prompt)
+        for place, text in enumerate(texts):
+            strips.texts.append(text)
             strips.rows.append(row)
-            strips.places.append((place, len(names)))
+            strips.places.append((place, len(texts)))
     return strips
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from clif_exp.artifacts.files import content_digest
 from clif_exp.concepts.concept import TRUTH_FILE
+from clif_exp.evaluation.metrics import REDRAWN
 from clif_exp.evaluation.models import packaged_model
 from clif_exp.evaluation.settings import EvaluationSettings
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 _READS = (
     *("generation", "generation_prior", "generation_class_word", "generation_stage1"),
-    *("generation_regional", "contrastive", "diffusion"),
+    *(f"generation_{group}" for group in REDRAWN),
+    *("contrastive", "diffusion"),
 )
 
 
@@ -43,7 +45,9 @@ def evaluate(execution: Execution) -> None:
             prior_before=paths.get("generation_prior"),
             class_word=paths.get("generation_class_word"),
             stage_1=paths.get("generation_stage1"),
-            regional=paths.get("generation_regional"),
+            redrawn={
+                group: paths[name] for group in REDRAWN if (name := f"generation_{group}") in paths
+            },
             contrastive=paths.get("contrastive"),
             diffusion=paths.get("diffusion"),
             device=plan.config.trainer.device,

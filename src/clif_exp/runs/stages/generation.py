@@ -40,23 +40,27 @@ def generate(execution: Execution) -> None:
     last = diffusion if plan.config.method.diffusion else stage_1
     if plan.prompts and last is not None:
         sample_images(execution, "generation", model=last, prompts=plan.prompts)
-        _sample_by_region(execution, last)
+        _sample_again(execution, last)
 
 
-def _sample_by_region(execution: Execution, model: Artifact) -> None:
-    """Draw some prompts of several concepts again, each concept in its own part of the image.
+def _sample_again(execution: Execution, model: Artifact) -> None:
+    """Draw some prompts of several concepts again, without the run's guidance.
 
-    A report then shows what `generation.guidance=regional` would change; a run that is guided
-    already has nothing to compare.
+    A report then shows what it changes, and what tools without it draw. A run without one is drawn
+    by region, each concept in its own part of the image.
     """
     plan = execution.plan
     settings = plan.config.generation
-    if "evaluation" not in plan.config.stages or settings.guidance is not None:
+    if "evaluation" not in plan.config.stages:
         return
-    if prompts := divisible(plan.prompts, limit=plan.config.evaluation.regional):
-        by_region = settings.model_copy(update={"guidance": "regional"})
+    if prompts := divisible(plan.prompts, limit=plan.config.evaluation.redrawn):
+        guidance = "regional" if settings.guidance is None else None
         sample_images(
-            execution, "generation_regional", model=model, prompts=prompts, settings=by_region
+            execution,
+            f"generation_{guidance or 'plain'}",
+            model=model,
+            prompts=prompts,
+            settings=settings.model_copy(update={"guidance": guidance}),
         )
 
 

@@ -36,6 +36,7 @@ def export(execution: Execution) -> None:
         "guidance_scale": config.generation.guidance_scale,
         "num_inference_steps": config.generation.num_inference_steps,
     }
+    regional = config.generation.guidance == "regional"
 
     def build(out: Path) -> None:
         from clif_exp.export.stage import export_run
@@ -47,6 +48,7 @@ def export(execution: Execution) -> None:
             diffusion=diffusion.path,
             config=facts,
             sampling=sampling,
+            regional=regional,
             settings=config.export,
             trained=built_at(diffusion),
         )
@@ -55,8 +57,8 @@ def export(execution: Execution) -> None:
         "export",
         stage="diffusion",
         version=ExportSettings.VERSION,
-        # the card names the set
-        config=facts | {"sampling": sampling, "set": plan.concepts.name},
+        # the card names the set, and says how the run drew
+        config=facts | {"sampling": sampling, "regional": regional, "set": plan.concepts.name},
         inputs={"diffusion": diffusion.fingerprint},
         build=build,
     )

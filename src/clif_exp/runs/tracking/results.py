@@ -28,6 +28,7 @@ _DRAWN_BY = {
     "prior_before": "generation_prior",
     "class_word": "generation_class_word",
     "stage1": "generation_stage1",
+    "plain": "generation_plain",
     "regional": "generation_regional",
 }
 _DESCRIBED_BY = ("manifest.jsonl", "concepts.yaml")  # small files that say what an artifact holds
