@@ -96,9 +96,9 @@ _UNREAD = """
 folder>` only. Without them, the tools below draw other images.
 """
 _REGIONAL = """
-**The run drew by region**: each concept was read in its own part of the image only, as
+**Drawn by region**: in its run's images of several, each concept was read in its own part only, as
 `python -m clif_exp.generate --model <this folder>` does it. The tools below draw plainly: two who
-hug may share a hat there.
+hug may share clothes there.
 """
 _WHOLE = """
 ## Whole text encoders
