@@ -41,3 +41,26 @@ def test_a_run_downloads_its_base_models_once_and_then_needs_no_network(
     again = clif_exp(*command, store=None, fresh=True, HF_HUB_OFFLINE="1", **place)
     assert again.code == 0, again.errors
     assert again.summary()["stages"]["diffusion"]["reused"]
+
+
+def test_a_judge_that_cannot_be_had_is_told_before_anything_trains(clif_exp, backbones, tmp_path):
+    root = tmp_path / "set"
+    write_image(root / "rick.png", seed=0)
+    concepts_yaml(root, "concepts:\n- {name: rick, class_word: man, images: rick.png}\n")
+    spec = backbones("sd15")
+    command = ["model=sd15", f"model.path={spec.path}", f"dataset.root={root}", "dataset=folder"]
+    command += [f"model.contrastive.text_encoder={spec.contrastive['text_encoder']}", *SMALL]
+    place = {"HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"}
+    with serving() as hub:
+        place |= {"HF_ENDPOINT": hub.address}
+        judge = hub.add("me/judge", Path(spec.contrastive["text_encoder"]))
+        refused = clif_exp(*command, "evaluation.judge.path=me/absent", fresh=True, **place)
+        assert refused.code == 2
+        assert "me/absent" in refused.errors and "evaluation.judge" in refused.errors
+        assert not {"segments", "contrastive"} & refused.summary()["stages"].keys()
+        judged = clif_exp(*command, f"evaluation.judge.path={judge}", fresh=True, **place)
+        assert judged.code == 0, judged.errors
+    assert judged.output.index("getting me/judge") < judged.output.index("segments ")
+    assert judged.summary()["metrics"]["single/text_alignment"] is not None
+    reused = clif_exp(*command, f"evaluation.judge.path={judge}", fresh=True, **place)
+    assert reused.code == 0 and "getting me/judge" not in reused.output, "the hub is gone"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, get_args
 from pydantic import ConfigDict, Field, model_validator
 
 from clif_exp.base_models.checks import check_weights
+from clif_exp.base_models.spec import is_local
 from clif_exp.evaluation.models import ReaderInputs, packaged_model
 from clif_exp.settings import INDIRECT, SPEED, Count, Range, Share, StageSettings, Strict, Word
 
@@ -228,6 +229,16 @@ class EvaluationSettings(StageSettings):
     attention: Annotated[AttentionSettings, INDIRECT]
     general_pairs: Annotated[GeneralPairsSettings, INDIRECT]
     redrawn: Annotated[Count, INDIRECT]
+
+    def named_models(self) -> list[str]:
+        """Return the folders and hub ids that these settings name."""
+        named = [self.judge.path, self.judge.image_path]
+        named += [getattr(self.reader, name, None) for name in ("path", "detector", "features")]
+        return [name for name in named if name]
+
+    def hub_models(self) -> list[str]:
+        """Return those of them that are hub ids."""
+        return [name for name in self.named_models() if not is_local(name)]
 
     @model_validator(mode="after")
     def _general_pairs_are_read(self) -> Self:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from clif_exp.artifacts.files import write_json
 from clif_exp.base_models.checks import check_weights
 from clif_exp.concepts.concept import TRUTH_FILE
+from clif_exp.errors import Refused
 from clif_exp.evaluation.alignment import Judge, check_independent
 from clif_exp.evaluation.assignment import Truth
 from clif_exp.evaluation.correlation import write_correlation
@@ -157,6 +158,23 @@ def load_judge(settings: EvaluationSettings, *, spec: BaseModels, device: str) -
         device=device,
         batch_size=settings.batch_size,
     )
+
+
+def get_from_hub(spec: BaseModels, settings: EvaluationSettings) -> None:
+    """Load the judging models of a hub once, so that none is found missing after the training.
+
+    Raises:
+        Refused: one cannot be had, with the hub's reason.
+    """
+    log.info("evaluation: getting %s", ", ".join(settings.hub_models()))
+    try:
+        load_judge(settings, spec=spec, device="cpu")
+        settings.reader.build(ReaderInputs(spec, {}, "cpu"))
+    except (OSError, ValueError) as error:
+        raise Refused(
+            f"evaluation: {' '.join(str(error).split())} Get the models while there is a network,"
+            " name others (evaluation.judge, evaluation.reader), or leave evaluation out of stages."
+        ) from error
 
 
 def find_truth(

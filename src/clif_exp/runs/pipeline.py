@@ -117,6 +117,8 @@ def execute(plan: Plan, *, run: RunDirectory, config_yaml: str) -> None:
             execution.artifacts["dataset"] = plan.dataset
             run.add_stage("dataset", plan.dataset)
         use_own_device(config.trainer)
+        if first:
+            _get_judges(plan)
         _walk(execution)
         _check_something_to_report(execution)
         if first:
@@ -128,6 +130,15 @@ def execute(plan: Plan, *, run: RunDirectory, config_yaml: str) -> None:
         raise
     finally:
         trackers.finish(code)
+
+
+def _get_judges(plan: Plan) -> None:
+    """Get what evaluation will need from a hub, before hours of training depend on it."""
+    from clif_exp.evaluation.stage import get_from_hub
+
+    settings = plan.config.evaluation
+    if settings.hub_models() and "evaluation" in forecast(plan).missing:
+        get_from_hub(plan.spec, settings)
 
 
 def _walk(execution: Execution) -> None:

@@ -79,8 +79,6 @@ def evaluate(execution: Execution) -> None:
 
 def _judges(spec: BaseModels, settings: EvaluationSettings) -> list[Path]:
     """Return the local folders of the judging models: those that settings name, and ToonWorld's."""
-    named = [settings.judge.path, settings.judge.image_path]
-    named += [getattr(settings.reader, name, None) for name in ("path", "detector", "features")]
-    folders = [Path(name).expanduser() for name in named if name]
+    folders = [Path(name).expanduser() for name in settings.named_models()]
     folders += [packaged_model(spec, name) for name in ("judge_clip", "oracle")]
     return [folder for folder in folders if folder.is_dir()]
