@@ -5,7 +5,7 @@ python benchmarks/stock_exports.py both/ runs/default/2026-11-27_10-00-00-000000
 
 The README of each export is followed to the letter: its Python for diffusers runs in an interpreter
 that cannot import this package. Only the base model's folder, the number of steps, the guidance and
-the seed are filled in, which `python -m clif_exp.generate` gets too.
+the seed are filled in, which `python -m clif_exp.generate` gets too, with `--no-regional`.
 """
 
 from __future__ import annotations

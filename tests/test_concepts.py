@@ -204,6 +204,9 @@ def test_prompts_that_the_text_encoder_would_cut_are_refused(rick_and_morty):
 
     concepts, tokenizer = read_concept_set(rick_and_morty), build_tokenizer()
     prompt = "a photo of " + "<rick> and <morty> and " * 5 + "a dog"
-    check_lengths(concepts, tokenizer=tokenizer, num_tokens=4, prompts=[prompt])
+    check_lengths(concepts, tokenizer=tokenizer, num_tokens=4, read={prompt: prompt})
     with pytest.raises(ValueError, match=r"has 97 tokens, the text encoder reads 77\. Shorten"):
-        check_lengths(concepts, tokenizer=tokenizer, num_tokens=8, prompts=[prompt])
+        check_lengths(concepts, tokenizer=tokenizer, num_tokens=8, read={prompt: prompt})
+    read = {"a dog": "a dog", prompt: "<rick> and <morty>"}
+    with pytest.raises(ValueError, match=r"'<rick> and <morty>', read in a part .*, has 97 tokens"):
+        check_lengths(concepts, tokenizer=tokenizer, num_tokens=8, read=read)

@@ -262,6 +262,7 @@ def test_a_guidance_and_its_settings_touch_only_what_it_draws(plan, name):
     assert {"generation", "evaluation"} <= differs
     assert not {key for key in differs if key.startswith("attention")}
     assert not {"generation_prior", "generation_class_word", "generation_stage1"} & differs
+    assert ("export" in differs) == (name == "regional"), "what exports are drawn by"
     assert "prior_images" not in differs
     field = "scale" if name in ("attend_and_excite", "divide_and_bind") else "weight"
     weaker = changed(guided, ("generation", name, field), 0.5)

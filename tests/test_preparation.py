@@ -45,6 +45,29 @@ def test_a_users_concepts_are_all_taught_under_debug_and_their_captions_accounte
     )
 
 
+def test_what_a_part_of_an_image_reads_has_to_fit_too_where_images_are_drawn_by_region(
+    tmp_path, base_models
+):
+    from clif_exp.runs.composing import compose
+    from clif_exp.runs.pipeline import prepare
+
+    for name in "ab":
+        write_image(tmp_path / "set" / f"{name}.png", size=(64, 64))
+    concepts_yaml(
+        tmp_path / "set",
+        "concepts:\n"
+        "  - {name: rick, class_word: man, images: [a.png]}\n"
+        "  - {name: morty, class_word: red hair man, images: [b.png]}\n",
+    )
+    (tmp_path / "prompts.txt").write_text("<rick>" + " and <rick>" * 20 + " and <morty>")
+    given = [f"dataset.root={tmp_path / 'set'}", "dataset=folder", "dataset.domain=toonworld"]
+    given += [f"generation.prompts.source={tmp_path / 'prompts.txt'}", *base_models]
+    given += ["method=dreambooth", "augmentation.region.num_pairs=0"]
+    with pytest.raises(ValueError, match=r"\.\.\.', read in a part of its image by"):
+        prepare(compose(*given))
+    prepare(compose(*given, "generation.guidance=null", "evaluation.redrawn=0"))
+
+
 def test_region_augmentation_without_parts_is_refused_before_anything_is_segmented(
     tmp_path, base_models
 ):

@@ -127,7 +127,7 @@ def draw(
         steps: denoising steps; None: as many as the export's run took for its own images.
         guidance: classifier-free guidance; None: that of these images.
         regional: let each concept keep to its part of the image (`generation.guidance.regional`);
-            None: if the export's run did.
+            None: if the export's run did, and as much.
         batch_size: images at a time.
         device: torch device; None takes CUDA where there is one.
 
@@ -152,9 +152,9 @@ def draw(
     check_base(base, family=family)
     if regional:
         _tell_of_unchanged(prompts)
-    regional = read_regional(card) if regional is None else regional
+    weight = read_regional(card) if regional is None else 1.0 if regional else None
     read = {prompt: prompt for prompt in prompts}
-    if regional:
+    if weight is not None:
         read |= {text: prompt for prompt in prompts for text in by_region(prompt)}
     check_lengths(read, model=model, base=base, revision=revision, family=family)
     check_writable(files)
@@ -176,8 +176,8 @@ def draw(
         batch = jobs[start : start + batch_size]
         texts = [prompt for prompt, _ in batch]
         with (
-            side_by_side(pipeline, texts, num_tokens=lengths, weight=1.0)
-            if regional
+            side_by_side(pipeline, texts, num_tokens=lengths, weight=weight)
+            if weight is not None
             else nullcontext()
         ):
             arrays = sample(

@@ -60,7 +60,7 @@ def test_a_judge_that_cannot_be_had_is_told_before_anything_trains(clif_exp, bac
         assert not {"segments", "contrastive"} & refused.summary()["stages"].keys()
         judged = clif_exp(*command, f"evaluation.judge.path={judge}", fresh=True, **place)
         assert judged.code == 0, judged.errors
-    assert judged.output.index("getting me/judge") < judged.output.index("segments ")
+    assert judged.output.index("judge: getting me/judge") < judged.output.index("segments ")
     assert judged.summary()["metrics"]["single/text_alignment"] is not None
     reused = clif_exp(*command, f"evaluation.judge.path={judge}", fresh=True, **place)
-    assert reused.code == 0 and "getting me/judge" not in reused.output, "the hub is gone"
+    assert reused.code == 0 and "judge: getting me/judge" not in reused.output, "the hub is gone"

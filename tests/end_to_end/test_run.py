@@ -19,6 +19,8 @@ from clif_exp.artifacts.store import ArtifactStore
 from clif_exp.compare.reading import published, read
 from clif_exp.compare.run import Run
 from clif_exp.evaluation.metrics import objectives
+from clif_exp.export.reading import read_card
+from clif_exp.export.record import read_regional
 from support import web_lora
 from wandb_files import offline_runs, records_of, steps_of, summary_of
 
@@ -118,6 +120,12 @@ def test_a_left_out_stage_is_taken_from_the_store_or_refused(clif_exp, tmp_path)
     )
     again = clif_exp("debug=fast", "stages=[report]")
     assert again.code == 0 and again.summary()["metrics"], again.errors
+    # Drawn again from what is trained, and the export says how.
+    plain = ("debug=fast", "generation.guidance=null", "stages=[generation,evaluation]")
+    resampled = clif_exp(*plain)
+    assert resampled.code == 0 and resampled.summary()["metrics"], resampled.errors
+    cards = [read_card(result.folders[-1] / "export") for result in (partial, resampled)]
+    assert [read_regional(card) for card in cards] == [1.0, None]
     nothing = clif_exp("debug=fast", "stages=[report]", store=tmp_path / "store")
     assert nothing.code == 2 and nothing.summary()["status"] == "refused"
     assert "has nothing of this config; run it with its other stages first" in nothing.errors
@@ -257,6 +265,8 @@ def test_a_run_shows_where_its_models_look_and_what_its_guidance_changes(clif_ex
     for key, image in drawn.items():
         assert np.abs(drawn_by(run, "generation")[key] - image).mean() > 2, "not as it was"
     assert 'id="attention"' in (result.folders[-1] / "report.html").read_text()
+    shown = clif_exp("debug=fast", *more, "stages=[report]")
+    assert shown.code == 0 and shown.summary()["metrics"] == result.summary()["metrics"]
 
 
 @pytest.mark.slow

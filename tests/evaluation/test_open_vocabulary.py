@@ -8,11 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
+from clif_exp.base_models.spec import packaged_weights
 from clif_exp.concepts.concept import ConceptImage
+from clif_exp.errors import Refused
 from clif_exp.evaluation import stage
 from clif_exp.evaluation.detect_and_compare import square_crop
 from clif_exp.evaluation.open_vocabulary import OpenVocabularyReader
-from support import settings, write_image
+from support import default_config, settings, write_image
 
 
 def write_owl(folder, tokenizer) -> str:
@@ -113,6 +115,30 @@ def test_figures_are_compared_by_the_mean_of_all_tokens(reader, references):
         hidden = reader.features(pixel_values=pixels).last_hidden_state.mean(1)
     assert torch.allclose(features, torch.nn.functional.normalize(hidden, dim=-1), atol=1e-6)
     assert reader.embed([]).shape == (0, 32)
+
+
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [
+        ("judge", {"judge": {"path": "me/absent"}}),
+        ("reader", {"reader": {"detector": "me/absent"}}),
+        ("reader", {"reader": {"features": "me/absent"}}),
+    ],
+)
+def test_a_hubs_model_that_cannot_be_had_is_told_with_its_setting(models, field, given):
+    from clif_exp.base_models.spec import BaseModels, resolve
+
+    stated = settings("evaluation").judge.model_dump()
+    judge = stated | {"path": str(packaged_weights() / "judge_clip")} | given.get("judge", {})
+    reader = {"kind": "open_vocabulary", "queries": ["a cat"], **models, "min_score": 0.1}
+    reader |= {"leak_margin": 0.05} | given.get("reader", {})
+    spec = resolve(BaseModels(**default_config().model.model_dump()))
+    chosen = settings("evaluation", judge=judge, reader=reader)
+    assert chosen.hub_models() == {field: ["me/absent"]}
+    with pytest.raises(Refused, match=rf"^evaluation\.{field}: me/absent cannot be loaded"):
+        stage.get_from_hub(spec, chosen)
+    there = settings("evaluation", judge=judge | {"path": None}, reader=reader | models)
+    assert not there.hub_models()
 
 
 def test_the_stage_measures_detect_and_compare_with_them(models, reader, tmp_path):

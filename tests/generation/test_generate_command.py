@@ -118,7 +118,7 @@ def test_regional_changes_prompts_that_put_concepts_side_by_side(
     assert (stock[1] == regional[1]).all()
     # An export's run that drew by region says so; asked or not, the command draws as it did.
     card = export / "README.md"
-    card.write_text(card.read_text().replace("tags:", "clif_exp: {regional: true}\ntags:"))
+    card.write_text(card.read_text().replace("tags:", "clif_exp: {regional: 1.0}\ntags:"))
     for name, more in (("as_run", []), ("not", ["--no-regional"])):
         assert main([*arguments, "--out", str(tmp_path / name), *more]) == 0
         images = [np.asarray(Image.open(file)) for file in sorted((tmp_path / name).iterdir())]

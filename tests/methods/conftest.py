@@ -124,7 +124,8 @@ def add_text_lora():
 def exported(tmp_path, curated):
     """Export every part by itself, as its own run would; return name -> folder."""
 
-    def write(spec, parts):
+    def write(spec, parts, *, regional=None):
+        regional = regional or {}
         (concept, *_) = curated["concepts"].concepts
         for name, folder in parts.items():
             alone = replace(curated["concepts"], concepts=(replace(concept, name=name),))
@@ -136,6 +137,7 @@ def exported(tmp_path, curated):
                 config={"method": {"name": f"method_of_{name}"}},
                 sampling=SAMPLING,
                 settings=settings("export"),
+                regional=regional.get(name),
             )
         return {name: tmp_path / f"export_{name}" for name in parts}
 

@@ -21,7 +21,8 @@ from clif_exp.base_models.unet_tuning.lora import LoraTuning
 from clif_exp.base_models.unet_tuning.targets import KEYS_AND_VALUES
 from clif_exp.base_models.unet_tuning.weights import WeightTuning
 from clif_exp.diffusion.prior import general_texts
-from clif_exp.export.reading import load_export
+from clif_exp.export.reading import load_export, read_card
+from clif_exp.export.record import read_regional
 from clif_exp.generate import main as generate
 from clif_exp.merge import main, settings_of
 from clif_exp.methods.merging import merge
@@ -161,14 +162,21 @@ def test_a_third_export_is_added_to_a_merged_one(tmp_path, spanning, customise_a
     assert_same_weights(load(spec, three), expected, base=load_pipeline(spec))
 
 
-def test_embeddings_alone_are_laid_together(tmp_path, spanning, customise_apart, exported):
+@pytest.mark.parametrize(("others", "merged"), [(0.5, 0.5), (None, None)])
+def test_embeddings_alone_are_laid_together(
+    tmp_path, spanning, customise_apart, exported, others, merged
+):
     spec = spanning("sd15")
     parts = customise_apart(spec, CASES["addition"][0])
     for folder in parts.values():
         (folder / "pytorch_lora_weights.safetensors").unlink()
-    exports = exported(spec, parts)
+    exports = exported(spec, parts, regional={"rick": 0.5, "morty": others})
     out = tmp_path / "merged"
     assert run(spec, exports.values(), out, by="addition") == 0
+    # Images of both are drawn by region where both runs drew so.
+    card = read_card(out)
+    assert read_regional(card) == merged
+    assert ("**By region**" in card["text"]) == (merged is not None)
     assert not list(out.glob("*.safetensors"))
     for name, folder in exports.items():
         file = f"embeddings/{name}.safetensors"

@@ -78,7 +78,7 @@ def check_lengths(
     *,
     tokenizer: Any,
     num_tokens: int,
-    prompts: Sequence[str],
+    read: Mapping[str, str],
     class_word: bool = False,
 ) -> None:
     """Refuse captions and prompts that the text encoder would cut.
@@ -87,7 +87,7 @@ def check_lengths(
         concepts: the set.
         tokenizer: see above.
         num_tokens: what each `<name>` counts as.
-        prompts: that the run will draw, concepts as `<name>` or as class words.
+        read: what images of the run read, concepts as `<name>` or as class words -> its prompt.
         class_word: `<name>` counts as its class word too.
 
     Raises:
@@ -106,13 +106,16 @@ def check_lengths(
                     f"concept '{concept.name}': {visible(Path(image.file).name)}: its caption has"
                     f" {length} tokens, the text encoder reads {most}. Shorten it."
                 )
-    for prompt in prompts:
-        length = _length(prompt, tokenizer, names)
+    for text, prompt in read.items():
+        length = _length(text, tokenizer, names)
         if length > most:
+            where = (
+                "" if text == prompt else ", read in a part of its image by generation.guidance,"
+            )
             longest = max(concepts.concepts, key=lambda concept: len(concept.class_word))
             raise ValueError(
-                f"generation.prompts: '{visible(prompt)}' has {length} tokens, the text encoder"
-                f" reads {most}. Shorten it where it is yours, or the class_word"
+                f"generation.prompts: '{visible(prompt)}'{where} has {length} tokens, the text"
+                f" encoder reads {most}. Shorten it where it is yours, or the class_word"
                 f" '{longest.class_word}', or lower diffusion.num_tokens (found {num_tokens})."
             )
 

@@ -230,15 +230,19 @@ class EvaluationSettings(StageSettings):
     general_pairs: Annotated[GeneralPairsSettings, INDIRECT]
     redrawn: Annotated[Count, INDIRECT]
 
-    def named_models(self) -> list[str]:
-        """Return the folders and hub ids that these settings name."""
-        named = [self.judge.path, self.judge.image_path]
-        named += [getattr(self.reader, name, None) for name in ("path", "detector", "features")]
-        return [name for name in named if name]
+    def named_models(self) -> dict[str, list[str]]:
+        """Return the folders and hub ids that the settings of judge and reader name."""
+        of_reader = [getattr(self.reader, name, None) for name in ("path", "detector", "features")]
+        named = {"judge": [self.judge.path, self.judge.image_path], "reader": of_reader}
+        return {field: [name for name in names if name] for field, names in named.items()}
 
-    def hub_models(self) -> list[str]:
-        """Return those of them that are hub ids."""
-        return [name for name in self.named_models() if not is_local(name)]
+    def hub_models(self) -> dict[str, list[str]]:
+        """Return those of them that are hub ids; a field without any is left out."""
+        ids = {
+            field: [name for name in names if not is_local(name)]
+            for field, names in self.named_models().items()
+        }
+        return {field: names for field, names in ids.items() if names}
 
     @model_validator(mode="after")
     def _general_pairs_are_read(self) -> Self:

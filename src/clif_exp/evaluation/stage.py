@@ -166,15 +166,20 @@ def get_from_hub(spec: BaseModels, settings: EvaluationSettings) -> None:
     Raises:
         Refused: one cannot be had, with the hub's reason.
     """
-    log.info("evaluation: getting %s", ", ".join(settings.hub_models()))
-    try:
-        load_judge(settings, spec=spec, device="cpu")
-        settings.reader.build(ReaderInputs(spec, {}, "cpu"))
-    except (OSError, ValueError) as error:
-        raise Refused(
-            f"evaluation: {' '.join(str(error).split())} Get the models while there is a network,"
-            " name others (evaluation.judge, evaluation.reader), or leave evaluation out of stages."
-        ) from error
+    for field, ids in settings.hub_models().items():
+        named = ", ".join(ids)
+        log.info("evaluation.%s: getting %s", field, named)
+        try:
+            if field == "judge":
+                load_judge(settings, spec=spec, device="cpu")
+            else:
+                settings.reader.build(ReaderInputs(spec, {}, "cpu"))
+        except (OSError, ValueError) as error:
+            raise Refused(
+                f"evaluation.{field}: {named} cannot be loaded. Get it while there is a network,"
+                " name another, or leave evaluation out of stages. The reason:"
+                f" {' '.join(str(error).split())}"
+            ) from error
 
 
 def find_truth(

@@ -96,9 +96,8 @@ _UNREAD = """
 folder>` only. Without them, the tools below draw other images.
 """
 _REGIONAL = """
-**Drawn by region**: in its run's images of several, each concept was read in its own part only, as
-`python -m clif_exp.generate --model <this folder>` does it. The tools below draw plainly: two who
-hug may share clothes there.
+**By region**: `python -m clif_exp.generate --model <this folder>` reads each concept in its own
+part of an image of several. The tools below draw plainly: two who hug may share clothes there.
 """
 _WHOLE = """
 ## Whole text encoders
@@ -129,7 +128,7 @@ class Origin:
     how: str
     made_from: str
     method: str
-    regional: bool = False
+    regional: float | None = None
     front_matter: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -191,7 +190,7 @@ def origin_of_run(
     config: Mapping[str, Any],
     *,
     sampling: Mapping[str, float],
-    regional: bool,
+    regional: float | None,
 ) -> Origin:
     """Say that a run made an export.
 
@@ -199,7 +198,7 @@ def origin_of_run(
         concepts: what was customised.
         config: what made the files; shown as it is.
         sampling: how the run draws its own images (`record.sampling_matter`).
-        regional: whether each concept keeps to its part of them.
+        regional: the record's.
     """
     method = dict(config.get("method", {})).get("name", "of your own")
     return Origin(

@@ -169,9 +169,13 @@ def _origin(
             ]
         ),
         method=f"merged by {merging.kind}",
-        regional=all(source.record.regional for source in sources),
+        regional=_alike([source.record.regional for source in sources]),
         front_matter=_kept([source.card for source in sources]),
     )
+
+
+def _alike(weights: Sequence[float | None]) -> float | None:
+    return weights[0] if len({*weights}) == 1 else None
 
 
 def _called(old: str, new: str) -> str:

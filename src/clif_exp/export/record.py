@@ -23,8 +23,8 @@ class Record:
         resolution: side of the images in px.
         method: what customised the concepts.
         concepts: name -> class word.
-        regional: whether its run drew each concept in its own part of the image; exports of earlier
-            versions do not say.
+        regional: where its run drew each concept in its own part of the image, the weight of the
+            part's own text; None: plainly, or by an earlier version.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Record:
     resolution: int
     method: str
     concepts: Mapping[str, str]
-    regional: bool = False
+    regional: float | None = None
 
     def front_matter(self) -> dict[str, Any]:
         """Return what the front matter holds, plain."""
@@ -81,10 +81,11 @@ def read_sampling(card: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def read_regional(card: Mapping[str, Any]) -> bool:
-    """Return whether a card's run drew each concept in its own part of the image."""
+def read_regional(card: Mapping[str, Any]) -> float | None:
+    """Return the weight by which a card's run drew each concept in its own part of the image."""
     stated = card.get(KEY)
-    return isinstance(stated, Mapping) and stated.get("regional") is True
+    weight = stated.get("regional") if isinstance(stated, Mapping) else None
+    return float(weight) if isinstance(weight, int | float) and 0 < weight <= 1 else None
 
 
 def read_resolution(card: Mapping[str, Any]) -> int | None:

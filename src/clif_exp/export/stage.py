@@ -41,7 +41,7 @@ def export_run(
     config: Mapping[str, Any],
     sampling: Mapping[str, float],
     settings: ExportSettings,
-    regional: bool = False,
+    regional: float | None = None,
     trained: tuple[float, float] | None = None,
 ) -> None:
     """Export what a run has trained, see `write_export`.
@@ -54,7 +54,7 @@ def export_run(
         config: what made it, for the model card; plain dicts and scalars, no paths.
         sampling: `guidance_scale` and `num_inference_steps` of the run's own images.
         settings: what to write.
-        regional: whether each concept keeps to its part of the run's own images.
+        regional: where each concept keeps to its part of the run's own images, by which weight.
         trained: when stage 2 began and ended, s since 1970 (UTC), if known.
 
     Raises:

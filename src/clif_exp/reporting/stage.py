@@ -80,6 +80,7 @@ def write_report(
         tables=sections.metric_tables(metrics, guide),
         thresholds=matrices.get("thresholds", {}),
         **grids,
+        redrawn_plainly="generation_plain" in artifacts,
         attention=attention,
         judged=any(tile.good is not None for _, tiles in grids["pairs"] for tile in tiles),
         confusion_plots=charts.confusion_plots(matrices),

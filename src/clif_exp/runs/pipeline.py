@@ -78,7 +78,9 @@ def prepare(config: Config) -> Plan:
     prompts, prompt_notes = select_prompts(concepts, config.generation.prompts)
     if "evaluation" in config.stages:
         check_truth(root, [concept.name for concept in concepts.concepts], config.evaluation)
-    check_concepts(concepts, spec=spec, tokens=config.diffusion.new_tokens(), prompts=prompts)
+    tokens, guidance = config.diffusion.new_tokens(), config.generation.guidance
+    regional = guidance == "regional" or (guidance is None and config.evaluation.redrawn > 0)
+    check_concepts(concepts, spec=spec, tokens=tokens, prompts=prompts, regional=regional)
     if process_rank() == 0:
         warn_of_long_warm_ups(config)
         for line in (*concepts.intake.lines(), *prompt_notes):
@@ -136,9 +138,11 @@ def _get_judges(plan: Plan) -> None:
     """Get what evaluation will need from a hub, before hours of training depend on it."""
     from clif_exp.evaluation.stage import get_from_hub
 
-    settings = plan.config.evaluation
-    if settings.hub_models() and "evaluation" in forecast(plan).missing:
-        get_from_hub(plan.spec, settings)
+    config = plan.config
+    if "evaluation" not in config.stages or not config.evaluation.hub_models():
+        return
+    if not config.artifacts.reuse or "evaluation" in forecast(plan).missing:
+        get_from_hub(plan.spec, config.evaluation)
 
 
 def _walk(execution: Execution) -> None:

@@ -151,6 +151,7 @@ def check_concepts(
     spec: BaseModels,
     tokens: NewTokens,
     prompts: Sequence[EvaluationPrompt],
+    regional: bool,
 ) -> None:
     """Refuse class words, names, captions and prompts that do not fit the base model's tokenizer.
 
@@ -159,6 +160,7 @@ def check_concepts(
         spec: resolved base models.
         tokens: of new concepts, which lengthen captions and prompts.
         prompts: that the run will draw.
+        regional: whether it draws some of them by region.
 
     Raises:
         ValueError: names the concept, and the image whose caption is too long, or the prompt.
@@ -182,14 +184,15 @@ def check_concepts(
             "all_by": "python -m clif_exp.toonworld words",
         }
     check_against_tokenizer(concepts, tokenizer=tokenizer, **known)
-    texts = [text for prompt in prompts for text in (prompt.text, prompt.class_text)]
-    texts += [text for prompt in prompts for text in by_region(prompt.text)]
+    read = {text: text for prompt in prompts for text in (prompt.text, prompt.class_text)}
+    if regional:
+        read |= {text: prompt.text for prompt in prompts for text in by_region(prompt.text)}
     check_lengths(
         concepts,
         tokenizer=tokenizer,
         num_tokens=tokens.learnt,
         class_word=tokens.class_word,
-        prompts=texts,
+        read=read,
     )
     if tokens.initial_words == "rare_words":
         rare_words(tokenizer, len(concepts.concepts), known=known.get("words", ()))

@@ -79,6 +79,7 @@ def evaluate(execution: Execution) -> None:
 
 def _judges(spec: BaseModels, settings: EvaluationSettings) -> list[Path]:
     """Return the local folders of the judging models: those that settings name, and ToonWorld's."""
-    folders = [Path(name).expanduser() for name in settings.named_models()]
+    named = settings.named_models().values()
+    folders = [Path(name).expanduser() for names in named for name in names]
     folders += [packaged_model(spec, name) for name in ("judge_clip", "oracle")]
     return [folder for folder in folders if folder.is_dir()]

@@ -51,7 +51,7 @@ def _sample_again(execution: Execution, model: Artifact) -> None:
     """
     plan = execution.plan
     settings = plan.config.generation
-    if "evaluation" not in plan.config.stages:
+    if not {"evaluation", "report"} & {*plan.config.stages}:
         return
     if prompts := divisible(plan.prompts, limit=plan.config.evaluation.redrawn):
         guidance = "regional" if settings.guidance is None else None

@@ -36,7 +36,10 @@ def export(execution: Execution) -> None:
         "guidance_scale": config.generation.guidance_scale,
         "num_inference_steps": config.generation.num_inference_steps,
     }
-    regional = config.generation.guidance == "regional"
+    guided = config.generation.guidance == "regional"
+    regional = config.generation.regional.weight if guided else None
+    # It says how the run draws, so a run that draws anew writes one, too, whatever it trains.
+    makes = [name for name in ("diffusion", "generation", "evaluation") if name in config.stages]
 
     def build(out: Path) -> None:
         from clif_exp.export.stage import export_run
@@ -55,7 +58,7 @@ def export(execution: Execution) -> None:
 
     artifact = execution.artifact(
         "export",
-        stage="diffusion",
+        stage=makes[0] if makes else "diffusion",
         version=ExportSettings.VERSION,
         # the card names the set, and says how the run drew
         config=facts | {"sampling": sampling, "regional": regional, "set": plan.concepts.name},
