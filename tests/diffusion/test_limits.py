@@ -32,7 +32,7 @@ def test_a_caption_that_is_too_long_is_refused_before_anything_runs(backbones, c
     )
     concept = replace(curated["concepts"].concepts[0], images=(image,))
     one = replace(curated["concepts"], concepts=(concept,))
-    check_concepts(one, spec=backbones("sd15"), tokens=NewTokens(2), prompts=[])
+    check_concepts(one, spec=backbones("sd15"), tokens=NewTokens(2), prompts=[], regional=True)
     with pytest.raises(
         ValueError,
         match=(
@@ -40,7 +40,7 @@ def test_a_caption_that_is_too_long_is_refused_before_anything_runs(backbones, c
             r" Shorten it"
         ),
     ):
-        check_concepts(one, spec=backbones("sd15"), tokens=NewTokens(16), prompts=[])
+        check_concepts(one, spec=backbones("sd15"), tokens=NewTokens(16), prompts=[], regional=True)
 
 
 class _Hungry(L.LightningModule):
