@@ -32,5 +32,13 @@ def test_pairs_with_one_hat_are_sampled_more_often():
         == _weight(_pair("next to", "none", "none"))
         == PAIR_WEIGHT
     )
-    assert _weight(_pair("behind", "crown", "none")) == PAIR_WEIGHT * ONE_HAT * OVERLAPS["behind"]
     assert _weight(replace(_pair("next to", "crown", "none"), figures=())) == 1.0
+
+
+def test_who_stands_behind_is_sampled_more_often_unless_hidden():
+    scene = _pair("behind", "crown", "none")
+    back, front = scene.figures
+    seen = replace(scene, figures=(replace(back, y=front.y - 0.08), front))
+    hidden = replace(scene, figures=(replace(back, y=front.y - 0.16), front))
+    assert _weight(seen) == PAIR_WEIGHT * ONE_HAT * OVERLAPS["behind"]
+    assert _weight(hidden) == PAIR_WEIGHT * ONE_HAT

@@ -107,6 +107,11 @@ class GenerationSettings(StageSettings):
             self.divide_and_bind if self.guidance == "divide_and_bind" else self.attend_and_excite
         )
 
+    @property
+    def compared(self) -> Guidance | None:
+        """By which guidance a report shows some prompts beside the run's: none, else by region."""
+        return "regional" if self.guidance is None else None
+
     def relevant(self) -> dict[str, Any]:
         """Return what can change an image: of the guidances only the chosen one."""
         chosen = getattr(self, self.guidance).relevant() if self.guidance else {}

@@ -78,9 +78,15 @@ def prepare(config: Config) -> Plan:
     prompts, prompt_notes = select_prompts(concepts, config.generation.prompts)
     if "evaluation" in config.stages:
         check_truth(root, [concept.name for concept in concepts.concepts], config.evaluation)
-    tokens, guidance = config.diffusion.new_tokens(), config.generation.guidance
-    regional = guidance == "regional" or (guidance is None and config.evaluation.redrawn > 0)
-    check_concepts(concepts, spec=spec, tokens=tokens, prompts=prompts, regional=regional)
+    drawn_by = {config.generation.guidance}
+    drawn_by |= {config.generation.compared} if config.evaluation.redrawn else set()
+    check_concepts(
+        concepts,
+        spec=spec,
+        tokens=config.diffusion.new_tokens(),
+        prompts=prompts,
+        regional="regional" in drawn_by,
+    )
     if process_rank() == 0:
         warn_of_long_warm_ups(config)
         for line in (*concepts.intake.lines(), *prompt_notes):

@@ -177,16 +177,10 @@ def _arranged(scene: Scene, names: list[str], rng: np.random.Generator | None) -
         listed = join(by_side)
         return listed if rng is not None and rng.random() < 0.25 else f"{listed} in a row"
     first, second = names
-    sides = f"{by_side[0]} on the left and {by_side[1]} on the right"
-    roll = 0.0 if rng is None else rng.random()
-    if scene.interaction == "hugging":
-        if roll < 0.70:
-            return f"{first} hugging {second}"
-        return f"{second} hugging {first}" if roll < 0.9 else f"{first} and {second} hugging"
     if scene.interaction == "riding":
         return f"{first} riding {second}"
-    if scene.interaction == "behind":
-        return f"{first} behind {second}" if roll < 0.75 else f"{second} in front of {first}"
+    sides = f"{by_side[0]} on the left and {by_side[1]} on the right"
+    roll = 0.0 if rng is None else rng.random()
     if scene.interaction == "left of":
         return (
             sides
@@ -199,11 +193,15 @@ def _arranged(scene: Scene, names: list[str], rng: np.random.Generator | None) -
         )
     # People name what they see from left to right. A model that must guess who stands where starts
     # from the mean of both arrangements, in which each figure wears the clothes of both.
-    first, second = by_side if rng is None or rng.random() < _LEFT_FIRST else by_side[::-1]
+    one, other = by_side if rng is None or rng.random() < _LEFT_FIRST else by_side[::-1]
+    if scene.interaction == "behind":
+        return f"{first} behind {second}" if one == first else f"{second} in front of {first}"
+    if scene.interaction == "hugging":
+        return f"{one} hugging {other}" if roll < 0.80 else f"{one} and {other} hugging"
     return (
-        f"{first} next to {second}"
+        f"{one} next to {other}"
         if roll < 0.50
-        else f"{first} and {second}"
+        else f"{one} and {other}"
         if roll < 0.80
         else sides
     )

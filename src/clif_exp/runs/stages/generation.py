@@ -44,23 +44,21 @@ def generate(execution: Execution) -> None:
 
 
 def _sample_again(execution: Execution, model: Artifact) -> None:
-    """Draw some prompts of several concepts again, without the run's guidance.
+    """Draw some prompts of several concepts again, by the guidance that a report compares with.
 
-    A report then shows what it changes, and what tools without it draw. A run without one is drawn
-    by region, each concept in its own part of the image.
+    It then shows what the run's own changes, and what tools without it draw.
     """
     plan = execution.plan
     settings = plan.config.generation
     if not {"evaluation", "report"} & {*plan.config.stages}:
         return
     if prompts := divisible(plan.prompts, limit=plan.config.evaluation.redrawn):
-        guidance = "regional" if settings.guidance is None else None
         sample_images(
             execution,
-            f"generation_{guidance or 'plain'}",
+            f"generation_{settings.compared or 'plain'}",
             model=model,
             prompts=prompts,
-            settings=settings.model_copy(update={"guidance": guidance}),
+            settings=settings.model_copy(update={"guidance": settings.compared}),
         )
 
 
