@@ -199,11 +199,7 @@ def _arranged(scene: Scene, names: list[str], rng: np.random.Generator | None) -
     if scene.interaction == "hugging":
         return f"{one} hugging {other}" if roll < 0.80 else f"{one} and {other} hugging"
     return (
-        f"{one} next to {other}"
-        if roll < 0.50
-        else f"{one} and {other}"
-        if roll < 0.80
-        else sides
+        f"{one} next to {other}" if roll < 0.50 else f"{one} and {other}" if roll < 0.80 else sides
     )
 
 
