@@ -47,14 +47,20 @@ def test_the_commands_are_found_in_the_readme():
         assert part in found, part
 
 
+def is_study(experiment: str) -> bool:
+    """Whether an experiment is `study`, or builds on one that is."""
+    file = config_folder() / "experiment" / f"{experiment}.yaml"
+    base = re.search(r"^  - (\w+)$", file.read_text(), flags=re.MULTILINE)
+    return experiment == "study" or (base is not None and is_study(base[1]))
+
+
 def test_the_commands_have_every_experiment_but_studies_and_what_needs_a_download():
     shown = " ".join(commands())
     for file in sorted((config_folder() / "experiment").glob("*.yaml")):
         # Sweeps over casts and seeds at the whole budget, composed in tests/test_config.py; data
         # sets that need a download are run in test_benchmarks.py.
-        study = re.search(r"^  - (study|table1|table1_18)$", file.read_text(), flags=re.MULTILINE)
-        elsewhere = study or "_sd" in file.stem
-        if not elsewhere and file.stem not in ("study", "dreambench", "customconcept101"):
+        elsewhere = is_study(file.stem) or "_sd" in file.stem
+        if not elsewhere and file.stem not in ("dreambench", "customconcept101"):
             assert re.search(rf"\+experiment=(\w+,)*{file.stem}\b", shown), file.stem
 
 
