@@ -38,6 +38,7 @@ class RunningCommand:
         self.pid = pid
         self._arguments, self._ended = arguments, ended
         self._files = (folder / ".stdout", folder / ".stderr")
+        self._completed: subprocess.CompletedProcess[str] | None = None
 
     def said(self) -> str:
         """Return what it has printed so far."""
@@ -55,11 +56,13 @@ class RunningCommand:
         os.kill(self.pid, how)
 
     def wait(self, timeout: float) -> subprocess.CompletedProcess[str]:
-        """Wait for its end and return its code and output.
+        """Wait for its end and return its code and output; the same again when asked again.
 
         Raises:
             subprocess.TimeoutExpired: after it was killed.
         """
+        if self._completed is not None:
+            return self._completed
         try:
             code = self._ended(timeout)
         except TimeoutError:
@@ -69,7 +72,8 @@ class RunningCommand:
         texts = [file.read_text() for file in self._files]
         for file in self._files:
             file.unlink()
-        return subprocess.CompletedProcess(self._arguments, code, *texts)
+        self._completed = subprocess.CompletedProcess(self._arguments, code, *texts)
+        return self._completed
 
 
 class WarmStarter:
@@ -133,6 +137,8 @@ def _become(request: dict[str, Any]) -> None:
     for descriptor, file in zip((1, 2), request["files"], strict=True):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    # As one that a shell starts in the foreground, however the tests were started.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["clif_exp", *request["arguments"]]
     code: Any = 1
     try:

@@ -172,10 +172,12 @@ def test_two_sweeps_into_one_folder_at_once_are_refused(clif_exp, tmp_path):
 
 
 def test_a_killed_sweep_goes_on_and_takes_in_a_new_value(
-    clif_exp, base_models, tmp_path, shared_store
+    clif_exp, start_clif_exp, tmp_path, shared_store
 ):
     values = "augmentation.seed=8,9"
-    with started_sweep(*SHORT, values, *base_models, folder=tmp_path, store=shared_store) as sweep:
+    with started_sweep(
+        start_clif_exp, *SHORT, values, folder=tmp_path, store=shared_store
+    ) as sweep:
         first = wait_for_jobs(sweep, tmp_path / "multirun", finished=1)
         sweep.kill()
     wait_for_orphans(tmp_path / "multirun")
@@ -221,42 +223,43 @@ def test_ddp_jobs_of_a_sweep_run_each_once(clif_exp, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_job_that_is_killed_says_so_and_the_others_run(base_models, tmp_path):
+def test_a_job_that_is_killed_says_so_and_the_others_run(start_clif_exp, tmp_path):
     store = tmp_path / "store"
-    given = ("debug=fast", "seed=0,1", "callbacks=quiet", *base_models)
-    with started_sweep(*given, folder=tmp_path, store=store) as sweep:
+    given = ("debug=fast", "seed=0,1", "callbacks=quiet")
+    with started_sweep(start_clif_exp, *given, folder=tmp_path, store=store) as sweep:
         while not list(store.glob("segments/*.partial")):
-            assert sweep.poll() is None
+            assert sweep.is_alive()
             time.sleep(0.05)
         (job,) = Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text().split()
         os.kill(int(job), signal.SIGKILL)
-        assert sweep.wait(600) == 143
+        assert sweep.wait(600).returncode == 143
     found = sorted(summaries(tmp_path / "multirun").items())
     assert [one["status"] for _, one in found] == ["killed", "finished"]
     assert found[0][1]["error"].startswith("killed by SIGKILL, as the system does when memory runs")
 
 
 @pytest.mark.slow
-def test_eight_jobs_killed_twice_end_as_if_undisturbed(clif_exp, base_models, tmp_path):
+def test_eight_jobs_killed_twice_end_as_if_undisturbed(clif_exp, start_clif_exp, tmp_path):
     rates = "diffusion.learning_rate=-1,1.0e-4,1.0e30,2.0e-4,3.0e-4,4.0e-4,5.0e-4,6.0e-4"
     given = ("debug=fast", "callbacks=quiet", rates, "hydra.launcher.workers=2")
     store, multirun = tmp_path / "store", tmp_path / "multirun"
     versions: dict[str, set[str]] = {}
     chance = random.Random(time.time_ns())
     for call in range(2):
-        with started_sweep(*given, *base_models, folder=tmp_path, store=store) as sweep:
+        with started_sweep(start_clif_exp, *given, folder=tmp_path, store=store) as sweep:
             wait_for_jobs(sweep, multirun, finished=1 + 2 * call)
             end = time.monotonic() + chance.uniform(0, 20)
-            while time.monotonic() < end and sweep.poll() is None:
+            while time.monotonic() < end and sweep.is_alive():
                 note_versions(store, versions)
                 time.sleep(0.1)
             sweep.kill()
         wait_for_orphans(multirun)
-    with started_sweep(*given, *base_models, folder=tmp_path, store=store) as sweep:
-        while sweep.poll() is None:
+    with started_sweep(start_clif_exp, *given, folder=tmp_path, store=store) as sweep:
+        while sweep.is_alive():
             note_versions(store, versions)
             time.sleep(0.1)
-    assert sweep.returncode == 2
+        ended = sweep.wait(60)
+    assert ended.returncode == 2
     note_versions(store, versions)
     assert versions and all(len(seen) == 1 for seen in versions.values()), "built twice"
     killed = summaries(multirun)
