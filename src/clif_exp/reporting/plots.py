@@ -182,13 +182,18 @@ def plot_points(
             axes.annotate(
                 place[2],
                 place[:2],
-                xytext=(4, 3),
+                xytext=(3, 4),
                 textcoords="offset points",
+                rotation=40,  # points at one height, such as 1, are neighbours
+                rotation_mode="anchor",
                 fontsize=7,
                 color="#6b7280",
             )
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
-    axes.margins(0.15)
+    axes.margins(x=0.15, y=0.15)
+    low, high = axes.get_ylim()
+    axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= high])
+    axes.set_ylim(low, high + 0.3 * (high - low))  # room for the labels
     axes.set_axisbelow(True)
     axes.grid(color="#eef0f3")
     return _uri(figure)
