@@ -57,12 +57,13 @@ def strangers(run: Run) -> Iterator[tuple[Attributes, Attributes, set[str]]]:
             yield pair[0], pair[1], set(CLOTHES) - set(asked[key][int(name)])
 
 
-def measure(run: Run, cast: Sequence[Attributes]) -> dict[str, float]:
+def measure(run: Run, cast: Sequence[Attributes]) -> dict[str, float | None]:
     """Return what became of the strangers of a run.
 
     Returns:
         `kept`: share of the open attributes that are the same after; of those that changed the
-        share that is some concept's value, `concepts_after` and `concepts_before`; of the strangers
+        share that is some concept's value, `concepts_after` and `concepts_before` (None where none
+        changed, as when the U-Net stays as it is); of the strangers
         the share that wears at least DRESSED of one concept's clothes, `dressed_after` and
         `dressed_before`; `strangers`: how many.
     """
@@ -73,11 +74,15 @@ def measure(run: Run, cast: Sequence[Attributes]) -> dict[str, float]:
     return {
         "strangers": len(seen),
         "kept": 1 - len(changed) / len(pairs),
-        "concepts_before": fmean(a in worn[slot] for slot, a, _ in changed),
-        "concepts_after": fmean(b in worn[slot] for slot, _, b in changed),
+        "concepts_before": _share([a in worn[slot] for slot, a, _ in changed]),
+        "concepts_after": _share([b in worn[slot] for slot, _, b in changed]),
         "dressed_before": fmean(_likeness(a, cast) >= DRESSED for a, _, _ in seen),
         "dressed_after": fmean(_likeness(b, cast) >= DRESSED for _, b, _ in seen),
     }
+
+
+def _share(are: Sequence[bool]) -> float | None:
+    return fmean(are) if are else None
 
 
 def _likeness(figure: Attributes, cast: Sequence[Attributes]) -> float:
@@ -102,7 +107,7 @@ def main() -> None:
     parser.add_argument("--where", nargs="+", default=[], help="of them those with key=value")
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json")
     args = parser.parse_args()
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
     for run in select(read(args.folders), args.where):
         if run.status == "finished":
             method, cast = str(run.settings[METHOD]), str(run.settings[CAST_SEED])
@@ -110,10 +115,12 @@ def main() -> None:
     means = {}
     for method, by_cast in found.items():
         values = {
-            name: [of[name] for of in by_cast.values()] for name in next(iter(by_cast.values()))
+            name: [it for of in by_cast.values() if (it := of[name]) is not None]
+            for name in next(iter(by_cast.values()))
         }
         means[method] = {name: mean_of(some) for name, some in values.items()}
-        print(method, {name: round(mean.mean or 0, 3) for name, mean in means[method].items()})
+        shown = {name: it.mean for name, it in means[method].items() if it.mean is not None}
+        print(method, {name: round(mean, 3) for name, mean in shown.items()})
     result = {
         "hardware": hardware(),
         "commit": git_commit(digits=12),
