@@ -153,6 +153,8 @@ def test_ctrl_c_keeps_the_jobs_that_have_finished(start_clif_exp, tmp_path, shar
         (run,) = read([tmp_path / "kept" / RUNS])
         assert (run.status, run.settings["contrastive.steps"]) == ("finished", 1)
         shutil.rmtree(first.parent)
+    # Before its jobs start, and again when it is stopped.
+    assert "study: kept holds 1 run that this command will replace when it ends" in said
     assert "stays as it is: it holds 1 run that" in said
     assert said.count("clif_exp: stopped; the same command goes on") == 2
     assert "Traceback" not in said

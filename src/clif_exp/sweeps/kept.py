@@ -21,6 +21,7 @@ from clif_exp.compare.run import Run, Scalar
 from clif_exp.compare.saved import FINGERPRINT_DIGITS, is_place, read_saved
 from clif_exp.compare.writing import RUNS
 from clif_exp.sweeps.jobs import Job
+from clif_exp.sweeps.planning import count
 
 if TYPE_CHECKING:
     from clif_exp.sweeps.planning import Forecast
@@ -47,6 +48,10 @@ class Committed:
     borrowed: frozenset[Job] = frozenset()
     others: Sequence[Run] = ()
     stale: int = 0
+
+    def loss(self) -> str:
+        """Say what happens to the stale runs, as in "it holds ..."."""
+        return f"holds {count(self.stale, 'run')} that this command will replace when it ends"
 
 
 def check_groups(kept: KeepSettings, composed: Sequence[DictConfig]) -> None:

@@ -17,7 +17,6 @@ from clif_exp.runs.checking import check
 from clif_exp.runs.directory import SUMMARY, relative
 from clif_exp.sweeps.jobs import Job, key_of
 from clif_exp.sweeps.kept import Committed, check_baseline
-from clif_exp.sweeps.planning import count
 from clif_exp.sweeps.settings import KeepSettings
 
 if TYPE_CHECKING:
@@ -123,8 +122,7 @@ def keep_study(
     file = Path(kept.folder) / RUNS
     if stopped and committed.stale:
         console.print(
-            f"study: {file} stays as it is: it holds {count(committed.stale, 'run')} that this"
-            " command will replace when it ends",
+            f"study: {file} stays as it is: it {committed.loss()}",
             soft_wrap=True,
             highlight=False,
         )

@@ -191,6 +191,10 @@ def run_sweep(
         console.print(plan.line(), soft_wrap=True, highlight=False)
         if plan.reason is not None:
             raise ValueError(f"{plan.reason} (so each of the {len(plan.pending)} jobs)")
+        if kept is not None and committed.stale:
+            console.print(
+                f"study: {kept.folder} {committed.loss()}", soft_wrap=True, highlight=False
+            )
         objective = config.get("objective")
         watch = Watch(plan.pending, seconds=plan.seconds, objective=objective, console=console)
         returned: list[Any] | None = None
