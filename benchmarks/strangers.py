@@ -2,6 +2,7 @@
 
 python -m clif_exp +experiment=study method=clif seed=0 name=strangers
 python benchmarks/strangers.py multirun/strangers multirun/table2 --out experiments/strangers
+python benchmarks/strangers.py multirun/base_model --baseline mix_only --out strangers
 
 Reads the oracle's verdicts of finished ToonWorld runs, whose store must be there: the same prompts
 from the same noise by the base model and by the customised one. A figure is followed where both
@@ -23,7 +24,7 @@ from clif_exp.artifacts.provenance import git_commit, hardware
 from clif_exp.compare.grouping import CAST_SEED, METHOD, select
 from clif_exp.compare.reading import published, read
 from clif_exp.compare.run import Run
-from clif_exp.compare.statistics import mean_of
+from clif_exp.compare.statistics import mean_of, signed_rank_p
 
 CLOTHES = (
     *("hat", "hat_colour", "top", "top_colour"),
@@ -32,6 +33,7 @@ CLOTHES = (
 DRESSED = 0.75  # share of one concept's clothes from which a stranger is dressed as it
 
 Attributes = Mapping[str, str]
+Measured = Mapping[str, float | None]
 
 
 def strangers(run: Run) -> Iterator[tuple[Attributes, Attributes, set[str]]]:
@@ -57,7 +59,7 @@ def strangers(run: Run) -> Iterator[tuple[Attributes, Attributes, set[str]]]:
             yield pair[0], pair[1], set(CLOTHES) - set(asked[key][int(name)])
 
 
-def measure(run: Run, cast: Sequence[Attributes]) -> dict[str, float | None]:
+def measure(run: Run, cast: Sequence[Attributes]) -> Measured:
     """Return what became of the strangers of a run.
 
     Returns:
@@ -98,6 +100,48 @@ def _members(run: Run) -> list[Attributes]:
     return [truth[name] for name in sorted(truth)]
 
 
+def differences(
+    found: Mapping[str, Mapping[str, Measured]], baseline: str | None
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Compare each method's strangers with those before, and with another method's, by cast.
+
+    Args:
+        found: method -> cast -> what `measure` returns.
+        baseline: the other method, if any.
+
+    Returns:
+        method -> what is compared -> `mean` of the differences, `p` by Wilcoxon's signed-rank test
+        and the number of `casts`.
+    """
+    compared: dict[str, dict[str, dict[str, Any]]] = {}
+    for method, by_cast in found.items():
+        pairs = {
+            "dressed_after - dressed_before": [
+                (of["dressed_after"], of["dressed_before"]) for of in by_cast.values()
+            ],
+            "concepts_after - concepts_before": [
+                (of["concepts_after"], of["concepts_before"]) for of in by_cast.values()
+            ],
+        }
+        if baseline is not None and method != baseline:
+            other = found[baseline]
+            pairs |= {
+                f"{name} - {baseline}'s": [
+                    (of[name], other[cast][name]) for cast, of in by_cast.items() if cast in other
+                ]
+                for name in ("kept", "concepts_after", "dressed_after")
+            }
+        compared[method] = {}
+        for name, values in pairs.items():
+            known = [a - b for a, b in values if a is not None and b is not None]
+            compared[method][name] = {
+                "mean": mean_of(known).mean,
+                "p": signed_rank_p(known),
+                "casts": len(known),
+            }
+    return compared
+
+
 def main() -> None:
     """Print and write means over casts, by method."""
     parser = argparse.ArgumentParser(
@@ -106,12 +150,15 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+", help="runs or sweeps")
     parser.add_argument("--where", nargs="+", default=[], help="of them those with key=value")
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json")
+    parser.add_argument("--baseline", help="method whose strangers the others' are compared with")
     args = parser.parse_args()
-    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    found: dict[str, dict[str, Measured]] = {}
     for run in select(read(args.folders), args.where):
         if run.status == "finished":
             method, cast = str(run.settings[METHOD]), str(run.settings[CAST_SEED])
             found.setdefault(method, {})[cast] = measure(run, _members(run))
+    if args.baseline is not None and args.baseline not in found:
+        parser.error(f"--baseline: no finished run of {args.baseline}; found {', '.join(found)}")
     means = {}
     for method, by_cast in found.items():
         values = {
@@ -128,6 +175,7 @@ def main() -> None:
             method: {name: {"mean": of.mean, "interval": of.interval} for name, of in some.items()}
             for method, some in means.items()
         },
+        "differences": differences(found, args.baseline),
         "casts": found,
     }
     args.out.mkdir(parents=True, exist_ok=True)

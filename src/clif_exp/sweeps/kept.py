@@ -49,8 +49,8 @@ class Committed:
     others: Sequence[Run] = ()
     stale: int = 0
 
-    def loss(self) -> str:
-        """Say what happens to the stale runs, as in "it holds ..."."""
+    def fate_of_stale(self) -> str:
+        """Say what happens to the stale runs, of a file that "holds ..."."""
         return f"holds {count(self.stale, 'run')} that this command will replace when it ends"
 
 

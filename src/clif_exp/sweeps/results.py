@@ -122,7 +122,7 @@ def keep_study(
     file = Path(kept.folder) / RUNS
     if stopped and committed.stale:
         console.print(
-            f"study: {file} stays as it is: it {committed.loss()}",
+            f"study: {file} stays as it is: it {committed.fate_of_stale()}",
             soft_wrap=True,
             highlight=False,
         )

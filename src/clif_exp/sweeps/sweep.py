@@ -192,9 +192,8 @@ def run_sweep(
         if plan.reason is not None:
             raise ValueError(f"{plan.reason} (so each of the {len(plan.pending)} jobs)")
         if kept is not None and committed.stale:
-            console.print(
-                f"study: {kept.folder} {committed.loss()}", soft_wrap=True, highlight=False
-            )
+            said = f"study: {kept.folder} {committed.fate_of_stale()}"
+            console.print(said, soft_wrap=True, highlight=False)
         objective = config.get("objective")
         watch = Watch(plan.pending, seconds=plan.seconds, objective=objective, console=console)
         returned: list[Any] | None = None
