@@ -25,11 +25,13 @@ from clif_exp.compare.grouping import CAST_SEED, METHOD, select
 from clif_exp.compare.reading import published, read
 from clif_exp.compare.run import Run
 from clif_exp.compare.statistics import mean_of, signed_rank_p
+from clif_exp.concepts.concept import TRUTH_FILE
 
 CLOTHES = (
     *("hat", "hat_colour", "top", "top_colour"),
     *("pattern", "bottom", "bottom_colour", "accessory"),
 )
+TOP = ("top", "top_colour")
 DRESSED = 0.75  # share of one concept's clothes from which a stranger is dressed as it
 
 Attributes = Mapping[str, str]
@@ -67,9 +69,11 @@ def measure(run: Run, cast: Sequence[Attributes]) -> Measured:
         share that is some concept's value, `concepts_after` and `concepts_before` (None where none
         changed, as when the U-Net stays as it is); of the strangers
         the share that wears at least DRESSED of one concept's clothes, `dressed_after` and
-        `dressed_before`; `strangers`: how many.
+        `dressed_before`; `strangers`: how many. Of the `tops`, the strangers whose top and its
+        colour are open, the share that wears some concept's, `top_after` and `top_before`.
     """
     seen = list(strangers(run))
+    tops = [(a, b) for a, b, left_open in seen if set(TOP) <= left_open]
     worn = {slot: {member[slot] for member in cast} for slot in CLOTHES}
     pairs = [(slot, a[slot], b[slot]) for a, b, left_open in seen for slot in sorted(left_open)]
     changed = [(slot, a, b) for slot, a, b in pairs if a != b]
@@ -80,7 +84,14 @@ def measure(run: Run, cast: Sequence[Attributes]) -> Measured:
         "concepts_after": _share([b in worn[slot] for slot, _, b in changed]),
         "dressed_before": fmean(_likeness(a, cast) >= DRESSED for a, _, _ in seen),
         "dressed_after": fmean(_likeness(b, cast) >= DRESSED for _, b, _ in seen),
+        "tops": len(tops),
+        "top_before": _share([_wears(a, TOP, cast) for a, _ in tops]),
+        "top_after": _share([_wears(b, TOP, cast) for _, b in tops]),
     }
+
+
+def _wears(figure: Attributes, slots: Sequence[str], cast: Sequence[Attributes]) -> bool:
+    return any(all(figure[slot] == member[slot] for slot in slots) for member in cast)
 
 
 def _share(are: Sequence[bool]) -> float | None:
@@ -93,11 +104,12 @@ def _likeness(figure: Attributes, cast: Sequence[Attributes]) -> float:
 
 
 def _members(run: Run) -> list[Attributes]:
-    """Return the attributes of a run's concepts."""
-    dataset = published(run, "dataset")
-    assert dataset is not None, "ToonWorld's concepts are an artifact"
-    truth = json.loads((dataset / "truth.json").read_text())
-    return [truth[name] for name in sorted(truth)]
+    """Return the attributes of a run's concepts, which may be some of their cast."""
+    dataset, generation = published(run, "dataset"), published(run, "generation")
+    assert dataset is not None and generation is not None, "ToonWorld's concepts are an artifact"
+    truth = json.loads((dataset / TRUTH_FILE).read_text())
+    lines = read_jsonl(generation / "generations.jsonl")
+    return [truth[name] for name in sorted({name for line in lines for name in line["concepts"]})]
 
 
 def differences(
@@ -122,6 +134,9 @@ def differences(
             "concepts_after - concepts_before": [
                 (of["concepts_after"], of["concepts_before"]) for of in by_cast.values()
             ],
+            "top_after - top_before": [
+                (of["top_after"], of["top_before"]) for of in by_cast.values()
+            ],
         }
         if baseline is not None and method != baseline:
             other = found[baseline]
@@ -129,7 +144,7 @@ def differences(
                 f"{name} - {baseline}'s": [
                     (of[name], other[cast][name]) for cast, of in by_cast.items() if cast in other
                 ]
-                for name in ("kept", "concepts_after", "dressed_after")
+                for name in ("kept", "concepts_after", "dressed_after", "top_after")
             }
         compared[method] = {}
         for name, values in pairs.items():

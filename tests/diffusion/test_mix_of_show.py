@@ -155,7 +155,11 @@ def test_positions_are_those_of_a_caption_s_only_concept():
             r"diffusion\.embedding_norm_limit: .*train_emb",
         ),
         (
-            ["diffusion.attention_regularisation=0.1", "diffusion.prior_target=teacher"],
+            [
+                "diffusion.attention_regularisation=0.1",
+                "diffusion.prior_target=teacher",
+                "diffusion.prior_share=0.4",
+            ],
             r"diffusion\.attention_regularisation: .*prior_target=teacher",
         ),
         (

@@ -78,8 +78,10 @@ def test_more_general_prompts_than_there_are_are_refused_before_anything_is_buil
 
 
 def test_a_teacher_without_anything_to_teach_is_refused():
-    with pytest.raises(ValueError, match=r"diffusion\.prior_target: .* use prior_target=images"):
-        default_config("method=textual_inversion", "diffusion.prior_target=teacher")
+    frozen = ["diffusion.unet=frozen", "diffusion.prior_target=teacher"]
+    with pytest.raises(ValueError, match=r"diffusion\.prior_target: .* diffusion\.prior_share=0"):
+        default_config(*frozen, "diffusion.prior_share=0.4")
+    default_config(*frozen, "diffusion.prior_share=0.0")  # where nothing is taught anyway
 
 
 @pytest.fixture(params=["sd15", "sd21", "sdxl"])

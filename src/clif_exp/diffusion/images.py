@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from clif_exp.concepts.concept import ConceptSet
 
 SINGLE, PAIR, PRIOR = "single", "pair", "prior"
+COUNTERPARTS = "counterparts"  # of the prior images' subjects: `counterparts`
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class TrainingImage:
     Attributes:
         file: the image.
         kind: SINGLE, PAIR or PRIOR.
-        subject: concept of a single, "" for others; subjects of a kind are drawn equally often.
+        subject: concept of a single, COUNTERPARTS or "" for others; subjects of a kind are drawn
+            equally often.
         captions: captions that are true of it; one is drawn each time.
         masks: where its concepts are (white), joined; empty: everywhere.
         placement: the image at another scale; None: as it is.
@@ -219,7 +221,7 @@ def load_weights(
 def encode_training_images(
     vae: Any, images: Sequence[TrainingImage], *, resolution: int, flip: bool
 ) -> Tensor:
-    """Encode all images once, in fp32: latents float32 [N, C, h, w].
+    """Encode all images in fp32, those of one file once: latents float32 [N, C, h, w].
 
     Args:
         vae: of a pipeline; keeps its dtype.
@@ -236,14 +238,19 @@ def encode_training_images(
     # An autoencoder needs most memory at full resolution: at a time about as many pixels as one
     # image of SDXL has.
     batch_size = max(1, min(8, 1024**2 // resolution**2))
+    shown = [(image.file, image.frame, image.placement) for image in images]
+    rows = {key: row for row, key in enumerate(dict.fromkeys(shown))}
+    distinct = list(dict(zip(shown, images, strict=True)).values())
     latents = []
     for mirrored in (False, True) if flip else (False,):
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
+        encoded = []
+        for start in range(0, len(distinct), batch_size):
+            batch = distinct[start : start + batch_size]
             pixels = torch.stack([load_pixels(image, resolution=resolution) for image in batch])
-            latents.append(
+            encoded.append(
                 encode_images(vae, pixels.flip(-1) if mirrored else pixels).float().cpu()
             )
+        latents.append(torch.cat(encoded)[[rows[key] for key in shown]])
     if stored != torch.float32:
         vae.to(stored)
     return torch.cat(latents)

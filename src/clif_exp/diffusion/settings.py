@@ -85,8 +85,10 @@ class DiffusionSettings(StageSettings):
         timestep_bias: above 1, noisy timesteps are drawn more often; 1 draws all alike.
         prior_share: share of images that the base model itself draws (prior preservation), general
             and class images in proportion to their numbers; 0 draws none.
-        prior_target: what the U-Net learns on them: "images", to denoise them, or "teacher", to
-            predict what the base's U-Net predicts of them, which reads the same encoded captions.
+        prior_target: what the U-Net learns on them: "images", to denoise them; "teacher", to
+            predict what the base's U-Net predicts of them, which reads the same encoded captions;
+            or "counterparts", the same, where every other one is a concept's image or an M pair,
+            captioned by class words (`counterparts`).
         prior: how they are drawn; enters by the images.
         ema_decay: averages the trained weights; 0 switches it off.
         gradient_checkpointing: trades time for memory; the same result bit for bit.
@@ -136,7 +138,7 @@ class DiffusionSettings(StageSettings):
     offset_noise: NotNegative
     timestep_bias: Annotated[float, Field(ge=1, le=4)]
     prior_share: Annotated[float, Field(ge=0, lt=1)]
-    prior_target: Literal["images", "teacher"]
+    prior_target: Literal["images", "teacher", "counterparts"]
     prior: Annotated[PriorSettings, INDIRECT]
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     gradient_checkpointing: Annotated[bool, SPEED]
@@ -151,6 +153,11 @@ class DiffusionSettings(StageSettings):
     def needs_masks(self) -> bool:
         """Whether training reads where the concepts are."""
         return self.masked_loss or self.attention_regularisation > 0
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the base's U-Net predicts what prior images teach."""
+        return self.prior_share > 0 and self.prior_target != "images"
 
     @property
     def steps(self) -> int:
@@ -235,10 +242,11 @@ class DiffusionSettings(StageSettings):
 
     @model_validator(mode="after")
     def _something_to_teach(self) -> Self:
-        if self.unet == "frozen" and self.prior_target == "teacher":
+        if self.unet == "frozen" and self.has_teacher:
             raise ValueError(
-                "prior_target: found 'teacher' with diffusion.unet=frozen, where the U-Net stays"
-                " the base's anyway; use prior_target=images or unet=lora"
+                f"prior_target: found {self.prior_target!r} with diffusion.unet=frozen, where the"
+                " U-Net stays the base's anyway; set diffusion.prior_share=0, or use"
+                " prior_target=images or unet=lora"
             )
         return self
 
@@ -263,8 +271,8 @@ class DiffusionSettings(StageSettings):
 
     @model_validator(mode="after")
     def _maps_of_one_pass(self) -> Self:
-        if self.attention_regularisation and (self.compile or self.prior_target == "teacher"):
-            other = "compile=true" if self.compile else "prior_target=teacher"
+        if self.attention_regularisation and (self.compile or self.has_teacher):
+            other = "compile=true" if self.compile else f"prior_target={self.prior_target}"
             raise ValueError(
                 f"attention_regularisation: found {self.attention_regularisation} with"
                 f" diffusion.{other}, which it cannot watch; set one of them back"
@@ -292,7 +300,8 @@ class DiffusionSettings(StageSettings):
 
     @model_validator(mode="after")
     def _prior_images(self) -> Self:
-        if self.prior_share and not self.prior.images and not self.prior.class_images:
+        drawn = self.prior.images or self.prior.class_images
+        if self.prior_share and not drawn and self.prior_target != "counterparts":
             raise ValueError(
                 f"prior: found no images with diffusion.prior_share={self.prior_share}; set"
                 " diffusion.prior.images or diffusion.prior.class_images"

@@ -35,6 +35,7 @@ from clif_exp.diffusion.attention_loss import AttentionLoss, concept_positions
 from clif_exp.diffusion.batches import MixedBatches, Mixture
 from clif_exp.diffusion.callbacks import training_callbacks
 from clif_exp.diffusion.concept_tokens import TokenIds, insert_concepts, published_embeddings
+from clif_exp.diffusion.counterparts import counterparts
 from clif_exp.diffusion.encoding import encode_inputs
 from clif_exp.diffusion.images import at_scales, training_images
 from clif_exp.diffusion.module import DiffusionModule, DiffusionOptimisation
@@ -120,6 +121,8 @@ def train_diffusion(
             freeze_unread(tower(encoder), read=spec.record.layers_read(name, layers=layers))
     tuning = settings.unet_tuning(position=position)
     images = training_images(concepts, manifest=manifest, segments=segments, prior=prior)
+    if settings.prior_target == "counterparts" and settings.prior_share:
+        images += counterparts(images, concepts=concepts)
     if (scales := settings.scale_augmentation) is not None:
         images = at_scales(images, variants=scales.variants, seed=seed)
     module, batches = _prepare(
@@ -209,7 +212,7 @@ def _prepare(
         caption_ids=inputs.caption_ids,
         optimisation=_optimisation(settings),
         compiled=settings.compile,
-        teacher=tuning if settings.prior_target == "teacher" else None,
+        teacher=tuning if settings.has_teacher else None,
         attention=(
             AttentionLoss(
                 settings.attention_regularisation,
