@@ -1,9 +1,8 @@
 """The concepts' own images, told by class words: what must stay the base model's.
 
-Beside "<milo> next to <otto>", which an image teaches, stands "a fox next to a fox" for the very same
-image, of which the U-Net goes on predicting what the base's does. So what is learnt hangs on the
-concepts' tokens and not on the rest of a caption, or on the image alone: strangers keep their own
-clothes.
+An image teaches "<milo> next to <otto>"; of the very same image, told as "a fox next to a fox",
+the U-Net goes on predicting what the base's does. So what is learnt hangs on the concepts' tokens,
+and not on the rest of a caption or on the image alone: strangers keep their own clothes.
 """
 
 from __future__ import annotations
