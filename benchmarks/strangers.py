@@ -163,7 +163,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", type=Path, nargs="+", help="runs or sweeps")
-    parser.add_argument("--where", nargs="+", default=[], help="of them those with key=value")
+    parser.add_argument(
+        "--where", action="extend", nargs="+", default=[], help="of them those with key=value"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json")
     parser.add_argument("--baseline", help="method whose strangers the others' are compared with")
     args = parser.parse_args()
