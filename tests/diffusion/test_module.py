@@ -258,6 +258,7 @@ def test_textual_inversion_trains_embeddings_only(tmp_path, backbones, curated):
         backbones,
         curated,
         unet="frozen",
+        prior_share=0.0,
         train_embeddings=True,
         embedding_learning_rate=0.1,
     )
