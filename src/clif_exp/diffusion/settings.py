@@ -83,8 +83,8 @@ class DiffusionSettings(StageSettings):
         min_snr_gamma: min-SNR weighting (Hang et al. 2023); None: none.
         offset_noise: strength of a per-channel noise offset.
         timestep_bias: above 1, noisy timesteps are drawn more often; 1 draws all alike.
-        prior_share: share of images that the base model itself draws (prior preservation), general
-            and class images in proportion to their numbers; 0 draws none.
+        prior_share: share of images on which the U-Net is to stay the base's (prior preservation),
+            general and class images in proportion to their numbers; 0: none, and none are drawn.
         prior_target: what the U-Net learns on them: "images", to denoise them; "teacher", to
             predict what the base's U-Net predicts of them, which reads the same encoded captions;
             or "counterparts", the same, where every other one is a concept's image or an M pair,
