@@ -70,6 +70,7 @@ def run(stage: str, out: Path, *, backbone: dict, data: Path, precision: str = "
                 "embedding_norm_limit": 1.2,
                 "embedding_learning_rate": 0.02,
                 "attention_regularisation": 0.1,
+                "prior_share": 0.0,
                 "schedule": "linear",
                 "text_lora": {
                     "learning_rate": 1e-2,

@@ -206,6 +206,7 @@ def test_an_encoder_that_stage_1_leaves_out_learns_by_reconstruction(
             steps=2,
             batch_size=2,
             unet="frozen",
+            prior_share=0.0,
             train_embeddings=True,
             embedding_learning_rate=0.01,
             validation=None,

@@ -32,6 +32,8 @@ METRIC_ROW = """
 
 KIND = '''"""Trains the biases of the U-Net's attention outputs."""
 
+from contextlib import contextmanager
+
 from safetensors.torch import load_file, save_file
 
 from clif_exp.base_models.unet_tuning.exported import Exported
@@ -50,7 +52,18 @@ class BiasTuning:
         for parameter in chosen:
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
+        self.of_base = [parameter.data.clone() for parameter in chosen]
         return chosen
+
+    @contextmanager
+    def switched_off(self, unet):
+        chosen = [value for name, value in unet.named_parameters() if _is_trained(name)]
+        trained = [parameter.data for parameter in chosen]
+        for parameter, value in zip(chosen, self.of_base, strict=True):
+            parameter.data = value
+        yield
+        for parameter, value in zip(chosen, trained, strict=True):
+            parameter.data = value
 
     def save(self, unet, out, *, pipeline_class, text_lora):
         state = unet.state_dict()
