@@ -12,7 +12,8 @@ from clif_exp.diffusion.settings import DiffusionSettings
 from clif_exp.diffusion.stage import train_diffusion
 from support import settings
 
-# VERSION -> prior target -> losses of the steps and the fixed loss before and after; a projection of each file.
+# VERSION -> prior target -> losses of the steps and the fixed loss before and after; a projection
+# of each file.
 # Another processor may round differently, so these are numbers with a tolerance, not a digest.
 PINNED = {
     5: {
