@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import pytest
 import torch
 
@@ -183,6 +185,40 @@ def test_with_a_teacher_the_base_stays_itself(tmp_path, backbones, curated, prio
         )
         moved[name] = distance(backbones("sd15"), out, prior=prior_images)
     assert moved["teacher"] < 0.8 * min(moved["without"], moved["images"]), moved
+
+
+def test_prior_images_weigh_what_is_asked(tmp_path, backbones, curated, prior_images):
+    losses = []
+    for weight in (1.0, 2.0, 3.0):
+        out = tmp_path / str(weight)
+        out.mkdir()
+        train_diffusion(
+            out,
+            spec=backbones("sd15"),
+            concepts=curated["concepts"],
+            manifest=None,
+            segments=None,
+            embeddings=None,
+            trainer=FP32,
+            seed=0,
+            settings=settings(
+                "diffusion",
+                **SHORT
+                | {
+                    "steps": 1,
+                    "pair_share": 0.0,
+                    "prior_share": 0.5,
+                    "prior_target": "images",
+                    "prior_loss_weight": weight,
+                },
+            ),
+            prior=[prior_images],
+        )
+        with (out / "metrics.csv").open(newline="") as stream:
+            losses.append([float(row["loss"]) for row in csv.DictReader(stream) if row["loss"]][-1])
+    prior = losses[1] - losses[0]  # their half of the mean
+    assert 0.2 * losses[0] < prior < 0.8 * losses[0]
+    assert losses[2] - losses[1] == pytest.approx(prior, rel=1e-4)
 
 
 def distance(spec, folder, *, prior) -> float:

@@ -42,6 +42,7 @@ class DiffusionOptimisation:
         text_learning_rate: for what trains in the text encoders, if anything does.
         embedding_norm_limit: concept embeddings stop where their mean norm is this many times what
             it was; None: they go on.
+        prior_loss_weight: of a prior image's error, beside 1 for the others.
     """
 
     steps: int
@@ -55,6 +56,7 @@ class DiffusionOptimisation:
     optimizer: Literal["adamw", "adamw8bit"]
     text_learning_rate: float | None = None
     embedding_norm_limit: float | None = None
+    prior_loss_weight: float = 1.0
 
 
 class DiffusionModule(L.LightningModule):
@@ -178,6 +180,8 @@ class DiffusionModule(L.LightningModule):
         # must meet the same processors.
         maps = self._watching.enter_context(recorded(self.unet)) if self.attention else None
         error_B = self.per_image_loss(local)
+        if (weight := self.optimisation.prior_loss_weight) != 1:
+            error_B = torch.where(local["prior"], weight * error_B, error_B)
         if self.optimisation.min_snr_gamma is not None:
             error_B = error_B * self.schedule.min_snr(
                 local["timesteps"], gamma=self.optimisation.min_snr_gamma
