@@ -115,7 +115,6 @@ def usual_difference(one, other) -> float:
         {"prior_share": 0.5},
         {"prior_target": "teacher", "prior_share": 0.5},
         {"prior_target": "images", "prior_share": 0.5},
-        {"prior_timestep_bias": 3.0, "prior_share": 0.5},
         {"ema_decay": 0.5},
         {"weight_decay": 5.0},
         {"gradient_clip": 1e-3},

@@ -24,9 +24,6 @@ class Mixture:
         batch_size: images per step over all ranks.
         pair_share: share of M pairs, in [0, 1].
         prior_share: share of prior images, in [0, 1].
-        timestep_bias: timesteps are drawn as 1 - u ** timestep_bias with u uniform: above 1, noisy
-            ones are drawn more often.
-        prior_timestep_bias: that of prior images; None: the same.
         caption_dropout: share of captions replaced by the empty one.
         flip: mirror single images at random (never pairs, nor where a caption names a side).
         seed: of everything random.
@@ -35,8 +32,6 @@ class Mixture:
     batch_size: int
     pair_share: float
     prior_share: float = 0.0
-    timestep_bias: float = 1.0
-    prior_timestep_bias: float | None = None
     caption_dropout: float = 0.0
     flip: bool = False
     seed: int = 0
@@ -54,6 +49,8 @@ class MixedBatches:
         num_timesteps: of the noise schedule.
         captions: all distinct captions; index 0 is the empty one.
         offset_noise: strength of a per-channel noise offset.
+        timestep_bias: timesteps are drawn as 1 - u ** timestep_bias with u uniform: above 1, noisy
+            ones are drawn more often.
         masks_N1HW: where the concepts are, or None.
         shares: equal shares that a batch is split into: over ranks, and into parts that are
             computed one after the other.
@@ -66,6 +63,7 @@ class MixedBatches:
     num_timesteps: int
     captions: Sequence[str]
     offset_noise: float = 0.0
+    timestep_bias: float = 1.0
     masks_N1HW: Tensor | None = None
     shares: int = 1
     _by_subject: dict[str, list[list[int]]] = field(init=False)
@@ -111,15 +109,14 @@ class MixedBatches:
             noise = noise + self.offset_noise * torch.randn(
                 (*latents.shape[:2], 1, 1), generator=generator
             )
-        prior_B = torch.tensor([self.images[index].kind == PRIOR for index in chosen])
         batch = {
             "step": step,
             "latents": latents,
             "noise": noise,
-            "timesteps": self._timesteps(prior_B, generator),
+            "timesteps": self._timesteps(generator),
             "caption_indices": torch.tensor([self._caption_index[caption] for caption in captions]),
             "captions": captions,
-            "prior": prior_B,
+            "prior": torch.tensor([self.images[index].kind == PRIOR for index in chosen]),
         }
         mirrored_rows = torch.tensor([row >= len(self.images) for row in rows])[:, None, None, None]
         for key, of_all in (("weights", self.weights_N1HW), ("masks", self.masks_N1HW)):
@@ -128,17 +125,15 @@ class MixedBatches:
                 batch[key] = torch.where(mirrored_rows, own.flip(-1), own)
         return batch
 
-    def _timesteps(self, prior_B: Tensor, generator: torch.Generator) -> Tensor:
+    def _timesteps(self, generator: torch.Generator) -> Tensor:
         """Spread a batch evenly over the schedule, which lowers the variance of its loss."""
         even = (torch.arange(self.size) + torch.rand(self.size, generator=generator)) / self.size
-        even = even[torch.randperm(self.size, generator=generator)]
-        of_prior, bias = self.mixture.prior_timestep_bias, self.mixture.timestep_bias
-        bias_B = torch.where(prior_B, bias if of_prior is None else of_prior, bias)
-        return (
-            ((1 - (1 - even) ** bias_B) * self.num_timesteps)
+        timesteps = (
+            ((1 - (1 - even) ** self.timestep_bias) * self.num_timesteps)
             .long()
             .clamp(max=self.num_timesteps - 1)
         )
+        return timesteps[torch.randperm(self.size, generator=generator)]
 
     def _kinds(self, generator: torch.Generator) -> list[str]:
         """Split a batch by the shares; fractions are drawn, so shares are exact on average."""

@@ -90,7 +90,6 @@ class DiffusionSettings(StageSettings):
             or "counterparts", the same, where every other one is a concept's image or an M pair,
             captioned by class words (`counterparts`).
         prior_loss_weight: of a prior image's error, beside 1 for the others (DreamBooth's lambda).
-        prior_timestep_bias: that of prior images; None: the same.
         prior: how they are drawn; enters by the images.
         ema_decay: averages the trained weights; 0 switches it off.
         gradient_checkpointing: trades time for memory; the same result bit for bit.
@@ -142,7 +141,6 @@ class DiffusionSettings(StageSettings):
     prior_share: Annotated[float, Field(ge=0, lt=1)]
     prior_target: Literal["images", "teacher", "counterparts"]
     prior_loss_weight: AboveZero
-    prior_timestep_bias: Annotated[float, Field(ge=1, le=4)] | None
     prior: Annotated[PriorSettings, INDIRECT]
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     gradient_checkpointing: Annotated[bool, SPEED]

@@ -230,6 +230,7 @@ def _prepare(
         num_timesteps=schedule.num_timesteps,
         captions=inputs.captions,
         offset_noise=settings.offset_noise,
+        timestep_bias=settings.timestep_bias,
         masks_N1HW=inputs.masks_N1HW,
         shares=trainer.ranks * settings.accumulate,
     )
@@ -266,8 +267,6 @@ def _mixture(settings: DiffusionSettings, *, seed: int) -> Mixture:
         settings.batch_size,
         settings.pair_share,
         settings.prior_share,
-        timestep_bias=settings.timestep_bias,
-        prior_timestep_bias=settings.prior_timestep_bias,
         caption_dropout=settings.caption_dropout,
         flip=settings.flip,
         seed=seed,

@@ -182,7 +182,6 @@ def reconstruction_settings(config: Config) -> DiffusionSettings:
             "prior_share": 0.0,
             "prior_target": "images",
             "prior_loss_weight": 1.0,
-            "prior_timestep_bias": None,
             "caption_dropout": 0.0,
             "scale_augmentation": None,
             "detach_start_of_text": False,
