@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import re
 import time
 from dataclasses import dataclass
@@ -85,13 +87,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def scan(root: Path) -> list[Entry]:
-    """List a store's artifacts, least recently used first, and nothing that is not the store's."""
-    entries = []
+    """List a store's artifacts, least recently used first, and nothing that is not the store's.
+
+    Runs may work in the store meanwhile: what one of them removes is left out, and what it
+    publishes is listed under its final name.
+    """
+    entries = {}
     for stage in sorted(folder for folder in Path(root).iterdir() if folder.is_dir()):
-        for path in stage.iterdir():
-            if _OURS.match(path.name):
-                entries.append(_entry(stage.name, path))
-    return sorted(entries, key=lambda entry: -entry.age_seconds)
+        for listed in filter(lambda path: _OURS.match(path.name), stage.iterdir()):
+            for path in (listed, listed.with_suffix("")):
+                with contextlib.suppress(FileNotFoundError):
+                    entries[path] = _entry(stage.name, path)
+                    break
+    return sorted(entries.values(), key=lambda entry: -entry.age_seconds)
 
 
 def _entry(stage: str, path: Path) -> Entry:
@@ -107,12 +115,19 @@ def _entry(stage: str, path: Path) -> Entry:
     else:
         state = "garbage" if path.name.startswith(GARBAGE) else "damaged"
     touched = (record if record.exists() else path).stat().st_mtime
-    size = (
-        sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 2**20
-        if path.is_dir()
-        else path.stat().st_size / 2**20
-    )
-    return Entry(stage, path, state, size, time.time() - touched, seconds)
+    return Entry(stage, path, state, _size(path) / 2**20, time.time() - touched, seconds)
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, or of all below a folder; what vanishes meanwhile has none."""
+    if not path.is_dir():
+        return path.stat().st_size
+    size = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                size += os.stat(os.path.join(folder, name)).st_size
+    return size
 
 
 def _verify(entries: list[Entry]) -> int:

@@ -89,10 +89,11 @@ def probe_folder(folder: Path, *, size: int) -> None:
 
 def remove_folder(path: Path) -> None:
     """Remove a folder, if it is there, so that its name never stands for half of its content."""
-    if not path.exists():
-        return
     garbage = path.with_name(f"{GARBAGE}{uuid.uuid4().hex}")
-    os.rename(path, garbage)
+    try:
+        os.rename(path, garbage)
+    except FileNotFoundError:
+        return
     shutil.rmtree(garbage, ignore_errors=True)
 
 
