@@ -1,8 +1,10 @@
-"""Do strangers put on the concepts' clothes? Prompts without a concept, before and after.
+r"""Do strangers put on the concepts' clothes? Prompts without a concept, before and after.
 
 python -m clif_exp +experiment=study method=clif seed=0 name=strangers
 python benchmarks/strangers.py multirun/strangers multirun/table2 --out experiments/strangers
 python benchmarks/strangers.py multirun/base_model --baseline mix_only --out strangers
+python benchmarks/strangers.py multirun/guidance_scale --out strangers --baseline 3.0 \
+  --group-by generation.guidance_scale
 
 Reads the oracle's verdicts of finished ToonWorld runs, whose store must be there: the same prompts
 from the same noise by the base model and by the customised one. A figure is followed where both
@@ -21,7 +23,7 @@ from typing import Any
 
 from clif_exp.artifacts.files import read_jsonl
 from clif_exp.artifacts.provenance import git_commit, hardware
-from clif_exp.compare.grouping import CAST_SEED, METHOD, select
+from clif_exp.compare.grouping import CAST_SEED, METHOD, full_key, select
 from clif_exp.compare.reading import published, read
 from clif_exp.compare.run import Run
 from clif_exp.compare.statistics import mean_of, signed_rank_p
@@ -115,18 +117,18 @@ def _members(run: Run) -> list[Attributes]:
 def differences(
     found: Mapping[str, Mapping[str, Measured]], baseline: str | None
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Compare each method's strangers with those before, and with another method's, by cast.
+    """Compare each group's strangers with those before, and with another group's, by cast.
 
     Args:
-        found: method -> cast -> what `measure` returns.
-        baseline: the other method, if any.
+        found: group (a method, say) -> cast -> what `measure` returns.
+        baseline: the other group, if any.
 
     Returns:
-        method -> what is compared -> `mean` of the differences, `p` by Wilcoxon's signed-rank test
+        group -> what is compared -> `mean` of the differences, `p` by Wilcoxon's signed-rank test
         and the number of `casts`.
     """
     compared: dict[str, dict[str, dict[str, Any]]] = {}
-    for method, by_cast in found.items():
+    for group, by_cast in found.items():
         pairs = {
             "dressed_after - dressed_before": [
                 (of["dressed_after"], of["dressed_before"]) for of in by_cast.values()
@@ -138,7 +140,7 @@ def differences(
                 (of["top_after"], of["top_before"]) for of in by_cast.values()
             ],
         }
-        if baseline is not None and method != baseline:
+        if baseline is not None and group != baseline:
             other = found[baseline]
             pairs |= {
                 f"{name} - {baseline}'s": [
@@ -146,10 +148,10 @@ def differences(
                 ]
                 for name in ("kept", "concepts_after", "dressed_after", "top_after")
             }
-        compared[method] = {}
+        compared[group] = {}
         for name, values in pairs.items():
             known = [a - b for a, b in values if a is not None and b is not None]
-            compared[method][name] = {
+            compared[group][name] = {
                 "mean": mean_of(known).mean,
                 "p": signed_rank_p(known),
                 "casts": len(known),
@@ -158,7 +160,7 @@ def differences(
 
 
 def main() -> None:
-    """Print and write means over casts, by method."""
+    """Print and write means over casts, by method or another setting."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -167,30 +169,37 @@ def main() -> None:
         "--where", action="extend", nargs="+", default=[], help="of them those with key=value"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json")
-    parser.add_argument("--baseline", help="method whose strangers the others' are compared with")
+    parser.add_argument(
+        "--group-by", metavar="KEY", default=METHOD, help="setting that tells runs apart (method)"
+    )
+    parser.add_argument(
+        "--baseline", help="its value whose strangers the others' are compared with"
+    )
     args = parser.parse_args()
     found: dict[str, dict[str, Measured]] = {}
-    for run in select(read(args.folders), args.where):
+    runs = select(read(args.folders), args.where)
+    key = full_key(args.group_by, runs, option="--group-by")
+    for run in runs:
         if run.status == "finished":
-            method, cast = str(run.settings[METHOD]), str(run.settings[CAST_SEED])
-            found.setdefault(method, {})[cast] = measure(run, _members(run))
+            group, cast = str(run.settings[key]), str(run.settings[CAST_SEED])
+            found.setdefault(group, {})[cast] = measure(run, _members(run))
     if args.baseline is not None and args.baseline not in found:
         parser.error(f"--baseline: no finished run of {args.baseline}; found {', '.join(found)}")
     means = {}
-    for method, by_cast in found.items():
+    for group, by_cast in found.items():
         values = {
             name: [it for of in by_cast.values() if (it := of[name]) is not None]
             for name in next(iter(by_cast.values()))
         }
-        means[method] = {name: mean_of(some) for name, some in values.items()}
-        shown = {name: it.mean for name, it in means[method].items() if it.mean is not None}
-        print(method, {name: round(mean, 3) for name, mean in shown.items()})
+        means[group] = {name: mean_of(some) for name, some in values.items()}
+        shown = {name: it.mean for name, it in means[group].items() if it.mean is not None}
+        print(group, {name: round(mean, 3) for name, mean in shown.items()})
     result = {
         "hardware": hardware(),
         "commit": git_commit(digits=12),
         "means": {
-            method: {name: {"mean": of.mean, "interval": of.interval} for name, of in some.items()}
-            for method, some in means.items()
+            group: {name: {"mean": of.mean, "interval": of.interval} for name, of in some.items()}
+            for group, some in means.items()
         },
         "differences": differences(found, args.baseline),
         "casts": found,
