@@ -73,24 +73,44 @@ def test_the_judges_of_interactions_agree_with_the_caption(tmp_path, cast_cutout
     assert np.mean(agreed) >= 0.9
 
 
-def test_captions_name_the_first_one_as_the_arrangement_does(tmp_path, cast_cutouts):
+def said_of(line: dict) -> tuple[str, int]:
+    """The caption with A and B for the first and second figure; which of them is on the left."""
+    text = line["caption"].removeprefix("a photo of ")
+    for number, source in enumerate(line["sources"]):
+        text = text.replace(source["name"], "AB"[number])
+    middles = [source["box"][0] + source["box"][2] for source in line["sources"]]
+    return text, int(middles[1] < middles[0])
+
+
+def test_captions_say_the_arrangement_and_begin_on_the_left(tmp_path, cast_cutouts):
     lines = compose(tmp_path, cast_cutouts, arrangements=ALL)
     assert {line.get("arrangement") for line in lines} == {None, *OTHERS}
-    said = set()
-    for line in lines:
-        names = [source["name"] for source in line["sources"]]
-        text = line["caption"].removeprefix("a photo of ")
-        for number, name in enumerate(names):
-            text = text.replace(name, "AB"[number])
-        if "arrangement" in line:
-            said.add((line["arrangement"], text))
+    said = {(line["arrangement"], *said_of(line)) for line in lines if "arrangement" in line}
     assert said == {
-        ("behind", "A behind B"),
-        ("behind", "B in front of A"),
-        ("hugging", "A hugging B"),
-        ("hugging", "A and B hugging"),
-        ("above", "A above B"),
+        ("behind", "A behind B", 0),
+        ("behind", "B in front of A", 1),
+        ("hugging", "A hugging B", 0),
+        ("hugging", "A and B hugging", 0),
+        ("hugging", "B hugging A", 1),
+        ("hugging", "B and A hugging", 1),
+        ("above", "A above B", 0),
+        ("above", "A above B", 1),
     }
+
+
+def test_a_caption_begins_on_the_right_where_no_template_begins_on_the_left(tmp_path, cast_cutouts):
+    templates = {"behind": ["{first} behind {second}"], "hugging": ["{second}, hugged by {first}"]}
+    for arrangement, wanted in [
+        ("behind", {("A behind B", 0), ("A behind B", 1)}),
+        ("hugging", {("A, hugged by B", 0), ("B, hugged by A", 1)}),
+    ]:
+        lines = compose(
+            tmp_path / arrangement,
+            cast_cutouts,
+            arrangements=only(arrangement),
+            arrangement_templates=templates,
+        )
+        assert {said_of(line) for line in lines} == wanted
 
 
 def test_the_second_one_stands_in_front_of_who_is_behind_it_and_either_hugs_in_front(

@@ -70,6 +70,45 @@ def arrange(
     return _fit(boxes, settings=settings, place=place)
 
 
+def arranged_caption(
+    arrangement: Arrangement,
+    templates: Sequence[str],
+    *,
+    names: tuple[str, str],
+    left: int,
+    rng: np.random.Generator,
+) -> str:
+    """Say how two figures stand, beginning with the one on the left wherever a template allows it.
+
+    People name what they see from left to right, and ToonWorld's captions do: its U-Net reads off
+    them who stands where. Captions that left it open would teach the mean of both arrangements.
+
+    Args:
+        arrangement: any but "side".
+        templates: with {first} and {second}; where one figure is above the other, any will do.
+        names: of the first and the second figure.
+        left: which of them, 0 or 1, is further to the left.
+        rng: of this image.
+
+    Returns:
+        A caption.
+    """
+    orders = [(names, left)]
+    if arrangement == "hugging":  # both do, so either may be the first
+        orders.append((names[::-1], 1 - left))
+    said, from_left = [], []
+    for template in templates:
+        for (first, second), left_one in orders:
+            text = template.format(first=first, second=second)
+            begins = template.index(("{first}", "{second}")[left_one]) == template.index("{")
+            (from_left if begins else said).append(text)
+    if arrangement != "above":
+        said = from_left or said
+    else:
+        said += from_left
+    return said[int(rng.integers(len(said)))]
+
+
 def keep_visible(
     boxes: Sequence[Box],
     shapes: Sequence[np.ndarray],

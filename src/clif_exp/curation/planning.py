@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from clif_exp.concepts.pairs import KIND_CODES, derived_rng, seen_pairs
-from clif_exp.curation.arranging import SIDES, arrange
+from clif_exp.curation.arranging import SIDES, arrange, arranged_caption
 from clif_exp.curation.contrasting import contrasted
 from clif_exp.curation.library import Cutout, Library, Place, draw_place
 from clif_exp.curation.settings import (
@@ -163,10 +163,15 @@ def _arranged(
     )
     order = np.argsort([box[0] + box[2] for box in boxes], kind="stable").tolist()
     sides = SIDES.get(chosen) or tuple(side_name(order.index(slot), 2) for slot in range(2))
-    templates = settings.arrangement_templates[chosen]
     first, second = (source["name"] for source in line["sources"])
     return {
-        "caption": templates[int(rng.integers(len(templates)))].format(first=first, second=second),
+        "caption": arranged_caption(
+            chosen,
+            settings.arrangement_templates[chosen],
+            names=(first, second),
+            left=order[0],
+            rng=rng,
+        ),
         "arrangement": chosen,
         "front": 1 if chosen == "behind" else line["front"],
         "sources": [

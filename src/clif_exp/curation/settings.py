@@ -245,6 +245,8 @@ class MixSettings(PairSettings):
         min_visible: smallest share of a figure that stays visible where another one covers it.
     """
 
+    VERSION: ClassVar[int] = 5
+
     figures: dict[Annotated[int, Field(ge=2, le=6)], NotNegative]
     row_template: Annotated[str, Field(pattern=r"\{row\}")]
     arrangements: dict[Arrangement, NotNegative]
