@@ -96,16 +96,14 @@ def arranged_caption(
     orders = [(names, left)]
     if arrangement == "hugging":  # both do, so either may be the first
         orders.append((names[::-1], 1 - left))
-    said, from_left = [], []
+    said: list[str] = []
+    from_left: list[str] = []
     for template in templates:
         for (first, second), left_one in orders:
             text = template.format(first=first, second=second)
             begins = template.index(("{first}", "{second}")[left_one]) == template.index("{")
             (from_left if begins else said).append(text)
-    if arrangement != "above":
-        said = from_left or said
-    else:
-        said += from_left
+    said = said + from_left if arrangement == "above" else from_left or said
     return said[int(rng.integers(len(said)))]
 
 
