@@ -23,6 +23,7 @@ def run(overrides: list[str], *, seed: int, common: list[str], store: Path) -> d
             sys.executable,
             "-m",
             "clif_exp",
+            "generation.guidance=null",  # what training did shows in plain images
             *common,
             *overrides,
             f"seed={seed}",

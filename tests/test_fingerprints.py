@@ -282,7 +282,7 @@ def test_prompts_of_a_file_enter_by_what_they_say_not_by_where_it_lies(plan, tmp
     assert of_file("b.txt", "\n\n".join(["# comment", *named])) == before
     found = of_file("a.txt", "\n".join([*named, " and ".join(named)]))
     differs = {name for name in found if found[name] != before.get(name)}
-    assert differs == {"generation", "generation_regional", "evaluation"}
+    assert differs == {"generation", "generation_plain", "evaluation"}
 
 
 def test_prior_images_depend_on_the_base_model_and_on_their_settings_only(plan, walked):

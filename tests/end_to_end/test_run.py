@@ -121,11 +121,11 @@ def test_a_left_out_stage_is_taken_from_the_store_or_refused(clif_exp, tmp_path)
     again = clif_exp("debug=fast", "stages=[report]")
     assert again.code == 0 and again.summary()["metrics"], again.errors
     # Drawn again from what is trained, and the export says how.
-    regional = ("debug=fast", "generation.guidance=regional", "stages=[generation,evaluation]")
-    resampled = clif_exp(*regional)
+    plain = ("debug=fast", "generation.guidance=null", "stages=[generation,evaluation]")
+    resampled = clif_exp(*plain)
     assert resampled.code == 0 and resampled.summary()["metrics"], resampled.errors
     cards = [read_card(result.folders[-1] / "export") for result in (partial, resampled)]
-    assert [read_regional(card) for card in cards] == [None, 1.0]
+    assert [read_regional(card) for card in cards] == [1.0, None]
     nothing = clif_exp("debug=fast", "stages=[report]", store=tmp_path / "store")
     assert nothing.code == 2 and nothing.summary()["status"] == "refused"
     assert "has nothing of this config; run it with its other stages first" in nothing.errors
@@ -248,19 +248,19 @@ def test_the_same_seed_gives_the_same_numbers(clif_exp, finished, store_with_cur
 
 
 @pytest.mark.usefixtures("finished")
-def test_a_run_shows_where_its_models_look_and_what_regions_change(clif_exp):
+def test_a_run_shows_where_its_models_look_and_what_its_guidance_changes(clif_exp):
     more = ("evaluation.attention={singles: 1, pairs: 1}", "evaluation.redrawn=1")
     result = clif_exp("debug=fast", *more)
     assert result.code == 0, result.errors
     stages = result.summary()["stages"]
     recorded = {"attention_class_word", "attention_stage1", "attention"}
     computed = {name for name, stage in stages.items() if not stage["reused"]}
-    assert "generation_regional" in computed <= recorded | {"generation_regional", "evaluation"}
+    assert "generation_plain" in computed <= recorded | {"generation_plain", "evaluation"}
     assert recorded <= set(stages)
     for name in ("attention", "redrawn"):
         assert (result.folders[-1] / "samples" / f"{name}.png").is_file()
     (run,) = read([result.folders[-1]])
-    drawn = drawn_by(run, "generation_regional")
+    drawn = drawn_by(run, "generation_plain")
     assert len(drawn) == 1
     for key, image in drawn.items():
         assert np.abs(drawn_by(run, "generation")[key] - image).mean() > 2, "not as it was"
