@@ -56,7 +56,7 @@ def test_the_page_shows_every_section_and_every_metric(page):
 @pytest.mark.parametrize(
     ("group", "labels", "heading"),
     [
-        ("plain", ["guided", "plain"], "Drawn plainly, as other tools do"),
+        ("plain", ["this run", "plain"], "Drawn plainly, as other tools do"),
         ("regional", ["plain", "by region"], "Each concept in its own part of the image"),
     ],
 )

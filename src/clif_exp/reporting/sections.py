@@ -32,7 +32,7 @@ GROUP_TITLES = {
     "prior_before": "no concept, before",
     "prior": "no concept, after",
 }
-REDRAWN_TITLES = {"plain": ("guided", "plain"), "regional": ("plain", "by region")}
+REDRAWN_TITLES = {"plain": ("this run", "plain"), "regional": ("plain", "by region")}
 """Images that were drawn again -> the titles of the run's own and of theirs."""
 KIND_TITLES = {
     "G": "G: beside a general concept",
