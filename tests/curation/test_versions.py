@@ -30,7 +30,7 @@ from support import settings
 
 PAIRS = {
     ContrastSettings: {4: {"G": "97b34ff16688bbb9", "R": "0e86935976f04739"}},
-    MixSettings: {5: {"M": "3b407f9e5cc697b5", "M arranged": "e8f27cff4112468a"}},
+    MixSettings: {5: {"M": "3b407f9e5cc697b5", "M arranged": "b1b3978f2fa39570"}},
 }
 # Kind, how, box in px, share of the image in percent.
 SEGMENTS: dict[int, list[list[Any]]] = {
@@ -95,10 +95,11 @@ MIX = {
     "figures": {2: 1.0},
 }
 ARRANGED = {
+    "num_pairs": 24,  # all arrangements come up, either way round
     "row_template": "a photo of {row} in a row",
     "arrangements": {"side": 1.0, "behind": 1.0, "hugging": 1.0, "above": 1.0},
     "arrangement_templates": {
-        "behind": ["{first} behind {second}"],
+        "behind": ["{first} behind {second}", "{second} in front of {first}"],
         "hugging": ["{first} hugging {second}", "{first} and {second} hugging"],
         "above": ["{first} above {second}"],
     },
