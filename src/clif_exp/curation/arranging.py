@@ -96,14 +96,16 @@ def arranged_caption(
     orders = [(names, left)]
     if arrangement == "hugging":  # both do, so either may be the first
         orders.append((names[::-1], 1 - left))
-    said: list[str] = []
-    from_left: list[str] = []
-    for template in templates:
-        for (first, second), left_one in orders:
-            text = template.format(first=first, second=second)
-            begins = template.index(("{first}", "{second}")[left_one]) == template.index("{")
-            (from_left if begins else said).append(text)
-    said = said + from_left if arrangement == "above" else from_left or said
+    captions = [
+        (
+            template.format(first=first, second=second),
+            template.index(("{first}", "{second}")[left_one]) == template.index("{"),
+        )
+        for template in templates
+        for (first, second), left_one in orders
+    ]
+    from_left = [text for text, begins in captions if begins and arrangement != "above"]
+    said = from_left or [text for text, _ in captions]
     return said[int(rng.integers(len(said)))]
 
 
