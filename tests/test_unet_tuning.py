@@ -137,11 +137,15 @@ def test_a_folder_without_trained_weights_leaves_the_unet_alone(tmp_path, spec):
     assert registry.export_unet_tuning(tmp_path, tmp_path, facts=None) == []
 
 
-def test_a_lora_acts_only_when_it_has_learnt(tmp_path, spec):
+@pytest.mark.parametrize(
+    ("target", "shapes"),
+    [("to_k", {(2, 32), (32, 2)}), ("conv1", {(2, 32, 3, 3), (32, 2, 1, 1)})],
+)
+def test_a_lora_acts_only_when_it_has_learnt(tmp_path, spec, target, shapes):
     pipeline = load_pipeline(spec)
-    tuning = LoraTuning(rank=2, alpha=4.0, target_modules=("to_k",))
+    tuning = LoraTuning(rank=2, alpha=4.0, target_modules=(target,))
     trained = tuning.prepare(pipeline.unet, seed=0)
-    assert {parameter.shape for parameter in trained} >= {(2, 32), (32, 2)}
+    assert {parameter.shape for parameter in trained} >= shapes
     with torch.no_grad():
         for parameter in trained:
             parameter.fill_(0.5)
@@ -152,7 +156,7 @@ def test_a_lora_acts_only_when_it_has_learnt(tmp_path, spec):
     registry.load_unet_tuning(loaded, tmp_path, fuse=True)
     for name, value in loaded.unet.state_dict().items():
         # 2 = alpha / rank, and 2 x 0.5 x 0.5 is the sum over the rank
-        expected = base[name] + 2 * 2 * 0.25 if name.endswith("to_k.weight") else base[name]
+        expected = base[name] + 2 * 2 * 0.25 if name.endswith(f"{target}.weight") else base[name]
         torch.testing.assert_close(value, expected)
 
 
@@ -209,7 +213,20 @@ def test_weights_of_another_model_are_refused(tmp_path, spec):
 
 
 def test_targets_without_a_layer_are_refused():
-    layers = {"down.attn2.to_k": (8, 8), "down.attn1.to_out.0": (8, 8)}
-    with pytest.raises(ValueError, match=r"no layer ends in 'to_x'.*to_k, to_out.0"):
+    layers = {
+        "down.attn2.to_k": (8, 8),
+        "down.attn1.to_out.0": (8, 8),
+        "down.resnets.0.conv1": (8, 8, 3, 3),
+    }
+    with pytest.raises(
+        ValueError, match=r"no layer ends in 'to_x'.*: to_k, to_out.0; convolutions: conv1"
+    ):
         WeightTuning(("to_x",)).check(layers)
     WeightTuning(None).check(layers)
+
+
+def test_concepts_apart_have_no_convolutions():
+    layers = {"attn2.to_k": (8, 8), "resnets.0.conv1": (8, 8, 3, 3)}
+    LoraTuning(2, 2.0, ("to_k", "conv1")).check(layers)
+    with pytest.raises(ValueError, match=r"resnets.0.conv1 is a convolution.*Choose linear layers"):
+        LoraTuning(2, 2.0, ("to_k", "conv1"), basis=0).check(layers)

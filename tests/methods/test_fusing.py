@@ -55,7 +55,14 @@ def _draw(pipeline, name):
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
-@pytest.mark.parametrize("tuning", [LoraTuning(2, 2.0, SPATIAL), WeightTuning(SPATIAL)])
+@pytest.mark.parametrize(
+    "tuning",
+    [
+        LoraTuning(2, 2.0, SPATIAL),
+        WeightTuning(SPATIAL),
+        LoraTuning(2, 2.0, (*SPATIAL, "conv1", "conv2", "downsamplers.0.conv")),
+    ],
+)
 def test_a_concept_alone_draws_what_it_drew(tmp_path, backbones, customise_apart, family, tuning):
     spec = backbones(family)
     parts = customise_apart(spec, tuning, names=("rick",))
@@ -172,10 +179,10 @@ def test_each_group_has_its_own_ridge(tmp_path, backbones, customise_apart, add_
         torch.testing.assert_close(value, text[name.removeprefix("text_encoder.text_model.")])
 
 
-def test_layers_that_are_not_linear_are_refused(tmp_path, backbones, customise_apart):
+def test_norms_are_refused(tmp_path, backbones, customise_apart):
     spec = backbones("sd15")
     parts = customise_apart(spec, WeightTuning(None), names=("rick",))
-    with pytest.raises(ValueError, match=r"has changed .* of unet, but .* linear layers only"):
+    with pytest.raises(ValueError, match=r"has changed .* of unet, but .* convolutions only"):
         _fuse(tmp_path, spec, parts)
 
 

@@ -129,5 +129,5 @@ def test_weights_that_only_reading_shows_are_refused_by_the_exports_name(
     made = exported(spec, customise_apart(spec, WeightTuning(None)))
     error = refused(capsys, spec, made.values(), tmp_path / "out", by="gradient_fusion")
     assert f"{made['rick']}: has changed" in error
-    assert "linear layers only" in error
+    assert "linear layers and convolutions only" in error
     assert not [file.name for file in tmp_path.iterdir() if file.name.startswith(".")]

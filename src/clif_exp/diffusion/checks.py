@@ -33,7 +33,7 @@ def check_settings(spec: BaseModels, settings: DiffusionSettings, *, concepts: i
         )
     last = settings.orthogonal_start + concepts - 1
     if (tuning := settings.unet_tuning(position=last)) is not None:
-        tuning.check(linear_layers(pipeline_folder(spec) / "unet"))
+        tuning.check(layers_of(pipeline_folder(spec) / "unet"))
     scheduler = scheduler_config(spec)
     prediction = prediction_of(scheduler)
     if str(scheduler.get("_class_name")).startswith("FlowMatch"):
@@ -54,13 +54,17 @@ def no_min_snr(gamma: float) -> str:
     )
 
 
-def linear_layers(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return a saved model's linear layers: name -> (outputs, inputs), from safetensors headers."""
-    layers = {}
+def layers_of(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return a saved model's linear layers and convolutions, from safetensors headers.
+
+    Returns:
+        Name -> its weight's shape: outputs, inputs, and a convolution's kernel.
+    """
+    layers: dict[str, tuple[int, ...]] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as stream:
             header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
         for name, tensor in header.items():
-            if name.endswith(".weight") and len(tensor["shape"]) == 2:
-                layers[name.removesuffix(".weight")] = (tensor["shape"][0], tensor["shape"][1])
+            if name.endswith(".weight") and len(tensor["shape"]) in (2, 4):
+                layers[name.removesuffix(".weight")] = tuple(tensor["shape"])
     return layers

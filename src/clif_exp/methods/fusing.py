@@ -1,8 +1,9 @@
 """Mix-of-Show's merge: concepts that were customised apart become one model, group by group.
 
 The groups are those of the paper's code: the text encoders' layers, keys and values of the
-cross-attention, and the other layers of the U-Net (spatial attention). Each group reads what the
-groups before it, already fused, make: what it will read when images are drawn.
+cross-attention, and the other layers of the U-Net (spatial attention; convolutions, which the paper
+leaves alone). Each group reads what the groups before it, already fused, make: what it will read
+when images are drawn.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clif_exp.base_models.conditioning import TextEncoders
 from clif_exp.base_models.customised import insert_embeddings, load_tuning
@@ -27,7 +28,14 @@ from clif_exp.base_models.unet_tuning.targets import KEYS_AND_VALUES, is_target
 from clif_exp.base_models.unet_tuning.weights import FILE
 from clif_exp.methods.gradient_fusion import LayerFusion, affine, solve_all
 from clif_exp.methods.parts import Parts, merge_embeddings
-from clif_exp.methods.recording import Select, add_changes, all_rows, holding, recorded
+from clif_exp.methods.recording import (
+    Select,
+    add_changes,
+    all_rows,
+    holding,
+    is_layer,
+    recorded,
+)
 from clif_exp.methods.settings import Ridge
 
 if TYPE_CHECKING:
@@ -93,8 +101,8 @@ def fuse_concepts(
         device: torch device.
 
     Raises:
-        ValueError: a part has changed something else than linear layers, or belongs to another
-            base model.
+        ValueError: a part has changed something else than linear layers and convolutions, or
+            belongs to another base model.
     """
     merge_embeddings(out, parts)
     pipeline = load_pipeline(spec, device=device)
@@ -139,23 +147,23 @@ def changed_weights(spec: BaseModels, folder: Path, *, base: Any) -> dict[str, d
         "unet" or text encoder -> parameter -> change, fp32 on the CPU; only what has changed.
 
     Raises:
-        ValueError: it is of another kind of layer than a linear one.
+        ValueError: it is of another kind of layer than a linear one or a convolution.
     """
     own = load_pipeline(spec)
     load_tuning(own, folder, fuse=True)
     changes: dict[str, dict[str, Tensor]] = {}
     for model, before in _models(base).items():
         after = dict(_models(own)[model].named_parameters())
-        linear = {n for n, m in before.named_modules() if isinstance(m, nn.Linear)}
+        layers = {n for n, m in before.named_modules() if is_layer(m)}
         changes[model] = {}
         for name, value in before.named_parameters():
             change = after[name].detach() - value.detach().cpu()
             if not change.any():
                 continue
-            if name.rpartition(".")[0] not in linear:
+            if name.rpartition(".")[0] not in layers:
                 raise ValueError(
                     f"{folder}: has changed {name} of {model}, but gradient fusion merges linear"
-                    " layers only. Train with diffusion.target_modules of the attention."
+                    " layers and convolutions only. Train with diffusion.target_modules of those."
                 )
             changes[model][name] = change
     return changes
@@ -206,7 +214,7 @@ def _fuse_layers(
     biased = [layer for layer in layers if f"{layer}.bias" in names]
     problems = {
         name: LayerFusion.empty(
-            inputs=layer.in_features + (name in biased), outputs=layer.out_features
+            inputs=layer.weight[0].numel() + (name in biased), outputs=len(layer.weight)
         )
         for name, layer in layers.items()
     }
@@ -215,15 +223,16 @@ def _fuse_layers(
             run(concept)
         for name, problem in problems.items():
             change = own.get(f"{name}.weight", torch.zeros(()))
-            change_OI = change.expand(layers[name].out_features, layers[name].in_features)
+            change_OI = change.expand(layers[name].weight.shape).flatten(1)
             if name in biased:
                 change_O = own.get(f"{name}.bias", change_OI.new_zeros(len(change_OI)))
                 change_OI = affine(change_OI, change_O)
             problem.add(grams[name].cpu(), change_OI=change_OI)
     solved: dict[str, Tensor] = {}
     for name, change_OI in solve_all(problems, ridge=ridge).items():
-        width = layers[name].in_features
-        solved[f"{name}.weight"] = change_OI[:, :width]
+        shape = layers[name].weight.shape
+        width = shape[1:].numel()
+        solved[f"{name}.weight"] = change_OI[:, :width].unflatten(1, shape[1:])
         if name in biased:
             solved[f"{name}.bias"] = change_OI[:, width]
     add_changes(model, solved)

@@ -1,4 +1,7 @@
-"""What linear layers read, recorded as Gram matrices, and a model that holds other weights."""
+"""What layers read, recorded as Gram matrices, and a model that holds other weights.
+
+A convolution is a linear layer of the patches that its kernel covers.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,35 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clif_exp.methods.gradient_fusion import gram, with_ones
 
+Layer = nn.Linear | nn.Conv2d
+
 Select = Callable[[Tensor], Tensor]
 """Picks rows [N, I] of a layer's inputs [..., I]."""
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Return whether a module multiplies what it reads by one matrix."""
+    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+
+
+def patches(layer: Layer, inputs: Tensor) -> Tensor:
+    """Return what a layer's weight, as a matrix [O, I], multiplies: [..., I].
+
+    Args:
+        layer: linear, or a convolution, whose I is inputs x kernel.
+        inputs: [..., I], or [B, C, H, W].
+    """
+    if isinstance(layer, nn.Linear):
+        return inputs
+    assert isinstance(layer.padding, tuple), "diffusers states padding in px"
+    return F.unfold(
+        inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride
+    ).transpose(1, 2)
 
 
 def all_rows(inputs: Tensor) -> Tensor:
@@ -22,7 +48,7 @@ def all_rows(inputs: Tensor) -> Tensor:
 
 @contextmanager
 def recorded(
-    layers: Mapping[str, nn.Linear], *, biased: Sequence[str] = (), select: Select = all_rows
+    layers: Mapping[str, Layer], *, biased: Sequence[str] = (), select: Select = all_rows
 ) -> Iterator[dict[str, Tensor]]:
     """Sum up the Gram matrices of everything that layers read inside.
 
@@ -37,15 +63,18 @@ def recorded(
         Name -> X^T X, float64 [I, I] on the layer's device; complete when the block ends.
     """
     grams: dict[str, Tensor] = {}
-    shared: dict[bool, tuple[Any, Tensor]] = {}  # queries, keys and values read one tensor
+    # Queries, keys and values read one tensor; so may convolutions, each with its own kernel.
+    shared: dict[tuple[Any, ...], tuple[Any, Tensor]] = {}
 
     def hook(name: str) -> Callable[..., None]:
-        def record(_module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        def record(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+            assert isinstance(module, Layer)
             inputs, ones = arguments[0], name in biased
-            if ones not in shared or shared[ones][0] is not inputs:
-                rows_NI = select(inputs.detach())
-                shared[ones] = (inputs, gram(with_ones(rows_NI) if ones else rows_NI))
-            here = shared[ones][1]
+            key = (ones, *module.weight.shape[2:], *getattr(module, "stride", ()))
+            if key not in shared or shared[key][0] is not inputs:
+                rows_NI = select(patches(module, inputs.detach()))
+                shared[key] = (inputs, gram(with_ones(rows_NI) if ones else rows_NI))
+            here = shared[key][1]
             grams[name] = grams[name] + here if name in grams else here
 
         return record

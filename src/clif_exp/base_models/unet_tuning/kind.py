@@ -60,11 +60,11 @@ class UNetTuning(Protocol):
 
     merges_text_lora: ClassVar[bool]
 
-    def check(self, layers: Mapping[str, tuple[int, int]]) -> None:
+    def check(self, layers: Mapping[str, tuple[int, ...]]) -> None:
         """Raise ValueError if it has no place in a U-Net.
 
         Args:
-            layers: name of every linear layer -> (outputs, inputs).
+            layers: name of every linear layer and convolution -> its weight's shape.
         """
         ...
 

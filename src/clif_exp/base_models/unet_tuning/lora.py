@@ -22,7 +22,9 @@ FILE = "pytorch_lora_weights.safetensors"
 
 @dataclass(frozen=True)
 class LoraTuning:
-    """A LoRA (Hu et al. 2022) on some of the U-Net's linear layers.
+    """A LoRA on some of the U-Net's linear layers (Hu et al. 2022) and convolutions.
+
+    A convolution's is one of its kernel, then one of 1 x 1 (LoCon; Yeh et al. 2023, section 3.2).
 
     Attributes:
         rank: of the update.
@@ -39,26 +41,33 @@ class LoraTuning:
     target_modules: tuple[str, ...]
     basis: int | None = None
 
-    def check(self, layers: Mapping[str, tuple[int, int]]) -> None:
+    def check(self, layers: Mapping[str, tuple[int, ...]]) -> None:
         """Refuse targets that no layer's name ends in, and a rank beyond the narrowest of them.
 
-        With the last concept's `basis`, it also refuses more concepts than have room.
+        With the last concept's `basis`, it also refuses convolutions, and more concepts than have
+        room.
 
         Args:
-            layers: name of every linear layer -> (outputs, inputs).
+            layers: name of every linear layer and convolution -> its weight's shape.
 
         Raises:
             ValueError: names the target or the layer.
         """
         found = check_targets(self.target_modules, layers)
-        width, name = min((min(shape), name) for name, shape in found.items())
+        width, name = min((min(shape[:2]), name) for name, shape in found.items())
         if self.rank > width:
             raise ValueError(
                 f"diffusion.rank: found {self.rank}, but {name} is {width} wide. Choose a rank"
                 f" of at most {width}."
             )
         if self.basis is not None:
-            inputs, name = min((inputs, name) for name, (_, inputs) in found.items())
+            for name, shape in found.items():
+                if len(shape) > 2:
+                    raise ValueError(
+                        f"diffusion.target_modules: {name} is a convolution, which has no basis of"
+                        " its own with diffusion.orthogonal_lora=true. Choose linear layers."
+                    )
+            inputs, name = min((shape[1], name) for name, shape in found.items())
             check_room(name, width=inputs, rank=self.rank, concepts=self.basis + 1)
 
     def prepare(self, unet: Any, *, seed: int) -> list[nn.Parameter]:
@@ -80,9 +89,9 @@ class LoraTuning:
 
         self.check(
             {
-                name: (module.out_features, module.in_features)
+                name: tuple(module.weight.shape)
                 for name, module in unet.named_modules()
-                if isinstance(module, torch.nn.Linear)
+                if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
             }
         )
         with torch.random.fork_rng(devices=[]):

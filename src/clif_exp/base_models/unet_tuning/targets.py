@@ -14,13 +14,14 @@ def is_target(layer: str, targets: Sequence[str]) -> bool:
 
 
 def check_targets(
-    targets: Sequence[str], layers: Mapping[str, tuple[int, int]]
-) -> dict[str, tuple[int, int]]:
+    targets: Sequence[str], layers: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
     """Return the layers that are chosen.
 
     Args:
         targets: endings of names, such as "to_k" or "attn2.to_k".
-        layers: name of every linear layer -> (outputs, inputs).
+        layers: name of every linear layer and convolution -> its weight's shape: outputs, inputs,
+            and a convolution's kernel.
 
     Raises:
         ValueError: no layer's name ends in one of them.
@@ -29,14 +30,19 @@ def check_targets(
         if not any(is_target(name, [target]) for name in layers):
             raise ValueError(
                 f"diffusion.target_modules: no layer ends in {target!r}. Attention layers here:"
-                f" {', '.join(sorted(_attention_endings(layers)))}."
+                f" {', '.join(sorted(_attention_endings(layers)))}; convolutions:"
+                f" {', '.join(sorted(_convolution_endings(layers)))}."
             )
     return {name: shape for name, shape in layers.items() if is_target(name, targets)}
 
 
-def _attention_endings(layers: Mapping[str, tuple[int, int]]) -> set[str]:
+def _attention_endings(layers: Mapping[str, tuple[int, ...]]) -> set[str]:
     return {
         ".".join(name.split(".")[-2:]) if name[-1].isdigit() else name.split(".")[-1]
         for name in layers
         if "attn" in name
     }
+
+
+def _convolution_endings(layers: Mapping[str, tuple[int, ...]]) -> set[str]:
+    return {name.split(".")[-1] for name, shape in layers.items() if len(shape) > 2}

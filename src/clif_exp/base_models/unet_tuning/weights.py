@@ -37,11 +37,11 @@ class WeightTuning:
 
     target_modules: tuple[str, ...] | None
 
-    def check(self, layers: Mapping[str, tuple[int, int]]) -> None:
+    def check(self, layers: Mapping[str, tuple[int, ...]]) -> None:
         """Refuse targets that no layer's name ends in.
 
         Args:
-            layers: name of every linear layer -> (outputs, inputs).
+            layers: name of every linear layer and convolution -> its weight's shape.
 
         Raises:
             ValueError: names the target.
