@@ -123,6 +123,7 @@ def test_one_step_of_each_stage_runs_at_full_size(
             steps=1,
             batch_size=1,
             rank=4,
+            prior_share=0.0,  # the one image is to be a concept's
             warmup_steps=0,
             gradient_checkpointing=True,
             validation={"every": 1, "images": 1, "timesteps": 1},

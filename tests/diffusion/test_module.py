@@ -227,7 +227,7 @@ def _train(tmp_path, backbones, curated, *, trainer=FP32, unchecked=None, **chan
             {"target_modules": ["to_nowhere"]},
             r"diffusion.target_modules: no layer ends in 'to_nowhere'.*to_k",
         ),
-        ({"rank": 64}, r"diffusion.rank: found 64, but .* is 32 wide"),
+        ({"rank": 64}, r"diffusion.rank: found 64, but .*conv1 is 16 wide"),
         ({"unet": "frozen", "train_embeddings": False}, "nothing would train"),
         ({"pair_share": 0.7, "prior_share": 0.5}, "shares of a batch"),
     ],

@@ -325,12 +325,12 @@ def test_a_flow_model_trains_and_draws(train, backbones, tmp_path):
     with pytest.raises(
         ValueError, match=r"diffusion.min_snr_gamma: found 5.0, but the base model predicts flow"
     ):
-        check_settings(spec, settings("diffusion", min_snr_gamma=5.0))
+        check_settings(spec, settings("diffusion", rank=2, min_snr_gamma=5.0))
     FlowMatchEulerDiscreteScheduler().save_pretrained(tmp_path / "flow" / "scheduler")
     with pytest.raises(
         ValueError, match="cannot draw with the scheduler FlowMatchEulerDiscreteScheduler"
     ):
-        check_settings(spec, settings("diffusion"))
+        check_settings(spec, settings("diffusion", rank=2))
 
 
 @pytest.mark.slow
